@@ -1,0 +1,128 @@
+//! What an L4 authorization policy is, and how it decides about a connection.
+//!
+//! Invariant: evaluation is total and fails closed; a policy that is referenced but unknown denies.
+
+use std::{net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+
+use crate::{NamespacedName, Spiffe};
+
+/// Where a policy applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Every workload.
+    Global,
+    /// Every workload of the policy's namespace.
+    Namespace,
+    /// The workloads that name it.
+    WorkloadSelector,
+}
+
+/// What a match does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Only what matches some ALLOW policy passes.
+    Allow,
+    /// What matches is refused, whatever else allows it.
+    Deny,
+}
+
+/// A string to compare with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StringMatch {
+    /// Equal.
+    Exact(Arc<str>),
+    /// Starts with.
+    Prefix(Arc<str>),
+    /// Ends with.
+    Suffix(Arc<str>),
+    /// Not empty.
+    Presence,
+}
+
+/// One alternative: every field that is not empty must match; values of a field are alternatives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// Namespace of the peer's identity.
+    pub namespaces: Vec<StringMatch>,
+    /// Not this namespace.
+    pub not_namespaces: Vec<StringMatch>,
+    /// Peer identity without `spiffe://`.
+    pub principals: Vec<StringMatch>,
+    /// Not this identity.
+    pub not_principals: Vec<StringMatch>,
+    /// Peer address.
+    pub source_ips: Vec<IpNet>,
+    /// Not this peer address.
+    pub not_source_ips: Vec<IpNet>,
+    /// Address on the workload.
+    pub destination_ips: Vec<IpNet>,
+    /// Not this address.
+    pub not_destination_ips: Vec<IpNet>,
+    /// Port on the workload (the target port, never 15008).
+    pub destination_ports: Vec<u16>,
+    /// Not this port.
+    pub not_destination_ports: Vec<u16>,
+    /// `(namespace, service account)` of the peer, whatever its trust domain.
+    pub service_accounts: Vec<NamespacedName>,
+    /// Not this service account.
+    pub not_service_accounts: Vec<NamespacedName>,
+}
+
+/// Alternatives, one of which must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clause {
+    /// Alternatives.
+    pub matches: Vec<Match>,
+}
+
+/// Clauses, all of which must match; no clause matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Clauses.
+    pub clauses: Vec<Clause>,
+}
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `namespace/name`, the xDS resource name.
+    pub key: NamespacedName,
+    /// Where it applies.
+    pub scope: Scope,
+    /// What a match does.
+    pub action: Action,
+    /// Alternatives; no rule never matches.
+    pub rules: Vec<Rule>,
+    /// Judge and log, do not enforce.
+    pub dry_run: bool,
+}
+
+/// The connection to judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Identity proven by mTLS; none for plaintext.
+    pub source: Option<Spiffe>,
+    /// Address of the client.
+    pub source_ip: IpAddr,
+    /// Address on the workload.
+    pub destination_ip: IpAddr,
+    /// Port on the workload.
+    pub destination_port: u16,
+}
+
+/// The judgement, with the policy that decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No policy applies.
+    AllowedByDefault,
+    /// An ALLOW policy matched.
+    AllowedBy(NamespacedName),
+    /// A DENY policy matched.
+    DeniedBy(NamespacedName),
+    /// ALLOW policies apply and none matched.
+    NotAllowed,
+    /// The workload names a policy that is not known here.
+    UnknownPolicy(NamespacedName),
+}

@@ -1,0 +1,27 @@
+//! The nouns of the mesh, and how a policy decides.
+//!
+//! Plain data and plain functions: no I/O, no clock, no async, no Kubernetes, no wire format.
+
+pub mod authorization;
+pub mod peer_authentication;
+pub mod service;
+pub mod spiffe;
+pub mod workload;
+
+pub use authorization::{Action, Clause, Connection, Match, Policy, Rule, Scope, StringMatch, Verdict};
+pub use peer_authentication::Mode;
+pub use service::{HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, ServicePort};
+pub use spiffe::{InvalidSpiffe, Spiffe};
+pub use workload::{
+    GatewayAddress, GatewayDestination, Health, Locality, NamespacedName, NetworkAddress, NetworkMode,
+    PortMapping, TunnelProtocol, Workload, WorkloadKind,
+};
+
+/// TCP port of HBONE on a destination pod.
+pub const HBONE_PORT: u16 = 15008;
+/// TCP port of a proxy's outbound listener inside a pod.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// TCP port of a proxy's plaintext inbound listener inside a pod.
+pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+/// The trust domain that the wire leaves out.
+pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";

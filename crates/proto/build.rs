@@ -1,0 +1,23 @@
+//! Compiles `proto/` with a Rust protobuf compiler, so that no `protoc` is needed on the machine.
+
+const FILES: &[&str] = &[
+    "envoy/discovery.proto",
+    "istio/workload.proto",
+    "istio/authorization.proto",
+    "istio/ca.proto",
+    "istio/zds.proto",
+    "ambit/enrollment.proto",
+    "ambit/reports.proto",
+    "ambit/zds_ext.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".envoy.service.discovery.v3.Resource.resource")
+        .bytes(".google.protobuf.Any")
+        .compile_well_known_types(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

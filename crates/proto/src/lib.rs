@@ -1,0 +1,63 @@
+//! Wire types as generated from `proto/`, and nothing else: no logic lives here.
+//!
+//! Package names and field numbers are Istio's and Envoy's where a foreign peer may stand at the other end.
+
+#![expect(clippy::allow_attributes, reason = "generated code carries its own")]
+#![expect(clippy::allow_attributes_without_reason, reason = "generated code carries its own")]
+
+macro_rules! package {
+    ($name:literal) => {
+        tonic::include_proto!($name);
+    };
+}
+
+/// Delta discovery (`envoy.service.discovery.v3`).
+pub mod discovery {
+    package!("envoy.service.discovery.v3");
+}
+/// Nested as protobuf packages are, because generated code refers to its siblings by relative path.
+pub mod istio {
+    /// Workloads and services, type URL [`ADDRESS`](crate::ADDRESS).
+    pub mod workload {
+        package!("istio.workload");
+        /// The node agent's socket to the proxy.
+        pub mod zds {
+            package!("istio.workload.zds");
+        }
+    }
+    /// L4 policy, type URL [`AUTHORIZATION`](crate::AUTHORIZATION).
+    pub mod security {
+        package!("istio.security");
+    }
+}
+/// Certificates (`istio.v1.auth`).
+pub mod ca {
+    package!("istio.v1.auth");
+}
+/// This mesh's own packages.
+pub mod ambit {
+    /// Packages of the node agent.
+    pub mod node {
+        /// Enrollment (type URL [`ENROLLMENT`](crate::ENROLLMENT)) and reports.
+        pub mod v1 {
+            package!("ambit.node.v1");
+        }
+    }
+    /// Packages of the agent's socket.
+    pub mod zds {
+        /// Listener hand-over.
+        pub mod v1 {
+            package!("ambit.zds.v1");
+        }
+    }
+}
+pub use ambit::node::v1 as node;
+pub use ambit::zds::v1 as zds_ext;
+pub use istio::{security, workload, workload::zds};
+
+/// xDS type of workloads and services.
+pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
+/// xDS type of L4 policies.
+pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
+/// xDS type of what a node agent enrolls.
+pub const ENROLLMENT: &str = "type.googleapis.com/ambit.node.v1.Enrollment";

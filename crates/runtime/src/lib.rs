@@ -1,0 +1,16 @@
+//! What every program needs to run well.
+//!
+//! A thing lives here only if all programs use it; nothing here knows what a workload is.
+
+pub mod admin;
+pub mod backoff;
+pub mod drain;
+pub mod env;
+pub mod readiness;
+pub mod signal;
+pub mod telemetry;
+
+pub use backoff::Backoff;
+pub use drain::{Drain, DrainWatch};
+pub use env::{Env, EnvError, Environment};
+pub use readiness::{Blocker, Readiness};
