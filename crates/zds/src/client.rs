@@ -71,7 +71,8 @@ impl Client {
                 return Err(ZdsError::Protocol("the snapshot ended twice"));
             }
             Request::SnapshotSent => self.snapshot_received = true,
-            Request::Add(_) | Request::Keep { .. } | Request::Del { .. } | Request::Drain | Request::Ping => {}
+            Request::Add(_) | Request::Keep { .. } | Request::Del { .. } | Request::Drain | Request::Ping => {
+            }
         }
         self.owes_ack = true;
         Ok(request)

@@ -100,8 +100,8 @@ impl Connection {
     /// # Errors
     /// When the kernel does not name the peer.
     pub fn new(fd: OwnedFd) -> Result<Self, ZdsError> {
-        let credentials = getsockopt(&fd, PeerCredentials)
-            .map_err(|error| ZdsError::io("learn its peer")(error.into()))?;
+        let credentials =
+            getsockopt(&fd, PeerCredentials).map_err(|error| ZdsError::io("learn its peer")(error.into()))?;
         let peer = Peer { pid: credentials.pid(), uid: credentials.uid() };
         Ok(Self { socket: Socket::new(fd)?, peer })
     }
