@@ -1,0 +1,15 @@
+//! The Kubernetes API of the mesh: types, defaults, and every name a user or another program may see.
+//!
+//! Plain data: no client, no clock. The YAML under `crds/` is [`crd_yaml`].
+
+pub mod conditions;
+mod crd;
+pub mod duration;
+pub mod labels;
+pub mod mesh;
+pub mod policy;
+
+pub use crd::{CrdFile, crd_yaml, crds};
+pub use duration::{InvalidDuration, parse_duration};
+pub use mesh::{Mesh, MeshSpec, MeshStatus};
+pub use policy::{AuthorizationPolicy, PeerAuthentication};
