@@ -2,9 +2,16 @@
 //!
 //! Invariant: evaluation is total and fails closed; a policy that is referenced but unknown denies.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
+
+mod evaluate;
+mod policy_set;
+#[cfg(test)]
+mod tests;
+
+pub use policy_set::{Applied, PolicySet};
 
 use crate::{NamespacedName, Spiffe};
 
@@ -125,4 +132,47 @@ pub enum Verdict {
     NotAllowed,
     /// The workload names a policy that is not known here.
     UnknownPolicy(NamespacedName),
+    /// A policy applies that could not be read, so nobody knows what it denies.
+    UnreadablePolicy(NamespacedName),
+    /// No policies have been received yet.
+    PoliciesNotReceived,
+}
+
+impl Verdict {
+    /// Whether the connection may proceed.
+    pub fn is_allowed(&self) -> bool {
+        match self {
+            Self::AllowedByDefault | Self::AllowedBy(_) => true,
+            Self::DeniedBy(_)
+            | Self::NotAllowed
+            | Self::UnknownPolicy(_)
+            | Self::UnreadablePolicy(_)
+            | Self::PoliciesNotReceived => false,
+        }
+    }
+
+    /// The policy that decided, if one did.
+    pub fn policy(&self) -> Option<&NamespacedName> {
+        match self {
+            Self::AllowedBy(key)
+            | Self::DeniedBy(key)
+            | Self::UnknownPolicy(key)
+            | Self::UnreadablePolicy(key) => Some(key),
+            Self::AllowedByDefault | Self::NotAllowed | Self::PoliciesNotReceived => None,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllowedByDefault => f.write_str("allowed: no policy applies"),
+            Self::AllowedBy(key) => write!(f, "allowed by {key}"),
+            Self::DeniedBy(key) => write!(f, "explicitly denied by {key}"),
+            Self::NotAllowed => f.write_str("allow policies exist, but none allowed"),
+            Self::UnknownPolicy(key) => write!(f, "denied: policy {key} applies and is not known here"),
+            Self::UnreadablePolicy(key) => write!(f, "denied: policy {key} applies and could not be read"),
+            Self::PoliciesNotReceived => f.write_str("denied: no policies received yet"),
+        }
+    }
 }

@@ -8,7 +8,9 @@ pub mod service;
 pub mod spiffe;
 pub mod workload;
 
-pub use authorization::{Action, Clause, Connection, Match, Policy, Rule, Scope, StringMatch, Verdict};
+pub use authorization::{
+    Action, Applied, Clause, Connection, Match, Policy, PolicySet, Rule, Scope, StringMatch, Verdict,
+};
 pub use peer_authentication::Mode;
 pub use service::{HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, ServicePort};
 pub use spiffe::{InvalidSpiffe, Spiffe};

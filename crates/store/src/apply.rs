@@ -1,0 +1,147 @@
+//! How one update changes a snapshot that is not published yet.
+//!
+//! Invariant: what `insert` put into an index, `remove` takes out of it, because both walk the same stored
+//! object; so no order of updates leaves a stale entry.
+
+use std::{collections::BTreeSet, hash::Hash, sync::Arc};
+
+use ambit_model::{
+    NamespacedName, NetworkAddress, NetworkMode, Service, TunnelProtocol, Workload, WorkloadKind,
+};
+use imbl::HashMap;
+
+use crate::{balance::ServiceEntry, snapshot::Snapshot};
+
+/// Whether connections to a workload must be judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    Stands,
+    Changed,
+}
+
+impl Snapshot {
+    /// Adds a workload, or replaces the one with its uid.
+    pub(crate) fn insert_workload(&mut self, workload: Workload) -> Judgement {
+        let judgement = match self.workloads.get(&workload.uid) {
+            Some(old) if **old == workload => return Judgement::Stands,
+            Some(old) if old.authorization_policies != workload.authorization_policies => Judgement::Changed,
+            Some(_) => Judgement::Stands,
+            // It may have been here before, with connections that outlived its removal.
+            None if workload.authorization_policies.is_empty() => Judgement::Stands,
+            None => Judgement::Changed,
+        };
+        let workload = Arc::new(workload);
+        if let Some(old) = self.workloads.insert(workload.uid.clone(), workload.clone()) {
+            self.unlink(&old);
+        }
+        for address in addresses(&workload) {
+            add_ranked(&mut self.by_address, address, &workload);
+        }
+        add_ranked(&mut self.by_name, name(&workload), &workload);
+        for key in workload.services.keys() {
+            self.change_service(key, |entry| {
+                entry.endpoints.insert(workload.uid.clone(), workload.clone());
+            });
+        }
+        judgement
+    }
+
+    /// Adds a service, or replaces the one with its key.
+    pub(crate) fn insert_service(&mut self, service: Service) {
+        let key = service.key();
+        if self.service(&key).is_some_and(|old| **old == service) {
+            return;
+        }
+        self.remove_service(&key);
+        for vip in &service.addresses {
+            self.by_vip.entry(vip.clone()).or_default().insert(key.clone());
+        }
+        self.change_service(&key, |entry| entry.service = Some(Arc::new(service)));
+    }
+
+    /// Removes the workload with this uid; whether there was one.
+    pub(crate) fn remove_workload(&mut self, uid: &str) -> bool {
+        let Some(old) = self.workloads.remove(uid) else { return false };
+        self.unlink(&old);
+        true
+    }
+
+    /// Removes the service with this key; its endpoints stay known. Whether there was one.
+    pub(crate) fn remove_service(&mut self, key: &NamespacedName) -> bool {
+        let Some(old) = self.service(key).cloned() else { return false };
+        for vip in &old.addresses {
+            if let Some(keys) = self.by_vip.get_mut(vip) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_vip.remove(vip);
+                }
+            }
+        }
+        self.change_service(key, |entry| entry.service = None);
+        true
+    }
+
+    fn unlink(&mut self, old: &Workload) {
+        for address in addresses(old) {
+            remove_ranked(&mut self.by_address, &address, &old.uid);
+        }
+        remove_ranked(&mut self.by_name, &name(old), &old.uid);
+        for key in old.services.keys() {
+            self.change_service(key, |entry| {
+                entry.endpoints.remove(&old.uid);
+            });
+        }
+    }
+
+    /// Changes one entry without touching what published snapshots hold, and drops it once it says nothing.
+    fn change_service(&mut self, key: &NamespacedName, change: impl FnOnce(&mut ServiceEntry)) {
+        let shared = self.services.entry(key.clone()).or_default();
+        let entry = Arc::make_mut(shared);
+        change(entry);
+        entry.forget_table();
+        if entry.service.is_none() && entry.endpoints.is_empty() {
+            self.services.remove(key);
+        }
+    }
+}
+
+/// The addresses a workload is found by: none when they are its node's.
+fn addresses(workload: &Workload) -> BTreeSet<NetworkAddress> {
+    match workload.network_mode {
+        NetworkMode::HostNetwork => BTreeSet::new(),
+        NetworkMode::Standard => workload
+            .addresses
+            .iter()
+            .map(|ip| NetworkAddress { network: workload.network.clone(), address: ip.to_canonical() })
+            .collect(),
+    }
+}
+
+fn name(workload: &Workload) -> NamespacedName {
+    NamespacedName { namespace: workload.namespace.clone(), name: workload.name.clone() }
+}
+
+fn add_ranked<K: Hash + Eq + Clone>(
+    index: &mut HashMap<K, Vec<Arc<Workload>>>,
+    key: K,
+    workload: &Arc<Workload>,
+) {
+    let workloads = index.entry(key).or_default();
+    workloads.push(workload.clone());
+    workloads.sort_by(|a, b| precedence(a).cmp(&precedence(b)));
+}
+
+fn remove_ranked<K: Hash + Eq + Clone>(index: &mut HashMap<K, Vec<Arc<Workload>>>, key: &K, uid: &str) {
+    let Some(workloads) = index.get_mut(key) else { return };
+    workloads.retain(|workload| &*workload.uid != uid);
+    if workloads.is_empty() {
+        index.remove(key);
+    }
+}
+
+/// Where several workloads claim one key, pods come before entries somebody wrote by hand, and tunnelled ones
+/// before others; the uid makes it independent of the order of arrival.
+fn precedence(workload: &Workload) -> (bool, bool, &str) {
+    let is_pod = workload.kind == WorkloadKind::Pod || workload.uid.contains("//Pod/");
+    (!is_pod, workload.tunnel_protocol != TunnelProtocol::Hbone, &workload.uid)
+}

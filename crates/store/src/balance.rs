@@ -1,0 +1,172 @@
+//! The endpoints of one service as seen from one place, laid out so that choosing one does not walk them.
+//!
+//! Invariant: a table holds exactly the endpoints that may take traffic, best tier first. It is built at most
+//! once per place and change of the service, by the first connection that asks.
+
+use std::{cmp::Reverse, sync::Arc};
+
+use ambit_model::{
+    Health, HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, Service, Workload,
+};
+use arc_swap::ArcSwapOption;
+use imbl::OrdMap;
+
+/// One service (or the endpoints that name one that is not known yet).
+#[derive(Debug, Default)]
+pub(crate) struct ServiceEntry {
+    pub(crate) service: Option<Arc<Service>>,
+    pub(crate) endpoints: OrdMap<Arc<str>, Arc<Workload>>,
+    table: ArcSwapOption<Table>,
+}
+
+/// A changed entry starts without a table.
+impl Clone for ServiceEntry {
+    fn clone(&self) -> Self {
+        Self {
+            service: self.service.clone(),
+            endpoints: self.endpoints.clone(),
+            table: ArcSwapOption::default(),
+        }
+    }
+}
+
+impl ServiceEntry {
+    /// For a change in place: what was computed from the old contents goes.
+    pub(crate) fn forget_table(&mut self) {
+        self.table = ArcSwapOption::default();
+    }
+
+    /// The endpoints as `client` sees them. All clients of a node share a place, so one table is kept.
+    pub(crate) fn table(&self, service: &Service, client: &Workload) -> Arc<Table> {
+        if let Some(table) = self.table.load_full().filter(|table| table.place.is_of(client)) {
+            return table;
+        }
+        let table = Arc::new(Table::new(&service.load_balancing, &self.endpoints, client));
+        self.table.store(Some(table.clone()));
+        table
+    }
+}
+
+/// What load balancing may look at about a client.
+#[derive(Debug)]
+struct Place {
+    network: Arc<str>,
+    cluster: Arc<str>,
+    node: Arc<str>,
+    locality: Locality,
+}
+
+impl Place {
+    fn of(client: &Workload) -> Self {
+        Self {
+            network: client.network.clone(),
+            cluster: client.cluster_id.clone(),
+            node: client.node.clone(),
+            locality: client.locality.clone(),
+        }
+    }
+
+    fn is_of(&self, client: &Workload) -> bool {
+        self.network == client.network
+            && self.cluster == client.cluster_id
+            && self.node == client.node
+            && self.locality == client.locality
+    }
+}
+
+/// Endpoints that may take traffic, best tier first.
+#[derive(Debug)]
+pub(crate) struct Table {
+    place: Place,
+    endpoints: Vec<Arc<Workload>>,
+    /// Length of the first tier; later ones only serve when connecting to the first failed.
+    first_tier: usize,
+    /// Running sum of the weights of the first tier; empty when they are all alike.
+    cumulative: Vec<u64>,
+}
+
+impl Table {
+    fn new(
+        balancing: &LoadBalancing,
+        endpoints: &OrdMap<Arc<str>, Arc<Workload>>,
+        client: &Workload,
+    ) -> Self {
+        let mut ranked: Vec<(usize, &Arc<Workload>)> = endpoints
+            .values()
+            .filter(|endpoint| takes_traffic(endpoint, balancing.health_policy, client))
+            .map(|endpoint| (rank(balancing, endpoint, client), endpoint))
+            .collect();
+        match balancing.mode {
+            LoadBalancingMode::Strict => {
+                ranked.retain(|(rank, _)| *rank == balancing.routing_preference.len());
+            }
+            LoadBalancingMode::Failover => ranked.sort_by_key(|(rank, _)| Reverse(*rank)),
+            LoadBalancingMode::Standard | LoadBalancingMode::Passthrough => {}
+        }
+        let best = ranked.first().map(|(rank, _)| *rank);
+        let first_tier = ranked.iter().take_while(|(rank, _)| Some(*rank) == best).count();
+        let endpoints: Vec<_> = ranked.into_iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        let cumulative = cumulative(endpoints.iter().take(first_tier).map(|endpoint| endpoint.capacity));
+        Self { place: Place::of(client), endpoints, first_tier, cumulative }
+    }
+
+    /// Every endpoint once, the one that the random number `pick` chooses by weight first, then the others of
+    /// its tier, then the later tiers.
+    pub(crate) fn from_pick(&self, pick: u64) -> impl Iterator<Item = &Arc<Workload>> {
+        let (tier, rest) = self.endpoints.split_at_checked(self.first_tier).unwrap_or_default();
+        let (before, from) = tier.split_at_checked(self.chosen(pick)).unwrap_or_default();
+        from.iter().chain(before).chain(rest)
+    }
+
+    fn chosen(&self, pick: u64) -> usize {
+        match self.cumulative.last() {
+            Some(total) => {
+                let point = pick % total;
+                self.cumulative.partition_point(|end| *end <= point)
+            }
+            None => usize::try_from(pick % (self.first_tier.max(1) as u64)).unwrap_or(0),
+        }
+    }
+}
+
+/// Another network is only reachable through a gateway, which this mesh does not route through.
+fn takes_traffic(endpoint: &Workload, health: HealthPolicy, client: &Workload) -> bool {
+    let healthy = match health {
+        HealthPolicy::OnlyHealthy => endpoint.health == Health::Healthy,
+        HealthPolicy::AllowAll => true,
+    };
+    healthy && endpoint.capacity > 0 && !endpoint.addresses.is_empty() && endpoint.network == client.network
+}
+
+/// How many of the preferred scopes, from the first on, the endpoint shares with the client.
+fn rank(balancing: &LoadBalancing, endpoint: &Workload, client: &Workload) -> usize {
+    let shares = |scope: &LoadBalancingScope| match scope {
+        LoadBalancingScope::Region => endpoint.locality.region == client.locality.region,
+        LoadBalancingScope::Zone => endpoint.locality.zone == client.locality.zone,
+        LoadBalancingScope::Subzone => endpoint.locality.subzone == client.locality.subzone,
+        LoadBalancingScope::Node => endpoint.node == client.node,
+        LoadBalancingScope::Cluster => endpoint.cluster_id == client.cluster_id,
+        LoadBalancingScope::Network => endpoint.network == client.network,
+    };
+    match balancing.mode {
+        LoadBalancingMode::Strict | LoadBalancingMode::Failover => {
+            balancing.routing_preference.iter().take_while(|scope| shares(scope)).count()
+        }
+        LoadBalancingMode::Standard | LoadBalancingMode::Passthrough => 0,
+    }
+}
+
+/// Running sums, or nothing when all weights are alike and an index will do.
+fn cumulative(weights: impl Iterator<Item = u32> + Clone) -> Vec<u64> {
+    let mut alike = weights.clone();
+    let first = alike.next();
+    if alike.all(|weight| Some(weight) == first) {
+        return Vec::new();
+    }
+    weights
+        .scan(0_u64, |sum, weight| {
+            *sum += u64::from(weight);
+            Some(*sum)
+        })
+        .collect()
+}

@@ -1,0 +1,230 @@
+//! Where an outbound connection goes: a pure function of a snapshot, the request and a random number.
+//!
+//! Invariant: it fails closed. What cannot be reached as the mesh demands is refused with a reason; plaintext
+//! is chosen only for a peer that is known to take no tunnel, or for a destination outside the mesh.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use ambit_model::{
+    LoadBalancingMode, NamespacedName, NetworkAddress, Service, Spiffe, TunnelProtocol, Workload,
+};
+
+use crate::{Snapshot, balance::ServiceEntry};
+
+/// How many further endpoints [`alternatives`] offers.
+pub const ALTERNATIVES_MAX: usize = 2;
+
+/// What a pod asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct OutboundRequest<'a> {
+    /// The pod that connects.
+    pub source: &'a Workload,
+    /// Where it connects to.
+    pub destination: SocketAddr,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Through a tunnel to the pod's own proxy.
+    Hbone {
+        /// Where that proxy listens.
+        address: SocketAddr,
+        /// What to put into `:authority`: the pod and its target port.
+        authority: SocketAddr,
+        /// The pod.
+        upstream: Arc<Workload>,
+        /// The service that was addressed.
+        service: Option<Arc<Service>>,
+    },
+    /// Plain TCP.
+    Tcp {
+        /// Where to connect.
+        address: SocketAddr,
+        /// The pod, where it is one.
+        upstream: Option<Arc<Workload>>,
+        /// The service that was addressed.
+        service: Option<Arc<Service>>,
+    },
+    /// Not at all: reset the connection.
+    Refused(Refusal),
+}
+
+/// Why there is no way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Addresses have not been received, so nobody knows what the destination is.
+    #[error("the mesh's addresses have not been received yet; is the operator reachable from this node?")]
+    AddressesNotReceived,
+    /// The service is known, and no endpoint may take traffic.
+    #[error("no healthy upstream: service {0} has no endpoint that may take traffic from here")]
+    NoHealthyEndpoint(NamespacedName),
+    /// The service does not serve this port on any endpoint.
+    #[error("service {0} does not serve port {1}")]
+    NoSuchPort(NamespacedName, u16),
+    /// A waypoint is demanded, and connections are not sent through waypoints.
+    #[error(
+        "{0} must be reached through its waypoint, which this proxy cannot do; remove its use-waypoint label"
+    )]
+    WaypointUnsupported(Arc<str>),
+}
+
+impl Route {
+    /// The pod at the other end, where it is one.
+    pub fn upstream(&self) -> Option<&Arc<Workload>> {
+        match self {
+            Self::Hbone { upstream, .. } => Some(upstream),
+            Self::Tcp { upstream, .. } => upstream.as_ref(),
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// The service that was addressed.
+    pub fn service(&self) -> Option<&Arc<Service>> {
+        match self {
+            Self::Hbone { service, .. } | Self::Tcp { service, .. } => service.as_ref(),
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// The identities of which the peer's certificate must carry one: the pod's, and what its service says its
+    /// endpoints may also present. Empty for a route without a tunnel. Needed only to dial, so it is not stored.
+    pub fn expected_identities(&self) -> Vec<Spiffe> {
+        match self {
+            Self::Hbone { upstream, service, .. } => {
+                let also = service.iter().flat_map(|service| &service.subject_alt_names);
+                std::iter::once(upstream.identity()).chain(also.filter_map(|id| id.parse().ok())).collect()
+            }
+            Self::Tcp { .. } | Self::Refused(_) => Vec::new(),
+        }
+    }
+}
+
+/// Decides about one connection. `pick` is a uniformly random number.
+pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> Route {
+    if !snapshot.addresses_received {
+        return Route::Refused(Refusal::AddressesNotReceived);
+    }
+    let destination = NetworkAddress {
+        network: request.source.network.clone(),
+        address: request.destination.ip().to_canonical(),
+    };
+    if let Some((entry, service)) = snapshot
+        .entry_by_vip(&destination, &request.source.namespace)
+        .and_then(|entry| Some((entry, entry.service.as_ref()?)))
+    {
+        return to_service(entry, service, request, pick);
+    }
+    match snapshot.workload_by_address(&destination) {
+        Some(upstream) => to_pod(upstream, request),
+        None => Route::Tcp { address: canonical(request.destination), upstream: None, service: None },
+    }
+}
+
+/// Other endpoints to try when the connection to the one that [`resolve`] chose with the same `pick` failed
+/// before a byte was sent; empty unless a service was addressed. At most [`ALTERNATIVES_MAX`].
+pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> Vec<Route> {
+    let destination = NetworkAddress {
+        network: request.source.network.clone(),
+        address: request.destination.ip().to_canonical(),
+    };
+    let Some((entry, service)) = snapshot
+        .entry_by_vip(&destination, &request.source.namespace)
+        .and_then(|entry| Some((entry, entry.service.as_ref()?)))
+        .filter(|(_, service)| service.waypoint.is_none() && !is_passthrough(service))
+    else {
+        return Vec::new();
+    };
+    let key = service.key();
+    let table = entry.table(service, request.source);
+    table
+        .from_pick(pick)
+        .filter_map(|endpoint| to_endpoint(endpoint, (&key, service), request))
+        .skip(1)
+        .take(ALTERNATIVES_MAX)
+        .collect()
+}
+
+fn to_service(
+    entry: &ServiceEntry,
+    service: &Arc<Service>,
+    request: OutboundRequest<'_>,
+    pick: u64,
+) -> Route {
+    let key = service.key();
+    if service.waypoint.is_some() {
+        return Route::Refused(Refusal::WaypointUnsupported(key.to_string().into()));
+    }
+    if is_passthrough(service) {
+        let address = canonical(request.destination);
+        return Route::Tcp { address, upstream: None, service: Some(service.clone()) };
+    }
+    let table = entry.table(service, request.source);
+    let mut endpoints = table.from_pick(pick).peekable();
+    if endpoints.peek().is_none() {
+        return Route::Refused(Refusal::NoHealthyEndpoint(key));
+    }
+    // Usually the first; an endpoint without the named port is passed over.
+    endpoints
+        .find_map(|endpoint| to_endpoint(endpoint, (&key, service), request))
+        .unwrap_or(Route::Refused(Refusal::NoSuchPort(key, request.destination.port())))
+}
+
+fn to_endpoint(
+    endpoint: &Arc<Workload>,
+    (key, service): (&NamespacedName, &Arc<Service>),
+    request: OutboundRequest<'_>,
+) -> Option<Route> {
+    let port = request.destination.port();
+    let target = endpoint.target_port(key, port).or_else(|| {
+        let of_service = service.ports.iter().find(|p| p.port == port)?;
+        (of_service.target_port > 0).then_some(of_service.target_port)
+    })?;
+    let authority = SocketAddr::new(preferred_address(endpoint, request.destination.ip())?, target);
+    let service = Some(service.clone());
+    // A pod that reaches itself stays inside its network namespace, where its own address is not redirected
+    // and nobody listens for tunnels; so a call through the service behaves as a call to the address does.
+    Some(if tunnels(endpoint) && endpoint.uid != request.source.uid {
+        let address = endpoint.hbone_address(authority.ip());
+        Route::Hbone { address, authority, upstream: endpoint.clone(), service }
+    } else {
+        Route::Tcp { address: authority, upstream: Some(endpoint.clone()), service }
+    })
+}
+
+fn to_pod(upstream: &Arc<Workload>, request: OutboundRequest<'_>) -> Route {
+    if upstream.waypoint.is_some() {
+        return Route::Refused(Refusal::WaypointUnsupported(upstream.uid.clone()));
+    }
+    let destination = canonical(request.destination);
+    if tunnels(upstream) && upstream.uid != request.source.uid {
+        let address = upstream.hbone_address(destination.ip());
+        return Route::Hbone { address, authority: destination, upstream: upstream.clone(), service: None };
+    }
+    Route::Tcp { address: destination, upstream: Some(upstream.clone()), service: None }
+}
+
+fn tunnels(workload: &Workload) -> bool {
+    match workload.tunnel_protocol {
+        TunnelProtocol::Hbone => true,
+        TunnelProtocol::None => false,
+    }
+}
+
+fn is_passthrough(service: &Service) -> bool {
+    service.load_balancing.mode == LoadBalancingMode::Passthrough
+}
+
+/// The first address of the family the client asked for, else the first.
+fn preferred_address(endpoint: &Workload, asked: IpAddr) -> Option<IpAddr> {
+    let asked = asked.to_canonical();
+    let same_family = endpoint.addresses.iter().find(|ip| ip.to_canonical().is_ipv4() == asked.is_ipv4());
+    same_family.or_else(|| endpoint.addresses.first()).map(IpAddr::to_canonical)
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,108 @@
+//! One consistent view of the mesh, immutable once published.
+//!
+//! Invariant: every index names the same objects. A workload whose address is its node's is in no address
+//! index. Copying a snapshot is cheap (persistent maps), so an update costs what it changes.
+
+use std::sync::Arc;
+
+use ambit_model::{NamespacedName, NetworkAddress, Service, Workload, authorization::PolicySet};
+use imbl::{HashMap, OrdSet};
+
+use crate::{
+    balance::ServiceEntry,
+    policies::{Policies, Stored},
+};
+
+/// What a proxy knows at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub(crate) generation: u64,
+    pub(crate) addresses_received: bool,
+    pub(crate) workloads: HashMap<Arc<str>, Arc<Workload>>,
+    /// Best first: see [`crate::apply`].
+    pub(crate) by_address: HashMap<NetworkAddress, Vec<Arc<Workload>>>,
+    pub(crate) by_name: HashMap<NamespacedName, Vec<Arc<Workload>>>,
+    pub(crate) services: HashMap<NamespacedName, Arc<ServiceEntry>>,
+    pub(crate) by_vip: HashMap<NetworkAddress, OrdSet<NamespacedName>>,
+    pub(crate) policies: Arc<Policies>,
+}
+
+impl Snapshot {
+    /// Counts published snapshots.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether both addresses and policies have been received.
+    pub fn synced(&self) -> bool {
+        self.addresses_received && self.policies.received()
+    }
+
+    /// The workload with this uid (`<cluster>//Pod/<namespace>/<name>`).
+    pub fn workload_by_uid(&self, uid: &str) -> Option<&Arc<Workload>> {
+        self.workloads.get(uid)
+    }
+
+    /// The workload that owns an address; a tunnelled pod where several claim it. Never one on its node's network.
+    pub fn workload_by_address(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
+        self.by_address.get(address)?.first()
+    }
+
+    /// The workload of a pod's namespace and name.
+    pub fn workload_by_name(&self, name: &NamespacedName) -> Option<&Arc<Workload>> {
+        self.by_name.get(name)?.first()
+    }
+
+    /// The service that a virtual address means to a client in `namespace`: its own, else the canonical one,
+    /// else the first by name.
+    pub fn service_by_vip(&self, vip: &NetworkAddress, namespace: &str) -> Option<&Arc<Service>> {
+        self.entry_by_vip(vip, namespace)?.service.as_ref()
+    }
+
+    /// The service with this key (`namespace/hostname`).
+    pub fn service(&self, key: &NamespacedName) -> Option<&Arc<Service>> {
+        self.services.get(key)?.service.as_ref()
+    }
+
+    /// The policies that judge connections to `workload`. The same object (`Arc::ptr_eq`) as from an earlier
+    /// snapshot exactly when the same policies apply: whoever holds the earlier one need not judge again.
+    pub fn policies_for(&self, workload: &Workload) -> Arc<PolicySet> {
+        self.policies.for_workload(workload)
+    }
+
+    /// All workloads, in no order.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.values()
+    }
+
+    /// All services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values().filter_map(|entry| entry.service.as_ref())
+    }
+
+    /// The names of all policies, in order, and of those that could not be read.
+    pub fn policy_names(&self) -> (Vec<NamespacedName>, Vec<NamespacedName>) {
+        let (readable, unreadable): (Vec<_>, Vec<_>) =
+            self.policies.iter().partition(|(_, stored)| matches!(stored, Stored::Readable(_)));
+        let names = |entries: Vec<(&NamespacedName, &Stored)>| {
+            entries.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()
+        };
+        (names(readable), names(unreadable))
+    }
+
+    pub(crate) fn entry_by_vip(&self, vip: &NetworkAddress, namespace: &str) -> Option<&Arc<ServiceEntry>> {
+        let known = || {
+            let keys = self.by_vip.get(vip)?;
+            Some(keys.iter().filter_map(|key| self.services.get(key)))
+        };
+        let preference = |entry: &&Arc<ServiceEntry>| {
+            let service = entry.service.as_ref();
+            (
+                service.is_some_and(|service| &*service.namespace == namespace),
+                service.is_some_and(|service| service.canonical),
+            )
+        };
+        // `max_by_key` would return the last of equals.
+        known()?.reduce(|best, entry| if preference(&entry) > preference(&best) { entry } else { best })
+    }
+}

@@ -1,0 +1,155 @@
+//! The one mutable cell: applies updates in order and publishes snapshots.
+//!
+//! Invariant: readers never wait, and a snapshot is published before anybody is told of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ambit_model::{NamespacedName, Policy, Scope, Service, Workload};
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use crate::{apply::Judgement, policies::Stored, snapshot::Snapshot};
+
+/// A workload or a service, new or changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressUpdate {
+    /// A workload.
+    Workload(Workload),
+    /// A service.
+    Service(Service),
+}
+
+/// A policy, new or changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyUpdate {
+    /// Understood.
+    Readable(Policy),
+    /// Received under this name and not understood: it denies everything in its scope.
+    Unreadable(NamespacedName, Scope),
+}
+
+/// What a proxy knows, shared by all its connections.
+#[derive(Debug)]
+pub struct Store {
+    current: ArcSwap<Snapshot>,
+    writer: Mutex<()>,
+    generation: watch::Sender<u64>,
+    judgement: watch::Sender<u64>,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// A store that knows nothing yet: it routes nothing and admits nothing.
+    pub fn new() -> Self {
+        Self {
+            current: ArcSwap::default(),
+            writer: Mutex::new(()),
+            generation: watch::Sender::new(0),
+            judgement: watch::Sender::new(0),
+        }
+    }
+
+    /// The present snapshot, for use before the next `await`. Takes no lock.
+    pub fn load(&self) -> Guard<Arc<Snapshot>> {
+        self.current.load()
+    }
+
+    /// The present snapshot, to keep.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Whether both addresses and policies have been received.
+    pub fn synced(&self) -> bool {
+        self.load().synced()
+    }
+
+    /// Changes with every published snapshot; the value is its generation.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Changes when live inbound connections may have to be judged again: policies changed, or the list of a
+    /// workload. Then ask [`Snapshot::policies_for`] for each; the same `Arc` means the judgement stands.
+    pub fn judgements(&self) -> watch::Receiver<u64> {
+        self.judgement.subscribe()
+    }
+
+    /// Waits until the workload of a pod's namespace and name is known. The caller bounds the wait.
+    pub async fn workload_named(&self, name: &NamespacedName) -> Arc<Workload> {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            if let Some(workload) = self.load().workload_by_name(name) {
+                return workload.clone();
+            }
+            if changes.changed().await.is_err() {
+                // The sender lives in `self`, which outlives this call.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Applies one response about addresses; `removed` holds uids and `namespace/hostname` keys.
+    pub fn apply_addresses(&self, changed: Vec<AddressUpdate>, removed: &[Arc<str>]) {
+        self.publish(|next| {
+            let mut judgement = Judgement::Stands;
+            for update in changed {
+                match update {
+                    AddressUpdate::Workload(workload) => {
+                        if next.insert_workload(workload) == Judgement::Changed {
+                            judgement = Judgement::Changed;
+                        }
+                    }
+                    AddressUpdate::Service(service) => next.insert_service(service),
+                }
+            }
+            for name in removed {
+                // A uid holds slashes too, so the name alone does not say which of the two it is.
+                if !next.remove_workload(name)
+                    && let Some((namespace, hostname)) = name.split_once('/')
+                {
+                    next.remove_service(&NamespacedName::new(namespace, hostname));
+                }
+            }
+            next.addresses_received = true;
+            judgement
+        });
+    }
+
+    /// Applies one response about policies.
+    pub fn apply_policies(&self, changed: Vec<PolicyUpdate>, removed: &[NamespacedName]) {
+        let changed = changed
+            .into_iter()
+            .map(|update| match update {
+                PolicyUpdate::Readable(policy) => (policy.key.clone(), Stored::Readable(Arc::new(policy))),
+                PolicyUpdate::Unreadable(key, scope) => (key, Stored::Unreadable(scope)),
+            })
+            .collect();
+        self.publish(|next| match next.policies.next(changed, removed) {
+            Some(policies) => {
+                next.policies = Arc::new(policies);
+                Judgement::Changed
+            }
+            None => Judgement::Stands,
+        });
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Snapshot) -> Judgement) {
+        let _writing = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Snapshot::clone(&self.load());
+        let judgement = change(&mut next);
+        next.generation += 1;
+        let generation = next.generation;
+        self.current.store(Arc::new(next));
+        self.generation.send_replace(generation);
+        if judgement == Judgement::Changed {
+            self.judgement.send_replace(generation);
+        }
+    }
+}
