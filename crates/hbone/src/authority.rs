@@ -1,0 +1,152 @@
+//! The `:authority` of a CONNECT: `ip:port`, `[v6]:port` or `host:port`.
+//!
+//! Invariant: what parses also prints to the same bytes, save for the spelling of a v6 address; nothing is guessed
+//! (no default port, no bare v6, no user info, no zone).
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+    sync::Arc,
+};
+
+/// RFC 1035 2.3.4: the longest name, in bytes.
+const NAME_MAX_BYTES: usize = 253;
+/// RFC 1035 2.3.4: the longest label, in bytes.
+const LABEL_MAX_BYTES: usize = 63;
+
+/// Where a tunnel leads.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Host {
+    /// An address of a workload or service.
+    Ip(IpAddr),
+    /// A DNS name, in lower case as Kubernetes writes it.
+    Name(Arc<str>),
+}
+
+/// Target of a CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Authority {
+    /// Address or name.
+    pub host: Host,
+    /// TCP port, never 0.
+    pub port: u16,
+}
+
+/// Why a string is not an authority.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not ip:port, [v6]:port or host:port")]
+pub struct InvalidAuthority(pub String);
+
+impl Authority {
+    /// The address, when the authority holds one and not a name.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match &self.host {
+            Host::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
+            Host::Name(_) => None,
+        }
+    }
+}
+
+impl From<SocketAddr> for Authority {
+    fn from(addr: SocketAddr) -> Self {
+        Self { host: Host::Ip(addr.ip()), port: addr.port() }
+    }
+}
+
+impl fmt::Display for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(IpAddr::V4(ip)) => write!(f, "{ip}:{}", self.port),
+            Host::Ip(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.port),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl FromStr for Authority {
+    type Err = InvalidAuthority;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAuthority> {
+        parse(text).ok_or_else(|| InvalidAuthority(text.to_owned()))
+    }
+}
+
+fn parse(text: &str) -> Option<Authority> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
+        Some(v6) => Host::Ip(v6?.parse::<Ipv6Addr>().ok()?.into()),
+        None => match host.parse::<Ipv4Addr>() {
+            Ok(v4) => Host::Ip(v4.into()),
+            Err(_) => Host::Name(name(host)?.into()),
+        },
+    };
+    Some(Authority { host, port: port_number(port)? })
+}
+
+/// Digits only: `u16::from_str` would take a sign, and leading zeros have two spellings.
+fn port_number(text: &str) -> Option<u16> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    text.parse().ok().filter(|_| plain)
+}
+
+/// A DNS name; one whose last label is a number is a mistyped address (WHATWG URL 3.5), not a name.
+fn name(text: &str) -> Option<&str> {
+    let label = |l: &str| {
+        (1..=LABEL_MAX_BYTES).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
+    };
+    let numeric = text.rsplit('.').next()?.bytes().all(|b| b.is_ascii_digit());
+    (text.len() <= NAME_MAX_BYTES && !numeric && text.split('.').all(label)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn parses_what_it_prints() {
+        for text in ["10.0.0.1:80", "[fd00::1]:8080", "cart.shop.svc.cluster.local:65535", "a_b:1"] {
+            assert_eq!(text.parse::<Authority>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_not_exactly_an_authority() {
+        for bad in [
+            "", ":", ":80", "10.0.0.1", "10.0.0.1:", "10.0.0.1:0", "10.0.0.1:080", "10.0.0.1:+80", "10.0.0.1:65536",
+            "10.0.0.1:80:80", "10.0.0:80", "10.0.0.256:80", "010.0.0.1:80", "fd00::1:80", "[fd00::1]80", "[fd00::1:80",
+            "[fe80::1%eth0]:80", "[10.0.0.1]:80", "[]:80", "user@host:80", "a..b:80", ".a:80", "a.:80", "-a:80", "a-:80",
+            "A:80", "a b:80", "a\0:80", "a/b:80", "http://a:80", "é:80", " a:80", "a:80 ",
+        ] {
+            assert_eq!(bad.parse::<Authority>(), Err(InvalidAuthority(bad.to_owned())), "{bad:?}");
+        }
+        let label = "a".repeat(64);
+        assert!(format!("{label}:80").parse::<Authority>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_address_survives_a_round_trip(ip: IpAddr, port in 1..=u16::MAX) {
+            let authority = Authority::from(SocketAddr::new(ip, port));
+            prop_assert_eq!(authority.to_string().parse::<Authority>(), Ok(authority));
+        }
+
+        #[test]
+        fn no_input_panics_and_what_parses_is_stable(text in "\\PC{0,40}") {
+            if let Ok(authority) = text.parse::<Authority>() {
+                prop_assert_eq!(authority.to_string().parse::<Authority>(), Ok(authority));
+            }
+        }
+
+        #[test]
+        fn names_survive_a_round_trip(name in "[a-z][a-z0-9]{0,8}(\\.[a-z][a-z0-9]{0,8}){0,4}", port in 1..=u16::MAX) {
+            let text = format!("{name}:{port}");
+            prop_assert_eq!(text.parse::<Authority>().map(|a| a.to_string()), Ok(text));
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Bytes between a tunnel and a TCP stream.
+//!
+//! Each direction ends on its own: end of file there is END_STREAM here, and back. Both run in one task without a lock;
+//! what a tunnel receives is written as it came, and what is read is handed to the tunnel without a copy.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use crate::{CopyError, Tunnel};
+
+/// Read size of a stream that has moved little, in bytes: what an idle connection costs.
+const SMALL_BYTES: usize = 1 << 10;
+/// Read size once [`MEDIUM_AFTER`] bytes have moved: a TLS record with room for the frame's header.
+const MEDIUM_BYTES: usize = (16 << 10) - 64;
+/// Read size once [`LARGE_AFTER`] bytes have moved.
+const LARGE_BYTES: usize = (256 << 10) - 64;
+const MEDIUM_AFTER: u64 = 128 << 10;
+const LARGE_AFTER: u64 = 10 << 20;
+
+/// Bytes moved so far; may be read while a copy runs.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// From the TCP stream into the tunnel.
+    pub sent: AtomicU64,
+    /// From the tunnel to the TCP stream.
+    pub received: AtomicU64,
+}
+
+/// Bytes moved when a copy ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// From the TCP stream into the tunnel.
+    pub sent: u64,
+    /// From the tunnel to the TCP stream.
+    pub received: u64,
+}
+
+/// Copies until both directions have ended. A failure of the TCP stream resets the tunnel, so that the far application
+/// sees a reset too; a reset of the tunnel is an error, save for CANCEL and NO_ERROR, which peers use as an end.
+pub async fn copy<IO>(tunnel: Tunnel, mut io: IO, counters: &Counters) -> Result<Transferred, CopyError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut tunnel = tunnel;
+    let mut outgoing = Outgoing::new();
+    let mut incoming = Incoming::Waiting { unflushed: false };
+    let copied = poll_fn(|cx| {
+        let received = incoming.poll(cx, &mut tunnel.recv, &mut io, &counters.received)?;
+        let sent = outgoing.poll(cx, &mut io, &mut tunnel.send, &counters.sent)?;
+        if received.is_ready() && sent.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+    });
+    match copied.await {
+        Ok(()) => Ok(Transferred {
+            sent: counters.sent.load(Ordering::Relaxed),
+            received: counters.received.load(Ordering::Relaxed),
+        }),
+        Err(error) => {
+            tunnel.reset();
+            Err(error)
+        }
+    }
+}
+
+/// From the TCP stream into the tunnel.
+struct Outgoing {
+    /// Read, not yet sent.
+    buffer: BytesMut,
+    total: u64,
+    done: bool,
+}
+
+impl Outgoing {
+    fn new() -> Self {
+        Self { buffer: BytesMut::new(), total: 0, done: false }
+    }
+
+    fn poll<IO>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut IO,
+        send: &mut SendStream<Bytes>,
+        counter: &AtomicU64,
+    ) -> Poll<Result<(), CopyError>>
+    where
+        IO: AsyncRead + Unpin,
+    {
+        while !self.done {
+            if !self.buffer.is_empty() {
+                match ready!(self.poll_send(cx, send)) {
+                    Ok(sent) => _ = counter.fetch_add(sent as u64, Ordering::Relaxed),
+                    Err(stopped) => return Poll::Ready(self.stop(stopped)),
+                }
+                continue;
+            }
+            match self.poll_read(cx, io) {
+                Poll::Ready(Ok(0)) => {
+                    self.finish();
+                    // A stream that the peer has reset meanwhile needs no end.
+                    let _ = send.send_data(Bytes::new(), true);
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(CopyError::Read(error))),
+                // Asked only when idle: each question takes the connection's lock.
+                Poll::Pending => {
+                    let stopped = ready!(send.poll_reset(cx));
+                    return Poll::Ready(self.stop(stopped.map_or_else(Stopped::Lost, Stopped::Reset)));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read<IO>(&mut self, cx: &mut Context<'_>, io: &mut IO) -> Poll<std::io::Result<usize>>
+    where
+        IO: AsyncRead + Unpin,
+    {
+        let size = match self.total {
+            LARGE_AFTER.. => LARGE_BYTES,
+            MEDIUM_AFTER.. => MEDIUM_BYTES,
+            _ => SMALL_BYTES,
+        };
+        if self.buffer.capacity() < size / 2 {
+            self.buffer.reserve(size);
+        }
+        let read = ready!(std::pin::pin!(io.read_buf(&mut self.buffer)).poll(cx))?;
+        self.total = self.total.saturating_add(read as u64);
+        Poll::Ready(Ok(read))
+    }
+
+    /// Hands as much to the tunnel as its window takes.
+    fn poll_send(&mut self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Poll<Result<usize, Stopped>> {
+        send.reserve_capacity(self.buffer.len());
+        while send.capacity() == 0 {
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(lost)) => return Poll::Ready(Err(Stopped::Lost(lost))),
+                None => return Poll::Ready(Err(stopped(cx, send))),
+            }
+        }
+        let chunk = self.buffer.split_to(send.capacity().min(self.buffer.len())).freeze();
+        let len = chunk.len();
+        match send.send_data(chunk, false) {
+            Ok(()) => Poll::Ready(Ok(len)),
+            Err(_inactive) => Poll::Ready(Err(stopped(cx, send))),
+        }
+    }
+
+    fn stop(&mut self, stopped: Stopped) -> Result<(), CopyError> {
+        match stopped {
+            Stopped::Reset(reason) if is_end(reason) => {
+                self.finish();
+                Ok(())
+            }
+            Stopped::Reset(reason) => Err(CopyError::Reset(reason.into())),
+            Stopped::Lost(error) => Err(CopyError::Reset(error)),
+        }
+    }
+
+    fn finish(&mut self) {
+        self.done = true;
+        self.buffer = BytesMut::new();
+    }
+}
+
+/// Why a tunnel takes no more bytes.
+enum Stopped {
+    Reset(Reason),
+    Lost(h2::Error),
+}
+
+/// Asks a stream that no longer sends for the reason.
+fn stopped(cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Stopped {
+    match send.poll_reset(cx) {
+        Poll::Ready(Ok(reason)) => Stopped::Reset(reason),
+        Poll::Ready(Err(lost)) => Stopped::Lost(lost),
+        Poll::Pending => Stopped::Reset(Reason::CANCEL),
+    }
+}
+
+/// From the tunnel to the TCP stream.
+enum Incoming {
+    /// For the tunnel's next bytes.
+    Waiting {
+        unflushed: bool,
+    },
+    /// Received, not yet written in full.
+    Writing(Bytes),
+    /// The tunnel has ended; the TCP stream is being told.
+    Closing,
+    Done,
+}
+
+impl Incoming {
+    fn poll<IO>(
+        &mut self,
+        cx: &mut Context<'_>,
+        recv: &mut RecvStream,
+        io: &mut IO,
+        counter: &AtomicU64,
+    ) -> Poll<Result<(), CopyError>>
+    where
+        IO: AsyncWrite + Unpin,
+    {
+        loop {
+            match self {
+                Self::Waiting { unflushed } => match recv.poll_data(cx) {
+                    Poll::Ready(Some(Ok(bytes))) => *self = Self::Writing(bytes),
+                    Poll::Ready(None) => *self = Self::Closing,
+                    Poll::Ready(Some(Err(error))) => {
+                        if !(error.is_reset() && error.reason().is_some_and(is_end)) {
+                            return Poll::Ready(Err(CopyError::Reset(error)));
+                        }
+                        *self = Self::Closing;
+                    }
+                    Poll::Pending => {
+                        if *unflushed {
+                            ready!(Pin::new(&mut *io).poll_flush(cx)).map_err(CopyError::Write)?;
+                            *unflushed = false;
+                        }
+                        return Poll::Pending;
+                    }
+                },
+                Self::Writing(bytes) if bytes.is_empty() => *self = Self::Waiting { unflushed: true },
+                Self::Writing(bytes) => {
+                    let written = ready!(Pin::new(&mut *io).poll_write(cx, bytes)).map_err(CopyError::Write)?;
+                    if written == 0 {
+                        return Poll::Ready(Err(CopyError::Write(std::io::ErrorKind::WriteZero.into())));
+                    }
+                    bytes.advance(written);
+                    counter.fetch_add(written as u64, Ordering::Relaxed);
+                    // Fails only for more than was received.
+                    let _ = recv.flow_control().release_capacity(written);
+                }
+                Self::Closing => {
+                    // A socket whose far end has already gone cannot be shut down, and need not be.
+                    let _ = ready!(Pin::new(&mut *io).poll_shutdown(cx));
+                    *self = Self::Done;
+                }
+                Self::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+}
+
+fn is_end(reason: Reason) -> bool {
+    reason == Reason::CANCEL || reason == Reason::NO_ERROR
+}

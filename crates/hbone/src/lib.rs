@@ -1,0 +1,25 @@
+//! HBONE: TCP streams inside HTTP/2 CONNECT, both ends.
+//!
+//! Knows no TLS and no Kubernetes: every end works over any byte stream. Only this crate says `h2`, so that another
+//! framing can take its place. No future here needs to be `Send`; all but the pool's are when their stream is.
+
+pub mod authority;
+pub mod client;
+pub mod copy;
+pub mod error;
+pub mod headers;
+mod keepalive;
+pub mod pool;
+pub mod server;
+pub mod settings;
+pub mod tunnel;
+
+pub use authority::{Authority, Host, InvalidAuthority};
+pub use client::{SendConnect, handshake};
+pub use copy::{Counters, Transferred, copy};
+pub use error::{ConnectError, CopyError, Error};
+pub use headers::{Baggage, ConnectHeaders, Forwarded, TraceParent};
+pub use pool::{Checkout, CheckoutError, Pool};
+pub use server::{ConnectRequest, Responder, serve};
+pub use settings::Settings;
+pub use tunnel::Tunnel;

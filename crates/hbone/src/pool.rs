@@ -1,0 +1,267 @@
+//! Connections of one thread, shared by the streams that go the same way.
+//!
+//! Holds no lock and is not `Send`: each core has its own. A stream's slot is taken at checkout and given back when its
+//! tunnel is dropped, so that a connection that was full is used again. At most one dial per key is in flight; all who
+//! wait for it share its outcome, and it lives as long as anyone waits.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    hash::Hash,
+    rc::{Rc, Weak},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{
+    Authority, ConnectError, ConnectHeaders, SendConnect, Tunnel,
+    settings::CLIENT_STREAMS_MAX,
+};
+
+/// How long an unused connection is kept.
+pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
+/// How often unused and dead connections are looked for: an idle one goes at most this much late.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Checkouts that may wait for the same dial.
+pub const WAITERS_MAX: usize = 1024;
+/// Dials a checkout takes part in before it gives up because others took every slot.
+const ROUNDS_MAX: usize = WAITERS_MAX.div_ceil(CLIENT_STREAMS_MAX) * 2;
+
+/// No stream could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckoutError<E> {
+    /// The dial failed; all who waited for it get the same.
+    #[error("HBONE dial failed: {0}")]
+    Dial(Arc<E>),
+    /// Too many already wait for a dial to the same destination.
+    #[error("more than {WAITERS_MAX} connections wait for one HBONE dial; the destination is too slow")]
+    TooManyWaiters,
+    /// Others took every slot of each new connection, or the peer allows none.
+    #[error("no free stream after {ROUNDS_MAX} HBONE dials; the peer allows too few streams")]
+    NoFreeStream,
+}
+
+/// A stream's place on a connection.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<AtomicUsize>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection with room for one more stream, reserved.
+#[derive(Debug)]
+pub struct Checkout {
+    send: SendConnect,
+    slot: Slot,
+}
+
+impl Checkout {
+    /// As [`SendConnect::connect`]; the tunnel keeps the slot.
+    pub async fn connect(
+        self,
+        authority: &Authority,
+        headers: &ConnectHeaders,
+    ) -> Result<Tunnel, ConnectError> {
+        Ok(self.send.connect(authority, headers).await?.holding(self.slot))
+    }
+}
+
+/// `K` names whatever must be equal for two streams to share a connection; `E` is why a dial failed. Clones share.
+pub struct Pool<K, E> {
+    inner: Rc<RefCell<Inner<K, E>>>,
+}
+
+impl<K, E> Clone for Pool<K, E> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+struct Inner<K, E> {
+    routes: HashMap<K, Route<E>>,
+    streams_max: usize,
+    idle_max: Duration,
+}
+
+type Dial<E> = LocalBoxFuture<'static, Result<(), Arc<E>>>;
+
+/// All that goes one way.
+struct Route<E> {
+    connections: Vec<Connection>,
+    dial: Option<WeakShared<Dial<E>>>,
+}
+
+struct Connection {
+    send: SendConnect,
+    in_use: Arc<AtomicUsize>,
+    checkouts: u64,
+    /// Checkouts at the sweep that last saw this connection used, and when that was.
+    used: (u64, Instant),
+}
+
+impl<K, E> Pool<K, E>
+where
+    K: Hash + Eq + Clone + 'static,
+    E: 'static,
+{
+    /// A pool whose connections carry at most `streams_max` streams and go after `idle_max` unused.
+    /// The mesh's values are [`CLIENT_STREAMS_MAX`] and [`IDLE_MAX`].
+    pub fn new(streams_max: usize, idle_max: Duration) -> Self {
+        Self { inner: Rc::new(RefCell::new(Inner { routes: HashMap::new(), streams_max, idle_max })) }
+    }
+
+    /// A stream's place on a connection for `key`; `dial` makes one when there is none with room. `dial` must end by
+    /// itself (have its own timeouts) and spawn the connection's driver.
+    pub async fn checkout<D, F>(&self, key: &K, mut dial: D) -> Result<Checkout, CheckoutError<E>>
+    where
+        D: FnMut() -> F,
+        F: Future<Output = Result<SendConnect, E>> + 'static,
+    {
+        for _ in 0..ROUNDS_MAX {
+            if let Some(checkout) = self.inner.borrow_mut().take(key) {
+                return Ok(checkout);
+            }
+            self.join_dial(key, &mut dial)?.await.map_err(CheckoutError::Dial)?;
+        }
+        self.inner.borrow_mut().take(key).ok_or(CheckoutError::NoFreeStream)
+    }
+
+    /// Drops the connections whose key `keep` refuses; streams on them run on.
+    pub fn retain(&self, keep: impl Fn(&K) -> bool) {
+        self.inner.borrow_mut().routes.retain(|key, _| keep(key));
+    }
+
+    /// Connections held, for metrics.
+    pub fn connections(&self) -> usize {
+        self.inner.borrow().routes.values().map(|r| r.connections.len()).sum()
+    }
+
+    /// Lets go of idle and dead connections for as long as the pool lives: spawn it once per pool.
+    pub fn sweeper(&self) -> impl Future<Output = ()> + use<K, E> {
+        let pool: Weak<RefCell<Inner<K, E>>> = Rc::downgrade(&self.inner);
+        async move {
+            let mut ticks = interval(SWEEP_EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                let now = ticks.tick().await;
+                match pool.upgrade() {
+                    Some(inner) => inner.borrow_mut().sweep(now),
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// The dial in flight, or a new one.
+    fn join_dial<D, F>(&self, key: &K, dial: &mut D) -> Result<Shared<Dial<E>>, CheckoutError<E>>
+    where
+        D: FnMut() -> F,
+        F: Future<Output = Result<SendConnect, E>> + 'static,
+    {
+        let mut inner = self.inner.borrow_mut();
+        let route = inner.routes.entry(key.clone()).or_insert_with(Route::new);
+        if let Some(running) = route.dial.as_ref().and_then(WeakShared::upgrade) {
+            if running.strong_count().is_some_and(|waiters| waiters > WAITERS_MAX) {
+                return Err(CheckoutError::TooManyWaiters);
+            }
+            return Ok(running);
+        }
+        let (pool, key, dialed) = (Rc::downgrade(&self.inner), key.clone(), dial());
+        let shared = async move {
+            let outcome = dialed.await.map_err(Arc::new);
+            if let Some(inner) = pool.upgrade() {
+                inner.borrow_mut().dialed(&key, outcome.as_ref().ok());
+            }
+            outcome.map(drop)
+        }
+        .boxed_local()
+        .shared();
+        route.dial = shared.downgrade();
+        Ok(shared)
+    }
+}
+
+impl<K: Hash + Eq + Clone, E> Inner<K, E> {
+    /// A slot on the first open connection with room: the later ones then fall idle and are let go.
+    fn take(&mut self, key: &K) -> Option<Checkout> {
+        let streams_max = self.streams_max;
+        let route = self.routes.get_mut(key)?;
+        let mut taken = None;
+        route.connections.retain_mut(|connection| {
+            if taken.is_some() {
+                return true;
+            }
+            let open = connection.send.is_open();
+            if open {
+                taken = connection.take(streams_max);
+            }
+            open
+        });
+        taken
+    }
+
+    fn dialed(&mut self, key: &K, connection: Option<&SendConnect>) {
+        // Absent when the key was dropped meanwhile: then the new connection is not wanted either.
+        let Some(route) = self.routes.get_mut(key) else { return };
+        route.dial = None;
+        route.connections.extend(connection.cloned().map(Connection::new));
+        if route.connections.is_empty() {
+            self.routes.remove(key);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        let idle_max = self.idle_max;
+        self.routes.retain(|_, route| {
+            route.connections.retain_mut(|c| c.send.is_open() && !c.is_idle(now, idle_max));
+            let dialing = route.dial.as_ref().is_some_and(|d| d.upgrade().is_some());
+            dialing || !route.connections.is_empty()
+        });
+    }
+}
+
+impl<E> Route<E> {
+    fn new() -> Self {
+        Self { connections: Vec::new(), dial: None }
+    }
+}
+
+impl Connection {
+    fn new(send: SendConnect) -> Self {
+        Self { send, in_use: Arc::new(AtomicUsize::new(0)), checkouts: 0, used: (0, Instant::now()) }
+    }
+
+    fn take(&mut self, streams_max: usize) -> Option<Checkout> {
+        // Only this thread takes slots; others may at most give back.
+        if self.in_use.load(Ordering::Relaxed) >= streams_max.min(self.send.peer_streams_max()) {
+            return None;
+        }
+        self.in_use.fetch_add(1, Ordering::Relaxed);
+        self.checkouts = self.checkouts.wrapping_add(1);
+        Some(Checkout { send: self.send.clone(), slot: Slot(Arc::clone(&self.in_use)) })
+    }
+
+    fn is_idle(&mut self, now: Instant, idle_max: Duration) -> bool {
+        if self.in_use.load(Ordering::Relaxed) > 0 || self.checkouts != self.used.0 {
+            self.used = (self.checkouts, now);
+        }
+        now.duration_since(self.used.1) >= idle_max
+    }
+}
+
+impl<K, E> fmt::Debug for Pool<K, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("routes", &self.inner.borrow().routes.len()).finish_non_exhaustive()
+    }
+}
