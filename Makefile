@@ -1,0 +1,103 @@
+# Ambit: every task a person or CI runs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# A cluster of our own is made only where none is given: KUBECONFIG=... uses that one.
+CLUSTER ?= ambit
+export CLUSTER
+ifeq ($(origin KUBECONFIG),undefined)
+OWN_CLUSTER := cluster
+ifeq ($(CLUSTER),ambit)
+export KUBECONFIG := $(CURDIR)/.cluster/admin.kubeconfig
+else
+export KUBECONFIG := $(CURDIR)/.cluster/$(CLUSTER)/admin.kubeconfig
+endif
+else
+export KUBECONFIG
+endif
+# kubectl of the path, else the one the test cluster was built with.
+export KUBECTL ?= $(shell command -v kubectl || echo $(CURDIR)/tests/kind/kubectl)
+
+CARGO := cargo
+TARGET := x86_64-unknown-linux-gnu
+STATIC := -C target-feature=+crt-static
+PROGRAMS := --bin ambit-operator --bin ambit-ztunnel --bin ambit-node-agent --bin ambit-cni-plugin
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(OWN_CLUSTER) install ## from nothing to an enrolled namespace, shown as a table of checks
+	@$(CARGO) run --locked --quiet -p ambit-kind-tests --bin demo
+
+.PHONY: test
+test: ## unit, model, namespace and cluster tests; last line: N passed, N failed
+	@tests/run.sh unit netns cluster
+
+.PHONY: test-unit
+test-unit: ## tests that need no root and no cluster
+	@tests/run.sh unit
+
+.PHONY: test-netns
+test-netns: ## tests in network namespaces of their own, with the real redirection (root)
+	@tests/run.sh netns
+
+.PHONY: e2e
+e2e: ## cluster tests alone, against a cluster on which `make install` has run
+	@tests/run.sh e2e
+
+.PHONY: cluster
+cluster: ## start the two-node test cluster, or say that it runs
+	@tests/kind/up.sh
+
+.PHONY: cluster-down
+cluster-down: ## take the test cluster away
+	@tests/kind/down.sh
+
+.PHONY: build
+build: ## the programs as static binaries
+	@RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TARGET) $(PROGRAMS)
+
+.PHONY: images
+images: build ## one FROM-scratch image a program, and the test images
+	@images/build.sh
+
+.PHONY: load
+load: images ## put the images onto the cluster's nodes, without a registry
+	@tests/kind/load.sh target/images/*.tar
+
+.PHONY: install
+install: $(OWN_CLUSTER) load ## install the operator (config/install.yaml) and wait for it
+	@tests/install.sh
+
+.PHONY: gen
+gen: ## write crds/ and config/ from the Rust types
+	@$(CARGO) xtask gen
+
+.PHONY: ebpf
+ebpf: ## build the kernel half again and put the object beside its source
+	@crates/redirect-ebpf/build.sh
+
+.PHONY: fmt
+fmt: ## format
+	@$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## format check, clippy with warnings denied, layers, files, generated files
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) xtask check
+
+.PHONY: deny
+deny: ## licences, bans and sources of dependencies
+	@$(CARGO) deny --locked check licenses bans sources
+
+.PHONY: bench
+bench: ## side-by-side benchmarks, printed as ratios
+	@$(CARGO) bench --locked --workspace
+
+.PHONY: ci
+ci: ## exactly what CI runs
+	@.ci/run

@@ -1,0 +1,81 @@
+//! What is on the wire between the nodes: a packet capture in a privileged pod of the node's own network.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{kubectl, wait};
+
+/// How long a capture listens, seconds.
+const SECONDS: u64 = 4;
+
+/// What a capture saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// TCP packets whose payload holds the marker.
+    pub marker: u64,
+    /// TCP packets from or to port 15008.
+    pub hbone: u64,
+    /// Payloads that begin as a TLS record.
+    pub tls: u64,
+}
+
+/// Captures on the interface of `node` for some seconds while traffic flows, looking for `marker`.
+///
+/// # Errors
+/// When the pod cannot run or prints something else.
+pub fn on(node: &str, marker: &str) -> Result<Seen> {
+    let name = format!("capture-{node}");
+    kubectl::run(&[
+        "delete",
+        "pod",
+        "-n",
+        NAMESPACE,
+        &name,
+        "--ignore-not-found",
+        "--grace-period=0",
+        "--force",
+    ])?;
+    kubectl::apply(&manifest(&name, node, marker))?;
+    let limit = Duration::from_secs(SECONDS + 60);
+    wait::until("the capture", limit, || {
+        let pod = kubectl::json(&["get", "pod", "-n", NAMESPACE, &name])?;
+        Ok(matches!(kubectl::text(&pod, "/status/phase"), "Succeeded" | "Failed").then_some(()))
+    })?;
+    let log = kubectl::run(&["logs", "-n", NAMESPACE, &name])?;
+    let line = log.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
+    let line = line.with_context(|| format!("the capture printed {log:?}"))?;
+    let number =
+        |name: &str| line.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {line}"));
+    Ok(Seen { marker: number("marker")?, hbone: number("port")?, tls: number("tls")? })
+}
+
+/// Where captures run.
+pub const NAMESPACE: &str = "ambit-observer";
+
+fn manifest(name: &str, node: &str, marker: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}, labels: {{pod-security.kubernetes.io/enforce: privileged}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {NAMESPACE}}}
+spec:
+  nodeName: {node}
+  hostNetwork: true
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  tolerations: [{{operator: Exists}}]
+  containers:
+  - name: capture
+    image: localhost/ambit-box:dev
+    imagePullPolicy: IfNotPresent
+    command: [/bin/shop, capture, --iface, eth0, --port, "15008", --marker, "{marker}", --seconds, "{SECONDS}"]
+    securityContext: {{privileged: true}}
+"#
+    )
+}

@@ -1,0 +1,94 @@
+//! A look at the nodes themselves: a privileged pod on each, with the node's processes and files.
+//!
+//! Invariant: it ends only processes of pods that it was told to, found by the pod's uid in their cgroup.
+
+use anyhow::{Result, bail};
+
+use crate::{capture::NAMESPACE, kubectl, mesh};
+
+/// Starts an inspector on every node and waits for it.
+///
+/// # Errors
+/// When they do not start.
+pub fn start() -> Result<()> {
+    kubectl::apply(MANIFEST)?;
+    kubectl::run(&["rollout", "status", "-n", NAMESPACE, "daemonset/inspector", "--timeout=60s"]).map(|_| ())
+}
+
+/// Runs a shell line on a node: its processes, its network, its files under `/host`.
+///
+/// # Errors
+/// When it fails, with what it printed.
+pub fn shell(node: &str, line: &str) -> Result<String> {
+    let field = format!("spec.nodeName={node}");
+    let pods =
+        kubectl::items(&["get", "pods", "-n", NAMESPACE, "-l", "app=inspector", "--field-selector", &field])?;
+    let Some(pod) = pods.first() else { bail!("no inspector on {node}") };
+    let (ok, text) =
+        kubectl::exec(NAMESPACE, kubectl::text(pod, "/metadata/name"), &["/bin/sh", "-c", line])?;
+    if ok { Ok(text) } else { bail!("on {node}: {line}: {text}") }
+}
+
+/// Ends the processes of our part on a node as a crash would.
+///
+/// # Errors
+/// When there is no such part, or no such process.
+pub fn crash(app: &str, node: &str) -> Result<()> {
+    let name = mesh::part_on(app, node)?;
+    let pod = kubectl::json(&["get", "pod", "-n", mesh::SYSTEM, &name])?;
+    let uid = kubectl::text(&pod, "/metadata/uid");
+    let line = format!(
+        "found=; for p in /proc/[0-9]*; do if grep -q 'pod{uid}' $p/cgroup 2>/dev/null && grep -q '^ambit-' $p/comm; \
+         then kill -9 ${{p#/proc/}} && found=1; fi; done; [ -n \"$found\" ]"
+    );
+    shell(node, &line).map(|_| ())
+}
+
+/// What the mesh has on a node, one line each; empty when nothing is left.
+///
+/// # Errors
+/// When the node cannot be looked at.
+pub fn traces(node: &str) -> Result<Vec<String>> {
+    let found = shell(node, TRACES)?;
+    Ok(found.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect())
+}
+
+/// Looks in every place that design §4 and §5 name.
+const TRACES: &str = r"
+for f in /host/sys/fs/bpf/ambit /host/opt/cni/bin/ambit-cni /host/run/ambit/cni.sock /host/run/ambit/zds/zds.sock /host/var/lib/ambit; do
+  [ ! -e $f ] || echo file $f
+done
+grep -l ambit-cni /host/etc/cni/net.d/* 2>/dev/null | sed 's/^/conflist /'
+for n in /host/run/netns/*; do
+  nsenter --net=$n ip rule 2>/dev/null | grep 0x111 | sed s,^,rule\ $n\ ,
+  nsenter --net=$n ip route show table 100 2>/dev/null | sed s,^,route\ $n\ ,
+done
+true
+";
+
+const MANIFEST: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: {name: ambit-observer, labels: {pod-security.kubernetes.io/enforce: privileged}}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: inspector, namespace: ambit-observer}
+spec:
+  selector: {matchLabels: {app: inspector}}
+  template:
+    metadata: {labels: {app: inspector}}
+    spec:
+      hostNetwork: true
+      hostPID: true
+      terminationGracePeriodSeconds: 0
+      tolerations: [{operator: Exists}]
+      containers:
+      - name: inspector
+        image: localhost/ambit-box:dev
+        imagePullPolicy: IfNotPresent
+        command: [/bin/sleep, '1000000']
+        securityContext: {privileged: true}
+        volumeMounts: [{name: host, mountPath: /host, mountPropagation: HostToContainer}]
+      volumes: [{name: host, hostPath: {path: /}}]
+";

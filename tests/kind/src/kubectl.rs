@@ -1,0 +1,119 @@
+//! `kubectl` as a function.
+//!
+//! Invariant: every call is bounded by [`CALL_MAX`] and its error names the command and what it printed.
+
+use std::{
+    io::Write as _,
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// `kubectl --request-timeout`, for calls that do not wait for something.
+const CALL_MAX: &str = "30s";
+
+/// The program: `KUBECTL`, or `kubectl` from the path.
+fn program() -> String {
+    #[expect(clippy::disallowed_methods, reason = "test programs are configured by the environment")]
+    std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into())
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(program());
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// Runs it and returns what it printed.
+///
+/// # Errors
+/// When it fails, with its own words.
+pub fn run(args: &[&str]) -> Result<String> {
+    let output =
+        command(args).output().with_context(|| format!("kubectl is not to be had as {}", program()))?;
+    if !output.status.success() {
+        bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs it and parses `-o json`.
+///
+/// # Errors
+/// When it fails or does not print JSON.
+pub fn json(args: &[&str]) -> Result<Value> {
+    let text = run(&[args, &["-o", "json", "--request-timeout", CALL_MAX]].concat())?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Applies a manifest by server-side apply.
+///
+/// # Errors
+/// When the API server refuses it.
+pub fn apply(manifest: &str) -> Result<String> {
+    feed(&["apply", "--server-side", "--force-conflicts", "--field-manager=ambit-test", "-f", "-"], manifest)
+}
+
+/// Deletes what a manifest names and waits until it is gone.
+///
+/// # Errors
+/// When it cannot be deleted.
+pub fn delete(manifest: &str) -> Result<String> {
+    feed(&["delete", "--ignore-not-found", "--wait=true", "--timeout=90s", "-f", "-"], manifest)
+}
+
+/// Runs it with `input` on standard input.
+///
+/// # Errors
+/// When it fails, with its own words.
+pub fn feed(args: &[&str], input: &str) -> Result<String> {
+    let mut child = Command::new(program())
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("kubectl is not to be had as {}", program()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("kubectl {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Starts it and leaves it running; the caller ends it.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn start(args: &[&str]) -> Result<Child> {
+    Ok(command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?)
+}
+
+/// A command in a pod: what it printed, and whether it succeeded.
+///
+/// # Errors
+/// When kubectl cannot be run at all.
+pub fn exec(namespace: &str, target: &str, args: &[&str]) -> Result<(bool, String)> {
+    let all = [&["exec", "-n", namespace, target, "--"], args].concat();
+    let output = command(&all).output()?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// The items of a list.
+///
+/// # Errors
+/// When it fails or is no list.
+pub fn items(args: &[&str]) -> Result<Vec<Value>> {
+    let list = json(args)?;
+    list.get("items").and_then(Value::as_array).cloned().context("kubectl returned no list")
+}
+
+/// A string deep in an object, empty where there is none. `path` is a JSON pointer (RFC 6901).
+pub fn text<'a>(object: &'a Value, path: &str) -> &'a str {
+    object.pointer(path).and_then(Value::as_str).unwrap_or_default()
+}

@@ -1,0 +1,125 @@
+//! The mesh itself as its user sees it: the `Mesh` object, enrolled pods, nodes.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{kubectl, wait};
+
+/// Namespace of our own parts.
+pub const SYSTEM: &str = "ambit-system";
+/// Annotation of a pod that is enrolled.
+const REDIRECTION: &str = "/metadata/annotations/ambient.istio.io~1redirection";
+/// How long a rollout, an enrollment or a removal may take.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// A condition of the Mesh: its status, reason and message.
+///
+/// # Errors
+/// When there is no Mesh, or it has no such condition.
+pub fn condition(kind: &str) -> Result<(String, String, String)> {
+    let mesh = kubectl::json(&["get", "meshes.ambit.dev", "default"])?;
+    let conditions =
+        mesh.pointer("/status/conditions").and_then(Value::as_array).context("no conditions yet")?;
+    let found = conditions.iter().find(|condition| kubectl::text(condition, "/type") == kind);
+    let found = found.with_context(|| format!("no condition {kind} yet"))?;
+    let field = |name: &str| kubectl::text(found, name).to_owned();
+    Ok((field("/status"), field("/reason"), field("/message")))
+}
+
+/// Waits until a condition of the Mesh has this status.
+///
+/// # Errors
+/// After [`LIMIT`], with the reason and message it has instead.
+pub fn until_condition(kind: &str, status: &str) -> Result<Duration> {
+    let (_, took) = wait::until(&format!("Mesh condition {kind}={status}"), LIMIT, || {
+        let (is, reason, message) = condition(kind)?;
+        if is == status { Ok(Some(())) } else { bail!("{kind} is {is}: {reason}: {message}") }
+    })?;
+    Ok(took)
+}
+
+/// The pods of a namespace.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn pods(namespace: &str) -> Result<Vec<Value>> {
+    kubectl::items(&["get", "pods", "-n", namespace])
+}
+
+/// Waits until every running pod of a namespace is enrolled, or none is.
+///
+/// # Errors
+/// After [`LIMIT`], naming the pods that are not.
+pub fn until_enrolled(namespace: &str, wanted: Enrolled) -> Result<(usize, Duration)> {
+    wait::until(&format!("pods of {namespace} to be {wanted:?}"), LIMIT, || {
+        let pods = pods(namespace)?;
+        let running: Vec<&Value> =
+            pods.iter().filter(|pod| kubectl::text(pod, "/status/phase") == "Running").collect();
+        let is = |pod: &&&Value| (kubectl::text(pod, REDIRECTION) == "enabled") == (wanted == Enrolled::All);
+        let others: Vec<&str> =
+            running.iter().filter(|pod| !is(pod)).map(|pod| kubectl::text(pod, "/metadata/name")).collect();
+        if others.is_empty() && !running.is_empty() {
+            Ok(Some(running.len()))
+        } else {
+            bail!("not yet: {}", others.join(", "))
+        }
+    })
+}
+
+/// How many pods of a namespace are wanted in the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enrolled {
+    /// Every pod.
+    All,
+    /// No pod.
+    None,
+}
+
+/// Labels a namespace; an empty value takes the label away.
+///
+/// # Errors
+/// When the API server refuses it.
+pub fn label(namespace: &str, key: &str, value: &str) -> Result<()> {
+    let label = if value.is_empty() { format!("{key}-") } else { format!("{key}={value}") };
+    kubectl::run(&["label", "namespace", namespace, &label, "--overwrite"]).map(|_| ())
+}
+
+/// Names of the nodes that take pods, sorted.
+///
+/// # Errors
+/// When they cannot be listed, or there are fewer than two.
+pub fn nodes() -> Result<Vec<String>> {
+    let nodes = kubectl::items(&["get", "nodes"])?;
+    let schedulable = nodes.iter().filter(|node| node.pointer("/spec/taints").is_none());
+    let mut names: Vec<String> =
+        schedulable.map(|node| kubectl::text(node, "/metadata/name").to_owned()).collect();
+    names.sort();
+    if names.len() < 2 {
+        bail!("two nodes that take pods are needed, found {names:?}");
+    }
+    Ok(names)
+}
+
+/// The name of our pod with this `app` label on a node.
+///
+/// # Errors
+/// When there is none.
+pub fn part_on(app: &str, node: &str) -> Result<String> {
+    let selector = format!("app={app}");
+    let field = format!("spec.nodeName={node}");
+    let pods = kubectl::items(&["get", "pods", "-n", SYSTEM, "-l", &selector, "--field-selector", &field])?;
+    let live = pods.iter().find(|pod| kubectl::text(pod, "/metadata/deletionTimestamp").is_empty());
+    live.map(|pod| kubectl::text(pod, "/metadata/name").to_owned())
+        .with_context(|| format!("no {app} on {node}"))
+}
+
+/// Applies the sample where there is no Mesh, and waits until it is ready.
+///
+/// # Errors
+/// After [`LIMIT`], with the reason why not.
+pub fn require_ready() -> Result<()> {
+    kubectl::apply(include_str!("../../../config/samples/mesh.yaml"))?;
+    until_condition("Ready", "True").map(|_| ())
+}

@@ -1,0 +1,96 @@
+//! The shop that the demo and the tests watch: client → front → cart → redis, over two nodes.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::{kubectl, load::Load, mesh, wait};
+
+/// A word that travels in every request, to be looked for on the wire.
+pub const MARKER: &str = "AMBITMARKERc0ffee";
+/// Requests begun per second by the client.
+const RATE: &str = "20";
+
+/// One shop in a namespace of its own.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    /// Its namespace.
+    pub namespace: &'static str,
+    /// Node of `front` and `redis`.
+    pub node_a: String,
+    /// Node of `cart` and the client.
+    pub node_b: String,
+}
+
+impl Shop {
+    /// Starts it and waits until requests are answered.
+    ///
+    /// # Errors
+    /// When its pods do not become ready or nothing answers.
+    pub fn start(namespace: &'static str) -> Result<Self> {
+        let nodes = mesh::nodes()?;
+        let [node_a, node_b, ..] = nodes.as_slice() else { bail!("two nodes are needed") };
+        let shop = Self { namespace, node_a: node_a.clone(), node_b: node_b.clone() };
+        kubectl::apply(&shop.manifest())?;
+        for name in ["redis", "cart", "front", "client"] {
+            let target = format!("deploy/{name}");
+            kubectl::run(&["rollout", "status", "-n", namespace, &target, "--timeout=120s"])?;
+        }
+        wait::until("the shop to answer", Duration::from_secs(60), || shop.get())?;
+        Ok(shop)
+    }
+
+    /// The load its client makes.
+    pub fn load(&self) -> Load {
+        Load { namespace: self.namespace, deployment: "client" }
+    }
+
+    /// One request from the client's pod, on a new connection: the answer, if it is a good one.
+    ///
+    /// # Errors
+    /// With what the request printed.
+    pub fn get(&self) -> Result<Option<String>> {
+        let url = format!("http://front:8080/?marker={MARKER}");
+        let (ok, text) =
+            kubectl::exec(self.namespace, "deploy/client", &["/bin/shop", "get", "-t", "2", &url])?;
+        if ok { Ok(Some(text)) } else { bail!("{}", text.trim()) }
+    }
+
+    /// Takes it away.
+    ///
+    /// # Errors
+    /// When the namespace does not go.
+    pub fn stop(&self) -> Result<()> {
+        kubectl::run(&["delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s"])
+            .map(|_| ())
+    }
+
+    /// uid and restarts of every pod, to tell later that none was restarted or replaced.
+    ///
+    /// # Errors
+    /// When pods cannot be listed.
+    pub fn lives(&self) -> Result<Vec<String>> {
+        let pods = mesh::pods(self.namespace)?;
+        let life = |pod: &serde_json::Value| {
+            let restarts =
+                pod.pointer("/status/containerStatuses/0/restartCount").cloned().unwrap_or_default();
+            format!(
+                "{} {} {restarts}",
+                kubectl::text(pod, "/metadata/name"),
+                kubectl::text(pod, "/metadata/uid")
+            )
+        };
+        let mut lives: Vec<String> = pods.iter().map(life).collect();
+        lives.sort();
+        Ok(lives)
+    }
+
+    fn manifest(&self) -> String {
+        include_str!("../manifests/shop.yaml")
+            .replace("@NS@", self.namespace)
+            .replace("@A@", &self.node_a)
+            .replace("@B@", &self.node_b)
+            .replace("@MARKER@", MARKER)
+            .replace("@RATE@", RATE)
+    }
+}

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# run.sh STAGE...: unit, netns, cluster (brings up, installs, then e2e), e2e (an installed cluster).
+# Prints what each stage prints and, last, the sum of all test lines: "N passed, N failed".
+set -uo pipefail
+cd "$(dirname "$0")/.."
+log=$(mktemp) || exit 1
+trap 'rm -f "$log"' EXIT
+broken=()
+
+stage() { # NAME COMMAND...
+  local name=$1 begin=$SECONDS
+  shift
+  echo "== $name"
+  if ! "$@" 2>&1 | tee -a "$log"; then broken+=("$name"); fi
+  echo "== $name took $((SECONDS - begin))s"
+}
+
+for wanted in "$@"; do
+  case $wanted in
+    unit) stage unit cargo test --locked --workspace --no-fail-fast ;;
+    # Tests that make namespaces, cgroups and BPF links of their own: one at a time. Cluster tests are another stage.
+    netns) stage netns cargo test --locked --workspace --exclude ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
+    cluster)
+      stage install make --no-print-directory install
+      stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1
+      ;;
+    e2e) stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
+    *) echo "unknown stage $wanted: unit, netns, cluster or e2e" >&2; exit 2 ;;
+  esac
+done
+
+count() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == word ";") n += $(i - 1) } END { print n + 0 }' "$log"; }
+passed=$(count passed) failed=$(count failed)
+# A stage that broke without a failing test (it did not compile, the cluster did not come up) is a failure too.
+[ "${#broken[@]}" = 0 ] || { echo "failed: ${broken[*]}"; [ "$failed" != 0 ] || failed=${#broken[@]}; }
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ] && [ "$passed" != 0 ]

@@ -1,0 +1,139 @@
+//! Dependencies point strictly down.
+//!
+//! Invariant: every package has a layer, depends only on lower layers, and only the named packages may name a fenced library.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// Package name without `ambit-`, and its layer. A new crate must be placed here.
+const LAYERS: &[(&str, u8)] = &[
+    ("model", 0),
+    ("proto", 0),
+    ("redirect-common", 0),
+    ("api", 1),
+    ("netns", 1),
+    ("runtime", 2),
+    ("identity", 2),
+    ("hbone", 2),
+    ("xds", 2),
+    ("zds", 2),
+    ("wds", 2),
+    ("redirect", 2),
+    ("store", 3),
+    ("index", 3),
+    ("operator", 4),
+    ("ztunnel", 4),
+    ("cni", 4),
+    ("kind-tests", 5),
+    ("xtask", 5),
+];
+
+/// A library, and who may name it in `[dependencies]`.
+const FENCES: &[(&str, &[&str])] = &[
+    ("rustls", &["identity"]),
+    ("tokio-rustls", &["identity"]),
+    ("rcgen", &["identity"]),
+    ("kube", &["api", "index", "operator", "kind-tests"]),
+    ("k8s-openapi", &["api", "index", "operator", "kind-tests"]),
+    ("aya", &["redirect", "redirect-common"]),
+    ("h2", &["hbone"]),
+    ("anyhow", &["operator", "ztunnel", "cni", "kind-tests", "xtask"]),
+];
+
+/// Packages that may not wait: decisions live here.
+const SYNCHRONOUS: &[&str] = &["model", "proto", "redirect-common", "api", "index", "wds"];
+
+#[derive(Deserialize)]
+struct Manifest {
+    package: Package,
+    #[serde(default)]
+    dependencies: BTreeMap<String, toml::Value>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+}
+
+/// Everything that is wrong, one sentence each.
+pub fn violations(root: &Path) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    for path in manifests(root)? {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let manifest: Manifest = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        judge(&manifest, &mut wrong);
+    }
+    Ok(wrong)
+}
+
+fn judge(manifest: &Manifest, wrong: &mut Vec<String>) {
+    let name = short(&manifest.package.name);
+    let Some(own) = layer(name) else {
+        wrong.push(format!("{name} has no layer: place it in xtask/src/layers.rs"));
+        return;
+    };
+    for dependency in manifest.dependencies.keys() {
+        let target = short(dependency);
+        if let Some(layer) = layer(target).filter(|_| dependency.starts_with("ambit-")) {
+            if layer >= own {
+                wrong.push(format!("{name} (layer {own}) depends on {target} (layer {layer}): only downwards"));
+            }
+        }
+        if FENCES.iter().any(|(library, allowed)| library == dependency && !allowed.contains(&name)) {
+            wrong.push(format!("{name} names {dependency}, which is fenced"));
+        }
+        if dependency == "tokio" && SYNCHRONOUS.contains(&name) {
+            wrong.push(format!("{name} is synchronous and names tokio"));
+        }
+    }
+}
+
+fn short(name: &str) -> &str {
+    name.strip_prefix("ambit-").unwrap_or(name)
+}
+
+fn layer(name: &str) -> Option<u8> {
+    LAYERS.iter().find(|(known, _)| *known == name).map(|(_, layer)| *layer)
+}
+
+fn manifests(root: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let mut found = vec![root.join("operator/Cargo.toml"), root.join("xtask/Cargo.toml"), root.join("tests/kind/Cargo.toml")];
+    for group in ["crates", "agents"] {
+        for entry in fs::read_dir(root.join(group))? {
+            found.push(entry?.path().join("Cargo.toml"));
+        }
+    }
+    // Built for another target by another compiler, with a lockfile of its own.
+    found.retain(|path| path.exists() && !path.starts_with(root.join("crates/redirect-ebpf")));
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(text: &str) -> Vec<String> {
+        let mut wrong = Vec::new();
+        judge(&toml::from_str(text).unwrap(), &mut wrong);
+        wrong
+    }
+
+    #[test]
+    fn dependencies_point_strictly_down() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        assert_eq!(violations(root).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_a_sideways_edge_a_fenced_library_and_an_unplaced_crate() {
+        let sideways = judged("package.name = 'ambit-store'\ndependencies = { ambit-index = '1', rustls = '1' }");
+        assert_eq!(sideways, [
+            "store (layer 3) depends on index (layer 3): only downwards",
+            "store names rustls, which is fenced"
+        ]);
+        assert_eq!(judged("package.name = 'ambit-util'"), ["util has no layer: place it in xtask/src/layers.rs"]);
+        assert_eq!(judged("package.name = 'ambit-wds'\ndependencies = { tokio = '1' }"), ["wds is synchronous and names tokio"]);
+    }
+}
