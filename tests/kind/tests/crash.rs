@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ambit_kind_tests::{
-    Result, capture, inspector, kubectl, mesh,
+    Result, capture, inspector, mesh,
     mesh::Enrolled,
     shop::{MARKER, Shop},
     wait,
@@ -47,107 +47,4 @@ fn a_crash_never_lets_plaintext_out_and_heals() {
     assert_eq!(lives, shop.lives().unwrap(), "no pod of the shop was restarted");
     mesh::until_condition("Ready", "True").unwrap();
     shop.stop().unwrap();
-}
-
-#[test]
-#[ignore = "needs a cluster with the mesh: make test"]
-fn pods_outside_the_mesh_start_at_once_while_the_agent_is_down_and_enrolled_ones_say_why_they_wait() {
-    mesh::require_ready().unwrap();
-    let node = mesh::nodes().unwrap().remove(0);
-    let set = |value: &str| {
-        let patch = format!(
-            "{{\"spec\":{{\"template\":{{\"spec\":{{\"nodeSelector\":{{\"ambit.dev/test-nowhere\":{value}}}}}}}}}}}"
-        );
-        patch
-    };
-    let (inside, outside) = ("agent-down-inside", "agent-down-outside");
-    kubectl::apply(&format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {inside}, labels: {{{MODE}: ambient}}}}}}"
-    ))
-    .unwrap();
-    kubectl::apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {outside}}}}}")).unwrap();
-    // Enrolled once while all is well, so that the node knows the namespace.
-    kubectl::apply(&pod(inside, "before", &node)).unwrap();
-    mesh::until_enrolled(inside, Enrolled::All).unwrap();
-
-    // The operator puts a drifted field back, so it must rest while the agent is away.
-    let scale = |replicas: &str| {
-        kubectl::run(&["scale", "-n", mesh::SYSTEM, "deploy/ambit-operator", replicas]).unwrap()
-    };
-    scale("--replicas=0");
-    kubectl::run(&[
-        "wait",
-        "-n",
-        mesh::SYSTEM,
-        "pod",
-        "-l",
-        "app=ambit-operator",
-        "--for=delete",
-        "--timeout=60s",
-    ])
-    .unwrap();
-    kubectl::run(&[
-        "patch",
-        "-n",
-        mesh::SYSTEM,
-        "daemonset/ambit-node-agent",
-        "--type=merge",
-        "-p",
-        &set("\"yes\""),
-    ])
-    .unwrap();
-    kubectl::run(&[
-        "wait",
-        "-n",
-        mesh::SYSTEM,
-        "pod",
-        "-l",
-        "app=ambit-node-agent",
-        "--for=delete",
-        "--timeout=60s",
-    ])
-    .unwrap();
-
-    kubectl::apply(&pod(outside, "free", &node)).unwrap();
-    let free = kubectl::run(&["wait", "-n", outside, "pod/free", "--for=condition=Ready", "--timeout=30s"]);
-    kubectl::apply(&pod(inside, "waits", &node)).unwrap();
-    let why = wait::until("an Event that names the agent", LIMIT, || {
-        let events = kubectl::run(&[
-            "get",
-            "events",
-            "-n",
-            inside,
-            "--field-selector=involvedObject.name=waits",
-            "-o",
-            "jsonpath={.items[*].message}",
-        ])?;
-        Ok(events.contains("node agent").then_some(events))
-    });
-
-    kubectl::run(&[
-        "patch",
-        "-n",
-        mesh::SYSTEM,
-        "daemonset/ambit-node-agent",
-        "--type=merge",
-        "-p",
-        &set("null"),
-    ])
-    .unwrap();
-    scale("--replicas=2");
-    free.unwrap();
-    why.unwrap();
-    kubectl::run(&["wait", "-n", inside, "pod/waits", "--for=condition=Ready", "--timeout=120s"]).unwrap();
-    mesh::until_enrolled(inside, Enrolled::All).unwrap();
-    mesh::until_condition("Ready", "True").unwrap();
-    for namespace in [inside, outside] {
-        kubectl::run(&["delete", "namespace", namespace, "--timeout=90s"]).unwrap();
-    }
-}
-
-fn pod(namespace: &str, name: &str, node: &str) -> String {
-    format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{nodeName: {node}, terminationGracePeriodSeconds: 0, \
-         containers: [{{name: c, image: 'localhost/ambit-box:dev', imagePullPolicy: IfNotPresent, command: [/bin/sleep, '1000000']}}]}}}}"
-    )
 }

@@ -1,0 +1,76 @@
+//! While the node agent is down: do pods outside the mesh start at once, and do enrolled ones wait and say why?
+
+use std::time::Duration;
+
+use ambit_kind_tests::{Result, kubectl, mesh, mesh::Enrolled, wait};
+
+const MODE: &str = "istio.io/dataplane-mode";
+const LIMIT: Duration = Duration::from_secs(90);
+const AGENT: &str = "daemonset/ambit-node-agent";
+
+/// Takes the agents away (and the operator, which would put the drifted field back), does `work`, brings them back.
+fn without_agents<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let gone = |app: &str| {
+        let selector = format!("app={app}");
+        kubectl::run(&["wait", "-n", mesh::SYSTEM, "pod", "-l", &selector, "--for=delete", "--timeout=60s"])
+    };
+    let scale = |replicas| kubectl::run(&["scale", "-n", mesh::SYSTEM, "deploy/ambit-operator", replicas]);
+    let nowhere = |value: &str| {
+        let patch = format!(
+            r#"{{"spec":{{"template":{{"spec":{{"nodeSelector":{{"ambit.dev/nowhere":{value}}}}}}}}}}}"#
+        );
+        kubectl::run(&["patch", "-n", mesh::SYSTEM, AGENT, "--type=merge", "-p", &patch])
+    };
+    scale("--replicas=0")?;
+    gone("ambit-operator")?;
+    nowhere("\"yes\"")?;
+    gone("ambit-node-agent")?;
+    let done = work();
+    nowhere("null")?;
+    scale("--replicas=2")?;
+    done
+}
+
+#[test]
+#[ignore = "needs a cluster with the mesh: make test"]
+fn pods_outside_the_mesh_start_at_once_and_enrolled_ones_wait_and_say_why() {
+    mesh::require_ready().unwrap();
+    let node = mesh::nodes().unwrap().remove(0);
+    let (inside, outside) = ("agent-down-inside", "agent-down-outside");
+    kubectl::apply(&format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {inside}, labels: {{{MODE}: ambient}}}}}}"
+    ))
+    .unwrap();
+    kubectl::apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {outside}}}}}")).unwrap();
+    // Enrolled once while all is well, so that the node knows the namespace.
+    kubectl::apply(&pod(inside, "before", &node)).unwrap();
+    mesh::until_enrolled(inside, Enrolled::All).unwrap();
+
+    without_agents(|| {
+        kubectl::apply(&pod(outside, "free", &node))?;
+        kubectl::run(&["wait", "-n", outside, "pod/free", "--for=condition=Ready", "--timeout=30s"])?;
+        kubectl::apply(&pod(inside, "waits", &node))?;
+        let of = "--field-selector=involvedObject.name=waits";
+        wait::until("an Event that names the agent", LIMIT, || {
+            let events =
+                kubectl::run(&["get", "events", "-n", inside, of, "-o", "jsonpath={.items[*].message}"])?;
+            Ok(events.contains("node agent").then_some(()))
+        })
+    })
+    .unwrap();
+
+    kubectl::run(&["wait", "-n", inside, "pod/waits", "--for=condition=Ready", "--timeout=120s"]).unwrap();
+    mesh::until_enrolled(inside, Enrolled::All).unwrap();
+    mesh::until_condition("Ready", "True").unwrap();
+    for namespace in [inside, outside] {
+        kubectl::run(&["delete", "namespace", namespace, "--timeout=90s"]).unwrap();
+    }
+}
+
+fn pod(namespace: &str, name: &str, node: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}}}, spec: {{nodeName: {node}, \
+         terminationGracePeriodSeconds: 0, containers: [{{name: c, image: 'localhost/ambit-box:dev', \
+         imagePullPolicy: IfNotPresent, command: [/bin/sleep, '1000000']}}]}}}}"
+    )
+}
