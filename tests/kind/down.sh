@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Take the test cluster away: processes, namespaces, mounts, cgroups, files. Also a half-started one, and remains of one.
+#
+#   [CLUSTER=name] down.sh
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+for lib in settings parts network remains docker; do
+  # shellcheck source=/dev/null
+  . "$here/lib/$lib.sh"
+done
+
+[ "$(id -u)" = 0 ] || die "needs root"
+if docker_engine; then
+  kind_down
+  exit
+fi
+lock
+state=$(owner)
+if [ -n "$state" ] && [ "$state" != "$STATE" ] && [ -d "$state" ]; then
+  die "cluster $CLUSTER runs from ${state%/.cluster/*}: take it down there"
+fi
+left=$(remains)
+if [ -z "$left" ]; then
+  step "no cluster $CLUSTER"
+  exit 0
+fi
+remove_all
+left=$(remains)
+[ -z "$left" ] || die "cluster $CLUSTER left behind: $left"
+step "cluster $CLUSTER is gone: no process, namespace, mount, cgroup, link or file is left"
