@@ -1,0 +1,3 @@
+//! Enrollment of one pod: where it is, where it should be, and the one thing to do next.
+
+pub mod stage;

@@ -1,0 +1,3 @@
+//! Getting the plugin into the node's CNI configuration, keeping it there, and out again.
+
+pub mod conflist;

@@ -1,0 +1,278 @@
+//! The CNI network configuration as text: is it valid, put our plugin in, take it out. Pure.
+//!
+//! The text of others is never re-written: our entry is spliced in after the last plugin and cut out again.
+//!
+//! Invariant: `without(with(text)) == text`, byte for byte; whatever is not a valid configuration is left alone.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Name of the plugin: its `type` in a configuration and its file in the binary directory.
+pub const PLUGIN: &str = "ambit-cni";
+/// CNI version of a list made from a single configuration that names none.
+const VERSION_DEFAULT: &str = "0.3.1";
+
+/// Why a text is not a network configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Invalid {
+    /// Not JSON at all.
+    #[error("not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// JSON of another shape.
+    #[error("{0}")]
+    Shape(&'static str),
+}
+
+/// Single plugin (`.conf`, `.json`) or list of plugins (`.conflist`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One plugin.
+    Single,
+    /// `plugins: [...]`.
+    List,
+}
+
+impl Form {
+    /// The form that a file name promises; `None` for files that no runtime reads.
+    pub fn of(name: &str) -> Option<Self> {
+        if name.starts_with('.') {
+            return None;
+        }
+        match name.rsplit_once('.')?.1 {
+            "conflist" => Some(Self::List),
+            "conf" | "json" => Some(Self::Single),
+            _ => None,
+        }
+    }
+}
+
+/// Our entry in `plugins`: all that the plugin needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Always [`PLUGIN`].
+    #[serde(rename = "type")]
+    pub plugin: String,
+    /// The agent's socket.
+    pub socket: String,
+    /// The file that lists enrolled namespaces.
+    pub state_file: String,
+    /// Pods of this namespace are never held up.
+    pub system_namespace: String,
+    /// The single configuration that this list was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+}
+
+/// A file to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// File name.
+    pub name: String,
+    /// Content.
+    pub text: String,
+}
+
+/// Checks that a runtime would take the text.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn validate(form: Form, text: &str) -> Result<(), Invalid> {
+    let value: Value = serde_json::from_str(text)?;
+    if value.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
+        return Err(Invalid::Shape("it has no name"));
+    }
+    match form {
+        Form::Single => typed(&value),
+        Form::List => {
+            let plugins = value.get("plugins").and_then(Value::as_array);
+            let plugins = plugins.ok_or(Invalid::Shape("it has no list of plugins"))?;
+            if plugins.is_empty() {
+                return Err(Invalid::Shape("its list of plugins is empty"));
+            }
+            plugins.iter().try_for_each(typed)
+        }
+    }
+}
+
+fn typed(plugin: &Value) -> Result<(), Invalid> {
+    let named = plugin.get("type").and_then(Value::as_str).is_some_and(|name| !name.is_empty());
+    if named { Ok(()) } else { Err(Invalid::Shape("a plugin has no type")) }
+}
+
+/// The configuration with `entry` as its last plugin; `None` when it is there already, exactly so.
+///
+/// # Errors
+/// When `file` is not valid: it is to be left alone.
+pub fn with(form: Form, file: &Named, entry: &Entry) -> Result<Option<Named>, Invalid> {
+    validate(form, &file.text)?;
+    match form {
+        Form::Single => list_of(file, entry).map(Some),
+        Form::List => {
+            let spans = plugins(&file.text)?;
+            let last_is_ours = spans.last().map(|span| slice(&file.text, *span)).and_then(ours);
+            if last_is_ours.is_some_and(|found| Entry { replaces: None, ..found } == *entry) {
+                return Ok(None);
+            }
+            let replaces = replaced(&file.text)?;
+            let bare = cut(&file.text)?.unwrap_or_else(|| file.text.clone());
+            let end = plugins(&bare)?.last().ok_or(Invalid::Shape("no plugin but ours is left"))?.1;
+            let entry = serde_json::to_string(&Entry { replaces, ..entry.clone() })?;
+            let (before, after) = bare.split_at(end);
+            Ok(Some(Named { name: file.name.clone(), text: format!("{before},\n    {entry}{after}") }))
+        }
+    }
+}
+
+/// A list around a single configuration, which stays in it as it was written.
+fn list_of(file: &Named, entry: &Entry) -> Result<Named, Invalid> {
+    let value: Value = serde_json::from_str(&file.text)?;
+    let text = |key: &str, default: &str| {
+        serde_json::to_string(value.get(key).and_then(Value::as_str).unwrap_or(default))
+    };
+    let entry = Entry { replaces: Some(file.name.clone()), ..entry.clone() };
+    let stem = file.name.rsplit_once('.').map_or(file.name.as_str(), |(stem, _)| stem);
+    Ok(Named {
+        name: format!("{stem}.conflist"),
+        text: format!(
+            "{{\"cniVersion\":{},\"name\":{},\"plugins\":[{},\n    {}]}}\n",
+            text("cniVersion", VERSION_DEFAULT)?,
+            text("name", "")?,
+            file.text,
+            serde_json::to_string(&entry)?,
+        ),
+    })
+}
+
+/// The list without our entry, or the single configuration that it replaced; `None` when we are not in it.
+///
+/// # Errors
+/// When the text is not a list any more.
+pub fn without(file: &Named) -> Result<Option<Named>, Invalid> {
+    let Some(name) = replaced(&file.text)? else {
+        return Ok(cut(&file.text)?.map(|text| Named { name: file.name.clone(), text }));
+    };
+    // The single configuration stands between the bracket and the comma before our entry.
+    let start = array(&file.text)?.0 + 1;
+    let spans = plugins(&file.text)?;
+    let position = spans.iter().position(|span| ours(slice(&file.text, *span)).is_some());
+    let before = position.and_then(|at| at.checked_sub(1)).and_then(|at| spans.get(at));
+    let comma = before.and_then(|span| file.text.get(span.1..)?.find(',').map(|at| span.1 + at));
+    let original = comma.and_then(|comma| file.text.get(start..comma));
+    match original {
+        Some(text) if validate(Form::Single, text).is_ok() => Ok(Some(Named { name, text: text.to_owned() })),
+        // Others added plugins meanwhile: it must stay a list.
+        _ => Ok(cut(&file.text)?.map(|text| Named { name: file.name.clone(), text })),
+    }
+}
+
+/// Whether our plugin is in the text.
+pub fn contains_ours(text: &str) -> bool {
+    plugins(text).is_ok_and(|spans| spans.iter().any(|span| ours(slice(text, *span)).is_some()))
+}
+
+fn replaced(text: &str) -> Result<Option<String>, Invalid> {
+    Ok(plugins(text)?.iter().find_map(|span| ours(slice(text, *span))?.replaces))
+}
+
+fn ours(text: &str) -> Option<Entry> {
+    let value: Value = serde_json::from_str(text).ok()?;
+    if value.get("type").and_then(Value::as_str) != Some(PLUGIN) {
+        return None;
+    }
+    let empty = || Entry {
+        plugin: PLUGIN.to_owned(),
+        socket: String::new(),
+        state_file: String::new(),
+        system_namespace: String::new(),
+        replaces: None,
+    };
+    Some(serde_json::from_value(value).unwrap_or_else(|_| empty()))
+}
+
+/// The text without any entry of ours, or `None` when there is none.
+fn cut(text: &str) -> Result<Option<String>, Invalid> {
+    let mut rest = text.to_owned();
+    let mut found = false;
+    loop {
+        let spans = plugins(&rest)?;
+        let Some(at) = spans.iter().position(|span| ours(slice(&rest, *span)).is_some()) else {
+            return Ok(found.then_some(rest));
+        };
+        found = true;
+        let own = spans.get(at).copied().unwrap_or_default();
+        let before = at.checked_sub(1).and_then(|at| spans.get(at)).map(|span| span.1);
+        let after = spans.get(at + 1).map(|span| span.0);
+        let (from, to) = match (before, after) {
+            // The comma goes with the entry: the one before it, which we wrote, or else the one after.
+            (Some(end), _) => (end + slice(&rest, (end, own.0)).find(',').unwrap_or_default(), own.1),
+            (None, Some(next)) => (own.0, next),
+            (None, None) => own,
+        };
+        let (head, tail) = (rest.get(..from).unwrap_or_default(), rest.get(to..).unwrap_or_default());
+        rest = format!("{head}{tail}");
+    }
+}
+
+type Span = (usize, usize);
+
+fn slice(text: &str, (from, to): Span) -> &str {
+    text.get(from..to).unwrap_or_default()
+}
+
+/// The brackets of the top-level `plugins` array in a text that is valid JSON.
+fn array(text: &str) -> Result<Span, Invalid> {
+    serde_json::from_str::<Value>(text)?;
+    let members = children(text, text.find('{').ok_or(Invalid::Shape("it is not an object"))?);
+    let member = members.into_iter().rev().find(|span| {
+        let member = slice(text, *span);
+        member.strip_prefix("\"plugins\"").is_some_and(|rest| rest.trim_start().starts_with(':'))
+    });
+    let (from, to) = member.ok_or(Invalid::Shape("it has no list of plugins"))?;
+    let bracket = slice(text, (from, to)).find('[').ok_or(Invalid::Shape("plugins is not a list"))?;
+    Ok((from + bracket, to))
+}
+
+fn plugins(text: &str) -> Result<Vec<Span>, Invalid> {
+    Ok(children(text, array(text)?.0))
+}
+
+/// Spans of the members of the object or list that opens at `open`, without surrounding white space.
+fn children(text: &str, open: usize) -> Vec<Span> {
+    let mut spans = Vec::new();
+    let (mut depth, mut quoted, mut escaped, mut start) = (0_usize, false, false, open + 1);
+    for (at, byte) in text.bytes().enumerate().skip(open) {
+        if quoted {
+            quoted = escaped || byte != b'"';
+            escaped = byte == b'\\' && !escaped;
+            continue;
+        }
+        match byte {
+            b'"' => quoted = true,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth == 1 => {
+                push_trimmed(&mut spans, text, (start, at));
+                return spans;
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b',' if depth == 1 => {
+                push_trimmed(&mut spans, text, (start, at));
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    spans
+}
+
+fn push_trimmed(spans: &mut Vec<Span>, text: &str, span: Span) {
+    let whole = slice(text, span);
+    let trimmed = whole.trim_start();
+    if !trimmed.is_empty() {
+        let from = span.0 + whole.len() - trimmed.len();
+        spans.push((from, from + trimmed.trim_end().len()));
+    }
+}
+
+#[cfg(test)]
+mod tests;
