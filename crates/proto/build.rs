@@ -17,6 +17,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".envoy.service.discovery.v3.Resource.resource")
         .bytes(".google.protobuf.Any")
+        // Equal messages must have equal bytes: a resource's version is the hash of its body.
+        .btree_map(".istio.workload.Workload.services")
         .compile_well_known_types(false)
         .compile_fds(descriptors)?;
     Ok(())
