@@ -1,0 +1,121 @@
+//! Which pods are wanted in the mesh, and why: exclusion, then what cannot be served, then the pod's label, then
+//! the namespace's.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use crate::{
+    nodes::DataplaneMode,
+    pods::PodFacts,
+    settings::{Presence, Settings},
+};
+
+/// Whether a pod should be in the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wanted {
+    /// Not in the mesh.
+    Out,
+    /// Identity, mTLS and L4 policy.
+    L4,
+}
+
+/// Why a pod is wanted in or out.
+pub mod reason {
+    /// There is no Mesh.
+    pub const NO_MESH: &str = "NoMesh";
+    /// The Mesh is being deleted.
+    pub const MESH_LEAVING: &str = "MeshLeaving";
+    /// The mesh's own namespace.
+    pub const SYSTEM_NAMESPACE: &str = "SystemNamespace";
+    /// `spec.enrollment.excludeNamespaces` names it.
+    pub const EXCLUDED: &str = "Excluded";
+    /// The pod has no network of its own.
+    pub const HOST_NETWORK: &str = "HostNetwork";
+    /// A sidecar serves it.
+    pub const SIDECAR: &str = "Sidecar";
+    /// Its containers have ended.
+    pub const TERMINATED: &str = "Terminated";
+    /// The pod's label decides.
+    pub const POD_LABEL: &str = "PodLabel";
+    /// The namespace's label decides.
+    pub const NAMESPACE_LABEL: &str = "NamespaceLabel";
+    /// No label asks for it.
+    pub const NOT_LABELLED: &str = "NotLabelled";
+}
+
+/// One pod bound to a node, and whether it should be in the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrollment {
+    /// Kubernetes uid.
+    pub uid: Arc<str>,
+    /// Pod namespace.
+    pub namespace: Arc<str>,
+    /// Pod name.
+    pub name: Arc<str>,
+    /// Service account.
+    pub service_account: Arc<str>,
+    /// Node it is bound to.
+    pub node: Arc<str>,
+    /// Whether it should be in the mesh.
+    pub wanted: Wanted,
+    /// Why.
+    pub reason: &'static str,
+    /// Addresses, empty until it has them.
+    pub ips: Vec<IpAddr>,
+    /// Inbound traffic is not redirected.
+    pub bypass_inbound: bool,
+    /// The pod carries the annotation that says its traffic is redirected.
+    pub redirected: bool,
+}
+
+/// What every node agent must know beside its pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeEnrollment {
+    /// Namespaces in which a pod may only start enrolled.
+    pub enrolled_namespaces: BTreeSet<Arc<str>>,
+    /// Remove every trace of the mesh.
+    pub decommission: bool,
+}
+
+/// Whether a pod should be in the mesh, and why.
+pub(crate) fn wanted(
+    pod: &PodFacts,
+    namespace: DataplaneMode,
+    settings: &Settings,
+) -> (Wanted, &'static str) {
+    match settings.presence {
+        Presence::Absent => return (Wanted::Out, reason::NO_MESH),
+        Presence::Leaving => return (Wanted::Out, reason::MESH_LEAVING),
+        Presence::Present => {}
+    }
+    if pod.name.namespace == settings.system_namespace {
+        return (Wanted::Out, reason::SYSTEM_NAMESPACE);
+    }
+    if settings.exclude_namespaces.contains(&pod.name.namespace) {
+        return (Wanted::Out, reason::EXCLUDED);
+    }
+    if pod.host_network {
+        return (Wanted::Out, reason::HOST_NETWORK);
+    }
+    if pod.sidecar {
+        return (Wanted::Out, reason::SIDECAR);
+    }
+    if pod.terminated {
+        return (Wanted::Out, reason::TERMINATED);
+    }
+    match (pod.mode, namespace) {
+        (DataplaneMode::Ambient, _) => (Wanted::L4, reason::POD_LABEL),
+        (DataplaneMode::None, _) => (Wanted::Out, reason::POD_LABEL),
+        (DataplaneMode::Unset, DataplaneMode::Ambient) => (Wanted::L4, reason::NAMESPACE_LABEL),
+        (DataplaneMode::Unset, DataplaneMode::None | DataplaneMode::Unset) => {
+            (Wanted::Out, reason::NOT_LABELLED)
+        }
+    }
+}
+
+/// Whether pods of a namespace may only start enrolled.
+pub(crate) fn is_enrolled_namespace(name: &Arc<str>, mode: DataplaneMode, settings: &Settings) -> bool {
+    settings.presence == Presence::Present
+        && mode == DataplaneMode::Ambient
+        && *name != settings.system_namespace
+        && !settings.exclude_namespaces.contains(name)
+}

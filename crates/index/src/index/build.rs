@@ -1,0 +1,230 @@
+//! What follows from objects together: workloads, enrollments and derived policies.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ambit_model::{Mode, NamespacedName, PortMapping, TunnelProtocol, Workload};
+
+use super::Index;
+use crate::{
+    changes::Changes,
+    enrollment::{Enrollment, Wanted, wanted},
+    nodes::DataplaneMode,
+    pods::PodFacts,
+    policies::{
+        PeerFacts,
+        peer_authentication::{self, Derived, Modes},
+    },
+    selector::matches,
+};
+
+impl Index {
+    pub(super) fn refresh_all(&mut self, changes: &mut Changes) {
+        self.refresh_node_enrollment(changes);
+        self.refresh_derived(changes);
+        let slices: Vec<_> = self.slices.keys().cloned().collect();
+        for slice in slices {
+            self.refresh_slice(&slice, changes);
+        }
+        self.refresh_pods(None, changes);
+    }
+
+    pub(super) fn refresh_namespace(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
+        self.refresh_pods(Some(namespace), changes);
+    }
+
+    /// Pods of one namespace, or of all.
+    pub(super) fn refresh_pods(&mut self, namespace: Option<&Arc<str>>, changes: &mut Changes) {
+        let pods: Vec<NamespacedName> = match namespace {
+            None => self.pods.keys().cloned().collect(),
+            Some(namespace) => of_namespace(&self.pods, namespace).map(|(name, _)| name.clone()).collect(),
+        };
+        for pod in pods {
+            self.refresh_pod(&pod, changes);
+        }
+    }
+
+    pub(super) fn refresh_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let Some(entry) = self.pods.get(name) else { return };
+        let enrollment = self.build_enrollment(&entry.facts);
+        let workload = self.build_workload(&entry.facts, enrollment.as_ref().map(|e| e.wanted));
+        let Some(entry) = self.pods.get_mut(name) else { return };
+        if entry.workload.as_deref() != workload.as_ref() {
+            changes.workloads.extend(entry.workload.iter().map(|w| w.uid.clone()));
+            changes.workloads.extend(workload.iter().map(|w| w.uid.clone()));
+            entry.workload = workload.map(Arc::new);
+        }
+        if entry.enrollment.as_deref() != enrollment.as_ref() {
+            let names = entry.enrollment.as_deref().into_iter().chain(&enrollment);
+            changes.enrollments.extend(names.map(|e| (e.node.clone(), e.uid.clone())));
+            entry.enrollment = enrollment.map(Arc::new);
+        }
+    }
+
+    pub(super) fn refresh_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let slice = self.slices.get(name);
+        let service =
+            slice.and_then(|slice| self.services.get(&slice.service)).filter(|s| s.selector.is_empty());
+        let new = match (slice, service) {
+            (Some(slice), Some(service)) => slice.workloads(service, &self.settings),
+            (_, _) => Vec::new(),
+        };
+        let old = self.slice_workloads.remove(name).unwrap_or_default();
+        for gone in old.iter().filter(|old| !new.iter().any(|new| new.uid == old.uid)) {
+            self.other_workloads.remove(&gone.uid);
+            changes.workloads.insert(gone.uid.clone());
+        }
+        for workload in &new {
+            if self.other_workloads.get(&workload.uid).map(Arc::as_ref) != Some(workload) {
+                self.other_workloads.insert(workload.uid.clone(), Arc::new(workload.clone()));
+                changes.workloads.insert(workload.uid.clone());
+            }
+        }
+        if !new.is_empty() {
+            self.slice_workloads.insert(name.clone(), new);
+        }
+    }
+
+    /// The policies that PeerAuthentications with port exceptions become.
+    pub(super) fn refresh_derived(&mut self, changes: &mut Changes) {
+        let mut derived = BTreeMap::new();
+        for peer in self.peer.values().filter(|peer| peer.selector.is_some()) {
+            if let Derived::Own(rules) = self.derive(&peer.name.namespace, &peer.content) {
+                let policy = peer_authentication::own(&peer.name, rules);
+                derived.insert(policy.key.clone(), Arc::new(policy));
+            }
+        }
+        let stale =
+            self.derived.iter().filter(|name| !derived.contains_key(*name)).cloned().collect::<Vec<_>>();
+        for name in stale {
+            self.derived.remove(&name);
+            self.publish(name, None, changes);
+        }
+        for (name, policy) in derived {
+            self.derived.insert(name.clone());
+            self.publish(name, Some(policy), changes);
+        }
+    }
+
+    fn build_enrollment(&self, pod: &PodFacts) -> Option<Enrollment> {
+        if pod.node.is_empty() {
+            return None;
+        }
+        let namespace = self.namespaces.get(&pod.name.namespace).copied().unwrap_or(DataplaneMode::Unset);
+        let (wanted, reason) = wanted(pod, namespace, &self.settings);
+        Some(Enrollment {
+            uid: pod.uid.clone(),
+            namespace: pod.name.namespace.clone(),
+            name: pod.name.name.clone(),
+            service_account: pod.service_account.clone(),
+            node: pod.node.clone(),
+            wanted,
+            reason,
+            ips: pod.ips.clone(),
+            bypass_inbound: pod.bypass_inbound,
+            redirected: pod.redirected,
+        })
+    }
+
+    fn build_workload(&self, pod: &PodFacts, wanted: Option<Wanted>) -> Option<Workload> {
+        if !pod.is_endpoint() {
+            return None;
+        }
+        let settings = &self.settings;
+        let is_tunnelled = wanted == Some(Wanted::L4) && pod.redirected;
+        Some(Workload {
+            uid: format!("{}//Pod/{}/{}", settings.cluster_id, pod.name.namespace, pod.name.name).into(),
+            name: pod.name.name.clone(),
+            namespace: pod.name.namespace.clone(),
+            addresses: pod.ips.clone(),
+            network: "".into(),
+            tunnel_protocol: if is_tunnelled { TunnelProtocol::Hbone } else { TunnelProtocol::None },
+            trust_domain: settings.trust_domain.clone(),
+            service_account: pod.service_account.clone(),
+            waypoint: None,
+            node: pod.node.clone(),
+            canonical_name: pod.canonical_name.clone(),
+            canonical_revision: pod.canonical_revision.clone(),
+            kind: pod.kind,
+            workload_name: pod.workload_name.clone(),
+            native_tunnel: false,
+            services: self.services_of(pod),
+            authorization_policies: self.policies_of(pod),
+            health: pod.health,
+            cluster_id: settings.cluster_id.clone(),
+            locality: self.nodes.get(&pod.node).cloned().unwrap_or_default(),
+            network_mode: pod.network_mode(),
+            capacity: 1,
+        })
+    }
+
+    fn services_of(&self, pod: &PodFacts) -> BTreeMap<NamespacedName, Vec<PortMapping>> {
+        let selecting = of_namespace(&self.services, &pod.name.namespace)
+            .map(|(_, service)| service)
+            .filter(|service| !service.selector.is_empty() && matches(&service.selector, &pod.labels));
+        let mut services: BTreeMap<_, _> =
+            selecting.map(|service| (service.model.key(), service.mapping(&pod.named_ports))).collect();
+        for slice in
+            self.slices_by_pod.get(&pod.name).into_iter().flatten().filter_map(|name| self.slices.get(name))
+        {
+            if let Some(service) = self.services.get(&slice.service).filter(|s| s.selector.is_empty()) {
+                services.entry(service.model.key()).or_insert_with(Vec::new).extend(slice.mapping(service));
+            }
+        }
+        services
+    }
+
+    /// Names of the selector policies that apply to a pod, sorted.
+    fn policies_of(&self, pod: &PodFacts) -> Vec<NamespacedName> {
+        let system = &self.settings.system_namespace;
+        let own = of_namespace(&self.authorization, &pod.name.namespace);
+        let of_mesh = of_namespace(&self.authorization, system).filter(|_| pod.name.namespace != *system);
+        let selecting = own.chain(of_mesh).map(|(_, policy)| policy).filter(|policy| {
+            let selects = policy.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels));
+            selects && policy.content.is_some()
+        });
+        let mut names: Vec<NamespacedName> = selecting.map(|policy| policy.name.clone()).collect();
+        names.extend(self.derived_policy_of(pod));
+        names.sort();
+        names
+    }
+
+    fn derived_policy_of(&self, pod: &PodFacts) -> Option<NamespacedName> {
+        let namespace = &pod.name.namespace;
+        let selecting = of_namespace(&self.peer, namespace)
+            .map(|(_, peer)| peer)
+            .filter(|peer| peer.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels)));
+        let workload = oldest(selecting);
+        let nothing = Modes::default();
+        match self.derive(namespace, workload.map_or(&nothing, |peer| &peer.content)) {
+            Derived::Nothing => None,
+            Derived::Strict => Some(peer_authentication::strict_name(&self.settings.system_namespace)),
+            Derived::Own(_) => workload.map(|peer| peer_authentication::own_name(&peer.name)),
+        }
+    }
+
+    fn derive(&self, namespace: &Arc<str>, workload: &Modes) -> Derived {
+        let system = &self.settings.system_namespace;
+        let mesh = self.namespace_mode(system).unwrap_or(self.settings.mtls);
+        let of_namespace = self.namespace_mode(namespace).filter(|_| namespace != system);
+        peer_authentication::derive(Some(mesh), of_namespace, workload)
+    }
+
+    /// What the oldest PeerAuthentication without selector of a namespace says.
+    fn namespace_mode(&self, namespace: &Arc<str>) -> Option<Mode> {
+        let all = of_namespace(&self.peer, namespace).map(|(_, peer)| peer);
+        oldest(all.filter(|peer| peer.selector.is_none()))?.content.all
+    }
+}
+
+fn oldest<'a>(peers: impl Iterator<Item = &'a PeerFacts>) -> Option<&'a PeerFacts> {
+    peers.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
+}
+
+/// The entries of one namespace, without a look at the others.
+fn of_namespace<'a, T>(
+    map: &'a BTreeMap<NamespacedName, T>,
+    namespace: &'a Arc<str>,
+) -> impl Iterator<Item = (&'a NamespacedName, &'a T)> {
+    map.range(NamespacedName::new(namespace.clone(), "")..)
+        .take_while(move |(name, _)| name.namespace == *namespace)
+}

@@ -1,0 +1,23 @@
+//! Folds Kubernetes objects into the mesh model, and says exactly what changed.
+//!
+//! Pure and synchronous: [`Index::apply`] and [`Index::delete`] are total, and two indexes that saw the same
+//! objects hold the same model, whatever the order.
+
+mod changes;
+mod enrollment;
+mod index;
+mod nodes;
+mod object;
+mod pods;
+mod policies;
+mod selector;
+mod services;
+mod settings;
+mod slices;
+
+pub use changes::Changes;
+pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
+pub use index::{Index, PodIdentity};
+pub use object::{Key, Kind, Object};
+pub use policies::{StatusPatch, authorization, peer_authentication};
+pub use settings::{Presence, Settings};

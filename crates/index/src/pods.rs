@@ -1,0 +1,158 @@
+//! Pods: the facts the model needs of one, and what follows from its own fields alone.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use ambit_api::labels;
+use ambit_model::{Health, NamespacedName, NetworkMode, WorkloadKind};
+use k8s_openapi::{
+    api::core::v1::{Container, Pod, PodSpec, PodStatus},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+
+use crate::{
+    nodes::{DataplaneMode, dataplane_mode},
+    object::{annotation, label, name_of},
+};
+
+/// Digits of the minute that a CronJob appends to the names of its Jobs.
+const CRON_SUFFIX_DIGITS: std::ops::RangeInclusive<usize> = 8..=10;
+
+/// What the model needs of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PodFacts {
+    pub(crate) name: NamespacedName,
+    pub(crate) uid: Arc<str>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) node: Arc<str>,
+    pub(crate) service_account: Arc<str>,
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) host_network: bool,
+    pub(crate) sidecar: bool,
+    pub(crate) terminated: bool,
+    pub(crate) mode: DataplaneMode,
+    pub(crate) redirected: bool,
+    pub(crate) bypass_inbound: bool,
+    pub(crate) health: Health,
+    pub(crate) named_ports: BTreeMap<String, u16>,
+    pub(crate) kind: WorkloadKind,
+    pub(crate) workload_name: Arc<str>,
+    pub(crate) canonical_name: Arc<str>,
+    pub(crate) canonical_revision: Arc<str>,
+}
+
+impl PodFacts {
+    /// Reads a pod; fields that are missing or malformed count as absent.
+    pub(crate) fn read(pod: &Pod) -> Self {
+        let metadata = &pod.metadata;
+        let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
+        let spec = pod.spec.as_ref().unwrap_or(&no_spec);
+        let status = pod.status.as_ref().unwrap_or(&no_status);
+        let (kind, workload_name) = controller(metadata);
+        Self {
+            name: name_of(metadata),
+            uid: metadata.uid.as_deref().unwrap_or_default().into(),
+            labels: metadata.labels.clone().unwrap_or_default(),
+            node: spec.node_name.as_deref().unwrap_or_default().into(),
+            service_account: spec
+                .service_account_name
+                .as_deref()
+                .filter(|s| !s.is_empty())
+                .unwrap_or("default")
+                .into(),
+            ips: ips(status),
+            host_network: spec.host_network.unwrap_or_default(),
+            sidecar: annotation(metadata, labels::SIDECAR_STATUS).is_some(),
+            terminated: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            mode: dataplane_mode(metadata),
+            redirected: annotation(metadata, labels::REDIRECTION) == Some(labels::ENABLED),
+            bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
+            health: health(metadata, status),
+            named_ports: named_ports(spec),
+            canonical_name: canonical_name(metadata, &workload_name),
+            canonical_revision: canonical_revision(metadata),
+            kind,
+            workload_name,
+        }
+    }
+
+    pub(crate) fn network_mode(&self) -> NetworkMode {
+        if self.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }
+    }
+
+    /// Pods that have ended or have no address yet are not endpoints.
+    pub(crate) fn is_endpoint(&self) -> bool {
+        !self.terminated && !self.ips.is_empty()
+    }
+}
+
+fn ips(status: &PodStatus) -> Vec<IpAddr> {
+    let all = status.pod_ips.iter().flatten().map(|ip| ip.ip.as_str()).chain(status.pod_ip.as_deref());
+    let mut ips = Vec::new();
+    for ip in all.filter_map(|ip| ip.parse().ok()) {
+        if !ips.contains(&ip) {
+            ips.push(ip);
+        }
+    }
+    ips
+}
+
+fn health(metadata: &ObjectMeta, status: &PodStatus) -> Health {
+    let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    if ready && metadata.deletion_timestamp.is_none() { Health::Healthy } else { Health::Unhealthy }
+}
+
+/// Ports of containers, and of init containers that keep running beside them.
+fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
+    let sidecars = spec.init_containers.iter().flatten();
+    let sidecars = sidecars.filter(|c: &&Container| c.restart_policy.as_deref() == Some("Always"));
+    let mut ports = BTreeMap::new();
+    for container in spec.containers.iter().chain(sidecars) {
+        for port in container.ports.iter().flatten() {
+            let is_tcp = port.protocol.as_deref().is_none_or(|p| p == "TCP");
+            if let (Some(name), Ok(number), true) = (&port.name, u16::try_from(port.container_port), is_tcp) {
+                ports.entry(name.clone()).or_insert(number);
+            }
+        }
+    }
+    ports
+}
+
+/// The controller a person would name: the Deployment of a ReplicaSet, the CronJob of a Job.
+fn controller(metadata: &ObjectMeta) -> (WorkloadKind, Arc<str>) {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let owner: Option<&OwnerReference> =
+        metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let Some(owner) = owner else { return (WorkloadKind::Pod, name.into()) };
+    match owner.kind.as_str() {
+        "ReplicaSet" => {
+            let hash = label(metadata, "pod-template-hash").unwrap_or_default();
+            let deployment = owner.name.strip_suffix(hash).and_then(|n| n.strip_suffix('-'));
+            (WorkloadKind::Deployment, deployment.filter(|_| !hash.is_empty()).unwrap_or(&owner.name).into())
+        }
+        "Job" => match owner.name.rsplit_once('-') {
+            Some((cron, minute))
+                if CRON_SUFFIX_DIGITS.contains(&minute.len())
+                    && minute.bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                (WorkloadKind::CronJob, cron.into())
+            }
+            Some(_) | None => (WorkloadKind::Job, owner.name.as_str().into()),
+        },
+        _ => (WorkloadKind::Deployment, owner.name.as_str().into()),
+    }
+}
+
+fn canonical_name(metadata: &ObjectMeta, workload_name: &Arc<str>) -> Arc<str> {
+    [labels::CANONICAL_NAME, labels::APP_NAME, labels::APP]
+        .into_iter()
+        .find_map(|key| label(metadata, key).filter(|value| !value.is_empty()))
+        .map_or_else(|| workload_name.clone(), Arc::from)
+}
+
+fn canonical_revision(metadata: &ObjectMeta) -> Arc<str> {
+    [labels::CANONICAL_REVISION, labels::APP_VERSION, labels::VERSION]
+        .into_iter()
+        .find_map(|key| label(metadata, key).filter(|value| !value.is_empty()))
+        .unwrap_or("latest")
+        .into()
+}

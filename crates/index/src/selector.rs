@@ -1,0 +1,8 @@
+//! Equality-based label selectors.
+
+use std::collections::BTreeMap;
+
+/// Whether an object with `labels` has every label of `selector`. An empty selector selects everything.
+pub(crate) fn matches(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}

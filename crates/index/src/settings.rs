@@ -1,0 +1,51 @@
+//! What the `Mesh` says, as far as the model depends on it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ambit_api::labels;
+use ambit_model::{DEFAULT_TRUST_DOMAIN, Mode};
+
+/// Whether there is a mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// No Mesh object: no pod is wanted.
+    #[default]
+    Absent,
+    /// A Mesh object.
+    Present,
+    /// A Mesh object that is being deleted: every pod is wanted out, and nodes remove every trace.
+    Leaving,
+}
+
+/// What the model depends on beside objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether there is a mesh.
+    pub presence: Presence,
+    /// Namespace whose policies apply to the whole mesh, and which is never enrolled itself.
+    pub system_namespace: Arc<str>,
+    /// Cluster id, first part of every workload uid.
+    pub cluster_id: Arc<str>,
+    /// DNS domain of services.
+    pub cluster_domain: Arc<str>,
+    /// Trust domain in force.
+    pub trust_domain: Arc<str>,
+    /// `spec.mtls`.
+    pub mtls: Mode,
+    /// `spec.enrollment.excludeNamespaces`.
+    pub exclude_namespaces: BTreeSet<Arc<str>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            presence: Presence::Absent,
+            system_namespace: labels::SYSTEM_NAMESPACE.into(),
+            cluster_id: "Kubernetes".into(),
+            cluster_domain: "cluster.local".into(),
+            trust_domain: DEFAULT_TRUST_DOMAIN.into(),
+            mtls: Mode::Permissive,
+            exclude_namespaces: BTreeSet::from(["kube-system".into()]),
+        }
+    }
+}
