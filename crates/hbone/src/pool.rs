@@ -169,25 +169,26 @@ where
         D: FnMut() -> F,
         F: Future<Output = Result<SendConnect, E>> + 'static,
     {
-        let mut inner = self.inner.borrow_mut();
-        let route = inner.routes.entry(key.clone()).or_insert_with(Route::new);
-        if let Some(running) = route.dial.as_ref().and_then(WeakShared::upgrade) {
+        let running = self.inner.borrow().routes.get(key).and_then(|r| r.dial.as_ref()?.upgrade());
+        if let Some(running) = running {
             if running.strong_count().is_some_and(|waiters| waiters > WAITERS_MAX) {
                 return Err(CheckoutError::TooManyWaiters);
             }
             return Ok(running);
         }
-        let (pool, key, dialed) = (Rc::downgrade(&self.inner), key.clone(), dial());
+        // Not under a borrow: the caller's code may well ask this pool something.
+        let (pool, owned, dialed) = (Rc::downgrade(&self.inner), key.clone(), dial());
         let shared = async move {
             let outcome = dialed.await.map_err(Arc::new);
             if let Some(inner) = pool.upgrade() {
-                inner.borrow_mut().dialed(&key, outcome.as_ref().ok());
+                inner.borrow_mut().dialed(&owned, outcome.as_ref().ok());
             }
             outcome.map(drop)
         }
         .boxed_local()
         .shared();
-        route.dial = shared.downgrade();
+        let mut inner = self.inner.borrow_mut();
+        inner.routes.entry(key.clone()).or_insert_with(Route::new).dial = shared.downgrade();
         Ok(shared)
     }
 }

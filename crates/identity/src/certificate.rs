@@ -1,0 +1,88 @@
+//! What a certificate says, as far as a mesh asks.
+//!
+//! Says nothing about whether the certificate can be believed: that is the verifier's part.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ambit_model::Spiffe;
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+use x509_parser::{
+    certificate::X509Certificate,
+    extensions::{GeneralName, ParsedExtension},
+    time::ASN1Time,
+};
+
+use crate::Error;
+
+/// The facts of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+    /// URI names in their order.
+    pub(crate) uris: Vec<String>,
+    /// True when it may sign certificates.
+    pub(crate) signs: bool,
+    /// The key itself, without its algorithm.
+    pub(crate) public_key: Vec<u8>,
+}
+
+impl Facts {
+    pub(crate) fn of(what: &'static str, certificate: &CertificateDer<'_>) -> Result<Self, Error> {
+        let (rest, parsed) = x509_parser::parse_x509_certificate(certificate)
+            .map_err(|e| Error::Certificate { what, reason: e.to_string() })?;
+        if !rest.is_empty() {
+            return Err(Error::Certificate { what, reason: "bytes after its end".to_owned() });
+        }
+        Ok(Self {
+            not_before: time(parsed.validity().not_before),
+            not_after: time(parsed.validity().not_after),
+            uris: uris(&parsed),
+            signs: signs(&parsed),
+            public_key: parsed.public_key().subject_public_key.data.to_vec(),
+        })
+    }
+
+    pub(crate) fn is_valid_at(&self, now: SystemTime) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// The first URI that is an identity of a mesh.
+    pub(crate) fn identity(&self) -> Option<Spiffe> {
+        self.uris.iter().find_map(|uri| uri.parse().ok())
+    }
+}
+
+/// All certificates in a text; an error when something in it is broken.
+pub(crate) fn parse_pem(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
+    CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|_| Error::Pem { what })
+}
+
+pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
+    pem::encode_config(
+        &pem::Pem::new("CERTIFICATE", certificate.as_ref()),
+        pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF),
+    )
+}
+
+fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let uri = |name: &GeneralName<'_>| match name {
+        GeneralName::URI(uri) => Some((*uri).to_owned()),
+        _ => None,
+    };
+    names.iter().flat_map(|names| names.value.general_names.iter().filter_map(uri)).collect()
+}
+
+fn signs(certificate: &X509Certificate<'_>) -> bool {
+    let usage_allows = certificate.extensions().iter().all(|e| match e.parsed_extension() {
+        ParsedExtension::KeyUsage(usage) => usage.key_cert_sign(),
+        _ => true,
+    });
+    certificate.is_ca() && usage_allows
+}
+
+/// Times before 1970 are as good as 1970.
+fn time(time: ASN1Time) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
+}

@@ -1,0 +1,45 @@
+//! A fresh key, and the request to have it certified.
+//!
+//! A key never leaves the process that made it: it can be used and compared, not printed or exported.
+
+use std::fmt;
+
+use ambit_model::Spiffe;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, SanType};
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+use crate::Error;
+
+/// An ECDSA P-256 key.
+pub struct PrivateKey(KeyPair);
+
+impl PrivateKey {
+    /// From the system's random numbers.
+    pub fn generate() -> Result<Self, Error> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
+        Ok(Self(key.map_err(|source| Error::Crypto { doing: "making a key", source })?))
+    }
+
+    pub(crate) fn der(&self) -> PrivateKeyDer<'static> {
+        PrivatePkcs8KeyDer::from(self.0.serialize_der()).into()
+    }
+
+    pub(crate) fn pair(&self) -> &KeyPair {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey")
+    }
+}
+
+/// A PEM PKCS#10 request for one identity: empty subject, one URI name.
+pub fn csr(key: &PrivateKey, identity: &Spiffe) -> Result<String, Error> {
+    let failed = |source| Error::Crypto { doing: "writing a certificate request", source };
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = vec![SanType::URI(identity.to_string().try_into().map_err(failed)?)];
+    params.serialize_request(key.pair()).and_then(|request| request.pem()).map_err(failed)
+}
