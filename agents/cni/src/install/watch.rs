@@ -1,0 +1,113 @@
+//! Runs the installer whenever something changes in the directories, on a thread of its own.
+//!
+//! Invariant: what is missing is put back at the latest [`INTERVAL`] after it vanished, even if no event came.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    time::Duration,
+};
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
+};
+use tokio::sync::{oneshot, watch as channel};
+
+use super::{Paths, Problem, State, conflist::Entry, reconcile, remove};
+
+/// Longest time between two looks, in case an event was missed (a replaced directory, a full queue).
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Handle of the thread.
+#[derive(Debug)]
+pub struct Installer {
+    state: channel::Receiver<State>,
+    stop: Sender<Stop>,
+}
+
+enum Stop {
+    Remove(oneshot::Sender<io::Result<()>>),
+}
+
+/// Starts installing. Dropping the handle ends the thread and leaves everything in place.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn watch(paths: Paths, entry: Entry) -> io::Result<Installer> {
+    let starting = Problem { reason: "CNIConfigMissing", message: "not looked at yet".into() };
+    let (state, states) = channel::channel(State::Waiting(starting));
+    let (stop, stops) = mpsc::channel();
+    std::thread::Builder::new().name("install".into()).spawn(move || run(&paths, &entry, &state, &stops))?;
+    Ok(Installer { state: states, stop })
+}
+
+impl Installer {
+    /// The state, as it changes.
+    pub fn state(&self) -> channel::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// Takes entry and binary away for good and ends the thread.
+    ///
+    /// # Errors
+    /// When a file cannot be written; call again.
+    pub async fn remove(&self) -> io::Result<()> {
+        let (done, result) = oneshot::channel();
+        let ended = || io::Error::other("the installer has ended");
+        self.stop.send(Stop::Remove(done)).map_err(|_| ended())?;
+        result.await.map_err(|_| ended())?
+    }
+}
+
+fn run(paths: &Paths, entry: &Entry, state: &channel::Sender<State>, stops: &Receiver<Stop>) {
+    let mut removed = false;
+    loop {
+        match stops.recv_timeout(Duration::ZERO) {
+            Ok(Stop::Remove(done)) => {
+                removed = true;
+                let _ = done.send(remove(paths));
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        // The watches are made before the look, so that a change between the two is seen.
+        let watches = watches(paths);
+        if !removed {
+            publish(state, reconcile(paths, entry));
+        }
+        wait(watches.as_ref());
+    }
+}
+
+fn publish(state: &channel::Sender<State>, new: State) {
+    state.send_if_modified(|old| {
+        let changed = *old != new;
+        if let (true, State::Waiting(problem)) = (changed, &new) {
+            tracing::warn!(reason = problem.reason, message = problem.message, "The CNI plugin is not installed");
+        }
+        *old = new;
+        changed
+    });
+}
+
+fn watches(paths: &Paths) -> Option<Inotify> {
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).ok()?;
+    let events = AddWatchFlags::IN_CLOSE_WRITE
+        | AddWatchFlags::IN_CREATE
+        | AddWatchFlags::IN_DELETE
+        | AddWatchFlags::IN_MOVED_FROM
+        | AddWatchFlags::IN_MOVED_TO;
+    for directory in [&paths.conf_dir, &paths.bin_dir] {
+        let _ = inotify.add_watch(directory, events);
+    }
+    Some(inotify)
+}
+
+fn wait(watches: Option<&Inotify>) {
+    let limit = PollTimeout::try_from(INTERVAL).unwrap_or(PollTimeout::ZERO);
+    let mut fds: Vec<PollFd<'_>> =
+        watches.iter().map(|inotify| PollFd::new(inotify.as_fd(), PollFlags::POLLIN)).collect();
+    let _ = poll(&mut fds, limit);
+}

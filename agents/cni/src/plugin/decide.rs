@@ -1,0 +1,42 @@
+//! Whether a pod may start, from the agent's answer or without it. Pure.
+
+use super::{
+    agent::Unreachable,
+    invocation::{CODE_TRY_LATER, Failure},
+    protocol::{Answer, Enrolled, Request},
+};
+
+/// The end of an ADD.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The pod starts.
+    Allow,
+    /// The runtime is to try again.
+    Refuse(Failure),
+}
+
+/// Decides; `enrolled` is read only when the agent gives no answer.
+pub fn decide(
+    pod: &Request,
+    answer: Result<Answer, Unreachable>,
+    enrolled: impl FnOnce() -> Enrolled,
+) -> Verdict {
+    let (reason, message) = match answer {
+        Ok(Answer::Allow) => return Verdict::Allow,
+        Ok(Answer::Wait { reason, message }) => (reason, message),
+        Err(Unreachable(_)) if !enrolled().namespaces.contains(&pod.namespace) => return Verdict::Allow,
+        Err(Unreachable(error)) => {
+            let message = format!(
+                "the node agent (DaemonSet ambit-node-agent) does not answer on this node, and pods of namespace \
+                 {} may only start enrolled: {error}",
+                pod.namespace
+            );
+            ("NodeAgentUnavailable".to_owned(), message)
+        }
+    };
+    Verdict::Refuse(Failure {
+        code: CODE_TRY_LATER,
+        message: format!("ambit: {reason}: pod {}/{} waits to be enrolled", pod.namespace, pod.name),
+        details: message,
+    })
+}

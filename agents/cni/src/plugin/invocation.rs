@@ -1,0 +1,207 @@
+//! What a runtime says when it calls a plugin, and how it wants to be answered (CNI 1.1).
+
+use std::{net::IpAddr, str::FromStr};
+
+use ambit_runtime::Environment;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+/// CNI versions that this plugin takes.
+const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
+/// Version of an answer to a configuration that names none.
+const VERSION_DEFAULT: &str = "1.1.0";
+/// CNI error codes.
+const CODE_VERSION: u32 = 1;
+const CODE_ENVIRONMENT: u32 = 4;
+const CODE_DECODE: u32 = 6;
+const CODE_CONFIG: u32 = 7;
+/// The runtime may try the same again later.
+pub const CODE_TRY_LATER: u32 = 11;
+
+/// An answer that is not success.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// CNI error code.
+    pub code: u32,
+    /// One line.
+    pub message: String,
+    /// The rest.
+    pub details: String,
+}
+
+impl Failure {
+    fn new(code: u32, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), details: String::new() }
+    }
+
+    /// The error result.
+    pub fn to_json(&self, version: &str) -> String {
+        let mut value = serde_json::json!({ "cniVersion": version, "code": self.code, "msg": self.message });
+        if let (false, Some(object)) = (self.details.is_empty(), value.as_object_mut()) {
+            object.insert("details".into(), self.details.clone().into());
+        }
+        value.to_string()
+    }
+}
+
+/// The verbs of CNI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A pod starts.
+    Add,
+    /// A pod ended.
+    Del,
+    /// Is the pod's network as it was made?
+    Check,
+    /// Could an ADD work now?
+    Status,
+    /// Which containers still exist.
+    Gc,
+    /// Which versions are spoken?
+    Version,
+}
+
+impl FromStr for Command {
+    type Err = Failure;
+
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        Ok(match text {
+            "ADD" => Self::Add,
+            "DEL" => Self::Del,
+            "CHECK" => Self::Check,
+            "STATUS" => Self::Status,
+            "GC" => Self::Gc,
+            "VERSION" => Self::Version,
+            _ => return Err(Failure::new(CODE_ENVIRONMENT, format!("CNI_COMMAND {text:?} is unknown"))),
+        })
+    }
+}
+
+/// Our entry in the configuration, as the runtime passes it on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Config<'a> {
+    /// The agent's socket.
+    pub socket: String,
+    /// The file that lists enrolled namespaces.
+    pub state_file: String,
+    /// Pods of this namespace are never held up.
+    pub system_namespace: String,
+    #[serde(borrow)]
+    prev_result: Option<&'a RawValue>,
+}
+
+/// A pod as the runtime names it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `metadata.uid`, or empty.
+    pub uid: String,
+}
+
+/// One call of the plugin.
+#[derive(Debug)]
+pub struct Invocation<'a> {
+    /// The verb.
+    pub command: Command,
+    /// Sandbox id.
+    pub container_id: String,
+    /// Path of the namespace.
+    pub netns: String,
+    /// Interface in it.
+    pub ifname: String,
+    /// `None` for a container that is not a Kubernetes pod.
+    pub pod: Option<Pod>,
+    /// Standard input.
+    pub config: Config<'a>,
+}
+
+impl<'a> Invocation<'a> {
+    /// Reads environment and standard input.
+    ///
+    /// # Errors
+    /// As CNI defines them.
+    pub fn parse(environment: &dyn Environment, stdin: &'a str) -> Result<Self, Failure> {
+        let get = |name: &str| environment.get(name).unwrap_or_default();
+        let command: Command = get("CNI_COMMAND").parse()?;
+        let config = match serde_json::from_str(stdin) {
+            Ok(config) => config,
+            // A DEL must always get through, and a VERSION may come without any input.
+            Err(_) if matches!(command, Command::Del | Command::Version) => Config::default(),
+            Err(error) => {
+                return Err(Failure::new(CODE_DECODE, format!("the configuration is not JSON: {error}")));
+            }
+        };
+        let version = version_of(stdin);
+        if command == Command::Add && !VERSIONS.contains(&version.as_str()) {
+            return Err(Failure::new(CODE_VERSION, format!("CNI version {version} is not supported")));
+        }
+        if command == Command::Add {
+            for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"] {
+                if get(name).is_empty() {
+                    return Err(Failure::new(CODE_ENVIRONMENT, format!("{name} is not set")));
+                }
+            }
+        }
+        Ok(Self {
+            command,
+            container_id: get("CNI_CONTAINERID"),
+            netns: get("CNI_NETNS"),
+            ifname: get("CNI_IFNAME"),
+            pod: pod(&get("CNI_ARGS")),
+            config,
+        })
+    }
+
+    /// What the plugins before us made, exactly as they wrote it.
+    ///
+    /// # Errors
+    /// When there is none: the plugin cannot stand first.
+    pub fn previous_result(&self) -> Result<&'a str, Failure> {
+        let missing = || Failure::new(CODE_CONFIG, "ambit-cni must come after another plugin: no prevResult");
+        self.config.prev_result.map(RawValue::get).ok_or_else(missing)
+    }
+}
+
+/// The `cniVersion` of a configuration.
+pub fn version_of(stdin: &str) -> String {
+    let version = serde_json::from_str::<Value>(stdin).ok();
+    let version = version.as_ref().and_then(|value| value.get("cniVersion")?.as_str());
+    version.unwrap_or(VERSION_DEFAULT).to_owned()
+}
+
+/// The answer to VERSION.
+pub fn versions(version: &str) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Versions<'a> {
+        cni_version: &'a str,
+        supported_versions: [&'static str; 5],
+    }
+    serde_json::to_string(&Versions { cni_version: version, supported_versions: VERSIONS }).unwrap_or_default()
+}
+
+/// The addresses in a result, whichever of its versions it has.
+pub fn addresses(result: &str) -> Vec<String> {
+    let value: Value = serde_json::from_str(result).unwrap_or_default();
+    let ips = value.get("ips").and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |ip: &Value| ip.get("address")?.as_str().map(str::to_owned);
+    let bare = |text: String| text.split('/').next().unwrap_or_default().parse::<IpAddr>().ok();
+    ips.iter().filter_map(text).filter_map(bare).map(|ip| ip.to_string()).collect()
+}
+
+fn pod(arguments: &str) -> Option<Pod> {
+    let get = |name: &str| {
+        arguments.split(';').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)
+    };
+    let text = |name: &str| get(name).map(|(_, value)| value.to_owned()).unwrap_or_default();
+    let pod = Pod {
+        namespace: text("K8S_POD_NAMESPACE"),
+        name: text("K8S_POD_NAME"),
+        uid: text("K8S_POD_UID"),
+    };
+    (!pod.namespace.is_empty() && !pod.name.is_empty()).then_some(pod)
+}

@@ -1,0 +1,200 @@
+//! The decision table, and whole invocations against a fake agent.
+
+use std::{
+    collections::HashMap,
+    io::{Read, Write},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+};
+
+use super::{agent::Unreachable, protocol::Answer, *};
+
+const CONFIG: &str = r#"{"cniVersion":"1.0.0","name":"n","type":"ambit-cni","socket":"SOCKET",
+"stateFile":"STATE","systemNamespace":"ambit-system",
+"prevResult":{ "cniVersion":"1.0.0", "ips":[{"address":"10.42.0.7/24"},{"address":"fd00::7/64"}],"z":1,"a":2 }}"#;
+const PREVIOUS: &str =
+    r#"{ "cniVersion":"1.0.0", "ips":[{"address":"10.42.0.7/24"},{"address":"fd00::7/64"}],"z":1,"a":2 }"#;
+
+fn environment(command: &str, namespace: &str) -> HashMap<String, String> {
+    let args = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={namespace};K8S_POD_NAME=p;K8S_POD_UID=u-1");
+    [
+        ("CNI_COMMAND", command),
+        ("CNI_CONTAINERID", "c1"),
+        ("CNI_NETNS", "/run/netns/x"),
+        ("CNI_IFNAME", "eth0"),
+        ("CNI_ARGS", &args),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+struct Scene {
+    directory: PathBuf,
+    stdin: String,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("ambit-plugin-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&directory);
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = |file: &str| directory.join(file).display().to_string();
+        let stdin = CONFIG.replace("SOCKET", &path("sock")).replace("STATE", &path("enrolled.json"));
+        Self { directory, stdin }
+    }
+
+    fn enroll(&self, namespace: &str) {
+        let enrolled = Enrolled { namespaces: [namespace.to_owned()].into() };
+        enrolled.write(&self.directory.join("enrolled.json")).unwrap();
+    }
+
+    fn agent(&self, answer: &'static str) -> std::thread::JoinHandle<String> {
+        let listener = UnixListener::bind(self.directory.join("sock")).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = vec![0; 4096];
+            let mut length = 0;
+            while !request[..length].ends_with(b"}") {
+                let read = stream.read(&mut request[length..]).unwrap();
+                assert_ne!(read, 0, "the request ended early");
+                length += read;
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(request[..length].to_vec()).unwrap()
+        })
+    }
+
+    fn add(&self, namespace: &str) -> Outcome {
+        run(&environment("ADD", namespace), self.stdin.as_bytes())
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn the_decision_table() {
+    let pod = |namespace: &str| Request {
+        container_id: "c".into(),
+        netns: "/n".into(),
+        ifname: "eth0".into(),
+        namespace: namespace.into(),
+        name: "p".into(),
+        uid: "u".into(),
+        ips: Vec::new(),
+    };
+    let enrolled = || Enrolled { namespaces: ["shop".to_owned()].into() };
+    let wait = || Answer::Wait { reason: "ProxyNotConnected".into(), message: "no proxy".into() };
+    let away = || Unreachable("refused".into());
+    let cases = [
+        ("shop", Ok(Answer::Allow), None),
+        ("other", Ok(Answer::Allow), None),
+        ("shop", Ok(wait()), Some("ProxyNotConnected")),
+        ("other", Ok(wait()), Some("ProxyNotConnected")),
+        ("shop", Err(away()), Some("NodeAgentUnavailable")),
+        ("other", Err(away()), None),
+    ];
+    for (namespace, answer, want) in cases {
+        match (decide(&pod(namespace), answer, enrolled), want) {
+            (Verdict::Allow, None) => {}
+            (Verdict::Refuse(failure), Some(reason)) => {
+                assert_eq!(failure.code, 11);
+                assert!(failure.message.contains(reason), "{failure:?}");
+            }
+            (verdict, _) => panic!("{namespace}: {verdict:?}"),
+        }
+    }
+    assert_eq!(decide(&pod("shop"), Err(away()), Enrolled::default), Verdict::Allow, "no file: nothing enrolled");
+}
+
+#[test]
+fn an_allowed_pod_gets_the_previous_result_unchanged_and_the_agent_hears_all() {
+    let scene = Scene::new("allow");
+    let agent = scene.agent("HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{\"verdict\":\"allow\"}");
+    assert_eq!(scene.add("shop"), Outcome { stdout: PREVIOUS.into(), code: 0 });
+    let heard = agent.join().unwrap();
+    let body: Request = serde_json::from_str(heard.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((body.netns.as_str(), body.uid.as_str()), ("/run/netns/x", "u-1"));
+    assert_eq!(body.ips, ["10.42.0.7", "fd00::7"]);
+    assert!(heard.starts_with("POST /add HTTP/1.1\r\n"), "{heard}");
+}
+
+#[test]
+fn a_pod_that_must_wait_gets_a_retriable_error_with_the_reason() {
+    let scene = Scene::new("wait");
+    let agent = scene.agent(concat!(
+        "HTTP/1.1 200 OK\r\n\r\n",
+        r#"{"verdict":"wait","reason":"ProxyNotConnected","message":"no ztunnel on this node"}"#
+    ));
+    let outcome = scene.add("shop");
+    agent.join().unwrap();
+    let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((outcome.code, value["code"].as_u64(), value["cniVersion"].as_str()), (1, Some(11), Some("1.0.0")));
+    assert!(value["msg"].as_str().unwrap().contains("ProxyNotConnected"));
+    assert_eq!(value["details"], "no ztunnel on this node");
+}
+
+#[test]
+fn without_an_agent_only_pods_of_enrolled_namespaces_wait() {
+    let scene = Scene::new("away");
+    assert_eq!(scene.add("shop").code, 0, "no file yet");
+    scene.enroll("shop");
+    let outcome = scene.add("shop");
+    assert_eq!(outcome.code, 1);
+    assert!(outcome.stdout.contains("NodeAgentUnavailable") && outcome.stdout.contains("ambit-node-agent"));
+    assert_eq!(scene.add("other").code, 0);
+    scene.enroll("ambit-system");
+    assert_eq!(scene.add("ambit-system").code, 0, "our own pods always start");
+    std::fs::write(scene.directory.join("enrolled.json"), "{\"namespaces\": [").unwrap();
+    assert_eq!(scene.add("shop").code, 0, "a file that says nothing holds up nobody");
+}
+
+#[test]
+fn an_answer_that_is_none_counts_as_no_agent() {
+    for answer in ["", "HTTP/1.1 500 x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nnonsense", "garbage"] {
+        let scene = Scene::new("odd");
+        scene.enroll("shop");
+        let agent = scene.agent(answer);
+        assert_eq!(scene.add("shop").code, 1, "{answer:?}");
+        agent.join().unwrap();
+    }
+}
+
+#[test]
+fn every_other_verb_succeeds_without_asking_anybody() {
+    for verb in ["DEL", "CHECK", "STATUS", "GC"] {
+        let outcome = run(&environment(verb, "shop"), CONFIG.as_bytes());
+        assert_eq!(outcome, Outcome { stdout: String::new(), code: 0 }, "{verb}");
+    }
+    assert_eq!(run(&environment("DEL", "shop"), "".as_bytes()).code, 0);
+    let versions = run(&environment("VERSION", "shop"), r#"{"cniVersion":"1.1.0"}"#.as_bytes()).stdout;
+    assert_eq!(
+        versions,
+        r#"{"cniVersion":"1.1.0","supportedVersions":["0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#
+    );
+}
+
+#[test]
+fn bad_input_is_answered_as_cni_says() {
+    let code = |outcome: Outcome| {
+        assert_eq!(outcome.code, 1);
+        serde_json::from_str::<serde_json::Value>(&outcome.stdout).unwrap()["code"].as_u64().unwrap()
+    };
+    assert_eq!(code(run(&environment("ADD", "shop"), "not json".as_bytes())), 6);
+    assert_eq!(code(run(&environment("ADD", "shop"), r#"{"cniVersion":"9.9"}"#.as_bytes())), 1);
+    assert_eq!(code(run(&environment("ADD", "shop"), r#"{"cniVersion":"1.0.0"}"#.as_bytes())), 7);
+    assert_eq!(code(run(&environment("FLY", "shop"), CONFIG.as_bytes())), 4);
+    let mut environment = environment("ADD", "shop");
+    environment.remove("CNI_NETNS");
+    assert_eq!(code(run(&environment, CONFIG.as_bytes())), 4);
+}
+
+#[test]
+fn a_container_that_is_no_pod_passes() {
+    let mut environment = environment("ADD", "shop");
+    environment.insert("CNI_ARGS".into(), String::new());
+    assert_eq!(run(&environment, CONFIG.as_bytes()), Outcome { stdout: PREVIOUS.into(), code: 0 });
+}
