@@ -1,0 +1,60 @@
+//! Addresses as the kernel programs see them.
+
+use core::net::IpAddr;
+
+/// 128 bits as four words in network byte order; IPv4 is v4-mapped.
+pub type Address = [u32; 4];
+
+/// The unspecified IPv6 address, which is also an empty slot in a set of addresses.
+pub const ANY: Address = [0; 4];
+/// Third word of a v4-mapped address.
+pub const MAPPED_PREFIX: u32 = 0xffff_u32.to_be();
+
+const LOOPBACK6_LAST_WORD: u32 = 1_u32.to_be();
+const LOOPBACK4: u32 = 0x7f00_0000_u32.to_be();
+const LOOPBACK4_MASK: u32 = 0xff00_0000_u32.to_be();
+const LINK_LOCAL6: u32 = 0xfe80_0000_u32.to_be();
+const LINK_LOCAL6_MASK: u32 = 0xffc0_0000_u32.to_be();
+
+/// The v4-mapped form of an IPv4 word in network byte order.
+#[inline(always)]
+#[must_use]
+pub const fn mapped(ip4: u32) -> Address {
+    [0, 0, MAPPED_PREFIX, ip4]
+}
+
+/// The IPv4 word of a v4-mapped address.
+#[inline(always)]
+#[must_use]
+pub const fn mapped_ip4(address: &Address) -> Option<u32> {
+    let [a, b, c, d] = *address;
+    if a | b == 0 && c == MAPPED_PREFIX { Some(d) } else { None }
+}
+
+/// Whether the address is 127.0.0.0/8, mapped or not, or `::1`.
+#[inline(always)]
+#[must_use]
+pub const fn is_loopback(address: &Address) -> bool {
+    let [a, b, c, d] = *address;
+    a | b == 0
+        && ((c == MAPPED_PREFIX && d & LOOPBACK4_MASK == LOOPBACK4) || (c == 0 && d == LOOPBACK6_LAST_WORD))
+}
+
+/// Whether the address is of `fe80::/10`.
+#[inline(always)]
+pub(crate) const fn is_link_local6(address: &Address) -> bool {
+    address[0] & LINK_LOCAL6_MASK == LINK_LOCAL6
+}
+
+/// The words of an address.
+#[must_use]
+pub fn words(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(ip4) => mapped(u32::from_ne_bytes(ip4.octets())),
+        IpAddr::V6(ip6) => {
+            let [a, b, c, d, e, f, g, h] = ip6.segments();
+            let word = |high: u16, low: u16| ((u32::from(high) << 16) | u32::from(low)).to_be();
+            [word(a, b), word(c, d), word(e, f), word(g, h)]
+        }
+    }
+}

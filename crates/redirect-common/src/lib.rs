@@ -1,0 +1,34 @@
+//! Map keys and values both sides of the kernel agree on, and the decisions taken over them.
+//!
+//! Every type is `repr(C)` without padding holes, because the kernel compares keys byte by byte. Addresses are
+//! 128 bits as four words in network byte order, IPv4 in its v4-mapped form. A change of any shape here needs
+//! a new [`LAYOUT`]: the maps outlive the program that made them.
+
+#![no_std]
+
+mod address;
+mod decision;
+mod layout;
+
+pub use address::{ANY, Address, MAPPED_PREFIX, is_loopback, mapped, mapped_ip4, words};
+pub use decision::{Arrival, Inbound, Outbound, inbound, outbound};
+pub use layout::{ADDRESSES_MAX, Flow, Kind, ListenerKey, PodConfig, TooManyAddresses, flag, map};
+
+/// Version of the map layout; part of the pin path.
+pub const LAYOUT: u32 = 1;
+
+/// Mark that sends a packet of a pod through its own loopback device.
+pub const MARK: u32 = 0x111;
+/// Bits of the mark that belong to us; the others stay as the application set them.
+pub const MARK_MASK: u32 = 0xfff;
+/// Routing table of a pod that holds the loopback default route.
+pub const ROUTE_TABLE: u32 = 100;
+/// Priority of the rule that selects [`ROUTE_TABLE`] by mark: before `main` (32766).
+pub const RULE_PRIORITY: u32 = 32764;
+
+/// Destination port that peers tunnel to.
+pub const HBONE_PORT: u16 = 15008;
+/// For how long after its connect a kubelet probe may reach the application, in nanoseconds.
+///
+/// Short, so that a masqueraded connection cannot reuse the port of an old probe.
+pub const PROBE_NANOSECONDS: u64 = 5_000_000_000;

@@ -1,0 +1,51 @@
+//! The socket for a new connection, in the network namespace of one pod.
+//!
+//! Established connections never come here. The pod's entry in `PODS` is read each time, so that one write
+//! switches redirection while the program stays attached.
+
+use ambit_redirect_common::{Arrival, Flow, Inbound, Kind, PROBE_NANOSECONDS, inbound};
+use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
+use aya_ebpf::macros::sk_lookup;
+use aya_ebpf::programs::SkLookupContext;
+
+use crate::ctx::{Lookup, assign, now, pod, probe_opened, served_netns};
+
+const IPPROTO_TCP: u32 = 6;
+
+#[sk_lookup]
+pub fn inpod(ctx: SkLookupContext) -> u32 {
+    let lookup = Lookup::new(&ctx);
+    if lookup.protocol != IPPROTO_TCP {
+        return SK_PASS;
+    }
+    let cookie = served_netns();
+    let Some(pod) = pod(cookie) else { return SK_PASS };
+    let arrival = Arrival {
+        ingress_ifindex: lookup.ingress_ifindex,
+        remote: lookup.remote,
+        local: lookup.local,
+        local_port: lookup.local_port,
+    };
+    let kind = match inbound(pod, &arrival) {
+        Inbound::Pass => return SK_PASS,
+        Inbound::Steer(kind) => kind,
+        Inbound::Judge if is_probe(&lookup) => return SK_PASS,
+        Inbound::Judge => Kind::InboundPlaintext,
+    };
+    // Dropping answers a SYN with a reset: fail closed, at once.
+    match assign(&ctx, cookie, kind) {
+        Ok(()) => SK_PASS,
+        Err(()) => SK_DROP,
+    }
+}
+
+#[inline(always)]
+fn is_probe(lookup: &Lookup) -> bool {
+    let flow = Flow {
+        remote: lookup.remote,
+        local: lookup.local,
+        remote_port: lookup.remote_port,
+        local_port: lookup.local_port,
+    };
+    matches!(probe_opened(&flow), Some(opened) if now().wrapping_sub(opened) < PROBE_NANOSECONDS)
+}

@@ -1,0 +1,37 @@
+//! The maps; names and shapes as `ambit-redirect-common` gives them.
+
+use ambit_redirect_common::{Address, Flow, ListenerKey, PodConfig};
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, SockHash};
+
+/// Pods of one node, with room for those that are going.
+const PODS_MAX: u32 = 4096;
+const ADDRESSES_OF_A_POD: u32 = 8;
+const LISTENERS_OF_A_POD: u32 = 3;
+/// Probes the kubelet may have opened within the seconds that a probe counts.
+const PROBES_MAX: u32 = 8192;
+/// Generations of the proxy on one node, including those that drain.
+const PROXIES_MAX: u32 = 64;
+
+#[map]
+pub static PODS: HashMap<u64, PodConfig> = HashMap::with_max_entries(PODS_MAX, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static POD_IPS: HashMap<Address, u64> =
+    HashMap::with_max_entries(PODS_MAX * ADDRESSES_OF_A_POD, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(PODS_MAX * LISTENERS_OF_A_POD, 0);
+
+#[map]
+pub static PROBES: LruHashMap<Flow, u64> = LruHashMap::with_max_entries(PROBES_MAX, 0);
+
+#[map]
+pub static PROXIES: HashMap<u64, u64> = HashMap::with_max_entries(PROXIES_MAX, BPF_F_NO_PREALLOC);
+
+/// Written by the loader before it attaches the instance.
+///
+/// `sk_lookup` may not ask for the cookie of its network namespace, so every instance is told.
+#[map]
+pub static NETNS: Array<u64> = Array::with_max_entries(1, 0);

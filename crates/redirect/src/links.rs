@@ -1,0 +1,51 @@
+//! Pinned links: put a program where it belongs without a moment in which none is there.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use crate::pins::Pins;
+use crate::raw::{self, AttachPoint};
+use crate::{Error, Result};
+
+/// Where a link goes.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// Descriptor of the cgroup or the network namespace.
+    pub(crate) fd: BorrowedFd<'a>,
+    /// Id of the cgroup or inode of the network namespace.
+    pub(crate) id: u64,
+    /// The hook.
+    pub(crate) point: AttachPoint,
+}
+
+/// Makes `pin` a link of `program` to `target`, whatever it was.
+///
+/// A link to the same target is updated in place. Any other is replaced: the new one is attached, then renamed over
+/// the old one.
+pub(crate) fn place(pins: &Pins, pin: &Path, program: BorrowedFd<'_>, target: Target<'_>) -> Result<()> {
+    let file = |step| move |source| Error::File { step, path: pin.to_path_buf(), source };
+    match raw::open_pin(pin) {
+        Ok(link) => {
+            let attached = raw::link_target(link.as_fd()).map_err(file("read the link pinned at"))?;
+            if attached == target.id && raw::link_update(link.as_fd(), program).is_ok() {
+                return Ok(());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file("open the link pinned at")(error)),
+    }
+    let link = raw::link_create(program, target.fd, target.point).map_err(file("attach the program for"))?;
+    let swap = pins.swap();
+    pins.remove(&swap)?;
+    raw::pin(link.as_fd(), &swap).map_err(file("pin the link for"))?;
+    std::fs::rename(&swap, pin).map_err(file("move the new link to"))
+}
+
+/// What the pinned link is attached to: the id of a cgroup or the inode of a network namespace that is still there.
+pub(crate) fn target(pin: &Path) -> Result<Option<u64>> {
+    let file = |step| move |source| Error::File { step, path: pin.to_path_buf(), source };
+    let link = raw::open_pin(pin).map_err(file("open the link pinned at"))?;
+    let target = raw::link_target(link.as_fd()).map_err(file("read the link pinned at"))?;
+    Ok((target != 0).then_some(target))
+}

@@ -1,0 +1,59 @@
+//! The shared maps with their types.
+
+#![expect(unsafe_code, reason = "keys and values are plain data")]
+
+use ambit_redirect_common::{Address, ListenerKey, PodConfig, map};
+use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
+use aya::{Ebpf, Pod};
+
+use crate::{Error, Result};
+
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct PodValue(pub(crate) PodConfig);
+
+// SAFETY: `repr(C)` over words, without padding; any bits are a value.
+unsafe impl Pod for PodValue {}
+
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct ListenerPod(pub(crate) ListenerKey);
+
+// SAFETY: `repr(C)` over words, without padding; any bits are a value.
+unsafe impl Pod for ListenerPod {}
+
+pub(crate) struct Maps {
+    pub(crate) pods: HashMap<MapData, u64, PodValue>,
+    pub(crate) pod_ips: HashMap<MapData, Address, u64>,
+    pub(crate) listeners: SockHash<MapData, ListenerPod>,
+    pub(crate) proxies: HashMap<MapData, u64, u64>,
+}
+
+impl Maps {
+    pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self> {
+        Ok(Self {
+            pods: take(ebpf, map::PODS)?,
+            pod_ips: take(ebpf, map::POD_IPS)?,
+            listeners: take(ebpf, map::LISTENERS)?,
+            proxies: take(ebpf, map::PROXIES)?,
+        })
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M> {
+    ebpf.take_map(name).ok_or(Error::Missing(name))?.try_into().map_err(failed(name))
+}
+
+/// The error of one map.
+pub(crate) fn failed(map: &'static str) -> impl Fn(MapError) -> Error {
+    move |source| Error::Map { map, source: Box::new(source) }
+}
+
+/// Takes "there was none" for done.
+pub(crate) fn removed(map: &'static str, result: Result<(), MapError>) -> Result<()> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(failed(map)),
+    }
+}

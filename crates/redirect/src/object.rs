@@ -1,0 +1,81 @@
+//! The compiled programs, and loading them.
+//!
+//! One loader serves for good: making one parses the types of the whole kernel, tens of milliseconds each time.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use ambit_redirect_common::map;
+use aya::maps::Array;
+use aya::programs::{CgroupSockAddr, Program, SkLookup, SockOps};
+use aya::{Ebpf, EbpfLoader};
+
+use crate::maps::{Maps, failed};
+use crate::pins::Pins;
+use crate::{Error, Result};
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("../../redirect-ebpf/ambit-redirect.o");
+
+/// The maps that all instances share.
+const SHARED: [&str; 5] = [map::PODS, map::LISTENERS, map::PROBES, map::POD_IPS, map::PROXIES];
+
+/// Name of a program: a symbol of the object, and the pin of its link if the node has one of it.
+pub(crate) mod program {
+    pub(crate) const CONNECT4: &str = "connect4";
+    pub(crate) const CONNECT6: &str = "connect6";
+    pub(crate) const INPOD: &str = "inpod";
+    pub(crate) const PROBE: &str = "probe";
+}
+
+/// Makes instances of the programs that share the pinned maps.
+#[derive(Debug)]
+pub(crate) struct Object {
+    loader: EbpfLoader<'static>,
+}
+
+impl Object {
+    pub(crate) fn new(pins: &Pins) -> Self {
+        let mut loader = EbpfLoader::new();
+        // Nothing here depends on the layout of kernel types.
+        loader.btf(None);
+        for name in SHARED {
+            loader.map_pin_path(name, pins.node(name));
+        }
+        Self { loader }
+    }
+
+    /// An instance that serves one network namespace, or none in particular (0).
+    pub(crate) fn instance(&mut self, netns: u64) -> Result<Instance> {
+        let mut ebpf = self.loader.load(OBJECT).map_err(|error| Error::Object(Box::new(error)))?;
+        let served = ebpf.map_mut(map::NETNS).ok_or(Error::Missing(map::NETNS))?;
+        let mut served: Array<_, u64> = served.try_into().map_err(failed(map::NETNS))?;
+        served.set(0, netns, 0).map_err(failed(map::NETNS))?;
+        Ok(Instance { ebpf })
+    }
+}
+
+/// One set of programs; goes away with this value unless something is attached or pinned.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    ebpf: Ebpf,
+}
+
+impl Instance {
+    /// Loads a program and lends its descriptor.
+    pub(crate) fn program(&mut self, name: &'static str) -> Result<BorrowedFd<'_>> {
+        let failed = |source| Error::Program { program: name, source: Box::new(source) };
+        let program = self.ebpf.program_mut(name).ok_or(Error::Missing(name))?;
+        match name {
+            program::INPOD => <&mut SkLookup>::try_from(&mut *program).and_then(SkLookup::load),
+            program::PROBE => <&mut SockOps>::try_from(&mut *program).and_then(SockOps::load),
+            _ => <&mut CgroupSockAddr>::try_from(&mut *program).and_then(CgroupSockAddr::load),
+        }
+        .map_err(failed)?;
+        let program: &Program = program;
+        Ok(program.fd().map_err(failed)?.as_fd())
+    }
+
+    /// The shared maps.
+    pub(crate) fn into_maps(mut self) -> Result<Maps> {
+        Maps::take(&mut self.ebpf)
+    }
+}

@@ -1,0 +1,117 @@
+//! The pin directory: what is where, and how it goes away.
+//!
+//! `<bpffs>/v<layout>/` holds the maps and the node's links, `pod/` below it one link per pod.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ambit_redirect_common::LAYOUT;
+use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
+
+use crate::{Config, Error, Result};
+
+/// Depth of the pin directory: version, `pod`, link.
+const DEPTH_MAX: u32 = 3;
+const UID_CHARACTERS_MAX: usize = 64;
+
+#[derive(Debug)]
+pub(crate) struct Pins {
+    root: PathBuf,
+    version: PathBuf,
+    pods: PathBuf,
+}
+
+impl Pins {
+    /// Checks the mounts and makes the directories.
+    pub(crate) fn open(config: &Config) -> Result<Self> {
+        let parent = config.bpffs.parent().unwrap_or(&config.bpffs);
+        let bpffs = if config.bpffs.exists() { &config.bpffs } else { parent };
+        require(bpffs, BPF_FS_MAGIC, "bpf")?;
+        require(&config.cgroup, CGROUP2_SUPER_MAGIC, "cgroup2")?;
+        let version = config.bpffs.join(format!("v{LAYOUT}"));
+        let pods = version.join("pod");
+        fs::create_dir_all(&pods)
+            .map_err(|source| Error::File { step: "make directory", path: pods.clone(), source })?;
+        let pins = Self { root: config.bpffs.clone(), version, pods };
+        // A process that ended between pin and rename leaves its link attached twice.
+        pins.remove(&pins.swap())?;
+        Ok(pins)
+    }
+
+    /// The pin of a map, or of a link of the node.
+    pub(crate) fn node(&self, name: &str) -> PathBuf {
+        self.version.join(name)
+    }
+
+    /// The pin of a pod's link.
+    pub(crate) fn pod(&self, uid: &str) -> Result<PathBuf> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        // The kernel refuses dots in names, and a slash would leave the directory.
+        if uid.is_empty() || uid.len() > UID_CHARACTERS_MAX || !uid.chars().all(legal) {
+            return Err(Error::Uid(uid.to_owned()));
+        }
+        Ok(self.pods.join(uid))
+    }
+
+    /// Where a link waits to be renamed over another.
+    pub(crate) fn swap(&self) -> PathBuf {
+        self.version.join("swap")
+    }
+
+    /// The uids of all pods with a link.
+    pub(crate) fn pod_uids(&self) -> Result<Vec<String>> {
+        let read = |source| Error::File { step: "list", path: self.pods.clone(), source };
+        let mut uids = Vec::new();
+        for entry in fs::read_dir(&self.pods).map_err(read)? {
+            if let Ok(uid) = entry.map_err(read)?.file_name().into_string() {
+                uids.push(uid);
+            }
+        }
+        Ok(uids)
+    }
+
+    /// Removes a pin, if there is one.
+    pub(crate) fn remove(&self, pin: &Path) -> Result<()> {
+        match fs::remove_file(pin) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(Error::File { step: "remove pin", path: pin.to_path_buf(), source })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes every pin of every layout, and the directories.
+    pub(crate) fn remove_all(&self) -> Result<()> {
+        remove_tree(&self.root, DEPTH_MAX)
+    }
+}
+
+fn remove_tree(directory: &Path, depth: u32) -> Result<()> {
+    let file = |step| move |source| Error::File { step, path: directory.to_path_buf(), source };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(file("list")(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(file("list"))?;
+        let path = entry.path();
+        if entry.file_type().map_err(file("list"))?.is_dir() && depth > 0 {
+            remove_tree(&path, depth - 1)?;
+        } else {
+            fs::remove_file(&path).map_err(|source| Error::File { step: "remove pin", path, source })?;
+        }
+    }
+    fs::remove_dir(directory).map_err(file("remove directory"))
+}
+
+fn require(path: &Path, kind: FsType, file_system: &'static str) -> Result<()> {
+    match statfs(path) {
+        Ok(found) if found.filesystem_type() == kind => Ok(()),
+        Ok(_) => Err(Error::Unmounted { path: path.to_path_buf(), file_system }),
+        Err(errno) => {
+            Err(Error::File { step: "look at", path: path.to_path_buf(), source: errno.into() })
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Redirection of the pods of one node.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
+
+use ambit_netns::NetNs;
+use ambit_redirect_common::{Kind, ListenerKey, PodConfig, map};
+use aya::maps::MapError;
+
+use crate::links::{self, Target};
+use crate::maps::{ListenerPod, Maps, PodValue, failed, removed};
+use crate::object::{Object, program};
+use crate::pins::Pins;
+use crate::raw::AttachPoint;
+use crate::sysctls::{self, Setting};
+use crate::{Config, Error, Result, cgroup, routing};
+
+/// A value that says only "there is one".
+const PRESENT: u64 = 1;
+
+/// A pod whose namespace is ready for redirection, which is still off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Cookie of its network namespace: the key of everything else.
+    pub cookie: u64,
+    /// What [`Redirector::switch`] takes to redirect all of it.
+    pub config: PodConfig,
+}
+
+/// A pod with a pinned link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedPod {
+    /// Uid of the pod.
+    pub uid: String,
+    /// Inode of the network namespace the link is attached to; none once that is gone.
+    pub netns_inode: Option<u64>,
+}
+
+/// Redirection of the pods of one node.
+///
+/// Holds descriptors only; dropping it changes nothing in the kernel.
+pub struct Redirector {
+    pins: Pins,
+    object: Object,
+    maps: Maps,
+}
+
+impl Redirector {
+    /// Adopts what is pinned, makes what is missing, and brings the node's own programs up to date.
+    ///
+    /// The programs of pods are brought up to date by [`attach`](Self::attach); until then their old ones go on
+    /// over the same maps.
+    pub fn open(config: &Config) -> Result<Self> {
+        let pins = Pins::open(config)?;
+        let mut object = Object::new(&pins);
+        let mut instance = object.instance(0)?;
+        let cgroup = open_cgroup(&config.cgroup)?;
+        let id = cgroup::id(&config.cgroup)?;
+        for (name, point) in
+            [(program::CONNECT4, AttachPoint::Connect4), (program::CONNECT6, AttachPoint::Connect6)]
+        {
+            let target = Target { fd: cgroup.as_fd(), id, point };
+            links::place(&pins, &pins.node(name), instance.program(name)?, target)?;
+        }
+        let maps = instance.into_maps()?;
+        Ok(Self { pins, object, maps })
+    }
+
+    /// Prepares a pod's namespace: settings, route, rule, and the program that steers. Redirects nothing yet.
+    ///
+    /// The first address of a family is the one that captured connections carry as their source.
+    pub fn attach(&mut self, uid: &str, netns: &NetNs, addresses: &[IpAddr]) -> Result<Attached> {
+        let pin = self.pins.pod(uid)?;
+        let config = PodConfig::enrolled(addresses)
+            .map_err(|source| Error::Addresses { uid: uid.to_owned(), source })?;
+        let is_new = !pin.exists();
+        if let Err(error) = self.prepare(&pin, netns, addresses) {
+            if is_new && let Err(left) = self.detach(uid, Some(netns)) {
+                tracing::warn!(pod.uid = uid, error = %left, "Left behind after a failed attach");
+            }
+            return Err(error);
+        }
+        Ok(Attached { cookie: netns.cookie(), config })
+    }
+
+    fn prepare(&mut self, pin: &Path, netns: &NetNs, addresses: &[IpAddr]) -> Result<()> {
+        sysctls::write(netns, Setting::On)?;
+        routing::add(netns, addresses)?;
+        let mut instance = self.object.instance(netns.cookie())?;
+        let target = Target { fd: netns.as_fd(), id: netns.id().inode, point: AttachPoint::SkLookup };
+        links::place(&self.pins, pin, instance.program(program::INPOD)?, target)
+    }
+
+    /// Switches redirection of a namespace to `config`, or off: one atomic write.
+    ///
+    /// Connections that are open go on as they are.
+    pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>) -> Result<()> {
+        let before = self.config(cookie)?;
+        // Probes of the kubelet are recorded for as long as anything could capture them.
+        for address in config.iter().flat_map(PodConfig::addresses) {
+            self.maps.pod_ips.insert(address, cookie, 0).map_err(failed(map::POD_IPS))?;
+        }
+        match config {
+            Some(config) => {
+                self.maps.pods.insert(cookie, PodValue(config), 0).map_err(failed(map::PODS))?;
+            }
+            None => removed(map::PODS, self.maps.pods.remove(&cookie))?,
+        }
+        let kept = |address| config.iter().flat_map(PodConfig::addresses).any(|kept| kept == address);
+        for address in before.iter().flat_map(PodConfig::addresses).filter(|address| !kept(*address)) {
+            // By now another pod may have the address.
+            if matches!(self.maps.pod_ips.get(&address, 0), Ok(owner) if owner == cookie) {
+                removed(map::POD_IPS, self.maps.pod_ips.remove(&address))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is redirected in a namespace.
+    pub fn config(&self, cookie: u64) -> Result<Option<PodConfig>> {
+        match self.maps.pods.get(&cookie, 0) {
+            Ok(PodValue(config)) => Ok(Some(config)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(failed(map::PODS)(error)),
+        }
+    }
+
+    /// Makes a listener the one that connections are steered to; whoever was, is no more.
+    ///
+    /// Refuses one that is of another namespace or port, does not listen, or could not answer for foreign addresses.
+    pub fn arm(&mut self, cookie: u64, kind: Kind, listener: BorrowedFd<'_>) -> Result<()> {
+        let refuse = |reason| Err(Error::Listener { cookie, kind, reason });
+        let facts = ambit_netns::inspect(&listener)?;
+        if facts.cookie != cookie {
+            return refuse("is of another network namespace");
+        }
+        if !facts.listening {
+            return refuse("does not listen");
+        }
+        if facts.local.port() != kind.port() || !facts.local.ip().is_loopback() {
+            return refuse("is bound to another address");
+        }
+        if !facts.transparent {
+            return refuse("lacks IP_TRANSPARENT");
+        }
+        let key = ListenerPod(ListenerKey::new(cookie, kind));
+        self.maps.listeners.insert(key, listener.as_raw_fd(), 0).map_err(failed(map::LISTENERS))
+    }
+
+    /// Empties a listener's slot: what would go there is refused from now on.
+    pub fn disarm(&mut self, cookie: u64, kind: Kind) -> Result<()> {
+        let key = ListenerPod(ListenerKey::new(cookie, kind));
+        removed(map::LISTENERS, self.maps.listeners.remove(&key))
+    }
+
+    /// Never captures tasks of exactly this cgroup, see [`cgroup::id`].
+    pub fn exempt(&mut self, cgroup_id: u64) -> Result<()> {
+        self.maps.proxies.insert(cgroup_id, PRESENT, 0).map_err(failed(map::PROXIES))
+    }
+
+    /// Captures tasks of this cgroup like any other.
+    pub fn unexempt(&mut self, cgroup_id: u64) -> Result<()> {
+        removed(map::PROXIES, self.maps.proxies.remove(&cgroup_id))
+    }
+
+    /// The cgroups that are exempt.
+    pub fn exempted(&self) -> Result<Vec<u64>> {
+        self.maps.proxies.keys().collect::<Result<_, _>>().map_err(failed(map::PROXIES))
+    }
+
+    /// The pods with a pinned link.
+    pub fn attached(&self) -> Result<Vec<AttachedPod>> {
+        let uids = self.pins.pod_uids()?;
+        uids.into_iter()
+            .map(|uid| Ok(AttachedPod { netns_inode: links::target(&self.pins.pod(&uid)?)?, uid }))
+            .collect()
+    }
+
+    /// Cookies of the namespaces in which something is redirected.
+    pub fn enrolled(&self) -> Result<Vec<u64>> {
+        self.maps.pods.keys().collect::<Result<_, _>>().map_err(failed(map::PODS))
+    }
+
+    /// The slots that hold a listener: somebody has it open.
+    pub fn armed(&self) -> Result<Vec<(u64, Kind)>> {
+        let mut armed = Vec::new();
+        for key in self.maps.listeners.keys() {
+            let ListenerPod(key) = key.map_err(failed(map::LISTENERS))?;
+            armed.extend(Kind::from_u32(key.kind).map(|kind| (key.cookie, kind)));
+        }
+        Ok(armed)
+    }
+
+    /// Undoes [`attach`](Self::attach), [`switch`](Self::switch) and [`arm`](Self::arm) for a pod.
+    ///
+    /// Connections that were captured need the rule and the route: call it once they have ended. Without a namespace,
+    /// which is gone then, only the link is left to remove; see [`forget`](Self::forget) for its maps.
+    pub fn detach(&mut self, uid: &str, netns: Option<&NetNs>) -> Result<()> {
+        let pin = self.pins.pod(uid)?;
+        let Some(netns) = netns else { return self.pins.remove(&pin) };
+        // All of it is tried, whatever fails.
+        let forgotten = self.forget(netns.cookie());
+        let unpinned = self.pins.remove(&pin);
+        let unrouted = routing::remove(netns);
+        let unset = sysctls::write(netns, Setting::Off);
+        forgotten.and(unpinned).and(unrouted).and(unset)
+    }
+
+    /// Removes a namespace from the maps: redirection off, slots empty.
+    pub fn forget(&mut self, cookie: u64) -> Result<()> {
+        self.switch(cookie, None)?;
+        Kind::ALL.into_iter().try_for_each(|kind| self.disarm(cookie, kind))
+    }
+
+    /// Lets the kubelet's connections through: those of sockets of the `host` namespace, opened in this cgroup.
+    ///
+    /// Again with another cgroup, it moves there.
+    pub fn attach_kubelet(&mut self, cgroup: &Path, host: &NetNs) -> Result<()> {
+        let mut instance = self.object.instance(host.cookie())?;
+        let directory = open_cgroup(cgroup)?;
+        let target = Target { fd: directory.as_fd(), id: cgroup::id(cgroup)?, point: AttachPoint::SockOps };
+        let pin = self.pins.node(program::PROBE);
+        links::place(&self.pins, &pin, instance.program(program::PROBE)?, target)
+    }
+
+    /// Removes every pin: all programs and maps go once nobody holds them.
+    ///
+    /// Rules, routes and settings stay in the namespaces of pods that were not [detached](Self::detach) before; they
+    /// have no effect without a mark.
+    pub fn remove_everything(mut self) -> Result<()> {
+        for cookie in self.enrolled()? {
+            self.switch(cookie, None)?;
+        }
+        self.pins.remove_all()
+    }
+}
+
+fn open_cgroup(path: &Path) -> Result<File> {
+    File::open(path).map_err(|source| Error::File { step: "open cgroup", path: path.to_path_buf(), source })
+}

@@ -1,0 +1,144 @@
+//! The rule and the route that bring marked packets of a pod back to its own loopback device.
+
+use std::io;
+use std::net::IpAddr;
+
+use ambit_netns::{NetNs, run_in};
+use ambit_redirect_common::{MARK, MARK_MASK, ROUTE_TABLE, RULE_PRIORITY};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+
+use crate::{Error, Result};
+
+const LOOPBACK_INDEX: u32 = 1;
+/// Bytes of an acknowledgement, with the request it repeats.
+const REPLY_BYTES_MAX: usize = 4096;
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
+
+/// Sets rule and route for each family of the addresses; the first of a family is what applications dial from.
+pub(crate) fn add(netns: &NetNs, addresses: &[IpAddr]) -> Result<()> {
+    let netlink = Netlink::open(netns)?;
+    for family in FAMILIES {
+        // Without `src`, the application's own address would become the destination's.
+        let Some(source) = addresses.iter().find(|ip| family_of(ip) == family) else { continue };
+        let add = NLM_F_CREATE | NLM_F_REPLACE;
+        netlink.request("add route", RouteNetlinkMessage::NewRoute(route(family, Some(*source))), add)?;
+        let result = netlink.request(
+            "add rule",
+            RouteNetlinkMessage::NewRule(rule(family)),
+            NLM_F_CREATE | NLM_F_EXCL,
+        );
+        ignore(result, &[libc::EEXIST])?;
+    }
+    Ok(())
+}
+
+/// Removes rule and route of both families, as far as they are there.
+pub(crate) fn remove(netns: &NetNs) -> Result<()> {
+    let netlink = Netlink::open(netns)?;
+    for family in FAMILIES {
+        let absent = [libc::ENOENT, libc::ESRCH, libc::EAFNOSUPPORT, libc::EOPNOTSUPP];
+        ignore(netlink.request("remove rule", RouteNetlinkMessage::DelRule(rule(family)), 0), &absent)?;
+        let route = RouteNetlinkMessage::DelRoute(route(family, None));
+        ignore(netlink.request("remove route", route, 0), &absent)?;
+    }
+    Ok(())
+}
+
+fn family_of(ip: &IpAddr) -> AddressFamily {
+    if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn rule(family: AddressFamily) -> RuleMessage {
+    let mut rule = RuleMessage::default();
+    rule.header.family = family;
+    rule.header.action = RuleAction::ToTable;
+    rule.attributes = vec![
+        RuleAttribute::Priority(RULE_PRIORITY),
+        RuleAttribute::FwMark(MARK),
+        RuleAttribute::FwMask(MARK_MASK),
+        RuleAttribute::Table(ROUTE_TABLE),
+    ];
+    rule
+}
+
+fn route(family: AddressFamily, source: Option<IpAddr>) -> RouteMessage {
+    let mut route = RouteMessage::default();
+    route.header = RouteHeader {
+        address_family: family,
+        protocol: RouteProtocol::Static,
+        // A scope of `NoWhere` matches any when a route is removed.
+        scope: if source.is_some() { RouteScope::Host } else { RouteScope::NoWhere },
+        kind: RouteType::Local,
+        ..RouteHeader::default()
+    };
+    let source = source.map(|ip| match ip {
+        IpAddr::V4(ip) => RouteAttribute::PrefSource(RouteAddress::Inet(ip)),
+        IpAddr::V6(ip) => RouteAttribute::PrefSource(RouteAddress::Inet6(ip)),
+    });
+    route.attributes = vec![RouteAttribute::Oif(LOOPBACK_INDEX), RouteAttribute::Table(ROUTE_TABLE)];
+    route.attributes.extend(source);
+    route
+}
+
+fn ignore(result: Result<()>, errnos: &[i32]) -> Result<()> {
+    match result {
+        Err(Error::Route { source, .. }) if source.raw_os_error().is_some_and(|errno| errnos.contains(&errno)) => {
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// A conversation with the kernel about one network namespace.
+struct Netlink {
+    socket: Socket,
+    inode: u64,
+}
+
+impl Netlink {
+    fn open(netns: &NetNs) -> Result<Self> {
+        let inode = netns.id().inode;
+        let failed = |source| Error::Route { step: "open netlink socket", inode, source };
+        let socket = run_in(netns, || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            socket.connect(&SocketAddr::new(0, 0))?;
+            Ok(socket)
+        })?
+        .map_err(failed)?;
+        Ok(Self { socket, inode })
+    }
+
+    fn request(&self, step: &'static str, message: RouteNetlinkMessage, flags: u16) -> Result<()> {
+        self.exchange(message, flags).map_err(|source| Error::Route { step, inode: self.inode, source })
+    }
+
+    fn exchange(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        packet.finalize();
+        let mut bytes = vec![0; packet.buffer_len()];
+        packet.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        // The kernel has answered by the time `send` returns, with exactly one acknowledgement.
+        let mut reply = Vec::with_capacity(REPLY_BYTES_MAX);
+        self.socket.recv(&mut reply, 0)?;
+        let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
+        match reply.payload {
+            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
+            NetlinkPayload::Error(_) => Ok(()),
+            _ => Err(io::Error::other("an answer that is no acknowledgement")),
+        }
+    }
+}

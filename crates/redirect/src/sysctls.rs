@@ -1,0 +1,40 @@
+//! The settings of a pod's network namespace that let replies follow the mark of what they answer.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ambit_netns::{NetNs, run_in};
+
+use crate::{Error, Result};
+
+/// What a setting is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Setting {
+    /// As redirection needs it.
+    On,
+    /// As a new network namespace has it.
+    Off,
+}
+
+/// An accepted socket takes the mark of its SYN; a reset without a socket takes the mark of what it resets.
+const SETTINGS: [&str; 3] = ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"];
+
+/// Writes the settings; those of a family the kernel lacks are skipped.
+pub(crate) fn write(netns: &NetNs, setting: Setting) -> Result<()> {
+    let value = match setting {
+        Setting::On => "1",
+        Setting::Off => "0",
+    };
+    run_in(netns, || {
+        for name in SETTINGS {
+            let path: PathBuf = Path::new("/proc/sys/net").join(name);
+            match fs::write(&path, value) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && name.starts_with("ipv6") => {}
+                Err(source) => return Err(Error::File { step: "write", path, source }),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    })?
+}
