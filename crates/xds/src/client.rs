@@ -1,0 +1,283 @@
+//! The subscribing end: keeps one stream open for as long as it is polled, and hands what arrives to a [`Handler`].
+//!
+//! Invariant: what was applied stays applied while there is no stream; a new stream asks only for what changed since.
+
+mod session;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt,
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ambit_proto::discovery::DeltaDiscoveryRequest;
+use bytes::Bytes;
+use rand::Rng;
+use session::Session;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{sleep, timeout},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Request, Streaming,
+    codegen::http::uri::PathAndQuery,
+    metadata::{Ascii, MetadataValue},
+    transport::Channel,
+};
+
+pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
+
+use crate::{METHOD, wire};
+
+/// First pause after a stream ended; each further one is twice as long.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// Longest pause.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(15);
+/// How long connecting and being admitted may take.
+pub const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the server may leave an acknowledgement unread.
+pub const ACK_TIME_MAX: Duration = Duration::from_secs(30);
+/// Largest response taken. This mesh's server stays far below; istiod sends the initial state as one message.
+pub const RESPONSE_BYTES_MAX: usize = 200 << 20;
+/// Requests under way.
+const REQUESTS_MAX: usize = 16;
+
+/// Who asks, and for what.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who asks.
+    pub node: Node,
+    /// Types to subscribe to, what is referred to before what refers to it.
+    pub types: Vec<&'static str>,
+    /// File with the bearer token, read again for every stream; none sends no token.
+    pub token_path: Option<PathBuf>,
+    /// Cluster the token belongs to (`clusterid`).
+    pub cluster_id: String,
+}
+
+/// Who asks, as xDS says it.
+#[derive(Clone, Debug, Default)]
+pub struct Node {
+    /// `<kind>~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`
+    pub id: String,
+    /// Further facts, e.g. `NODE_NAME`.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A resource as it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// Name within its type.
+    pub name: String,
+    /// Hash of the content, as the server makes it.
+    pub version: String,
+    /// Encoded message.
+    pub bytes: Bytes,
+}
+
+/// A resource that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Name within its type.
+    pub name: String,
+    /// Why not, for whoever wrote it.
+    pub reason: String,
+}
+
+/// Takes what arrives. Called on the client's task, in the order of arrival.
+pub trait Handler {
+    /// Applies changes of one type and names those resources that it cannot use; the others stay applied. A name in
+    /// `removed` may be unknown.
+    fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection>;
+}
+
+/// Where the client is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// A stream is open.
+    pub connected: bool,
+    /// Every type was received completely and answered, once; stays true.
+    pub synced: bool,
+    /// Streams that ended.
+    pub disconnects: u64,
+    /// Responses refused in part or whole.
+    pub nacks: u64,
+    /// Why the last stream ended.
+    pub last_error: Option<String>,
+}
+
+/// Why a stream ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("token file {path} cannot be used ({source}): is the token volume mounted?")]
+    Token { path: PathBuf, source: std::io::Error },
+    #[error("the server cannot be reached: {0}")]
+    Connect(tonic::codegen::StdError),
+    #[error("no answer within {0:?}")]
+    Silent(Duration),
+    #[error("the server ended the stream: {0}")]
+    Closed(tonic::Status),
+    #[error("the server closed the stream")]
+    Finished,
+}
+
+/// Runs until dropped: opens streams made by `connect`, one after another, and reports to `status`.
+pub async fn run<C, F, H>(
+    config: Config,
+    mut connect: C,
+    mut handler: H,
+    status: watch::Sender<Status>,
+) -> Infallible
+where
+    C: FnMut() -> F,
+    F: Future<Output = Result<Channel, tonic::codegen::StdError>>,
+    H: Handler,
+{
+    let mut session = Session::new(&config);
+    let mut backoff = Backoff::default();
+    loop {
+        let mut link =
+            Link { session: &mut session, handler: &mut handler, status: &status, backoff: &mut backoff };
+        let ended = match link.open(&config, connect()).await {
+            Ok((requests, responses)) => link.exchange(requests, responses).await,
+            Err(ended) => ended,
+        };
+        let pause = backoff.pause();
+        tracing::warn!(reason = %Chain(&ended), retry_in = ?pause, "Discovery stream is down");
+        status.send_modify(|status| {
+            status.connected = false;
+            status.disconnects += 1;
+            status.last_error = Some(Chain(&ended).to_string());
+        });
+        sleep(pause).await;
+    }
+}
+
+struct Link<'a, H> {
+    session: &'a mut Session,
+    handler: &'a mut H,
+    status: &'a watch::Sender<Status>,
+    backoff: &'a mut Backoff,
+}
+
+type Halves = (mpsc::Sender<DeltaDiscoveryRequest>, Streaming<wire::Response>);
+
+impl<H: Handler> Link<'_, H> {
+    async fn open(
+        &mut self,
+        config: &Config,
+        channel: impl Future<Output = Result<Channel, tonic::codegen::StdError>>,
+    ) -> Result<Halves, Ended> {
+        let token = match &config.token_path {
+            Some(path) => Some(bearer(path).await?),
+            None => None,
+        };
+        let opening = async {
+            let mut grpc = tonic::client::Grpc::new(channel.await.map_err(Ended::Connect)?)
+                .max_decoding_message_size(RESPONSE_BYTES_MAX);
+            grpc.ready().await.map_err(|error| Ended::Connect(error.into()))?;
+            let initial = self.session.open();
+            let (requests, outgoing) = mpsc::channel(REQUESTS_MAX.max(initial.len()));
+            for request in initial {
+                // Cannot fail: the channel is as large as this and nobody else holds it.
+                let _ = requests.try_send(request);
+            }
+            let mut request = Request::new(ReceiverStream::new(outgoing));
+            if let Ok(cluster) = config.cluster_id.parse() {
+                request.metadata_mut().insert("clusterid", cluster);
+            }
+            if let Some(token) = token {
+                request.metadata_mut().insert("authorization", token);
+            }
+            let codec = tonic_prost::ProstCodec::<DeltaDiscoveryRequest, wire::Response>::default();
+            let method = PathAndQuery::from_static(METHOD);
+            let response = grpc.streaming(request, method, codec).await.map_err(Ended::Closed)?;
+            Ok((requests, response.into_inner()))
+        };
+        timeout(OPEN_TIME_MAX, opening).await.map_err(|_| Ended::Silent(OPEN_TIME_MAX))?
+    }
+
+    async fn exchange(
+        &mut self,
+        requests: mpsc::Sender<DeltaDiscoveryRequest>,
+        mut responses: Streaming<wire::Response>,
+    ) -> Ended {
+        self.status.send_modify(|status| status.connected = true);
+        tracing::info!("Discovery stream is up");
+        loop {
+            let response = match responses.message().await {
+                Ok(Some(response)) => response,
+                Ok(None) => return Ended::Finished,
+                Err(status) => return Ended::Closed(status),
+            };
+            let answer = self.session.receive(response, self.handler);
+            let refused = answer.error_detail.is_some();
+            match timeout(ACK_TIME_MAX, requests.send(answer)).await {
+                Ok(Ok(())) => {}
+                // The server's status arrives as the next message.
+                Ok(Err(_)) => continue,
+                Err(_) => return Ended::Silent(ACK_TIME_MAX),
+            }
+            self.backoff.reset();
+            let synced = self.session.is_synced();
+            self.status.send_if_modified(|status| {
+                status.nacks += u64::from(refused);
+                let changed = refused || status.synced != synced;
+                status.synced = synced;
+                changed
+            });
+        }
+    }
+}
+
+async fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Ended> {
+    let unusable = |source| Ended::Token { path: path.to_owned(), source };
+    let token = tokio::fs::read_to_string(path).await.map_err(unusable)?;
+    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
+        .parse()
+        .map_err(|_| unusable(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a token")))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Doubling pauses.
+#[derive(Debug)]
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF_MIN)
+    }
+}
+
+impl Backoff {
+    /// Between half of the step and all of it, so that clients of a restarted server spread out.
+    fn pause(&mut self) -> Duration {
+        let step = self.0;
+        self.0 = step.saturating_mul(2).min(BACKOFF_MAX);
+        step.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+
+    fn reset(&mut self) {
+        self.0 = BACKOFF_MIN;
+    }
+}
+
+/// An error with its causes.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! What the client holds, and what it answers; no I/O.
+//!
+//! Invariant: a name that the handler may know is in `held` until its removal was handed over.
+
+use std::collections::{BTreeMap, HashSet};
+
+use ambit_proto::discovery::{self, DeltaDiscoveryRequest};
+use prost::Message;
+
+use super::{Config, Handler, Rejection, Resource};
+use crate::wire;
+
+/// Bytes of names and versions in a first request; the rest is left out, so that the request fits into a message.
+pub const INITIAL_VERSIONS_BYTES_MAX: usize = 3 << 20;
+/// Bytes of an error sent to the server.
+pub const DETAIL_BYTES_MAX: usize = 16 << 10;
+/// Tags and lengths of one map entry, at most.
+const MAP_ENTRY_BYTES: usize = 16;
+/// `google.rpc.Code.INVALID_ARGUMENT`
+const INVALID_ARGUMENT: i32 = 3;
+/// Version of what was refused: no content has it, so that a new stream brings it again.
+const REFUSED: &str = "";
+
+/// All subscriptions of one client, over all its streams.
+#[derive(Debug)]
+pub(super) struct Session {
+    node: discovery::Node,
+    subscriptions: Vec<Subscription>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    type_url: &'static str,
+    held: BTreeMap<String, String>,
+    /// Held names the server was not told of: gone unless the initial state of this stream names them.
+    unconfirmed: HashSet<String>,
+    /// The initial state of this stream is complete.
+    complete: bool,
+    /// Some initial state was complete and answered.
+    synced: bool,
+}
+
+impl Session {
+    pub(super) fn new(config: &Config) -> Self {
+        let text = |value: &str| prost_types::Value {
+            kind: Some(prost_types::value::Kind::StringValue(value.to_owned())),
+        };
+        let fields = config.node.metadata.iter().map(|(key, value)| (key.clone(), text(value))).collect();
+        let node =
+            discovery::Node { id: config.node.id.clone(), metadata: Some(prost_types::Struct { fields }) };
+        let subscriptions = config
+            .types
+            .iter()
+            .map(|type_url| Subscription {
+                type_url,
+                held: BTreeMap::new(),
+                unconfirmed: HashSet::new(),
+                complete: false,
+                synced: false,
+            })
+            .collect();
+        Self { node, subscriptions }
+    }
+
+    /// The first requests of a new stream, one per type.
+    pub(super) fn open(&mut self) -> Vec<DeltaDiscoveryRequest> {
+        let node = &self.node;
+        self.subscriptions
+            .iter_mut()
+            .map(|subscription| DeltaDiscoveryRequest {
+                node: Some(node.clone()),
+                type_url: subscription.type_url.to_owned(),
+                initial_resource_versions: subscription.reopen().into_iter().collect(),
+                ..DeltaDiscoveryRequest::default()
+            })
+            .collect()
+    }
+
+    /// Applies a response and makes the answer to it.
+    pub(super) fn receive(
+        &mut self,
+        response: wire::Response,
+        handler: &mut impl Handler,
+    ) -> DeltaDiscoveryRequest {
+        let wire::Response { system_version_info, resources, type_url, nonce, removed_resources } = response;
+        let rejections = match self.subscriptions.iter_mut().find(|s| s.type_url == type_url) {
+            Some(subscription) => {
+                let (resources, mut rejections) = decode(&type_url, resources);
+                let mut removed = removed_resources;
+                removed.extend(subscription.confirm(&resources, system_version_info == wire::PARTIAL));
+                rejections.extend(subscription.apply(resources, removed, handler));
+                rejections
+            }
+            None => vec![Rejection { name: type_url.clone(), reason: "this type was not asked for".into() }],
+        };
+        DeltaDiscoveryRequest {
+            type_url,
+            response_nonce: nonce,
+            error_detail: detail(&rejections),
+            ..DeltaDiscoveryRequest::default()
+        }
+    }
+
+    /// Whether every type was received completely, once.
+    pub(super) fn is_synced(&self) -> bool {
+        self.subscriptions.iter().all(|subscription| subscription.synced)
+    }
+}
+
+impl Subscription {
+    /// What to tell a new server; what does not fit is unconfirmed until it shows up.
+    fn reopen(&mut self) -> Vec<(String, String)> {
+        self.complete = false;
+        self.unconfirmed.clear();
+        let (mut size, mut told) = (0, Vec::new());
+        for (name, version) in &self.held {
+            size += name.len() + version.len() + MAP_ENTRY_BYTES;
+            if size <= INITIAL_VERSIONS_BYTES_MAX {
+                told.push((name.clone(), version.clone()));
+            } else {
+                self.unconfirmed.insert(name.clone());
+            }
+        }
+        told
+    }
+
+    /// Notes what arrived; at the end of the initial state, names what it did not confirm.
+    fn confirm(&mut self, resources: &[Resource], partial: bool) -> Vec<String> {
+        if self.complete {
+            return Vec::new();
+        }
+        for resource in resources {
+            self.unconfirmed.remove(&resource.name);
+        }
+        if partial {
+            return Vec::new();
+        }
+        self.complete = true;
+        self.synced = true;
+        std::mem::take(&mut self.unconfirmed).into_iter().collect()
+    }
+
+    fn apply(
+        &mut self,
+        resources: Vec<Resource>,
+        removed: Vec<String>,
+        handler: &mut impl Handler,
+    ) -> Vec<Rejection> {
+        for resource in &resources {
+            self.held.insert(resource.name.clone(), resource.version.clone());
+        }
+        for name in &removed {
+            self.held.remove(name);
+            self.unconfirmed.remove(name);
+        }
+        let rejections = handler.apply(self.type_url, resources, removed);
+        for rejection in &rejections {
+            REFUSED.clone_into(self.held.entry(rejection.name.clone()).or_default());
+        }
+        rejections
+    }
+}
+
+fn decode(type_url: &str, encoded: Vec<bytes::Bytes>) -> (Vec<Resource>, Vec<Rejection>) {
+    let (mut resources, mut rejections) = (Vec::with_capacity(encoded.len()), Vec::new());
+    for bytes in encoded {
+        let refused = |name: String, reason: String| Rejection { name, reason };
+        match wire::Resource::decode(bytes) {
+            Err(error) => rejections.push(refused("?".into(), error.to_string())),
+            Ok(wire::Resource { name, version, resource }) => match resource {
+                Some(any) if any.type_url == type_url => {
+                    resources.push(Resource { name, version, bytes: any.value });
+                }
+                Some(any) => rejections.push(refused(name, format!("its content is a {}", any.type_url))),
+                None => rejections.push(refused(name, "it has no content".into())),
+            },
+        }
+    }
+    (resources, rejections)
+}
+
+/// `name: reason; name: reason`, cut to what fits.
+fn detail(rejections: &[Rejection]) -> Option<discovery::Status> {
+    if rejections.is_empty() {
+        return None;
+    }
+    let mut message = String::new();
+    for Rejection { name, reason } in rejections {
+        if message.len() + name.len() + reason.len() > DETAIL_BYTES_MAX {
+            message.push_str("; …");
+            break;
+        }
+        let separator = if message.is_empty() { "" } else { "; " };
+        message.extend([separator, name, ": ", reason]);
+    }
+    Some(discovery::Status { code: INVALID_ARGUMENT, message })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! The serving end: one gRPC method that streams [`Feed`]s.
+//!
+//! Invariant: a stream holds no more than cursors into the feeds and one response, however slow its client is; what a
+//! client may read is decided once per stream by the [`Authorizer`], before anything is sent.
+
+mod feed;
+mod session;
+mod stream;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    sync::{Arc, atomic::AtomicU64},
+    task::{Context, Poll},
+};
+
+use ambit_proto::discovery::DeltaDiscoveryRequest;
+use futures::{future::BoxFuture, stream::BoxStream};
+use tokio::time::Instant;
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    codegen::{Service, http},
+    metadata::MetadataMap,
+    server::{Grpc, NamedService, StreamingService},
+};
+
+pub use feed::{Change, Feed, RESOURCE_BYTES_MAX, TOMBSTONES_MAX, TooLarge};
+pub use session::RESPONSE_BYTES_TARGET;
+pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME};
+
+use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};
+
+/// Decides what a caller may read.
+pub trait Authorizer: Send + Sync + 'static {
+    /// Judges a new stream by its request metadata.
+    ///
+    /// # Errors
+    /// The status that ends the stream.
+    fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Scope, Status>> + Send;
+}
+
+/// What one stream may read.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Who reads, for logs.
+    pub client: Arc<str>,
+    /// One feed per type, what is referred to before what refers to it: additions are sent in this order, removals in
+    /// reverse. Types that are not listed are refused.
+    pub feeds: Vec<Feed>,
+    /// When the stream ends and the client must authenticate again.
+    pub until: Option<Instant>,
+}
+
+/// Counts of one server.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Streams that are open.
+    pub streams: AtomicU64,
+    /// Responses sent.
+    pub responses: AtomicU64,
+    /// Responses that a client refused in part or whole.
+    pub nacks: AtomicU64,
+    /// Streams that were refused by the authorizer.
+    pub refused: AtomicU64,
+}
+
+/// The service, for `tonic::transport::Server::add_service`.
+#[derive(Debug)]
+pub struct DiscoveryServer<A> {
+    shared: Arc<stream::Shared<A>>,
+}
+
+impl<A> Clone for DiscoveryServer<A> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<A: Authorizer> DiscoveryServer<A> {
+    /// Serves until `stop` holds true; then every stream ends with UNAVAILABLE, so that clients go elsewhere.
+    pub fn new(authorizer: Arc<A>, stats: Arc<Stats>, stop: tokio::sync::watch::Receiver<bool>) -> Self {
+        Self { shared: Arc::new(stream::Shared { authorizer, stats, stop }) }
+    }
+}
+
+impl<A> NamedService for DiscoveryServer<A> {
+    const NAME: &'static str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+}
+
+impl<A: Authorizer> Service<http::Request<Body>> for DiscoveryServer<A> {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            if request.uri().path() != METHOD {
+                return Ok(Status::unimplemented("only delta discovery is served").into_http());
+            }
+            let codec = tonic_prost::ProstCodec::<wire::Response, DeltaDiscoveryRequest>::default();
+            let mut grpc = Grpc::new(codec)
+                .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+            Ok(grpc.streaming(Method(shared), request).await)
+        })
+    }
+}
+
+struct Method<A>(Arc<stream::Shared<A>>);
+
+impl<A: Authorizer> StreamingService<DeltaDiscoveryRequest> for Method<A> {
+    type Response = wire::Response;
+    type ResponseStream = BoxStream<'static, Result<wire::Response, Status>>;
+    type Future = BoxFuture<'static, Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<DeltaDiscoveryRequest>>) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move { stream::open(shared, request).await.map(Response::new) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,386 @@
+//! The resources of one type, as a log that any number of streams read.
+//!
+//! Invariant: every name occurs once in the log, at the number of its last change; numbers only grow. A reader that
+//! holds a number N has seen the latest state of everything at or below N.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    fmt,
+    fmt::Write,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use bytes::Bytes;
+use prost::Message;
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use crate::wire;
+
+/// Removals remembered; a stream that is further behind is ended and starts again from what its client holds.
+pub const TOMBSTONES_MAX: usize = 10_000;
+/// Largest resource; it must fit into a message with room for the envelope.
+pub const RESOURCE_BYTES_MAX: usize = 3 << 20;
+/// Bytes of a SHA-256 that make a version.
+const VERSION_BYTES: usize = 12;
+
+/// What happened to one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new or different; an equal body is no change.
+    Set {
+        /// Name within its type.
+        name: Arc<str>,
+        /// Encoded message.
+        body: Bytes,
+    },
+    /// It is gone.
+    Remove {
+        /// Name within its type.
+        name: Arc<str>,
+    },
+}
+
+/// A resource that no client could receive; the state before it stays in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("resource {name} of {type_url} has {bytes} bytes, more than {RESOURCE_BYTES_MAX}: make it smaller")]
+pub struct TooLarge {
+    /// Name within its type.
+    pub name: Arc<str>,
+    /// Type.
+    pub type_url: &'static str,
+    /// Size as encoded.
+    pub bytes: usize,
+}
+
+/// The resources of one type. Clones share them.
+#[derive(Clone)]
+pub struct Feed(Arc<Inner>);
+
+struct Inner {
+    type_url: &'static str,
+    log: RwLock<Log>,
+    /// Position of the newest change, and whether the first complete state is in.
+    progress: watch::Sender<Progress>,
+}
+
+/// How far a feed is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) head: u64,
+    pub(crate) synced: bool,
+}
+
+#[derive(Default)]
+struct Log {
+    positions: HashMap<Arc<str>, u64>,
+    entries: BTreeMap<u64, Entry>,
+    head: u64,
+    tombstones: BTreeSet<u64>,
+    /// Removals at or below this number are forgotten.
+    floor: u64,
+}
+
+#[derive(Clone)]
+struct Entry {
+    name: Arc<str>,
+    content: Option<Content>,
+}
+
+#[derive(Clone)]
+struct Content {
+    version: Arc<str>,
+    encoded: Bytes,
+}
+
+/// Which changes to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Sets,
+    Removals,
+    Both,
+}
+
+/// Changes read, and the number to go on from; `done` when nothing is left up to the bound.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) resources: Vec<Bytes>,
+    pub(crate) removed: Vec<String>,
+    pub(crate) after: u64,
+    pub(crate) done: bool,
+}
+
+/// The reader missed removals that are no longer remembered.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooFarBehind;
+
+impl Feed {
+    /// An empty feed that is not served before [`Feed::mark_synced`] or [`Feed::replace`].
+    pub fn new(type_url: &'static str) -> Self {
+        let progress = watch::Sender::new(Progress::default());
+        Self(Arc::new(Inner { type_url, log: RwLock::default(), progress }))
+    }
+
+    /// Type of the resources.
+    pub fn type_url(&self) -> &'static str {
+        self.0.type_url
+    }
+
+    /// Publishes changes in order; returns what could not be published.
+    #[must_use = "a refused resource keeps its old state"]
+    pub fn publish(&self, changes: impl IntoIterator<Item = Change>) -> Vec<TooLarge> {
+        let encoded: Vec<_> = changes.into_iter().map(|change| self.encode(change)).collect();
+        let mut refused = Vec::new();
+        let mut log = self.write();
+        for change in encoded {
+            match change {
+                Ok((name, content)) => log.record(name, content),
+                Err(too_large) => refused.push(too_large),
+            }
+        }
+        self.advance(log, None);
+        refused
+    }
+
+    /// Publishes the complete state: what is not named is removed. The feed is synced afterwards.
+    #[must_use = "a refused resource keeps its old state"]
+    pub fn replace(&self, state: impl IntoIterator<Item = (Arc<str>, Bytes)>) -> Vec<TooLarge> {
+        let encoded: Vec<_> =
+            state.into_iter().map(|(name, body)| self.encode(Change::Set { name, body })).collect();
+        let mut refused = Vec::new();
+        let mut log = self.write();
+        let mut stale = log.names();
+        for change in encoded {
+            match change {
+                Ok((name, content)) => {
+                    stale.remove(&name);
+                    log.record(name, content);
+                }
+                Err(too_large) => {
+                    stale.remove(&too_large.name);
+                    refused.push(too_large);
+                }
+            }
+        }
+        stale.into_iter().for_each(|name| log.record(name, None));
+        self.advance(log, Some(true));
+        refused
+    }
+
+    /// The first complete state is published; streams may be answered from now on.
+    pub fn mark_synced(&self) {
+        let log = self.write();
+        self.advance(log, Some(true));
+    }
+
+    /// Whether the first complete state is in.
+    pub fn is_synced(&self) -> bool {
+        self.0.progress.borrow().synced
+    }
+
+    /// Resources that exist.
+    pub fn len(&self) -> usize {
+        let log = self.read();
+        log.entries.len() - log.tombstones.len()
+    }
+
+    /// Whether no resource exists.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        *self.0.progress.borrow()
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.0.progress.subscribe()
+    }
+
+    /// Reads changes after `after` up to and including `bound`, at most `bytes` of them but at least one.
+    pub(crate) fn read_after(
+        &self,
+        range: (u64, u64),
+        part: Part,
+        bytes: usize,
+    ) -> Result<Batch, TooFarBehind> {
+        self.read_filtered(range, part, bytes, &mut |_, _| true)
+    }
+
+    /// Reads the state up to `bound` for a client that holds `held` (name → version): what it holds unchanged is left
+    /// out, and everything met is taken out of `held`, so that what stays in it at the end is gone or changed later.
+    pub(crate) fn read_initial(
+        &self,
+        range: (u64, u64),
+        bytes: usize,
+        held: &mut HashMap<String, String>,
+    ) -> Result<Batch, TooFarBehind> {
+        self.read_filtered(range, Part::Sets, bytes, &mut |name, version| {
+            held.remove(name).is_none_or(|held| held != version)
+        })
+    }
+
+    /// Those of `names` that do not exist.
+    pub(crate) fn missing(&self, names: impl Iterator<Item = String>) -> Vec<String> {
+        let log = self.read();
+        names.filter(|name| !log.exists(name)).collect()
+    }
+
+    fn read_filtered(
+        &self,
+        (after, bound): (u64, u64),
+        part: Part,
+        bytes: usize,
+        wanted: &mut dyn FnMut(&str, &str) -> bool,
+    ) -> Result<Batch, TooFarBehind> {
+        let mut batch = Batch { after, ..Batch::default() };
+        if after >= bound {
+            batch.done = true;
+            return Ok(batch);
+        }
+        let log = self.read();
+        if part != Part::Sets && after < log.floor {
+            return Err(TooFarBehind);
+        }
+        let mut size = 0;
+        for (number, entry) in log.entries.range(after + 1..=bound) {
+            let cost = match &entry.content {
+                Some(content) => content.encoded.len() + FIELD_BYTES,
+                None => entry.name.len() + FIELD_BYTES,
+            };
+            if size > 0 && size + cost > bytes {
+                return Ok(batch);
+            }
+            batch.after = *number;
+            match &entry.content {
+                Some(content) if part != Part::Removals => {
+                    if wanted(&entry.name, &content.version) {
+                        batch.resources.push(content.encoded.clone());
+                        size += cost;
+                    }
+                }
+                None if part != Part::Sets => {
+                    batch.removed.push(entry.name.to_string());
+                    size += cost;
+                }
+                Some(_) | None => {}
+            }
+        }
+        batch.after = bound;
+        batch.done = true;
+        Ok(batch)
+    }
+
+    fn encode(&self, change: Change) -> Result<(Arc<str>, Option<Content>), TooLarge> {
+        let (name, body) = match change {
+            Change::Remove { name } => return Ok((name, None)),
+            Change::Set { name, body } => (name, body),
+        };
+        let version = version(&body);
+        let resource = wire::Resource {
+            version: version.clone(),
+            resource: Some(wire::Any { type_url: self.0.type_url.to_owned(), value: body }),
+            name: name.to_string(),
+        };
+        let encoded = Bytes::from(resource.encode_to_vec());
+        if encoded.len() > RESOURCE_BYTES_MAX {
+            return Err(TooLarge { name, type_url: self.0.type_url, bytes: encoded.len() });
+        }
+        Ok((name, Some(Content { version: version.into(), encoded })))
+    }
+
+    /// Announces what was written, after the lock is gone.
+    fn advance(&self, log: RwLockWriteGuard<'_, Log>, synced: Option<bool>) {
+        let head = log.head;
+        // Under the lock, so that two writers announce in the order they wrote.
+        self.0.progress.send_if_modified(|progress| {
+            let before = *progress;
+            progress.head = head;
+            progress.synced = synced.unwrap_or(progress.synced);
+            *progress != before
+        });
+        drop(log);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Log> {
+        self.0.log.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Log> {
+        self.0.log.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tag and length of one repeated field, at most.
+pub(super) const FIELD_BYTES: usize = 6;
+
+impl fmt::Debug for Feed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feed")
+            .field("type_url", &self.0.type_url)
+            .field("progress", &self.progress())
+            .finish()
+    }
+}
+
+impl Log {
+    fn record(&mut self, name: Arc<str>, content: Option<Content>) {
+        let old = self.positions.get(&name).copied();
+        let before =
+            old.and_then(|number| self.entries.get(&number)).and_then(|entry| entry.content.as_ref());
+        let unchanged = match (before, &content) {
+            (None, None) => true,
+            (Some(before), Some(after)) => before.version == after.version,
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        if unchanged {
+            return;
+        }
+        if let Some(number) = old {
+            self.entries.remove(&number);
+            self.tombstones.remove(&number);
+        }
+        self.head += 1;
+        if content.is_none() {
+            self.tombstones.insert(self.head);
+        }
+        self.positions.insert(name.clone(), self.head);
+        self.entries.insert(self.head, Entry { name, content });
+        self.forget_old_removals();
+    }
+
+    fn forget_old_removals(&mut self) {
+        while self.tombstones.len() > TOMBSTONES_MAX {
+            let Some(number) = self.tombstones.pop_first() else { return };
+            if let Some(entry) = self.entries.remove(&number) {
+                self.positions.remove(&entry.name);
+            }
+            self.floor = number;
+        }
+    }
+
+    fn names(&self) -> HashSet<Arc<str>> {
+        self.entries
+            .values()
+            .filter(|entry| entry.content.is_some())
+            .map(|entry| entry.name.clone())
+            .collect()
+    }
+
+    fn exists(&self, name: &str) -> bool {
+        let entry = self.positions.get(name).and_then(|number| self.entries.get(number));
+        entry.is_some_and(|entry| entry.content.is_some())
+    }
+}
+
+/// Equal bodies have equal versions on every replica and after every restart.
+fn version(body: &[u8]) -> String {
+    let digest = Sha256::digest(body);
+    digest.iter().take(VERSION_BYTES).fold(String::with_capacity(2 * VERSION_BYTES), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;
