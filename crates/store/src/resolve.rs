@@ -228,3 +228,6 @@ fn preferred_address(endpoint: &Workload, asked: IpAddr) -> Option<IpAddr> {
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,8 @@ impl Store {
     }
 
     /// Changes when live inbound connections may have to be judged again: policies changed, or the list of a
-    /// workload. Then ask [`Snapshot::policies_for`] for each; the same `Arc` means the judgement stands.
+    /// workload. Then ask [`Snapshot::policies_for`] for each; the same `Arc` means the judgement stands. List a
+    /// connection as live before judging it the first time, or a change in between is missed.
     pub fn judgements(&self) -> watch::Receiver<u64> {
         self.judgement.subscribe()
     }
@@ -153,3 +154,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
