@@ -15,10 +15,7 @@ use h2::client::{Builder, SendRequest};
 use http::{Method, Request, StatusCode, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{
-    Authority, ConnectError, ConnectHeaders, Error, Settings, Tunnel,
-    keepalive::peer_is_gone,
-};
+use crate::{Authority, ConnectError, ConnectHeaders, Error, Settings, Tunnel, keepalive::peer_is_gone};
 
 /// Opens tunnels on one connection. Clones share the connection.
 #[derive(Clone)]

@@ -136,7 +136,11 @@ impl Outgoing {
     }
 
     /// Hands as much to the tunnel as its window takes.
-    fn poll_send(&mut self, cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Poll<Result<usize, Stopped>> {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: &mut SendStream<Bytes>,
+    ) -> Poll<Result<usize, Stopped>> {
         send.reserve_capacity(self.buffer.len());
         while send.capacity() == 0 {
             match ready!(send.poll_capacity(cx)) {
@@ -230,7 +234,8 @@ impl Incoming {
                 },
                 Self::Writing(bytes) if bytes.is_empty() => *self = Self::Waiting { unflushed: true },
                 Self::Writing(bytes) => {
-                    let written = ready!(Pin::new(&mut *io).poll_write(cx, bytes)).map_err(CopyError::Write)?;
+                    let written =
+                        ready!(Pin::new(&mut *io).poll_write(cx, bytes)).map_err(CopyError::Write)?;
                     if written == 0 {
                         return Poll::Ready(Err(CopyError::Write(std::io::ErrorKind::WriteZero.into())));
                     }

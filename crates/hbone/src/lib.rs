@@ -23,3 +23,6 @@ pub use pool::{Checkout, CheckoutError, Pool};
 pub use server::{ConnectRequest, Responder, serve};
 pub use settings::Settings;
 pub use tunnel::Tunnel;
+
+#[cfg(test)]
+mod tests;

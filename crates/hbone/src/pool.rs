@@ -21,10 +21,7 @@ use std::{
 use futures::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{
-    Authority, ConnectError, ConnectHeaders, SendConnect, Tunnel,
-    settings::CLIENT_STREAMS_MAX,
-};
+use crate::{Authority, ConnectError, ConnectHeaders, SendConnect, Tunnel, settings::CLIENT_STREAMS_MAX};
 
 /// How long an unused connection is kept.
 pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -106,8 +103,10 @@ struct Connection {
     send: SendConnect,
     in_use: Arc<AtomicUsize>,
     checkouts: u64,
-    /// Checkouts at the sweep that last saw this connection used, and when that was.
-    used: (u64, Instant),
+    /// Checkouts up to the last sweep.
+    seen: u64,
+    /// The first sweep since its last use.
+    unused_since: Option<Instant>,
 }
 
 impl<K, E> Pool<K, E>
@@ -240,7 +239,7 @@ impl<E> Route<E> {
 
 impl Connection {
     fn new(send: SendConnect) -> Self {
-        Self { send, in_use: Arc::new(AtomicUsize::new(0)), checkouts: 0, used: (0, Instant::now()) }
+        Self { send, in_use: Arc::new(AtomicUsize::new(0)), checkouts: 0, seen: 0, unused_since: None }
     }
 
     fn take(&mut self, streams_max: usize) -> Option<Checkout> {
@@ -253,11 +252,16 @@ impl Connection {
         Some(Checkout { send: self.send.clone(), slot: Slot(Arc::clone(&self.in_use)) })
     }
 
+    /// Sweeps take the time, so that a stream does not have to ask the clock.
     fn is_idle(&mut self, now: Instant, idle_max: Duration) -> bool {
-        if self.in_use.load(Ordering::Relaxed) > 0 || self.checkouts != self.used.0 {
-            self.used = (self.checkouts, now);
+        let used_since = std::mem::replace(&mut self.seen, self.checkouts) != self.checkouts;
+        if self.in_use.load(Ordering::Relaxed) > 0 {
+            self.unused_since = None;
+            return false;
         }
-        now.duration_since(self.used.1) >= idle_max
+        let since = self.unused_since.filter(|_| !used_since).unwrap_or(now);
+        self.unused_since = Some(since);
+        now.duration_since(since) >= idle_max
     }
 }
 
@@ -266,3 +270,6 @@ impl<K, E> fmt::Debug for Pool<K, E> {
         f.debug_struct("Pool").field("routes", &self.inner.borrow().routes.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

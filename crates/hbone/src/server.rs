@@ -16,7 +16,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Authority, Baggage, ConnectHeaders, Error, Settings, Tunnel, headers::BAGGAGE, keepalive::peer_is_gone};
+use crate::{
+    Authority, Baggage, ConnectHeaders, Error, Settings, Tunnel, headers::BAGGAGE, keepalive::peer_is_gone,
+};
 
 /// How long a peer may take to begin to speak HTTP/2.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);

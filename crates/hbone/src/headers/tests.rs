@@ -30,7 +30,10 @@ fn baggage_is_written_in_istios_order_without_empty_members() {
 fn baggage_is_read_from_several_lines_and_the_last_member_wins() {
     let mut map = HeaderMap::new();
     map.append(BAGGAGE, HeaderValue::from_static("k8s.namespace.name=a, service.name=x;meta=1"));
-    map.append(BAGGAGE, HeaderValue::from_static("k8s.namespace.name=b,k8s.job.name=j,unknown=1,=,k8s.node.name=n"));
+    map.append(
+        BAGGAGE,
+        HeaderValue::from_static("k8s.namespace.name=b,k8s.job.name=j,unknown=1,=,k8s.node.name=n"),
+    );
     let read = Baggage::from_headers(&map).unwrap();
     assert_eq!(read.namespace.as_deref(), Some("b"));
     assert_eq!(read.service.as_deref(), Some("x"));
