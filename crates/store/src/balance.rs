@@ -112,7 +112,7 @@ impl Table {
 
     /// Every endpoint once, the one that the random number `pick` chooses by weight first, then the others of
     /// its tier, then the later tiers.
-    pub(crate) fn from_pick(&self, pick: u64) -> impl Iterator<Item = &Arc<Workload>> {
+    pub(crate) fn picked_first(&self, pick: u64) -> impl Iterator<Item = &Arc<Workload>> {
         let (tier, rest) = self.endpoints.split_at_checked(self.first_tier).unwrap_or_default();
         let (before, from) = tier.split_at_checked(self.chosen(pick)).unwrap_or_default();
         from.iter().chain(before).chain(rest)

@@ -6,11 +6,13 @@
 
 mod apply;
 mod balance;
+mod discovery;
 mod policies;
 mod resolve;
 mod snapshot;
 mod store;
 
+pub use discovery::Discovery;
 pub use resolve::{ALTERNATIVES_MAX, OutboundRequest, Refusal, Route, alternatives, resolve};
 pub use snapshot::Snapshot;
 pub use store::{AddressUpdate, PolicyUpdate, Store};

@@ -141,7 +141,7 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
     let key = service.key();
     let table = entry.table(service, request.source);
     table
-        .from_pick(pick)
+        .picked_first(pick)
         .filter_map(|endpoint| to_endpoint(endpoint, (&key, service), request))
         .skip(1)
         .take(ALTERNATIVES_MAX)
@@ -163,7 +163,7 @@ fn to_service(
         return Route::Tcp { address, upstream: None, service: Some(service.clone()) };
     }
     let table = entry.table(service, request.source);
-    let mut endpoints = table.from_pick(pick).peekable();
+    let mut endpoints = table.picked_first(pick).peekable();
     if endpoints.peek().is_none() {
         return Route::Refused(Refusal::NoHealthyEndpoint(key));
     }

@@ -12,7 +12,7 @@ mod workload;
 
 use std::sync::Arc;
 
-use ambit_model::{NamespacedName, Policy, Scope, Service, Workload};
+use ambit_model::{Policy, Scope, Service, Workload};
 use ambit_proto::workload::{Address, address};
 use bytes::Bytes;
 use prost::Message;
@@ -127,12 +127,4 @@ pub fn unpack_policy(name: &str, body: &[u8]) -> Result<Policy, UnreadablePolicy
         return Err(unreadable(refused(format!("is {own:?} inside"))));
     }
     Ok(policy)
-}
-
-/// Reads the name of a policy resource or of a service: `namespace/name`.
-///
-/// # Errors
-/// When there is no `/`.
-pub fn unpack_name(name: &str) -> Result<NamespacedName, DecodeError> {
-    field::key("resource", name).map_err(|invalid| invalid.of(name))
 }

@@ -2,8 +2,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use ambit_model::{
     Action, Clause, GatewayAddress, GatewayDestination, Health, HealthPolicy, LoadBalancing,
-    LoadBalancingMode, LoadBalancingScope, Locality, Match, NetworkAddress, NetworkMode, PortMapping, Rule,
-    ServicePort, StringMatch, TunnelProtocol, WorkloadKind,
+    LoadBalancingMode, LoadBalancingScope, Locality, Match, NamespacedName, NetworkAddress, NetworkMode,
+    PortMapping, Rule, ServicePort, StringMatch, TunnelProtocol, WorkloadKind,
 };
 use ambit_proto::{security as policy_wire, workload as wire};
 use ipnet::IpNet;

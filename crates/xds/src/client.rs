@@ -93,6 +93,10 @@ pub trait Handler {
     /// Applies changes of one type and names those resources that it cannot use; the others stay applied. A name in
     /// `removed` may be unknown.
     fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection>;
+
+    /// The initial state of one type has been handed over, on each stream. A handler that may use part of it
+    /// before ignores this.
+    fn complete(&mut self, _type_url: &str) {}
 }
 
 /// Where the client is.

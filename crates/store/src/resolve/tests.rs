@@ -386,7 +386,7 @@ proptest! {
         let entry = s.services.get(&key()).unwrap();
         let table = entry.table(entry.service.as_ref().unwrap(), &client());
         let mut seen = HashMap::new();
-        table.from_pick(pick).for_each(|e| *seen.entry(e.uid.clone()).or_insert(0) += 1);
+        table.picked_first(pick).for_each(|e| *seen.entry(e.uid.clone()).or_insert(0) += 1);
         prop_assert!(seen.values().all(|count| *count == 1));
         prop_assert_eq!(seen.len(), capacities.iter().filter(|capacity| **capacity > 0).count());
     }

@@ -164,7 +164,7 @@ fn an_address_of_several_workloads_means_the_tunnelled_pod_in_whatever_order_the
     let hbone = |workload: Workload| Workload { tunnel_protocol: TunnelProtocol::Hbone, ..workload };
     let by_hand =
         |uid: &str| Workload { uid: uid.into(), kind: WorkloadKind::Deployment, ..pod(uid, "10.0.0.1") };
-    let mut workloads = vec![
+    let mut workloads = [
         hbone(pod("best", "10.0.0.1")),
         pod("second", "10.0.0.1"),
         hbone(by_hand("third")),
@@ -178,7 +178,7 @@ fn an_address_of_several_workloads_means_the_tunnelled_pod_in_whatever_order_the
         for expected in ["best", "second", "third", "fourth"] {
             let owner = store.snapshot().workload_by_address(&address).cloned().unwrap();
             assert_eq!(&*owner.name, expected);
-            store.apply_addresses(vec![], &[owner.uid.clone()]);
+            store.apply_addresses(vec![], std::slice::from_ref(&owner.uid));
         }
         assert_eq!(store.snapshot().workload_by_address(&address), None);
         workloads.reverse();

@@ -87,8 +87,12 @@ impl Session {
             Some(subscription) => {
                 let (resources, mut rejections) = decode(&type_url, resources);
                 let mut removed = removed_resources;
+                let waiting = !subscription.complete;
                 removed.extend(subscription.confirm(&resources, system_version_info == wire::PARTIAL));
                 rejections.extend(subscription.apply(resources, removed, handler));
+                if waiting && subscription.complete {
+                    handler.complete(subscription.type_url);
+                }
                 rejections
             }
             None => vec![Rejection { name: type_url.clone(), reason: "this type was not asked for".into() }],
