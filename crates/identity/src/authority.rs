@@ -12,8 +12,8 @@ use std::{
 
 use ambit_model::Spiffe;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -85,7 +85,8 @@ impl Authority {
         params.distinguished_name.push(DnType::OrganizationName, trust_domain);
         params.distinguished_name.push(DnType::CommonName, "Ambit root CA");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         params.serial_number = Some(serial()?);
         params.not_before = (now - NOT_BEFORE_SKEW).into();
         params.not_after = (now + ttl).into();
@@ -164,7 +165,8 @@ impl Authority {
         now: SystemTime,
     ) -> Result<ServerCertificate, Error> {
         let name = dns_name.to_owned().try_into();
-        let name = SanType::DnsName(name.map_err(|source| Error::Crypto { doing: "naming a server", source })?);
+        let name =
+            SanType::DnsName(name.map_err(|source| Error::Crypto { doing: "naming a server", source })?);
         let key = PrivateKey::generate()?;
         let leaf = self.leaf(key.pair(), name, ttl, now)?;
         let not_after = Facts::of("the server certificate", &leaf)?.not_after;
@@ -191,7 +193,8 @@ impl Authority {
         params.subject_alt_names = vec![name];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
         params.serial_number = Some(serial()?);
         params.not_before = (now - NOT_BEFORE_SKEW).max(self.not_before).into();
@@ -247,8 +250,10 @@ fn spiffe_name(identity: &Spiffe) -> Result<SanType, Error> {
 /// RFC 5280 4.1.2.2: positive, unique, at most 20 bytes.
 fn serial() -> Result<SerialNumber, Error> {
     let mut bytes = [0u8; SERIAL_BYTES];
-    aws_lc_rs::rand::fill(&mut bytes)
-        .map_err(|_| Error::Crypto { doing: "drawing a serial number", source: rcgen::Error::RingUnspecified })?;
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Crypto {
+        doing: "drawing a serial number",
+        source: rcgen::Error::RingUnspecified,
+    })?;
     bytes[0] &= 0x7f;
     Ok(SerialNumber::from_slice(&bytes))
 }

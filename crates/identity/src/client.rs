@@ -44,10 +44,9 @@ impl Source for CaClient {
         request.metadata_mut().insert("authorization", bearer);
         let mut client = IstioCertificateServiceClient::new(self.channel.clone());
         let answer = client.create_certificate(request).await;
-        answer.map(|a| a.into_inner().cert_chain).map_err(|status| SourceError::Call {
-            code: status.code(),
-            message: status.message().to_owned(),
-        })
+        answer
+            .map(|a| a.into_inner().cert_chain)
+            .map_err(|status| SourceError::Call { code: status.code(), message: status.message().to_owned() })
     }
 }
 

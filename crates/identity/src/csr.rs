@@ -41,7 +41,10 @@ pub fn inspect(text: &str) -> Result<CsrFacts, Error> {
     Ok(CsrFacts { uris, public_key: parsed.public_key })
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the library has forty reasons, of which four matter to a requester")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the library has forty reasons, of which four matter to a requester"
+)]
 fn refused(error: rcgen::Error) -> RequestRefused {
     match error {
         rcgen::Error::InvalidCertificationRequestSignature => RequestRefused::Signature,
@@ -55,7 +58,9 @@ fn refused(error: rcgen::Error) -> RequestRefused {
 /// A NUL or another control byte would let a name end early in a peer that counts as C does.
 fn uri(name: &SanType) -> Result<String, RequestRefused> {
     match name {
-        SanType::URI(uri) if uri.as_str().bytes().all(|b| b.is_ascii_graphic()) => Ok(uri.as_str().to_owned()),
+        SanType::URI(uri) if uri.as_str().bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(uri.as_str().to_owned())
+        }
         _ => Err(RequestRefused::Name),
     }
 }

@@ -158,3 +158,6 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

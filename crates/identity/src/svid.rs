@@ -42,7 +42,12 @@ pub struct Svid {
 impl Svid {
     /// From a CA's answer: leaf, intermediates, and last the root or roots. Refuses a certificate of someone else, one
     /// that is not valid now, and a chain that peers with the same roots would refuse.
-    pub fn new(key: &PrivateKey, chain: &[String], expected: &Spiffe, now: SystemTime) -> Result<Self, Error> {
+    pub fn new(
+        key: &PrivateKey,
+        chain: &[String],
+        expected: &Spiffe,
+        now: SystemTime,
+    ) -> Result<Self, Error> {
         let what = "the CA's answer";
         let (roots, chain) = chain.split_last().ok_or(Error::Pem { what })?;
         let roots = tls::root_store(&parse_pem(what, roots)?)?;
@@ -118,7 +123,7 @@ where
 {
     let handshake = TlsAcceptor::from(Arc::clone(&svid.server)).accept(io);
     let stream = within_time(handshake).await?;
-    let peer = peer(stream.get_ref().1.peer_certificates())?;
+    let peer = peer(stream.get_ref().1.peer_certificates(), SystemTime::now())?;
     if peer.trust_domain != svid.identity.trust_domain {
         let expected = format!("an identity of trust domain {}", svid.identity.trust_domain);
         return Err(HandshakeError::WrongIdentity { got: peer, expected });
@@ -139,7 +144,7 @@ where
     let name = session_name(expected);
     let handshake = TlsConnector::from(Arc::clone(&svid.client)).connect(name, io);
     let stream = within_time(handshake).await?;
-    let peer = peer(stream.get_ref().1.peer_certificates())?;
+    let peer = peer(stream.get_ref().1.peer_certificates(), SystemTime::now())?;
     if !expected.contains(&peer) {
         let names: Vec<String> = expected.iter().map(Spiffe::to_string).collect();
         return Err(HandshakeError::WrongIdentity { got: peer, expected: names.join(" or ") });
@@ -169,11 +174,11 @@ fn session_name(expected: &[Spiffe]) -> ServerName<'static> {
 }
 
 /// Who the peer proved to be. A resumed session skips the verifier, so the certificate's time is looked at again.
-fn peer(certificates: Option<&[CertificateDer<'static>]>) -> Result<Spiffe, HandshakeError> {
+fn peer(certificates: Option<&[CertificateDer<'static>]>, now: SystemTime) -> Result<Spiffe, HandshakeError> {
     let leaf = certificates.and_then(<[_]>::first).ok_or(HandshakeError::NoIdentity)?;
     let facts = Facts::of("the peer's certificate", leaf).map_err(|_| HandshakeError::NoIdentity)?;
     let identity = facts.identity().ok_or(HandshakeError::NoIdentity)?;
-    if !facts.is_valid_at(SystemTime::now()) {
+    if !facts.is_valid_at(now) {
         return Err(HandshakeError::Expired(identity));
     }
     Ok(identity)

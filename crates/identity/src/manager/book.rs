@@ -3,11 +3,7 @@
 //! Invariant: an identity has at most one fetch in flight from this book's view; whoever waits is answered by the fetch
 //! that is queued or running, whether it succeeds or fails. Does no I/O.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use ambit_model::Spiffe;
 use tokio::{sync::oneshot, time::Instant};
@@ -34,12 +30,21 @@ struct Entry {
 }
 
 enum Stage {
-    Queued { priority: Priority, arrival: u64 },
+    Queued {
+        priority: Priority,
+        arrival: u64,
+    },
     Fetching,
     /// Held; renewed at that time.
-    Fresh { refresh: Instant },
+    Fresh {
+        refresh: Instant,
+    },
     /// The last try failed; the next is at `retry`, or on demand a little after `failed`.
-    Failed { failed: Instant, retry: Instant, error: Arc<Error> },
+    Failed {
+        failed: Instant,
+        retry: Instant,
+        error: Arc<Error>,
+    },
 }
 
 impl Book {
@@ -126,7 +131,8 @@ impl Book {
         match outcome {
             Ok(svid) => {
                 let refresh = refresh_at(svid.not_before(), svid.not_after(), wall);
-                entry.stage = Stage::Fresh { refresh: now + refresh.duration_since(wall).unwrap_or_default() };
+                entry.stage =
+                    Stage::Fresh { refresh: now + refresh.duration_since(wall).unwrap_or_default() };
                 entry.failures = 0;
                 let svid = Arc::new(svid);
                 entry.svid = Some(Arc::clone(&svid));
