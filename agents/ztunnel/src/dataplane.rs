@@ -1,0 +1,126 @@
+//! The worker threads, and the one way to tell all of them something.
+//!
+//! Invariant: a connection lives and dies on the worker that accepted it. What [`DataPlane`] says is done when it
+//! returns.
+
+mod accept;
+mod worker;
+
+use std::{
+    io,
+    net::TcpListener,
+    num::NonZeroUsize,
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use ambit_zds::{Connections, Kind};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{context::Shared, pods::Pod};
+
+/// Commands waiting for one worker.
+const COMMANDS_MAX: usize = 256;
+/// How long connections that were cut may take to end.
+pub const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// A listening socket, and what for.
+pub type Listeners = Vec<(Kind, TcpListener)>;
+
+enum Order {
+    Serve { pod: Arc<Pod>, listeners: Listeners },
+    Leave { uid: Arc<str>, connections: Connections },
+    HandOver,
+    Drain { deadline: Duration },
+}
+
+struct Command {
+    order: Order,
+    done: oneshot::Sender<()>,
+}
+
+/// All workers.
+#[derive(Debug)]
+pub struct DataPlane {
+    workers: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    commands: mpsc::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl DataPlane {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(shared: &Arc<Shared>, workers: NonZeroUsize) -> io::Result<Self> {
+        let workers = (0..workers.get()).map(|number| Worker::start(shared.clone(), number));
+        Ok(Self { workers: workers.collect::<io::Result<_>>()? })
+    }
+
+    /// Begins to accept for a pod, on every worker. The given sockets stay the caller's.
+    ///
+    /// # Errors
+    /// When a socket cannot be duplicated.
+    pub async fn serve(&self, pod: &Arc<Pod>, listeners: &[(Kind, TcpListener)]) -> io::Result<()> {
+        let orders = self.workers.iter().map(|_| {
+            let copies = listeners.iter().map(|(kind, listener)| Ok((*kind, listener.try_clone()?)));
+            Ok(Order::Serve { pod: pod.clone(), listeners: copies.collect::<io::Result<_>>()? })
+        });
+        let orders: Vec<Order> = orders.collect::<io::Result<_>>()?;
+        self.tell(orders).await;
+        Ok(())
+    }
+
+    /// Stops to accept for a pod; its connections are closed, or end by themselves.
+    pub async fn leave(&self, uid: &Arc<str>, connections: Connections) {
+        self.tell_all(|| Order::Leave { uid: uid.clone(), connections }).await;
+    }
+
+    /// Stops to accept for every pod, because another process does; open connections go on.
+    pub async fn hand_over(&self) {
+        self.tell_all(|| Order::HandOver).await;
+    }
+
+    /// Stops to accept, waits for open connections at most `deadline`, cuts the rest and ends the threads.
+    pub async fn drain(self, deadline: Duration) {
+        self.tell_all(|| Order::Drain { deadline }).await;
+        let threads = self.workers.into_iter().map(|worker| worker.thread);
+        let joined = tokio::task::spawn_blocking(|| threads.for_each(|thread| drop(thread.join())));
+        if joined.await.is_err() {
+            tracing::error!("A worker ended badly");
+        }
+    }
+
+    async fn tell_all(&self, order: impl Fn() -> Order) {
+        self.tell(self.workers.iter().map(|_| order()).collect()).await;
+    }
+
+    /// One order for each worker; returns when all have obeyed.
+    async fn tell(&self, orders: Vec<Order>) {
+        let told = self.workers.iter().zip(orders).map(|(worker, order)| async move {
+            let (done, obeyed) = oneshot::channel();
+            if worker.commands.send(Command { order, done }).await.is_err() || obeyed.await.is_err() {
+                tracing::error!("A worker thread is gone");
+            }
+        });
+        futures::future::join_all(told).await;
+    }
+}
+
+impl Worker {
+    fn start(shared: Arc<Shared>, number: usize) -> io::Result<Self> {
+        let (commands, orders) = mpsc::channel(COMMANDS_MAX);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let run = move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, worker::run(shared, orders));
+        };
+        let thread = std::thread::Builder::new().name(format!("ztunnel-{number}")).spawn(run)?;
+        Ok(Self { commands, thread })
+    }
+}

@@ -1,0 +1,149 @@
+//! One worker: obeys orders, judges its connections again when policy changes, adds up their bytes.
+//!
+//! Invariant: a pod that leaves is forgotten only when its last connection here has ended.
+
+use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
+
+use ambit_zds::Connections;
+use futures::future::join_all;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{CUT_TIME, Command, Listeners, Order, accept};
+use crate::{
+    context::{Context, Local, Shared},
+    flow::FLUSH_EVERY,
+    pods::Pod,
+    stage::{Cut, Stage, StageControl},
+};
+
+/// A pod as this worker serves it.
+struct Served {
+    context: Rc<Context>,
+    control: Rc<StageControl>,
+    accepting: Vec<JoinHandle<()>>,
+}
+
+struct Worker {
+    local: Rc<Local>,
+    pods: HashMap<Arc<str>, Served>,
+    /// Pods that accept nothing any more and still have connections.
+    leaving: Vec<(Rc<Context>, Rc<StageControl>)>,
+}
+
+/// Runs until it is told to drain, or nobody is left to tell it anything.
+pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Command>) {
+    let mut judgements = shared.store.judgements();
+    let mut flush = interval(FLUSH_EVERY);
+    flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut worker = Worker { local: Local::new(shared), pods: HashMap::new(), leaving: Vec::new() };
+    loop {
+        tokio::select! {
+            biased;
+            Ok(()) = judgements.changed() => {
+                worker.local.connections.judge_again(&worker.local.shared.store.load());
+            }
+            command = orders.recv() => {
+                let Some(Command { order, done }) = command else { return };
+                if worker.obey(order, done).await == Next::End {
+                    return;
+                }
+            }
+            _ = flush.tick() => worker.tidy(),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    Continue,
+    End,
+}
+
+impl Worker {
+    async fn obey(&mut self, order: Order, done: oneshot::Sender<()>) -> Next {
+        let mut next = Next::Continue;
+        match order {
+            Order::Serve { pod, listeners } => self.serve(pod, listeners),
+            Order::Leave { uid, connections } => self.leave(&uid, connections).await,
+            Order::HandOver => self.hand_over().await,
+            Order::Drain { deadline } => {
+                self.hand_over().await;
+                self.drain(deadline).await;
+                next = Next::End;
+            }
+        }
+        // Nobody may be waiting any more.
+        let _ = done.send(());
+        next
+    }
+
+    fn serve(&mut self, pod: Arc<Pod>, listeners: Listeners) {
+        let control = Rc::new(StageControl::default());
+        let context = Context::new(self.local.clone(), pod.clone(), control.watch());
+        let accepting = listeners.into_iter().filter_map(|(kind, listener)| {
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    Some(tokio::task::spawn_local(accept::run(context.clone(), kind, listener)))
+                }
+                Err(error) => {
+                    tracing::error!(pod.uid = %pod.uid, %error, "A listener cannot be polled");
+                    None
+                }
+            }
+        });
+        let served = Served { accepting: accepting.collect(), context, control };
+        if let Some(before) = self.pods.insert(pod.uid.clone(), served) {
+            before.control.advance(Stage::Leaving);
+            self.leaving.push((before.context, before.control));
+        }
+    }
+
+    async fn leave(&mut self, uid: &str, connections: Connections) {
+        let Some(served) = self.pods.remove(uid) else { return };
+        served.control.advance(match connections {
+            Connections::Keep => Stage::Leaving,
+            Connections::Close => Stage::Cut(Cut::PodGone),
+        });
+        join_all(served.accepting).await;
+        self.leaving.push((served.context, served.control));
+        if connections == Connections::Close {
+            // Those that left earlier with their connections kept are gone too now.
+            let earlier = self.leaving.iter().filter(|(context, _)| &*context.pod.uid == uid);
+            earlier.for_each(|(_, control)| control.advance(Stage::Cut(Cut::PodGone)));
+        }
+        self.tidy();
+    }
+
+    async fn hand_over(&mut self) {
+        for (_, served) in self.pods.drain() {
+            served.control.advance(Stage::HandedOver);
+            join_all(served.accepting).await;
+            self.leaving.push((served.context, served.control));
+        }
+    }
+
+    async fn drain(&mut self, deadline: Duration) {
+        if !self.finished(deadline).await {
+            self.leaving.iter().for_each(|(_, control)| control.advance(Stage::Cut(Cut::Drain)));
+            if !self.finished(CUT_TIME).await {
+                tracing::warn!("Connections that were cut did not end in time");
+            }
+        }
+        self.local.flows.flush();
+    }
+
+    /// Whether all connections ended within `limit`.
+    async fn finished(&self, limit: Duration) -> bool {
+        let all = self.leaving.iter().map(|(context, _)| context.finished());
+        timeout(limit, join_all(all)).await.is_ok()
+    }
+
+    fn tidy(&mut self) {
+        self.local.flows.flush();
+        self.leaving.retain(|(context, _)| context.is_busy());
+    }
+}

@@ -1,0 +1,187 @@
+//! Why a connection did not happen or ended badly; the text is the `error` of its access-log line.
+//!
+//! Invariant: every variant maps to exactly one response flag, so that metrics and log agree.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use ambit_hbone::{ConnectError, CopyError};
+use ambit_identity::HandshakeError;
+use ambit_model::{NamespacedName, Verdict};
+use ambit_store::Refusal;
+
+use crate::metrics::ResponseFlags;
+
+/// Everything that ends a connection other than both ends being done with it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The accepted socket does not say where it was going.
+    #[error("the connection's own address cannot be read: {0}")]
+    Address(#[source] io::Error),
+    /// Somebody dials the proxy's own listener.
+    #[error("attempted recursive call to the proxy itself at {0}")]
+    SelfCall(SocketAddr),
+    /// The pod has [`crate::pods::CONNECTIONS_PER_POD_MAX`] connections already.
+    #[error("the pod has {0} connections already; raise its replicas")]
+    TooManyConnections(usize),
+    /// The control plane has not described this pod.
+    #[error("failed to fetch information about local workload {name} within {waited:?}; is the operator reachable?")]
+    UnknownWorkload {
+        /// Pod.
+        name: NamespacedName,
+        /// How long the connection waited.
+        waited: Duration,
+    },
+    /// Node agent and control plane disagree about the pod's service account.
+    #[error("{name} runs as service account {agent} for the node agent and as {operator} for the operator")]
+    AccountMismatch {
+        /// Pod.
+        name: NamespacedName,
+        /// As the node agent says.
+        agent: Arc<str>,
+        /// As the operator says.
+        operator: Arc<str>,
+    },
+    /// There is no way to the destination.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    /// Policy says no.
+    #[error("connection denied by policy: {0}")]
+    Policy(Verdict),
+    /// Policy said yes, and says no now.
+    #[error("connection closed due to policy change: {0}")]
+    PolicyChanged(Verdict),
+    /// The process is ending.
+    #[error("connection closed due to connection drain")]
+    Drained,
+    /// The pod is gone.
+    #[error("connection closed because its pod is gone")]
+    PodGone,
+    /// This side has no certificate.
+    #[error("{0}")]
+    Certificate(#[from] ambit_identity::Error),
+    /// TCP to the other end failed.
+    #[error("connect to {address}: {source}")]
+    Connect {
+        /// Where to.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// TCP to the other end took too long.
+    #[error("connect to {0}: connection timed out")]
+    ConnectTimeout(SocketAddr),
+    /// TCP to a tunnel port took too long.
+    #[error("connect to {0}: connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008")]
+    TunnelTimeout(SocketAddr),
+    /// No socket could be made in the pod's network namespace.
+    #[error("{0}")]
+    Socket(#[from] ambit_netns::Error),
+    /// TLS with a peer failed.
+    #[error("{0}")]
+    Handshake(#[from] HandshakeError),
+    /// The peer speaks TLS and no HTTP/2.
+    #[error("{0}")]
+    Http2(#[source] ambit_hbone::Error),
+    /// A tunnel connection could not be made; the cause is shared by all who waited for it.
+    #[error("{0}")]
+    Dial(Arc<Error>),
+    /// Too many wait for one tunnel connection, or the peer gives no stream.
+    #[error("{0}")]
+    Pool(String),
+    /// The peer did not open the tunnel.
+    #[error("{0}")]
+    Tunnel(#[from] ConnectError),
+    /// The peer accepted a CONNECT and does not answer it.
+    #[error("{0} did not answer a CONNECT in time")]
+    Unanswered(SocketAddr),
+    /// Bytes could not be moved.
+    #[error("{0}")]
+    Copy(#[from] CopyError),
+    /// Bytes could not be moved between two sockets.
+    #[error("{0}")]
+    Stream(#[source] io::Error),
+    /// The target of a CONNECT is not this pod.
+    #[error("ip mismatch: the tunnel ends at {local} and is asked to lead to {authority}")]
+    IpMismatch {
+        /// Where the tunnel ends.
+        local: SocketAddr,
+        /// What was asked for.
+        authority: Arc<str>,
+    },
+    /// The target of a CONNECT is a service this pod is no endpoint of.
+    #[error("{0} is not a service and port of this workload")]
+    UnknownTarget(Arc<str>),
+    /// A CONNECT could not be answered.
+    #[error("{0}")]
+    Respond(#[source] ambit_hbone::Error),
+}
+
+impl Error {
+    /// As metrics abbreviate it.
+    pub fn flags(&self) -> ResponseFlags {
+        match self {
+            Self::Policy(_) | Self::PolicyChanged(_) => ResponseFlags::Deny,
+            Self::Connect { .. } | Self::ConnectTimeout(_) | Self::Socket(_) | Self::Refused(_) => {
+                ResponseFlags::Connect
+            }
+            Self::Unanswered(_) => ResponseFlags::Connect,
+            Self::TunnelTimeout(_) => ResponseFlags::NetworkPolicy,
+            Self::Handshake(HandshakeError::WrongIdentity { .. } | HandshakeError::NoIdentity)
+            | Self::Certificate(_)
+            | Self::AccountMismatch { .. } => ResponseFlags::Identity,
+            Self::Handshake(
+                HandshakeError::Tls(_) | HandshakeError::Timeout | HandshakeError::Expired(_),
+            ) => ResponseFlags::TlsFailure,
+            Self::Http2(_) => ResponseFlags::H2Handshake,
+            Self::Dial(error) => error.flags(),
+            Self::Tunnel(ConnectError::Status(401)) => ResponseFlags::Deny,
+            Self::Tunnel(ConnectError::Status(503)) => ResponseFlags::Connect,
+            Self::Address(_)
+            | Self::SelfCall(_)
+            | Self::TooManyConnections(_)
+            | Self::UnknownWorkload { .. }
+            | Self::Drained
+            | Self::PodGone
+            | Self::Pool(_)
+            | Self::Tunnel(_)
+            | Self::Copy(_)
+            | Self::Stream(_)
+            | Self::IpMismatch { .. }
+            | Self::UnknownTarget(_)
+            | Self::Respond(_) => ResponseFlags::None,
+        }
+    }
+
+    /// Whether another endpoint of the same service may do better. Only before a byte of the application was sent.
+    pub fn is_worth_another_endpoint(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::ConnectTimeout(_)
+            | Self::TunnelTimeout(_)
+            | Self::Unanswered(_)
+            | Self::Handshake(_)
+            | Self::Http2(_)
+            | Self::Pool(_)
+            | Self::Tunnel(ConnectError::Status(503) | ConnectError::Closed(_) | ConnectError::Stream(_)) => true,
+            Self::Dial(error) => error.is_worth_another_endpoint(),
+            Self::Address(_)
+            | Self::SelfCall(_)
+            | Self::TooManyConnections(_)
+            | Self::UnknownWorkload { .. }
+            | Self::AccountMismatch { .. }
+            | Self::Refused(_)
+            | Self::Policy(_)
+            | Self::PolicyChanged(_)
+            | Self::Drained
+            | Self::PodGone
+            | Self::Certificate(_)
+            | Self::Socket(_)
+            | Self::Tunnel(_)
+            | Self::Copy(_)
+            | Self::Stream(_)
+            | Self::IpMismatch { .. }
+            | Self::UnknownTarget(_)
+            | Self::Respond(_) => false,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The bookkeeping of one connection: counters resolved once, one access-log line at the end.
+//!
+//! Invariant: every flow that is opened is closed exactly once, however its task ends.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    rc::Rc,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use ambit_hbone::Counters;
+
+use crate::{
+    access_log::{AccessLog, Direction, End, Record},
+    error::Error,
+    metrics::{Cache, InUse, Labels, Reporter, Traffic},
+};
+
+/// How often the bytes of connections that still run are added to the metrics.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
+
+/// All flows of one worker.
+pub struct Flows {
+    log: AccessLog,
+    series: RefCell<Cache>,
+    live: RefCell<HashMap<u64, Rc<Live>>>,
+    next: Cell<u64>,
+}
+
+impl fmt::Debug for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flows").field("live", &self.live.borrow().len()).finish_non_exhaustive()
+    }
+}
+
+/// What a flow that runs has moved.
+struct Live {
+    counters: Counters,
+    /// Sent and received as of the last flush.
+    flushed: Cell<(u64, u64)>,
+    series: InUse,
+    direction: Direction,
+}
+
+/// One connection that got as far as having two ends.
+pub struct Flow {
+    flows: Rc<Flows>,
+    id: u64,
+    live: Rc<Live>,
+    labels: Labels,
+    record: Record,
+    begun: Instant,
+    result: Result<(), Error>,
+}
+
+impl Flows {
+    /// The flows of a new worker.
+    pub fn new(log: AccessLog, traffic: &Traffic) -> Rc<Self> {
+        Rc::new(Self {
+            log,
+            series: RefCell::new(traffic.cache()),
+            live: RefCell::default(),
+            next: Cell::new(0),
+        })
+    }
+
+    /// Opens a flow that began at `begun`; `record` is completed when it ends.
+    pub fn open(self: &Rc<Self>, labels: Labels, record: Record, begun: Instant) -> Flow {
+        let series = self.series.borrow_mut().acquire(&labels);
+        series.opened();
+        let live = Rc::new(Live {
+            counters: Counters::default(),
+            flushed: Cell::new((0, 0)),
+            series,
+            direction: record.direction,
+        });
+        let id = self.next.get();
+        self.next.set(id.wrapping_add(1));
+        self.live.borrow_mut().insert(id, live.clone());
+        Flow { flows: self.clone(), id, live, labels, record, begun, result: Err(Error::Drained) }
+    }
+
+    /// Counts and logs a connection that ended before more than its addresses was known.
+    pub fn refuse(&self, direction: Direction, client: SocketAddr, server: Option<SocketAddr>, error: &Error) {
+        let reporter = match direction {
+            Direction::Outbound => Reporter::Source,
+            Direction::Inbound => Reporter::Destination,
+        };
+        self.series.borrow_mut().failed_early(reporter, error.flags());
+        let end = |addr| End { addr, ..End::default() };
+        self.log.refused(&Record {
+            error: Some(error.to_string()),
+            ..Record::between(direction, end(Some(client)), end(server))
+        });
+    }
+
+    /// Adds what running connections have moved since the last time.
+    pub fn flush(&self) {
+        self.live.borrow().values().for_each(|live| live.flush());
+    }
+}
+
+impl Live {
+    fn flush(&self) {
+        let sent = self.counters.sent.load(Ordering::Relaxed);
+        let received = self.counters.received.load(Ordering::Relaxed);
+        let (sent_before, received_before) = self.flushed.replace((sent, received));
+        let (sent, received) = (sent - sent_before, received - received_before);
+        // The pod is the client of what it opens and the server of what it accepts.
+        let (to_server, to_client) = match self.direction {
+            Direction::Outbound => (sent, received),
+            Direction::Inbound => (received, sent),
+        };
+        self.series.to_server(to_server);
+        self.series.to_client(to_client);
+    }
+}
+
+impl Flow {
+    /// Where to count bytes: `sent` by the pod, `received` by it.
+    pub fn counters(&self) -> &Counters {
+        &self.live.counters
+    }
+
+    /// Ends the flow.
+    pub fn finish(mut self, result: Result<(), Error>) {
+        self.result = result;
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.live.flush();
+        self.live.series.closed();
+        self.flows.live.borrow_mut().remove(&self.id);
+        if let Err(error) = &self.result {
+            self.flows.series.borrow_mut().failed(&self.labels, error.flags());
+            self.record.error = Some(error.to_string());
+        }
+        (self.record.bytes_sent, self.record.bytes_recv) = self.live.flushed.get();
+        self.record.duration = self.begun.elapsed();
+        self.flows.log.finished(&self.record);
+    }
+}
+
+impl fmt::Debug for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow").field("id", &self.id).field("record", &self.record).finish_non_exhaustive()
+    }
+}

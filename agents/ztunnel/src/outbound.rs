@@ -1,0 +1,126 @@
+//! Connections that the pod opens: find the way, go there, copy.
+//!
+//! Invariant: fails closed. What is not known, not allowed or not reachable resets the pod's connection; plaintext
+//! leaves only on a route that [`ambit_store::resolve`] says is plaintext.
+
+mod dial;
+mod tunnel;
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use ambit_model::Workload;
+use ambit_store::Route;
+use tokio::net::TcpStream;
+
+use crate::{
+    access_log::{Direction, End, Record},
+    context::Context,
+    copy,
+    error::Error,
+    flow::Flow,
+    metrics::{self, Labels, Reporter, ResponseFlags, Security},
+    sockets,
+};
+
+use dial::{Upstream, reach};
+
+/// Serves one connection of the pod until it ends.
+pub async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAddr) {
+    let begun = Instant::now();
+    sockets::tune(&stream);
+    let (source, destination) = match ends(&context, &stream).await {
+        Ok(ends) => ends,
+        Err((destination, error)) => {
+            context.local.flows.refuse(Direction::Outbound, client, destination, &error);
+            return sockets::reset(stream);
+        }
+    };
+    let stage = context.stage.clone();
+    let reached = async {
+        let (route, upstream) = reach(&context, &source, client, destination).await;
+        (open(&context, &source, &route, [client, destination], begun), upstream)
+    };
+    let (flow, upstream) = tokio::select! {
+        biased;
+        cut = stage.cut() => {
+            context.local.flows.refuse(Direction::Outbound, client, Some(destination), &cut.into());
+            return sockets::reset(stream);
+        }
+        reached = reached => reached,
+    };
+    let result = match upstream {
+        Ok(upstream) => tokio::select! {
+            biased;
+            cut = stage.cut() => Err(cut.into()),
+            copied = exchange(&mut stream, upstream, &flow) => copied,
+        },
+        Err(error) => Err(error),
+    };
+    if result.is_err() {
+        sockets::reset(stream);
+    }
+    flow.finish(result);
+}
+
+async fn exchange(stream: &mut TcpStream, upstream: Upstream, flow: &Flow) -> Result<(), Error> {
+    match upstream {
+        Upstream::Tunnel(tunnel) => {
+            ambit_hbone::copy(tunnel, stream, flow.counters()).await?;
+            Ok(())
+        }
+        Upstream::Plain(mut far) => {
+            let copied = copy::copy(stream, &mut far, flow.counters()).await;
+            if copied.is_err() {
+                sockets::reset(far);
+            }
+            copied
+        }
+    }
+}
+
+/// Who connects, and where to.
+async fn ends(
+    context: &Context,
+    stream: &TcpStream,
+) -> Result<(Arc<Workload>, SocketAddr), (Option<SocketAddr>, Error)> {
+    let destination = sockets::original_destination(stream).map_err(|error| (None, error))?;
+    // Redirected connections never go to a loopback address: somebody dialed the listener itself.
+    if destination.ip().is_loopback() || destination.ip().is_unspecified() {
+        return Err((Some(destination), Error::SelfCall(destination)));
+    }
+    let source = context.workload().await.map_err(|error| (Some(destination), error))?;
+    Ok((source, destination))
+}
+
+/// Opens the books for a connection whose way is known.
+fn open(
+    context: &Context,
+    source: &Workload,
+    route: &Route,
+    [client, destination]: [SocketAddr; 2],
+    begun: Instant,
+) -> Flow {
+    let (address, authority) = match route {
+        Route::Hbone { address, authority, .. } => (*address, Some(*authority)),
+        Route::Tcp { address, .. } => (*address, None),
+        Route::Refused(_) => (destination, None),
+    };
+    let proven = |workload: &Workload| authority.map(|_| workload.identity());
+    let upstream = route.upstream();
+    let labels = Labels {
+        reporter: Reporter::Source,
+        source: metrics::End::of(source, proven(source)),
+        destination: upstream.map(|w| metrics::End::of(w, proven(w))).unwrap_or_default(),
+        service: route.service().map(|service| service.key()),
+        flags: ResponseFlags::None,
+        security: authority.map_or(Security::Unknown, |_| Security::MutualTls),
+    };
+    let far = upstream.map_or_else(
+        || End { addr: Some(address), ..End::default() },
+        |workload| End::of(workload, address, proven(workload)),
+    );
+    let mut record = Record::between(Direction::Outbound, End::of(source, client, proven(source)), far);
+    record.hbone_addr = authority.map(|authority| authority.to_string().into());
+    record.service = route.service().map(|service| service.hostname.clone());
+    context.local.flows.open(labels, record, begun)
+}

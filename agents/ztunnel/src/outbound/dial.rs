@@ -1,0 +1,66 @@
+//! From a destination to an open way there, trying other endpoints of a service when the first cannot be reached.
+//!
+//! Invariant: another endpoint is tried only while nothing of the application was sent, and at most
+//! [`ambit_store::ALTERNATIVES_MAX`] times.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc};
+
+use ambit_hbone::Tunnel;
+use ambit_model::Workload;
+use ambit_store::{OutboundRequest, Route, alternatives, resolve};
+use tokio::net::TcpStream;
+
+use super::tunnel;
+use crate::{context::Context, error::Error, sockets};
+
+/// The other end of an outbound connection.
+pub(super) enum Upstream {
+    /// Inside a tunnel.
+    Tunnel(Tunnel),
+    /// Plain TCP.
+    Plain(TcpStream),
+}
+
+/// The route that was taken, or tried last, and what came of it.
+pub(super) async fn reach(
+    context: &Rc<Context>,
+    source: &Arc<Workload>,
+    client: SocketAddr,
+    destination: SocketAddr,
+) -> (Route, Result<Upstream, Error>) {
+    let pick = rand::random();
+    let request = OutboundRequest { source, destination };
+    let store = &context.local.shared.store;
+    let mut route = resolve(&store.load(), request, pick);
+    let mut outcome = go(context, source, client, &route).await;
+    if !matches!(&outcome, Err(error) if error.is_worth_another_endpoint()) {
+        return (route, outcome);
+    }
+    let others = alternatives(&store.load(), request, pick);
+    for other in others {
+        let Err(error) = &outcome else { break };
+        if !error.is_worth_another_endpoint() {
+            break;
+        }
+        tracing::debug!(%destination, %error, "Endpoint failed, trying another");
+        context.local.shared.metrics.failovers.inc();
+        outcome = go(context, source, client, &other).await;
+        route = other;
+    }
+    (route, outcome)
+}
+
+async fn go(
+    context: &Rc<Context>,
+    source: &Arc<Workload>,
+    client: SocketAddr,
+    route: &Route,
+) -> Result<Upstream, Error> {
+    match route {
+        Route::Tcp { address, .. } => {
+            sockets::connect_out(&context.pod.netns, *address).await.map(Upstream::Plain)
+        }
+        Route::Hbone { .. } => tunnel::open(context, source, client, route).await.map(Upstream::Tunnel),
+        Route::Refused(refusal) => Err(refusal.clone().into()),
+    }
+}

@@ -1,0 +1,123 @@
+//! Wiring: one control runtime for everything that is not a connection, one thread per worker for connections.
+//!
+//! Invariant: the control runtime never carries a byte of an application, so that a slow operator delays none.
+
+use std::{sync::Arc, time::SystemTime};
+
+use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
+use ambit_runtime::{Readiness, admin, signal, telemetry};
+use ambit_store::Store;
+use tokio::{task::JoinSet, time::interval};
+
+use crate::{
+    access_log::{AccessLog, Format},
+    agent::{Held, Link},
+    config::Config,
+    context::Shared,
+    dataplane::DataPlane,
+    discovery,
+    metrics::{Metrics, UNUSED_MAX},
+};
+
+/// Port of `/healthz/ready`.
+const HEALTH_PORT: u16 = 15021;
+/// Port of `/metrics`.
+const METRICS_PORT: u16 = 15020;
+/// The name in the operator's certificate.
+const OPERATOR_NAME: &str = "ambit-operator.ambit-system.svc";
+
+/// Why the program cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A port is taken, or a thread, a runtime or a signal handler cannot be had.
+    #[error("{doing}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The operator cannot be addressed.
+    #[error("the operator cannot be addressed: {0}")]
+    Operator(#[from] ambit_identity::Error),
+}
+
+/// Runs until SIGTERM and everything after it is done.
+///
+/// # Errors
+/// When something that is needed from the start cannot be had.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let io = |doing| move |source| RunError::Io { doing, source };
+    let readiness = Readiness::default();
+    let metrics = Metrics::default();
+    let shown = admin::Metrics::default();
+    metrics.register(&shown);
+    let health = admin::bind(HEALTH_PORT).await.map_err(io("health cannot be served"))?;
+    let scrape = admin::bind(METRICS_PORT).await.map_err(io("metrics cannot be served"))?;
+
+    let operator = channel::connect(ChannelConfig {
+        address: config.operator,
+        server_name: OPERATOR_NAME.to_owned(),
+        roots_path: config.roots.clone(),
+    })?;
+    let ca = CaClient::new(operator.clone(), Token::new(&config.token), config.certificate_ttl);
+    let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
+    let store = Arc::new(Store::new());
+    let log = start_log(&config, &metrics).map_err(io("the access log cannot be started"))?;
+    let shared = Arc::new(Shared {
+        store: store.clone(),
+        identities,
+        node: config.node.as_str().into(),
+        metrics: metrics.clone(),
+        log,
+    });
+    let plane = DataPlane::start(&shared, config.workers).map_err(io("workers cannot be started"))?;
+    let mut held = Held::new(shared, plane);
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(admin::serve_health(health, readiness.clone()));
+    tasks.spawn(admin::serve_metrics(scrape, shown));
+    tasks.spawn(manage);
+    tasks.spawn(sweep(metrics.clone()));
+    // Before the node agent may send pods: ready only when both have spoken.
+    let link = Link::new(config.agent.clone(), instance(&config), &readiness);
+    let subscribed = config.clone();
+    tasks.spawn(async move { discovery::run(&subscribed, operator, store, (metrics, readiness)).await });
+
+    tracing::info!(workers = config.workers.get(), node = config.node, "ztunnel started");
+    let agent = async {
+        let _not_ready = link.run(&mut held).await;
+        tracing::info!("Another process serves the node's pods; waiting to be ended");
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        stop = signal::shutdown() => stop.map_err(io("signals cannot be heard"))?,
+        () = agent => {}
+    }
+    tracing::info!(deadline = ?config.drain, "Waiting for open connections");
+    held.into_plane().drain(config.drain).await;
+    tracing::info!("ztunnel ended");
+    Ok(())
+}
+
+fn start_log(config: &Config, metrics: &Metrics) -> std::io::Result<AccessLog> {
+    let format = match config.log_format {
+        telemetry::Format::Text => Format::Text,
+        telemetry::Format::Json => Format::Json,
+    };
+    AccessLog::start(config.access_log, format, metrics.log_dropped.clone(), AccessLog::stdout())
+}
+
+/// Tells two processes of one node apart: pod names are unique while both live, and a restarted container counts up.
+fn instance(config: &Config) -> String {
+    let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{}", config.pod, started.as_micros())
+}
+
+async fn sweep(metrics: Metrics) {
+    let mut ticks = interval(UNUSED_MAX / 4);
+    loop {
+        ticks.tick().await;
+        metrics.traffic.sweep(UNUSED_MAX);
+    }
+}
