@@ -1,3 +1,5 @@
+//! Round trips, and one refusal per field.
+
 use std::{net::IpAddr, sync::Arc};
 
 use ambit_model::{

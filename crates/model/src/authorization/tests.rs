@@ -1,3 +1,5 @@
+//! Tables of nesting, strings and order, and a naive evaluator to agree with.
+
 use std::net::IpAddr;
 
 use proptest::{collection::vec, option, prelude::*, sample::select};

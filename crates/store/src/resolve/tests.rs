@@ -1,3 +1,5 @@
+//! Routes as tables: a request against a small mesh.
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ambit_model::{

@@ -1,3 +1,5 @@
+//! What readers see after updates, in any order.
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ambit_model::{
