@@ -67,18 +67,15 @@ pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
 
 fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
-    let uri = |name: &GeneralName<'_>| match name {
-        GeneralName::URI(uri) => Some((*uri).to_owned()),
-        _ => None,
+    let uri = |name: &GeneralName<'_>| {
+        if let GeneralName::URI(uri) = name { Some((*uri).to_owned()) } else { None }
     };
     names.iter().flat_map(|names| names.value.general_names.iter().filter_map(uri)).collect()
 }
 
 fn signs(certificate: &X509Certificate<'_>) -> bool {
-    let usage_allows = certificate.extensions().iter().all(|e| match e.parsed_extension() {
-        ParsedExtension::KeyUsage(usage) => usage.key_cert_sign(),
-        _ => true,
-    });
+    let forbids = |extension: &ParsedExtension<'_>| matches!(extension, ParsedExtension::KeyUsage(usage) if !usage.key_cert_sign());
+    let usage_allows = !certificate.extensions().iter().any(|e| forbids(e.parsed_extension()));
     certificate.is_ca() && usage_allows
 }
 

@@ -57,12 +57,9 @@ fn refused(error: rcgen::Error) -> RequestRefused {
 
 /// A NUL or another control byte would let a name end early in a peer that counts as C does.
 fn uri(name: &SanType) -> Result<String, RequestRefused> {
-    match name {
-        SanType::URI(uri) if uri.as_str().bytes().all(|b| b.is_ascii_graphic()) => {
-            Ok(uri.as_str().to_owned())
-        }
-        _ => Err(RequestRefused::Name),
-    }
+    let SanType::URI(uri) = name else { return Err(RequestRefused::Name) };
+    let plain = uri.as_str().bytes().all(|b| b.is_ascii_graphic());
+    if plain { Ok(uri.as_str().to_owned()) } else { Err(RequestRefused::Name) }
 }
 
 fn is_accepted(algorithm: &SignatureAlgorithm, key: &[u8]) -> bool {

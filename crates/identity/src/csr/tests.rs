@@ -18,10 +18,9 @@ fn uri_name(text: &str) -> SanType {
 }
 
 fn refusal(text: &str) -> RequestRefused {
-    match inspect(text).unwrap_err() {
-        Error::Request(refused) => refused,
-        other => panic!("{other}"),
-    }
+    let error = inspect(text).unwrap_err();
+    let Error::Request(refused) = error else { panic!("{error}") };
+    refused
 }
 
 #[test]
