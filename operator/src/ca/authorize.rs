@@ -1,0 +1,160 @@
+//! Whether a caller may have a certificate for an identity.
+//!
+//! Invariant: pure; everything it knows comes in. What is not provably allowed is refused.
+
+use std::{sync::Arc, time::Duration};
+
+use ambit_index::PodIdentity;
+use ambit_model::{NamespacedName, Spiffe};
+
+use super::{Caller, NodePods, ZTUNNEL_ACCOUNT};
+
+/// Longest life that a client may ask for; asking for more is an error, not a wish to be cut.
+pub const TTL_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Who asks.
+    pub caller: &'a Caller,
+    /// For whom, when not for itself (`ImpersonatedIdentity`).
+    pub impersonated: Option<&'a str>,
+    /// URI names in the certificate request.
+    pub names: &'a [String],
+    /// Life in seconds; not positive means "as long as is usual".
+    pub ttl_seconds: i64,
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// The identity to certify.
+    pub identity: Spiffe,
+    /// How long.
+    pub ttl: Duration,
+}
+
+/// Why a client gets nothing; for the log and the counter, never for the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A token that any pod of the account could hold.
+    #[error("the token is not bound to a pod")]
+    Unbound,
+    /// Not (yet) seen, or of another incarnation.
+    #[error("the caller's pod is not known with this uid")]
+    UnknownPod,
+    /// The pod runs under another account, or its containers have ended.
+    #[error("the caller's pod does not run under the caller's service account")]
+    PodMismatch,
+    /// The token and the cluster disagree, or the pod is bound to no node.
+    #[error("the caller's node is not the one its pod is bound to")]
+    NodeMismatch,
+    /// Only the node proxy may ask for others.
+    #[error("this service account may ask only for itself")]
+    NotANodeProxy,
+    /// Not `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+    #[error("the identity is malformed")]
+    Malformed,
+    /// Of another mesh.
+    #[error("the identity is of a foreign trust domain")]
+    ForeignTrustDomain,
+    /// No such pod on the caller's node.
+    #[error("no running pod of this identity is bound to the caller's node")]
+    NotOnNode,
+    /// The request names someone else.
+    #[error("the certificate request names another identity")]
+    NameMismatch,
+    /// Longer than [`TTL_MAX`].
+    #[error("the asked life is longer than allowed")]
+    TtlTooLong,
+}
+
+impl Refusal {
+    /// Label of the counter.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Unbound => "unbound_token",
+            Self::UnknownPod => "unknown_pod",
+            Self::PodMismatch => "pod_mismatch",
+            Self::NodeMismatch => "node_mismatch",
+            Self::NotANodeProxy => "not_a_node_proxy",
+            Self::Malformed => "malformed_identity",
+            Self::ForeignTrustDomain => "foreign_trust_domain",
+            Self::NotOnNode => "not_on_node",
+            Self::NameMismatch => "name_mismatch",
+            Self::TtlTooLong => "ttl_too_long",
+        }
+    }
+}
+
+/// Judges a wish. `trust_domain` and `certificate_ttl` are the mesh's.
+///
+/// # Errors
+/// Why not.
+pub fn authorize(
+    wish: &Wish<'_>,
+    trust_domain: &Arc<str>,
+    certificate_ttl: Duration,
+    pods: &dyn NodePods,
+) -> Result<Grant, Refusal> {
+    let ttl = ttl(wish.ttl_seconds, certificate_ttl)?;
+    let pod = caller_pod(wish.caller, pods)?;
+    let identity = match wish.impersonated {
+        Some(text) => impersonated(text, wish.caller, &pod, trust_domain, pods)?,
+        None => own(wish.caller, trust_domain)?,
+    };
+    let text = identity.to_string();
+    if wish.names.iter().any(|name| *name != text) {
+        return Err(Refusal::NameMismatch);
+    }
+    Ok(Grant { identity, ttl })
+}
+
+fn ttl(seconds: i64, certificate_ttl: Duration) -> Result<Duration, Refusal> {
+    match u64::try_from(seconds) {
+        Ok(0) | Err(_) => Ok(certificate_ttl),
+        Ok(seconds) if seconds > TTL_MAX.as_secs() => Err(Refusal::TtlTooLong),
+        Ok(seconds) => Ok(Duration::from_secs(seconds).min(certificate_ttl)),
+    }
+}
+
+/// The pod behind the token, as the cluster knows it now.
+fn caller_pod(caller: &Caller, pods: &dyn NodePods) -> Result<PodIdentity, Refusal> {
+    let claimed = caller.pod.as_ref().ok_or(Refusal::Unbound)?;
+    let name = NamespacedName::new(caller.namespace.clone(), claimed.name.clone());
+    let pod = pods.pod(&name).filter(|pod| pod.uid == claimed.uid).ok_or(Refusal::UnknownPod)?;
+    if pod.service_account != caller.service_account || pod.terminated {
+        return Err(Refusal::PodMismatch);
+    }
+    let agrees = caller.node.as_ref().is_none_or(|node| *node == pod.node);
+    if pod.node.is_empty() || !agrees { Err(Refusal::NodeMismatch) } else { Ok(pod) }
+}
+
+fn impersonated(
+    text: &str,
+    caller: &Caller,
+    pod: &PodIdentity,
+    trust_domain: &Arc<str>,
+    pods: &dyn NodePods,
+) -> Result<Spiffe, Refusal> {
+    if !caller.is_system(ZTUNNEL_ACCOUNT) {
+        return Err(Refusal::NotANodeProxy);
+    }
+    let identity: Spiffe = text.parse().map_err(|_| Refusal::Malformed)?;
+    if identity.trust_domain != *trust_domain {
+        return Err(Refusal::ForeignTrustDomain);
+    }
+    if !pods.runs_on(&pod.node, &identity.namespace, &identity.service_account) {
+        return Err(Refusal::NotOnNode);
+    }
+    Ok(identity)
+}
+
+/// Parsed from its text, so that what cannot be written as an identity is refused here as well.
+fn own(caller: &Caller, trust_domain: &Arc<str>) -> Result<Spiffe, Refusal> {
+    let text = format!("spiffe://{trust_domain}/ns/{}/sa/{}", caller.namespace, caller.service_account);
+    text.parse().map_err(|_| Refusal::Malformed)
+}
+
+#[cfg(test)]
+mod tests;

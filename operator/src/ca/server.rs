@@ -1,0 +1,158 @@
+//! `CreateCertificate`: authenticate, limit, authorize, sign.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ambit_identity::{Clock, client::IMPERSONATED_IDENTITY, csr};
+use ambit_proto::ca::{
+    IstioCertificateRequest, IstioCertificateResponse,
+    istio_certificate_service_server::IstioCertificateService,
+};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+use prost_types::value::Kind;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::{
+    Authenticator, Caller, IssuerWatch, NodePods,
+    authorize::{Grant, Refusal, Wish, authorize},
+    rate::RateLimit,
+};
+
+/// Counts of the CA.
+#[derive(Clone, Debug, Default)]
+pub struct CaMetrics {
+    requests: Family<Outcome, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    result: &'static str,
+}
+
+impl CaMetrics {
+    /// Registers `ambit_certificate_requests_total{result}`.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Certificate requests by result: issued, or why not";
+        registry.register("ambit_certificate_requests", help, self.requests.clone());
+    }
+
+    fn count(&self, result: &'static str) {
+        self.requests.get_or_create(&Outcome { result }).inc();
+    }
+}
+
+/// The service.
+pub struct CertificateService {
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) pods: Arc<dyn NodePods>,
+    pub(crate) issuer: IssuerWatch,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: CaMetrics,
+    pub(crate) limit: Mutex<Limit>,
+}
+
+/// Requests per caller.
+#[derive(Debug, Default)]
+pub struct Limit(RateLimit);
+
+/// Why a request was not answered with a certificate.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("too many requests")]
+    TooMany,
+    #[error("trust is not established")]
+    NoIssuer,
+    #[error("the certificate request is not acceptable: {0}")]
+    Request(ambit_identity::Error),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("signing failed: {0}")]
+    Signing(ambit_identity::Error),
+}
+
+impl Unanswered {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::TooMany => "rate_limited",
+            Self::NoIssuer => "no_issuer",
+            Self::Request(_) => "bad_request",
+            Self::Refused(refusal) => refusal.label(),
+            Self::Signing(_) => "signing_failed",
+        }
+    }
+
+    /// All that a client hears.
+    fn status(&self) -> Status {
+        match self {
+            Self::TooMany => Status::resource_exhausted("too many certificate requests, slow down"),
+            Self::NoIssuer => Status::unavailable("the mesh has no CA yet, try again"),
+            Self::Request(_) | Self::Refused(_) => Status::permission_denied("the request is not authorized"),
+            Self::Signing(_) => Status::internal("the certificate could not be signed"),
+        }
+    }
+}
+
+impl CertificateService {
+    fn issue(
+        &self,
+        caller: &Caller,
+        request: &IstioCertificateRequest,
+    ) -> Result<(Grant, Vec<String>), Unanswered> {
+        let pod = caller.pod.as_ref().ok_or(Refusal::Unbound)?;
+        if !self.limit.lock().unwrap_or_else(PoisonError::into_inner).0.take(&pod.uid, Instant::now()) {
+            return Err(Unanswered::TooMany);
+        }
+        let issuer = self.issuer.borrow().clone().ok_or(Unanswered::NoIssuer)?;
+        let facts = csr::inspect(&request.csr).map_err(Unanswered::Request)?;
+        let wish = Wish {
+            caller,
+            impersonated: impersonated(request)?,
+            names: &facts.uris,
+            ttl_seconds: request.validity_duration,
+        };
+        let grant = authorize(&wish, &issuer.trust_domain, issuer.certificate_ttl, &*self.pods)?;
+        let signed = issuer.authority.sign(&request.csr, &grant.identity, grant.ttl, (self.clock)());
+        Ok((grant, signed.map_err(Unanswered::Signing)?))
+    }
+}
+
+/// The identity asked for; one that is present and not a string is malformed, never "none".
+fn impersonated(request: &IstioCertificateRequest) -> Result<Option<&str>, Refusal> {
+    let fields = request.metadata.as_ref().map(|metadata| &metadata.fields);
+    match fields.and_then(|fields| fields.get(IMPERSONATED_IDENTITY)).map(|value| &value.kind) {
+        None => Ok(None),
+        Some(Some(Kind::StringValue(text))) => Ok(Some(text)),
+        Some(_) => Err(Refusal::Malformed),
+    }
+}
+
+#[tonic::async_trait]
+impl IstioCertificateService for CertificateService {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let caller = self.authenticator.caller(request.metadata()).await.inspect_err(|_| {
+            self.metrics.count("unauthenticated");
+        })?;
+        match self.issue(&caller, request.get_ref()) {
+            Ok((grant, cert_chain)) => {
+                self.metrics.count("issued");
+                tracing::info!(%caller, identity = %grant.identity, ttl = ?grant.ttl, "Certificate issued");
+                Ok(Response::new(IstioCertificateResponse { cert_chain }))
+            }
+            Err(unanswered) => {
+                self.metrics.count(unanswered.label());
+                tracing::warn!(%caller, reason = %unanswered, "Certificate refused");
+                Err(unanswered.status())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

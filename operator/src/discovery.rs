@@ -1,0 +1,153 @@
+//! The agents' port: configuration, certificates and reports over one TLS listener.
+//!
+//! Invariant: nothing is served before trust is established, and the port's certificate is replaced before it ends.
+
+mod admit;
+mod certificate;
+mod feeds;
+mod metrics;
+
+use std::{sync::Arc, time::Duration};
+
+use ambit_identity::Clock;
+use ambit_proto::{
+    ca::istio_certificate_service_server::IstioCertificateServiceServer,
+    node::node_reports_server::NodeReportsServer,
+};
+use ambit_runtime::DrainWatch;
+use ambit_xds::{DiscoveryServer, Stats};
+use prometheus_client::registry::Registry;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tonic::transport::Server;
+
+pub use admit::Admission;
+pub use certificate::{SERVER_CERTIFICATE_TTL, SERVER_NAME};
+pub use feeds::Feeds;
+
+use crate::{
+    ca::{Authenticator, CaMetrics, CertificateService, IssuerWatch, NodePods},
+    reports::{ReportEvent, ReportService},
+};
+
+/// TCP port of the agents' server.
+pub const PORT: u16 = 15012;
+/// Between PINGs to an agent.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest wait for an answer to a PING.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls under way on one connection; an agent has a handful.
+const CALLS_PER_CONNECTION_MAX: u32 = 128;
+/// How long calls may still take after shutdown began.
+pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Everything the server stands on.
+#[derive(Clone)]
+pub struct Discovery {
+    /// What agents read.
+    pub feeds: Arc<Feeds>,
+    /// Who they are.
+    pub authenticator: Arc<Authenticator>,
+    /// Where their pods are.
+    pub pods: Arc<dyn NodePods>,
+    /// Who signs.
+    pub issuer: IssuerWatch,
+    /// Where their reports go.
+    pub reports: mpsc::Sender<ReportEvent>,
+    /// The system's time.
+    pub clock: Clock,
+    /// Counts.
+    pub metrics: DiscoveryMetrics,
+}
+
+/// Counts of the agents' port.
+#[derive(Clone, Debug, Default)]
+pub struct DiscoveryMetrics {
+    /// Streams of configuration.
+    pub xds: Arc<Stats>,
+    /// Certificates.
+    pub ca: CaMetrics,
+}
+
+impl DiscoveryMetrics {
+    /// Registers all of them.
+    pub fn register(&self, registry: &mut Registry) {
+        self.ca.register(registry);
+        registry.register_collector(Box::new(metrics::XdsCollector(self.xds.clone())));
+    }
+}
+
+/// Why the server ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoveryError {
+    /// No certificate for the port.
+    #[error("the agents' port has no certificate: {0}")]
+    Certificate(#[from] ambit_identity::Error),
+    /// The listener broke.
+    #[error("the agents' port cannot be served: {0}")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Serves until draining begins, and then at most [`SHUTDOWN_TIME_MAX`]. Waits for an issuer first.
+///
+/// # Errors
+/// When the port cannot be served.
+pub async fn serve(listener: TcpListener, parts: Discovery, drain: DrainWatch) -> Result<(), DiscoveryError> {
+    let mut issuer = parts.issuer.clone();
+    let first = tokio::select! {
+        () = drain.begun() => return Ok(()),
+        found = issuer.wait_for(Option::is_some) => match found {
+            Ok(found) => found.clone(),
+            // Whoever establishes trust has ended; there is nothing to serve with.
+            Err(_) => return Ok(()),
+        },
+    };
+    let Some(first) = first else { return Ok(()) };
+    let (acceptor, renew_at) = certificate::first(&first, &parts.clock)?;
+    let renewal = certificate::keep_fresh(acceptor.clone(), issuer, parts.clock.clone(), renew_at);
+    let (stop, stopping) = watch::channel(false);
+    let server = router(parts, &stopping).serve_with_incoming_shutdown(acceptor.incoming(listener), async {
+        drain.begun().await;
+        stop.send_replace(true);
+    });
+    let overdue = async {
+        drain.begun().await;
+        tokio::time::sleep(SHUTDOWN_TIME_MAX).await;
+    };
+    tokio::select! {
+        served = server => served.map_err(DiscoveryError::from),
+        () = renewal => Ok(()),
+        () = overdue => {
+            tracing::warn!(waited = ?SHUTDOWN_TIME_MAX, "Calls are cut off");
+            Ok(())
+        }
+    }
+}
+
+/// The services, apart from transport.
+fn router(parts: Discovery, stopping: &watch::Receiver<bool>) -> tonic::transport::server::Router {
+    let Discovery { feeds, authenticator, pods, issuer, reports, clock, metrics } = parts;
+    let admission = Admission { authenticator: authenticator.clone(), feeds, clock: clock.clone() };
+    let xds = DiscoveryServer::new(Arc::new(admission), metrics.xds, stopping.clone());
+    let certificates = CertificateService {
+        authenticator: authenticator.clone(),
+        pods: pods.clone(),
+        issuer,
+        clock,
+        metrics: metrics.ca,
+        limit: std::sync::Mutex::default(),
+    };
+    let reports = ReportService { authenticator, pods, events: reports, stop: stopping.clone() };
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .add_service(xds)
+        .add_service(IstioCertificateServiceServer::new(certificates))
+        .add_service(NodeReportsServer::new(reports))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! The certificate of the agents' port: issued by the mesh's CA, replaced at half of its life or when the CA changes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ambit_identity::{Clock, Error, server::Acceptor};
+use tokio::time::sleep;
+
+use crate::ca::{Issuer, IssuerWatch};
+
+/// The name that agents verify.
+pub const SERVER_NAME: &str = "ambit-operator.ambit-system.svc";
+/// Life of the port's certificate.
+pub const SERVER_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Pause after a renewal failed.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
+
+pub(super) fn first(issuer: &Issuer, clock: &Clock) -> Result<(Acceptor, SystemTime), Error> {
+    let now = clock();
+    let certificate = issuer.authority.server_certificate(SERVER_NAME, SERVER_CERTIFICATE_TTL, now)?;
+    Ok((Acceptor::new(&certificate)?, halfway(now, certificate.not_after())))
+}
+
+/// Runs until whoever establishes trust has ended.
+pub(super) async fn keep_fresh(
+    acceptor: Acceptor,
+    mut issuer: IssuerWatch,
+    clock: Clock,
+    mut renew_at: SystemTime,
+) {
+    loop {
+        let pause = renew_at.duration_since(clock()).unwrap_or_default();
+        tokio::select! {
+            () = sleep(pause) => {}
+            changed = issuer.changed() => if changed.is_err() {
+                // The certificate cannot be renewed any more; serve with it while it lasts.
+                return std::future::pending().await;
+            },
+        }
+        let Some(current) = issuer.borrow_and_update().clone() else {
+            continue_after(&mut renew_at, &clock);
+            continue;
+        };
+        match renew(&acceptor, &current, clock()) {
+            Ok(at) => renew_at = at,
+            Err(error) => {
+                tracing::error!(%error, retry_in = ?RETRY_PAUSE, "Certificate of the agents' port not renewed");
+                continue_after(&mut renew_at, &clock);
+            }
+        }
+    }
+}
+
+fn continue_after(renew_at: &mut SystemTime, clock: &Clock) {
+    *renew_at = clock() + RETRY_PAUSE;
+}
+
+fn renew(acceptor: &Acceptor, issuer: &Arc<Issuer>, now: SystemTime) -> Result<SystemTime, Error> {
+    let certificate = issuer.authority.server_certificate(SERVER_NAME, SERVER_CERTIFICATE_TTL, now)?;
+    acceptor.swap(&certificate)?;
+    tracing::info!("Certificate of the agents' port renewed");
+    Ok(halfway(now, certificate.not_after()))
+}
+
+/// At least a pause from now, so that a CA about to end does not make it spin.
+fn halfway(now: SystemTime, not_after: SystemTime) -> SystemTime {
+    now + (not_after.duration_since(now).unwrap_or_default() / 2).max(RETRY_PAUSE)
+}

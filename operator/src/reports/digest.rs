@@ -1,0 +1,161 @@
+//! From reports to events; pure.
+//!
+//! Invariant: what was said once on a stream is not said again until it changes. A report about a pod that the cluster
+//! does not know yet is kept until it does, or until it is given up.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use ambit_model::NamespacedName;
+use ambit_proto::node::{NodeReport, PodReport, Stage};
+use tokio::time::Instant;
+
+use super::ReportEvent;
+use crate::ca::NodePods;
+
+/// How long a report about an unknown pod is kept.
+pub(super) const UNKNOWN_POD_TIME_MAX: Duration = Duration::from_secs(30);
+/// Pods of one node that are remembered; more are not reported.
+const PODS_MAX: usize = 2048;
+/// Characters of a reason or message that are passed on.
+const TEXT_MAX: usize = 1024;
+/// Reason when the agent names none and no proxy is connected.
+const PROXY_NOT_CONNECTED: &str = "ProxyNotConnected";
+
+/// One agent's reports.
+#[derive(Debug)]
+pub(super) struct Digest {
+    node: Arc<str>,
+    agent: NamespacedName,
+    said: HashMap<String, Said>,
+    waiting: HashMap<String, (PodReport, Instant)>,
+    problem: Option<Option<(String, String)>>,
+    clean: bool,
+}
+
+/// What was last passed on about a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Said {
+    enrolled: Option<bool>,
+    failure: Option<(String, String)>,
+}
+
+impl Digest {
+    pub(super) fn new(node: Arc<str>, agent: NamespacedName) -> Self {
+        Self { node, agent, said: HashMap::new(), waiting: HashMap::new(), problem: None, clean: false }
+    }
+
+    pub(super) fn node(&self) -> &Arc<str> {
+        &self.node
+    }
+
+    /// Takes a report in.
+    pub(super) fn take(&mut self, report: NodeReport, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
+        let mut events = Vec::new();
+        self.take_node(&report, &mut events);
+        if report.snapshot {
+            self.waiting.clear();
+            self.left_out(&report, pods, &mut events);
+        }
+        for uid in report.gone {
+            self.waiting.remove(&uid);
+            let left = PodReport { uid, stage: Stage::Out.into(), ..PodReport::default() };
+            self.take_pod(&left, pods, &mut events);
+            self.said.remove(&left.uid);
+        }
+        for pod in report.pods {
+            if self.take_pod(&pod, pods, &mut events) {
+                self.waiting.remove(&pod.uid);
+            } else if self.waiting.len() < PODS_MAX {
+                self.waiting.insert(pod.uid.clone(), (pod, now + UNKNOWN_POD_TIME_MAX));
+            }
+        }
+        events
+    }
+
+    /// Whether some report waits for its pod to become known.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Tries again what waits.
+    pub(super) fn retry(&mut self, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
+        let mut events = Vec::new();
+        for (uid, (report, until)) in std::mem::take(&mut self.waiting) {
+            if self.take_pod(&report, pods, &mut events) {
+                continue;
+            }
+            if now < until {
+                self.waiting.insert(uid, (report, until));
+            } else {
+                tracing::warn!(node = %self.node, pod.uid = uid, "Report about a pod that is not on this node");
+            }
+        }
+        events
+    }
+
+    fn take_node(&mut self, report: &NodeReport, events: &mut Vec<ReportEvent>) {
+        let node = || self.node.clone();
+        if report.clean && !self.clean {
+            events.push(ReportEvent::NodeClean { node: node(), agent: self.agent.clone() });
+        }
+        self.clean = report.clean;
+        let problem = if !report.reason.is_empty() {
+            Some((text(&report.reason), text(&report.message)))
+        } else if report.proxy_connected || report.clean {
+            None
+        } else {
+            Some((PROXY_NOT_CONNECTED.to_owned(), "no ztunnel is connected to the node agent".to_owned()))
+        };
+        if self.problem.as_ref() != Some(&problem) {
+            events.push(match problem.clone() {
+                Some((reason, message)) => ReportEvent::NodeProblem { node: node(), reason, message },
+                None => ReportEvent::NodeServes { node: node() },
+            });
+            self.problem = Some(problem);
+        }
+    }
+
+    /// Pods that are marked as redirected and that a complete state does not name.
+    fn left_out(&mut self, report: &NodeReport, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) {
+        self.said.retain(|uid, _| report.pods.iter().any(|pod| pod.uid == *uid));
+        for pod in pods.redirected_on(&self.node) {
+            if !report.pods.iter().any(|named| *named.uid == *pod.uid) {
+                events.push(ReportEvent::PodLeft { pod });
+            }
+        }
+    }
+
+    /// False when the cluster does not know the pod on this node.
+    fn take_pod(&mut self, report: &PodReport, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) -> bool {
+        let Some(pod) = pods.pod_by_uid(&report.uid).filter(|pod| pod.node == self.node) else {
+            return false;
+        };
+        if self.said.len() >= PODS_MAX && !self.said.contains_key(&report.uid) {
+            tracing::warn!(node = %self.node, limit = PODS_MAX, "More pods reported than a node can have");
+            return true;
+        }
+        let said = self.said.entry(report.uid.clone()).or_default();
+        let enrolled = match report.stage() {
+            Stage::Enrolled => Some(true),
+            Stage::Out | Stage::Unredirected => Some(false),
+            // On the way in: nothing has changed for peers yet.
+            Stage::Announced | Stage::Redirected => said.enrolled,
+        };
+        let failure = (!report.reason.is_empty()).then(|| (text(&report.reason), text(&report.message)));
+        if enrolled != said.enrolled {
+            events.push(match enrolled {
+                Some(true) => ReportEvent::PodEnrolled { pod: pod.clone() },
+                Some(false) | None => ReportEvent::PodLeft { pod: pod.clone() },
+            });
+        }
+        if let Some((reason, message)) = failure.clone().filter(|_| failure != said.failure) {
+            events.push(ReportEvent::PodFailed { pod, reason, message });
+        }
+        *said = Said { enrolled, failure };
+        true
+    }
+}
+
+fn text(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}

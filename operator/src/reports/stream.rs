@@ -1,0 +1,91 @@
+//! One agent's stream: reports in, acknowledgements out once their events are with the writer.
+
+use std::{sync::Arc, time::Duration};
+
+use ambit_proto::node::{NodeReport, ReportAck};
+use futures::{StreamExt, stream::BoxStream};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep},
+};
+use tonic::{Status, Streaming};
+
+use super::{ReportEvent, ReportService, digest::Digest};
+use crate::ca::NodePods;
+
+/// Pause between looks for pods that were not known yet.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+
+struct Reports {
+    reports: Streaming<NodeReport>,
+    digest: Digest,
+    pods: Arc<dyn NodePods>,
+    events: mpsc::Sender<ReportEvent>,
+    stop: watch::Receiver<bool>,
+}
+
+enum Woken {
+    Report(Result<Option<NodeReport>, Status>),
+    Retry,
+    Stop,
+}
+
+pub(super) fn acks(
+    service: &ReportService,
+    reports: Streaming<NodeReport>,
+    digest: Digest,
+) -> BoxStream<'static, Result<ReportAck, Status>> {
+    let state = Reports {
+        reports,
+        digest,
+        pods: service.pods.clone(),
+        events: service.events.clone(),
+        stop: service.stop.clone(),
+    };
+    futures::stream::unfold(Some(state), |state| async move {
+        let mut state = state?;
+        match state.next().await {
+            Ok(Some(ack)) => Some((Ok(ack), Some(state))),
+            Ok(None) => None,
+            Err(status) => {
+                tracing::info!(node = %state.digest.node(), reason = status.message(), "Node reports ended");
+                Some((Err(status), None))
+            }
+        }
+    })
+    .boxed()
+}
+
+impl Reports {
+    async fn next(&mut self) -> Result<Option<ReportAck>, Status> {
+        loop {
+            let waiting = self.digest.is_waiting();
+            let woken = tokio::select! {
+                biased;
+                _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
+                report = self.reports.message() => Woken::Report(report),
+                () = sleep(RETRY_PAUSE), if waiting => Woken::Retry,
+            };
+            match woken {
+                Woken::Stop => return Err(Status::unavailable("the server is shutting down")),
+                Woken::Retry => {
+                    let events = self.digest.retry(&*self.pods, Instant::now());
+                    self.deliver(events).await?;
+                }
+                Woken::Report(report) => {
+                    let Some(report) = report? else { return Ok(None) };
+                    let events = self.digest.take(report, &*self.pods, Instant::now());
+                    self.deliver(events).await?;
+                    return Ok(Some(ReportAck {}));
+                }
+            }
+        }
+    }
+
+    async fn deliver(&self, events: Vec<ReportEvent>) -> Result<(), Status> {
+        for event in events {
+            self.events.send(event).await.map_err(|_| Status::unavailable("nobody takes reports now"))?;
+        }
+        Ok(())
+    }
+}
