@@ -44,12 +44,14 @@ pub struct Transferred {
 }
 
 /// Copies until both directions have ended. A failure of the TCP stream resets the tunnel, so that the far application
-/// sees a reset too; a reset of the tunnel is an error, save for CANCEL and NO_ERROR, which peers use as an end.
+/// sees a reset too, and so does dropping this before it is done; a reset of the tunnel is an error, save for CANCEL and
+/// NO_ERROR, which peers use as an end.
 pub async fn copy<IO>(tunnel: Tunnel, mut io: IO, counters: &Counters) -> Result<Transferred, CopyError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut tunnel = tunnel;
+    let mut whole = Whole { tunnel, done: false };
+    let tunnel = &mut whole.tunnel;
     let mut outgoing = Outgoing::new();
     let mut incoming = Incoming::Waiting { unflushed: false };
     let copied = poll_fn(|cx| {
@@ -57,14 +59,24 @@ where
         let sent = outgoing.poll(cx, &mut io, &mut tunnel.send, &counters.sent)?;
         if received.is_ready() && sent.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     });
-    match copied.await {
-        Ok(()) => Ok(Transferred {
-            sent: counters.sent.load(Ordering::Relaxed),
-            received: counters.received.load(Ordering::Relaxed),
-        }),
-        Err(error) => {
-            tunnel.reset();
-            Err(error)
+    copied.await?;
+    whole.done = true;
+    Ok(Transferred {
+        sent: counters.sent.load(Ordering::Relaxed),
+        received: counters.received.load(Ordering::Relaxed),
+    })
+}
+
+/// A tunnel that is reset unless its copy was done: what was cut short must not look complete at the far end.
+struct Whole {
+    tunnel: Tunnel,
+    done: bool,
+}
+
+impl Drop for Whole {
+    fn drop(&mut self) {
+        if !self.done {
+            self.tunnel.send.send_reset(Reason::CONNECT_ERROR);
         }
     }
 }

@@ -103,17 +103,15 @@ impl Worker {
     }
 
     async fn leave(&mut self, uid: &str, connections: Connections) {
-        let Some(served) = self.pods.remove(uid) else { return };
-        served.control.advance(match connections {
-            Connections::Keep => Stage::Leaving,
-            Connections::Close => Stage::Cut(Cut::PodGone),
-        });
-        join_all(served.accepting).await;
-        self.leaving.push((served.context, served.control));
+        if let Some(served) = self.pods.remove(uid) {
+            served.control.advance(Stage::Leaving);
+            self.leaving.push((served.context, served.control));
+            join_all(served.accepting).await;
+        }
         if connections == Connections::Close {
-            // Those that left earlier with their connections kept are gone too now.
-            let earlier = self.leaving.iter().filter(|(context, _)| &*context.pod.uid == uid);
-            earlier.for_each(|(_, control)| control.advance(Stage::Cut(Cut::PodGone)));
+            // Also those that left earlier and kept theirs.
+            let left = self.leaving.iter().filter(|(context, _)| &*context.pod.uid == uid);
+            left.for_each(|(_, control)| control.advance(Stage::Cut(Cut::PodGone)));
         }
         self.tidy();
     }

@@ -1,0 +1,13 @@
+//! Two ztunnels and their pods in network namespaces, with real redirection, real mTLS and real connections.
+//!
+//! The control plane is a store filled by hand and a certificate authority in memory.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails is a test that fails")]
+
+mod agent;
+mod cgroups;
+mod drain;
+mod fixture;
+mod inbound;
+mod outbound;
+mod policy;
