@@ -89,7 +89,7 @@ impl Link {
             if let Err(reason) = &outcome {
                 tracing::warn!(%reason, "A pod cannot be served");
             }
-            client.ack(outcome.as_ref().map(|()| ()).map_err(String::as_str)).await?;
+            client.ack(outcome.as_ref().copied().map_err(String::as_str)).await?;
         }
     }
 }

@@ -61,10 +61,8 @@ impl Connections {
     /// Judges every connection whose policies changed, and cuts those that are no longer allowed.
     pub fn judge_again(&self, snapshot: &Snapshot) {
         let mut entries = self.entries.borrow_mut();
-        let denied: Vec<(u64, Verdict)> = entries
-            .iter_mut()
-            .filter_map(|(id, entry)| Some((*id, entry.judge_again(snapshot)?)))
-            .collect();
+        let denied: Vec<(u64, Verdict)> =
+            entries.iter_mut().filter_map(|(id, entry)| Some((*id, entry.judge_again(snapshot)?))).collect();
         for (id, verdict) in denied {
             if let Some(entry) = entries.remove(&id) {
                 // The connection may be ending by itself this very moment.

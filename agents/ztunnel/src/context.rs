@@ -19,12 +19,7 @@ use ambit_store::Store;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    access_log::AccessLog,
-    connections::Connections,
-    error::Error,
-    flow::Flows,
-    metrics::Metrics,
-    pods::Pod,
+    access_log::AccessLog, connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod,
     stage::StageWatch,
 };
 
@@ -153,9 +148,11 @@ impl Context {
                 changes.changed().await.ok()?;
             }
         };
-        tokio::time::timeout(WORKLOAD_TIMEOUT, wait).await.ok().flatten().ok_or_else(|| {
-            Error::UnknownWorkload { name: self.pod.name.clone(), waited: begun.elapsed() }
-        })
+        tokio::time::timeout(WORKLOAD_TIMEOUT, wait)
+            .await
+            .ok()
+            .flatten()
+            .ok_or_else(|| Error::UnknownWorkload { name: self.pod.name.clone(), waited: begun.elapsed() })
     }
 
     /// The pod's own labels for peers, made once per description.
@@ -174,7 +171,10 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("pod", &self.pod.name).field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("pod", &self.pod.name)
+            .field("pool", &self.pool)
+            .finish_non_exhaustive()
     }
 }
 

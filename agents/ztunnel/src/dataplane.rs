@@ -6,14 +6,7 @@
 mod accept;
 mod worker;
 
-use std::{
-    io,
-    net::TcpListener,
-    num::NonZeroUsize,
-    sync::Arc,
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{io, net::TcpListener, num::NonZeroUsize, sync::Arc, thread::JoinHandle, time::Duration};
 
 use ambit_zds::{Connections, Kind};
 use tokio::sync::{mpsc, oneshot};

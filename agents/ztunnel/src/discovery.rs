@@ -16,7 +16,12 @@ use crate::{
 };
 
 /// Keeps the store up to date until dropped.
-pub async fn run(config: &Config, channel: Channel, store: Arc<Store>, (metrics, readiness): (Metrics, Readiness)) {
+pub async fn run(
+    config: &Config,
+    channel: Channel,
+    store: Arc<Store>,
+    (metrics, readiness): (Metrics, Readiness),
+) {
     let (status, seen) = watch::channel(Status::default());
     let waiting = readiness.block("xds");
     let watched = watch_status(seen, metrics.clone(), waiting);
@@ -83,6 +88,9 @@ fn node(config: &Config) -> Node {
     ];
     Node {
         id: format!("ztunnel~{instance_ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
-        metadata: metadata.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
+        metadata: metadata
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect::<BTreeMap<_, _>>(),
     }
 }

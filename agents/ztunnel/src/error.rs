@@ -24,7 +24,9 @@ pub enum Error {
     #[error("the pod has {0} connections already; raise its replicas")]
     TooManyConnections(usize),
     /// The control plane has not described this pod.
-    #[error("failed to fetch information about local workload {name} within {waited:?}; is the operator reachable?")]
+    #[error(
+        "failed to fetch information about local workload {name} within {waited:?}; is the operator reachable?"
+    )]
     UnknownWorkload {
         /// Pod.
         name: NamespacedName,
@@ -117,6 +119,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same, for a connect to another proxy.
+    pub fn at_tunnel_port(self) -> Self {
+        if let Self::ConnectTimeout(address) = self { Self::TunnelTimeout(address) } else { self }
+    }
+
     /// As metrics abbreviate it.
     pub fn flags(&self) -> ResponseFlags {
         match self {
@@ -162,7 +169,9 @@ impl Error {
             | Self::Handshake(_)
             | Self::Http2(_)
             | Self::Pool(_)
-            | Self::Tunnel(ConnectError::Status(503) | ConnectError::Closed(_) | ConnectError::Stream(_)) => true,
+            | Self::Tunnel(ConnectError::Status(503) | ConnectError::Closed(_) | ConnectError::Stream(_)) => {
+                true
+            }
             Self::Dial(error) => error.is_worth_another_endpoint(),
             Self::Address(_)
             | Self::SelfCall(_)

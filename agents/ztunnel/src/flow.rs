@@ -85,7 +85,13 @@ impl Flows {
     }
 
     /// Counts and logs a connection that ended before more than its addresses was known.
-    pub fn refuse(&self, direction: Direction, client: SocketAddr, server: Option<SocketAddr>, error: &Error) {
+    pub fn refuse(
+        &self,
+        direction: Direction,
+        client: SocketAddr,
+        server: Option<SocketAddr>,
+        error: &Error,
+    ) {
         let reporter = match direction {
             Direction::Outbound => Reporter::Source,
             Direction::Inbound => Reporter::Destination,

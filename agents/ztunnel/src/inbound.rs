@@ -13,12 +13,7 @@ use ambit_identity::ServerStream;
 use ambit_model::{Spiffe, Workload};
 use tokio::net::TcpStream;
 
-use crate::{
-    access_log::Direction,
-    context::Context,
-    error::Error,
-    sockets,
-};
+use crate::{access_log::Direction, context::Context, error::Error, sockets};
 
 pub use target::{Refused, Target, target};
 
@@ -60,7 +55,8 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) 
             context.spawn(stream::serve(context.clone(), peer.clone(), request, responder));
         }
     };
-    let served = ambit_hbone::serve(stream, settings::SERVER, async move { leaving.leaving().await }, handler);
+    let served =
+        ambit_hbone::serve(stream, settings::SERVER, async move { leaving.leaving().await }, handler);
     let ended: Result<(), Error> = tokio::select! {
         biased;
         cut = stage.cut() => Err(cut.into()),

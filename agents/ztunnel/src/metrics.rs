@@ -85,7 +85,11 @@ impl Metrics {
                 registry.register(name, help, counter.clone());
             }
             registry.register("workload_manager_active_proxy_count", "Pods served", self.pods.clone());
-            registry.register("istio_xds_message", "Control plane messages by type", self.xds_messages.clone());
+            registry.register(
+                "istio_xds_message",
+                "Control plane messages by type",
+                self.xds_messages.clone(),
+            );
             registry.register("istio_xds_message_bytes", "Their bytes", self.xds_bytes.clone());
         });
     }

@@ -84,7 +84,12 @@ async fn ends(
     Ok((workload, destination))
 }
 
-fn open(context: &Context, workload: &Workload, [client, destination]: [SocketAddr; 2], begun: Instant) -> Flow {
+fn open(
+    context: &Context,
+    workload: &Workload,
+    [client, destination]: [SocketAddr; 2],
+    begun: Instant,
+) -> Flow {
     // Only a guess by address, good enough for a label: no policy looks at it.
     let address = NetworkAddress { network: workload.network.clone(), address: client.ip() };
     let snapshot = context.local.shared.store.load();
@@ -97,10 +102,8 @@ fn open(context: &Context, workload: &Workload, [client, destination]: [SocketAd
         flags: ResponseFlags::None,
         security: Security::Unknown,
     };
-    let far = source.map_or_else(
-        || End { addr: Some(client), ..End::default() },
-        |source| End::of(source, client, None),
-    );
+    let far = source
+        .map_or_else(|| End { addr: Some(client), ..End::default() }, |source| End::of(source, client, None));
     let mut record = Record::between(Direction::Inbound, far, End::of(workload, destination, None));
     record.service = labels.service.as_ref().map(|service| service.name.clone());
     context.local.flows.open(labels, record, begun)

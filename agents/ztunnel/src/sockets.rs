@@ -97,8 +97,5 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Ports of the proxy's own listeners: never a target.
 pub fn is_own_port(port: u16) -> bool {
-    matches!(
-        port,
-        ambit_model::OUTBOUND_PORT | ambit_model::INBOUND_PLAINTEXT_PORT | ambit_model::HBONE_PORT
-    )
+    matches!(port, ambit_model::OUTBOUND_PORT | ambit_model::INBOUND_PLAINTEXT_PORT | ambit_model::HBONE_PORT)
 }

@@ -64,7 +64,8 @@ impl AccessLog {
     /// When no thread can be started.
     pub fn start(which: Which, format: Format, dropped: Counter, sink: Sink) -> std::io::Result<Self> {
         let (lines, waiting) = sync_channel(LINES_MAX);
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || write(&waiting, sink))?;
+        let thread =
+            std::thread::Builder::new().name("access-log".into()).spawn(move || write(&waiting, sink))?;
         Ok(Self { which, format, lines, dropped, _thread: Arc::new(Thread(Some(thread))) })
     }
 

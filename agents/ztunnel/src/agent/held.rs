@@ -2,13 +2,7 @@
 //!
 //! Invariant: a pod is here exactly as long as the workers serve it, and its identity is prefetched as long.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::TcpListener,
-    os::fd::AsFd,
-    sync::Arc,
-};
+use std::{collections::HashMap, io, net::TcpListener, os::fd::AsFd, sync::Arc};
 
 use ambit_identity::Priority;
 use ambit_model::{HBONE_PORT, INBOUND_PLAINTEXT_PORT, OUTBOUND_PORT, Spiffe};

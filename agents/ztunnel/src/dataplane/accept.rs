@@ -8,7 +8,8 @@ use ambit_zds::Kind;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::{
-    access_log::Direction, context::Context, error::Error, inbound, outbound, passthrough, sockets, stage::Stage,
+    access_log::Direction, context::Context, error::Error, inbound, outbound, passthrough, sockets,
+    stage::Stage,
 };
 
 /// Pause after `accept` failed, so that running out of file descriptors does not spin.

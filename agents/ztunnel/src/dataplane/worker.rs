@@ -86,9 +86,7 @@ impl Worker {
         let context = Context::new(self.local.clone(), pod.clone(), control.watch());
         let accepting = listeners.into_iter().filter_map(|(kind, listener)| {
             match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    Some(tokio::task::spawn_local(accept::run(context.clone(), kind, listener)))
-                }
+                Ok(listener) => Some(tokio::task::spawn_local(accept::run(context.clone(), kind, listener))),
                 Err(error) => {
                     tracing::error!(pod.uid = %pod.uid, %error, "A listener cannot be polled");
                     None

@@ -22,7 +22,12 @@ use crate::{
 };
 
 /// Serves one tunnel until it ends.
-pub(super) async fn serve(context: Rc<Context>, peer: Rc<Peer>, request: ConnectRequest, responder: Responder) {
+pub(super) async fn serve(
+    context: Rc<Context>,
+    peer: Rc<Peer>,
+    request: ConnectRequest,
+    responder: Responder,
+) {
     let begun = Instant::now();
     let workload = match context.workload().await {
         Ok(workload) => workload,
@@ -129,7 +134,11 @@ fn open(
     let labels = Labels {
         reporter: Reporter::Destination,
         source: source.map_or_else(
-            || metrics::End { namespace: Some(peer.identity.namespace.clone()), principal: identity(), ..metrics::End::default() },
+            || metrics::End {
+                namespace: Some(peer.identity.namespace.clone()),
+                principal: identity(),
+                ..metrics::End::default()
+            },
             |source| metrics::End::of(source, identity()),
         ),
         destination: metrics::End::of(workload, Some(workload.identity())),

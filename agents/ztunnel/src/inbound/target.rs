@@ -93,7 +93,10 @@ mod tests {
             namespace: "shop".into(),
             services: [
                 (key("cart.shop.svc.cluster.local"), vec![]),
-                (key("named.shop.svc.cluster.local"), vec![PortMapping { service_port: 80, target_port: 9090 }]),
+                (
+                    key("named.shop.svc.cluster.local"),
+                    vec![PortMapping { service_port: 80, target_port: 9090 }],
+                ),
             ]
             .into(),
             ..Workload::default()

@@ -206,7 +206,8 @@ const FAMILIES: [Family; 5] = [
 
 impl Collector for Traffic {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let rows: Vec<_> = self.lock().iter().map(|(labels, series)| (labels.clone(), series.clone())).collect();
+        let rows: Vec<_> =
+            self.lock().iter().map(|(labels, series)| (labels.clone(), series.clone())).collect();
         for (name, help, value) in FAMILIES {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (labels, series) in &rows {

@@ -5,7 +5,8 @@
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ambit_hbone::{
-    Authority, CheckoutError, ConnectError, ConnectHeaders, Forwarded, SendConnect, TraceParent, Tunnel, settings,
+    Authority, CheckoutError, ConnectError, ConnectHeaders, Forwarded, SendConnect, TraceParent, Tunnel,
+    settings,
 };
 use ambit_model::Workload;
 use ambit_store::Route;
@@ -65,10 +66,7 @@ fn pool(error: CheckoutError<Error>) -> Error {
 async fn dial(context: Rc<Context>, way: Way) -> Result<SendConnect, Error> {
     let svid = context.local.shared.identities.get(&way.source).await?;
     let connected = sockets::connect_out(&context.pod.netns, way.address).await;
-    let stream = connected.map_err(|error| match error {
-        Error::ConnectTimeout(address) => Error::TunnelTimeout(address),
-        other => other,
-    })?;
+    let stream = connected.map_err(Error::at_tunnel_port)?;
     let (secured, peer) = ambit_identity::connect(&svid, &way.expected, stream).await?;
     let (send, driver) = ambit_hbone::handshake(secured, settings::CLIENT).await.map_err(Error::Http2)?;
     let span = tracing::debug_span!("tunnel", dst = %way.address, %peer);

@@ -16,8 +16,8 @@ use std::{
 
 use ambit_identity::{Manager, testing::FakeCa};
 use ambit_model::{
-    Action, Clause, Match, NamespacedName, NetworkAddress, Policy, PortMapping, Rule, Scope, Service, ServicePort,
-    Spiffe, StringMatch, TunnelProtocol, Workload,
+    Action, Clause, Match, NamespacedName, NetworkAddress, Policy, PortMapping, Rule, Scope, Service,
+    ServicePort, Spiffe, StringMatch, TunnelProtocol, Workload,
 };
 use ambit_netns::{
     NetNs, listener, run_in,
@@ -109,7 +109,8 @@ impl World {
     /// Two pods in the mesh that may talk to each other, and listen to anybody.
     pub(crate) fn new() -> Self {
         let cgroup = TestCgroup::enter();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let ca = FakeCa::new("cluster.local").unwrap();
         let store = Arc::new(Store::new());
         let (outside, [front, cart]) = network();

@@ -10,7 +10,12 @@ use tokio::net::TcpSocket;
 use crate::fixture::*;
 
 /// Connects to a tunnel port from outside as `account` and asks for a tunnel; the status of the answer.
-async fn status(outside: &NetNs, ca: &FakeCa, to: SocketAddr, authority: &str) -> Result<u16, HandshakeError> {
+async fn status(
+    outside: &NetNs,
+    ca: &FakeCa,
+    to: SocketAddr,
+    authority: &str,
+) -> Result<u16, HandshakeError> {
     let svid = ca.svid(&identity("front")).unwrap();
     let tcp = ambit_netns::outbound(outside, to).unwrap();
     let tcp = TcpSocket::from_std_stream(tcp.into()).connect(to).await.unwrap();
@@ -22,7 +27,9 @@ async fn status(outside: &NetNs, ca: &FakeCa, to: SocketAddr, authority: &str) -
     match answer {
         Ok(_) => Ok(200),
         Err(ConnectError::Status(status)) => Ok(status),
-        Err(ConnectError::Stream(error)) if error.is_io() => Err(HandshakeError::Tls(error.into_io().unwrap())),
+        Err(ConnectError::Stream(error)) if error.is_io() => {
+            Err(HandshakeError::Tls(error.into_io().unwrap()))
+        }
         Err(other) => panic!("{other}"),
     }
 }
@@ -66,7 +73,11 @@ fn plaintext_on_the_tunnel_port_is_closed_counted_and_logged() {
     let world = World::new();
     let mut client = connect(&world.outside, socket(CART[0], 15008)).unwrap();
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-    world.cart.ztunnel.log.line(&["warn\taccess\tconnection failed", "dst.addr=10.77.0.3:15008", "TLS handshake failed"]);
+    world.cart.ztunnel.log.line(&[
+        "warn\taccess\tconnection failed",
+        "dst.addr=10.77.0.3:15008",
+        "TLS handshake failed",
+    ]);
     let _ = std::io::copy(&mut client, &mut std::io::sink());
     assert_eq!(world.cart.ztunnel.shared.metrics.handshakes_failed.get(), 1);
 }

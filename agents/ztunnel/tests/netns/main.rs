@@ -2,7 +2,12 @@
 //!
 //! The control plane is a store filled by hand and a certificate authority in memory.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails is a test that fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a fixture that fails is a test that fails"
+)]
 
 mod agent;
 mod cgroups;

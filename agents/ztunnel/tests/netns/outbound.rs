@@ -1,6 +1,9 @@
 //! What pods of the mesh open.
 
-use std::{io::{Read, Write}, net::Shutdown};
+use std::{
+    io::{Read, Write},
+    net::Shutdown,
+};
 
 use ambit_model::TunnelProtocol;
 use ambit_store::AddressUpdate;
@@ -42,7 +45,9 @@ fn a_pod_reaches_another_through_a_tunnel_and_is_seen_by_its_own_address() {
         let metrics = ztunnel.metrics();
         let opened = metrics
             .lines()
-            .find(|line| line.starts_with(&format!("istio_tcp_connections_opened_total{{reporter=\"{reporter}\"")))
+            .find(|line| {
+                line.starts_with(&format!("istio_tcp_connections_opened_total{{reporter=\"{reporter}\""))
+            })
             .unwrap_or_else(|| panic!("nothing opened in\n{metrics}"));
         assert!(opened.contains("mutual_tls") && opened.ends_with(" 2"), "{opened}");
     }

@@ -71,7 +71,10 @@ fn nothing_known_is_written_as_unknown_with_the_flag() {
     let traffic = Traffic::default();
     traffic.cache().failed_early(Reporter::Destination, ResponseFlags::TlsFailure);
     let text = scrape(&traffic);
-    assert!(text.contains("source_principal=\"unknown\"") && text.contains("response_flags=\"TLS_FAILURE\""), "{text}");
+    assert!(
+        text.contains("source_principal=\"unknown\"") && text.contains("response_flags=\"TLS_FAILURE\""),
+        "{text}"
+    );
 }
 
 #[test]
@@ -81,7 +84,10 @@ fn drops_a_series_only_when_nobody_uses_it() {
     let used = cache.acquire(&labels("a"));
     drop(cache.acquire(&labels("b")));
     traffic.sweep(Duration::ZERO);
-    assert!(scrape(&traffic).contains("source_workload=\"a\"") && !scrape(&traffic).contains("source_workload=\"b\""));
+    assert!(
+        scrape(&traffic).contains("source_workload=\"a\"")
+            && !scrape(&traffic).contains("source_workload=\"b\"")
+    );
     drop(used);
     traffic.sweep(Duration::ZERO);
     assert!(!scrape(&traffic).contains("source_workload=\"a\""));
