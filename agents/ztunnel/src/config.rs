@@ -6,6 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -36,7 +37,7 @@ Usual defaults will do:
   INPOD_UDS                          socket of the node agent                       [/run/ambit/zds/zds.sock]
   XDS_ROOT_CA                        PEM bundle that the operator is verified with  [/var/run/secrets/ambit/root-cert.pem]
   AUTH_TOKEN                         file with a token of audience istio-ca         [/var/run/secrets/tokens/istio-token]
-  SECRET_TTL                         lifetime of certificates in seconds            [86400]
+  SECRET_TTL                         lifetime of certificates, e.g. 24h or 5400s    [24h]
   ZTUNNEL_WORKER_THREADS             threads that carry connections                 [a quarter of the cores, at least 2]
   TERMINATION_GRACE_PERIOD_SECONDS   as the pod's; 5 s less is waited for connections to end after SIGTERM
   RUST_LOG                           log filter, e.g. info,access=off,ambit_ztunnel=debug  [info]
@@ -90,10 +91,7 @@ impl Config {
         let mut env = Env::new(environment);
         let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         let grace: Option<u64> = env.optional("TERMINATION_GRACE_PERIOD_SECONDS");
-        let ttl = env.or("SECRET_TTL", ambit_identity::client::TTL.as_secs());
-        if ttl == 0 {
-            env.reject("SECRET_TTL", "0", "a certificate must live for longer than nothing");
-        }
+        let ttl = env.or("SECRET_TTL", Ttl(ambit_identity::client::TTL));
         let config = Self {
             node: env.required("NODE_NAME", "the node this runs on (downward API)", String::new()),
             pod: env.required("POD_NAME", "this pod's name (downward API)", String::new()),
@@ -108,7 +106,7 @@ impl Config {
             agent: env.or("INPOD_UDS", PathBuf::from("/run/ambit/zds/zds.sock")),
             roots: env.or("XDS_ROOT_CA", PathBuf::from("/var/run/secrets/ambit/root-cert.pem")),
             token: env.or("AUTH_TOKEN", PathBuf::from("/var/run/secrets/tokens/istio-token")),
-            certificate_ttl: Duration::from_secs(ttl),
+            certificate_ttl: ttl.0,
             workers: workers(&mut env, cores),
             drain: grace.map_or(DRAIN_DEFAULT, drain_time),
             log_filter: env.or("RUST_LOG", "info".to_owned()),
@@ -116,6 +114,35 @@ impl Config {
             access_log: env.or("AMBIT_ACCESS_LOG", Which::All),
         };
         env.finish(config)
+    }
+}
+
+/// A lifetime as Istio writes it: `24h`, `1h30m`, `5400s`.
+struct Ttl(Duration);
+
+impl FromStr for Ttl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str =
+            "expected whole hours, minutes or seconds, such as 24h or 1h30m, and more than nothing";
+        let mut seconds: u64 = 0;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(WRONG)?;
+            let (number, unit) = rest.split_at(digits);
+            let factor = match unit.chars().next() {
+                Some('h') => 3600,
+                Some('m') => 60,
+                Some('s') => 1,
+                _ => return Err(WRONG),
+            };
+            let part =
+                number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or(WRONG)?;
+            seconds = seconds.checked_add(part).ok_or(WRONG)?;
+            rest = unit.get(1..).unwrap_or_default();
+        }
+        if seconds == 0 { Err(WRONG) } else { Ok(Self(Duration::from_secs(seconds))) }
     }
 }
 
@@ -192,6 +219,16 @@ mod tests {
     fn drains_as_long_as_the_grace_period_lets() {
         let seconds = [0, 1, 2, 10, 11, 30].map(|grace| drain_time(grace).as_secs());
         assert_eq!(seconds, [1, 1, 1, 9, 6, 25]);
+    }
+
+    #[test]
+    fn lifetimes_are_read_as_istio_writes_them() {
+        let read = |text: &str| text.parse::<Ttl>().ok().map(|ttl| ttl.0.as_secs());
+        let cases = [("24h", 86400), ("1h30m0s", 5400), ("86400s", 86400)];
+        assert!(cases.iter().all(|(text, seconds)| read(text) == Some(*seconds)));
+        for wrong in ["", "0s", "86400", "1d", "-1h", "h", "99999999999999999999h", "24 h"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
     }
 
     #[test]
