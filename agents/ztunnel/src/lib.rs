@@ -15,6 +15,7 @@ pub mod discovery;
 pub mod error;
 pub mod flow;
 pub mod inbound;
+pub mod limits;
 pub mod metrics;
 pub mod outbound;
 pub mod passthrough;

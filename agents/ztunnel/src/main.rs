@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 
 use ambit_runtime::{env::ProcessEnvironment, telemetry};
-use ambit_ztunnel::{config, config::Config, run};
+use ambit_ztunnel::{config, config::Config, limits, run};
 use anyhow::Context as _;
 use clap::Command;
 
@@ -12,6 +12,7 @@ fn main() -> anyhow::Result<()> {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let config = Config::parse(&ProcessEnvironment, cores)?;
     telemetry::init(&config.log_filter, config.log_format);
+    limits::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

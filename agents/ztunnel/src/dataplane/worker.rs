@@ -7,7 +7,7 @@ use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 use ambit_zds::Connections;
 use futures::future::join_all;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::{MissedTickBehavior, interval, timeout},
 };
@@ -48,7 +48,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Command>
             }
             command = orders.recv() => {
                 let Some(Command { order, done }) = command else { return };
-                if worker.obey(order, done).await == Next::End {
+                let next = worker.obey(order, &mut judgements).await;
+                // Nobody may be waiting any more.
+                let _ = done.send(());
+                if next == Next::End {
                     return;
                 }
             }
@@ -63,22 +66,32 @@ enum Next {
     End,
 }
 
+/// Policy holds to the last byte, also while draining.
+async fn judge_on(local: &Local, judgements: &mut watch::Receiver<u64>) {
+    while judgements.changed().await.is_ok() {
+        local.connections.judge_again(&local.shared.store.load());
+    }
+    // The store outlives its workers.
+    std::future::pending().await
+}
+
 impl Worker {
-    async fn obey(&mut self, order: Order, done: oneshot::Sender<()>) -> Next {
-        let mut next = Next::Continue;
+    async fn obey(&mut self, order: Order, judgements: &mut watch::Receiver<u64>) -> Next {
         match order {
             Order::Serve { pod, listeners } => self.serve(pod, listeners),
             Order::Leave { uid, connections } => self.leave(&uid, connections).await,
             Order::HandOver => self.hand_over().await,
             Order::Drain { deadline } => {
                 self.hand_over().await;
-                self.drain(deadline).await;
-                next = Next::End;
+                let local = self.local.clone();
+                tokio::select! {
+                    () = self.drain(deadline) => {}
+                    () = judge_on(&local, judgements) => {}
+                }
+                return Next::End;
             }
         }
-        // Nobody may be waiting any more.
-        let _ = done.send(());
-        next
+        Next::Continue
     }
 
     fn serve(&mut self, pod: Arc<Pod>, listeners: Listeners) {

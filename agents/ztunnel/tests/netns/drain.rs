@@ -32,6 +32,22 @@ fn a_draining_ztunnel_serves_what_is_open_until_its_deadline() {
 
 #[test]
 #[ignore = "needs root: make test-netns"]
+fn policy_still_cuts_while_draining() {
+    let mut world = World::new();
+    let app = serve(&world.cart.netns, 8080);
+    let live = connect(&world.front.netns, socket(CART[0], 8080)).unwrap();
+    let (inner, _) = accept(&app);
+    talk(&live, &inner);
+    let plane = world.cart.ztunnel.plane.take().unwrap();
+    let draining = world.runtime.spawn(plane.drain(PATIENCE));
+    world.apply(deny("no-front", from_front()));
+    assert_reset(&live);
+    world.runtime.block_on(draining).unwrap();
+    world.cart.ztunnel.log.line(&["connection closed due to policy change"]);
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
 fn a_pod_that_leaves_the_mesh_keeps_its_connections_and_a_pod_that_ends_does_not() {
     let world = World::new();
     let app = serve(&world.cart.netns, 8080);
