@@ -147,3 +147,56 @@ fn a_pod_about_whose_account_agent_and_operator_disagree_is_not_served() {
     assert_idle(&app);
     world.cart.ztunnel.log.line(&["warn\taccess\tconnection failed", "runs as service account cart"]);
 }
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn more_connections_than_one_tunnel_connection_carries_all_go_through() {
+    const MANY: usize = 250;
+    let world = World::new();
+    let app = serve(&world.cart.netns, 8080);
+    let accepting = std::thread::spawn(move || (0..MANY).map(|_| accept(&app).0).collect::<Vec<_>>());
+    let clients: Vec<_> =
+        (0..MANY).map(|_| connect(&world.front.netns, socket(CART[0], 8080)).unwrap()).collect();
+    let servers = accepting.join().unwrap();
+    // Which server belongs to which client is not known: each answers what it heard.
+    for (mut client, number) in clients.iter().zip(0_u32..) {
+        client.write_all(&number.to_be_bytes()).unwrap();
+    }
+    for mut server in &servers {
+        let mut heard = [0; 4];
+        server.read_exact(&mut heard).unwrap();
+        server.write_all(&heard).unwrap();
+    }
+    for (mut client, number) in clients.iter().zip(0_u32..) {
+        let mut heard = [0; 4];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!(u32::from_be_bytes(heard), number);
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_pod_that_is_not_described_yet_waits_for_its_description() {
+    let world = World::new();
+    let app = serve(&world.cart.netns, 8080);
+    let front = workload("front", FRONT);
+    world.store.apply_addresses(vec![], &[front.uid.clone()]);
+    let client = connect(&world.front.netns, socket(CART[0], 8080)).unwrap();
+    world.store.apply_addresses(vec![AddressUpdate::Workload(front)], &[]);
+    talk(&client, &accept(&app).0);
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_pod_of_the_same_name_on_another_node_is_not_this_one() {
+    let world = World::new();
+    let mut elsewhere = workload("front", FRONT);
+    elsewhere.node = "node-other".into();
+    world.store.apply_addresses(vec![AddressUpdate::Workload(elsewhere)], &[]);
+    assert_refused(&world.front.netns, socket(CART[0], 8080));
+    world
+        .front
+        .ztunnel
+        .log
+        .line(&["warn\taccess\tconnection failed", "failed to fetch information about local workload"]);
+}
