@@ -1,3 +1,5 @@
 //! Enrollment of one pod: where it is, where it should be, and the one thing to do next.
 
+pub mod driver;
+pub mod effects;
 pub mod stage;

@@ -17,6 +17,8 @@ pub use watch::{Installer, watch};
 
 use conflist::{Entry, Form, Named, PLUGIN};
 
+use crate::Problem;
+
 /// Where things are on the node.
 #[derive(Clone, Debug)]
 pub struct Paths {
@@ -35,15 +37,6 @@ pub enum State {
     Installed,
     /// It is not, for this reason; it will be as soon as the reason is gone.
     Waiting(Problem),
-}
-
-/// Why the plugin is not installed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// CamelCase.
-    pub reason: &'static str,
-    /// For people.
-    pub message: String,
 }
 
 impl Paths {
@@ -68,8 +61,8 @@ fn try_reconcile(paths: &Paths, entry: &Entry) -> Result<(), Problem> {
     }
     let Candidate { form, file } = choose(&paths.conf_dir)?;
     let path = paths.conf_dir.join(&file.name);
-    let wanted = conflist::with(form, &file, entry)
-        .map_err(|error| Problem::at("CNIConfigInvalid", &path, &error))?;
+    let wanted =
+        conflist::with(form, &file, entry).map_err(|error| Problem::at("CNIConfigInvalid", &path, &error))?;
     let Some(wanted) = wanted else { return Ok(()) };
     let target = paths.conf_dir.join(&wanted.name);
     if form == Form::Single && target.exists() {
@@ -117,8 +110,7 @@ struct Candidate {
 
 /// The configuration that kubelet's runtime uses: the first by name that is valid.
 fn choose(directory: &Path) -> Result<Candidate, Problem> {
-    let names =
-        names(directory).map_err(|error| Problem::at("CNIConfigMissing", directory, &error))?;
+    let names = names(directory).map_err(|error| Problem::at("CNIConfigMissing", directory, &error))?;
     let mut invalid = None;
     for name in names {
         let path = directory.join(&name);
@@ -138,7 +130,8 @@ fn choose(directory: &Path) -> Result<Candidate, Problem> {
             }
         }
     }
-    let missing = || Problem::at("CNIConfigMissing", directory, &"no network configuration; install a CNI plugin");
+    let missing =
+        || Problem::at("CNIConfigMissing", directory, &"no network configuration; install a CNI plugin");
     Err(invalid.unwrap_or_else(missing))
 }
 
@@ -152,12 +145,6 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     names.retain(|name| Form::of(name).is_some());
     names.sort_unstable();
     Ok(names)
-}
-
-impl Problem {
-    fn at(reason: &'static str, path: &Path, error: &dyn std::fmt::Display) -> Self {
-        Self { reason, message: format!("{}: {error}", path.display()) }
-    }
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ fn receive_now(socket: &OwnedFd) -> io::Result<(Packet, ReturnFlags)> {
         .drain()
         .filter_map(|message| match message {
             RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
+            RecvAncillaryMessage::ScmCredentials(_) | _ => None,
         })
         .flatten()
         .collect();

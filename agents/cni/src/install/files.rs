@@ -75,7 +75,8 @@ fn write_aside(
     like: Option<fs::Metadata>,
     fill: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str()))
+    else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
     // No runtime reads a dot file, and one name per target leaves at most one behind after a crash.

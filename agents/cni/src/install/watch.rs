@@ -15,7 +15,8 @@ use nix::{
 };
 use tokio::sync::{oneshot, watch as channel};
 
-use super::{Paths, Problem, State, conflist::Entry, reconcile, remove};
+use super::{Paths, State, conflist::Entry, reconcile, remove};
+use crate::Problem;
 
 /// Longest time between two looks, in case an event was missed (a replaced directory, a full queue).
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -85,7 +86,11 @@ fn publish(state: &channel::Sender<State>, new: State) {
     state.send_if_modified(|old| {
         let changed = *old != new;
         if let (true, State::Waiting(problem)) = (changed, &new) {
-            tracing::warn!(reason = problem.reason, message = problem.message, "The CNI plugin is not installed");
+            tracing::warn!(
+                reason = problem.reason,
+                message = problem.message,
+                "The CNI plugin is not installed"
+            );
         }
         *old = new;
         changed

@@ -181,7 +181,8 @@ pub fn versions(version: &str) -> String {
         cni_version: &'a str,
         supported_versions: [&'static str; 5],
     }
-    serde_json::to_string(&Versions { cni_version: version, supported_versions: VERSIONS }).unwrap_or_default()
+    serde_json::to_string(&Versions { cni_version: version, supported_versions: VERSIONS })
+        .unwrap_or_default()
 }
 
 /// The addresses in a result, whichever of its versions it has.
@@ -198,10 +199,7 @@ fn pod(arguments: &str) -> Option<Pod> {
         arguments.split(';').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)
     };
     let text = |name: &str| get(name).map(|(_, value)| value.to_owned()).unwrap_or_default();
-    let pod = Pod {
-        namespace: text("K8S_POD_NAMESPACE"),
-        name: text("K8S_POD_NAME"),
-        uid: text("K8S_POD_UID"),
-    };
+    let pod =
+        Pod { namespace: text("K8S_POD_NAMESPACE"), name: text("K8S_POD_NAME"), uid: text("K8S_POD_UID") };
     (!pod.namespace.is_empty() && !pod.name.is_empty()).then_some(pod)
 }

@@ -107,7 +107,11 @@ fn the_decision_table() {
             (verdict, _) => panic!("{namespace}: {verdict:?}"),
         }
     }
-    assert_eq!(decide(&pod("shop"), Err(away()), Enrolled::default), Verdict::Allow, "no file: nothing enrolled");
+    assert_eq!(
+        decide(&pod("shop"), Err(away()), Enrolled::default),
+        Verdict::Allow,
+        "no file: nothing enrolled"
+    );
 }
 
 #[test]
@@ -132,7 +136,10 @@ fn a_pod_that_must_wait_gets_a_retriable_error_with_the_reason() {
     let outcome = scene.add("shop");
     agent.join().unwrap();
     let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!((outcome.code, value["code"].as_u64(), value["cniVersion"].as_str()), (1, Some(11), Some("1.0.0")));
+    assert_eq!(
+        (outcome.code, value["code"].as_u64(), value["cniVersion"].as_str()),
+        (1, Some(11), Some("1.0.0"))
+    );
     assert!(value["msg"].as_str().unwrap().contains("ProxyNotConnected"));
     assert_eq!(value["details"], "no ztunnel on this node");
 }

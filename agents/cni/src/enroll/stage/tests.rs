@@ -211,8 +211,7 @@ const STEPS_MAX: usize = 20;
 fn every_reachable_world_arrives_once_its_surroundings_are_kind() {
     for mut world in reachable() {
         let origin = world;
-        world.facts =
-            Facts { proxy: Proxy::Ready, linger: Linger::Over, processes: Processes::Ended };
+        world.facts = Facts { proxy: Proxy::Ready, linger: Linger::Over, processes: Processes::Ended };
         let mut steps = 0;
         while let Some(effect) = next(&world.at, world.wanted, &world.facts) {
             world.at.begun(effect);

@@ -1,0 +1,326 @@
+//! Drives one pod through its machine: one effect at a time, again after a growing pause when it fails.
+//!
+//! One task per pod. Invariant: an effect starts only after the one before it ended.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ambit_netns::NetNs;
+use ambit_proto::node::{PodReport, Stage};
+use ambit_runtime::Backoff;
+use tokio::sync::watch;
+
+use super::{
+    effects::Effects,
+    stage::{Effect, Facts, Know, Linger, Position, Processes, Proxy as ProxyFact, Wanted, next},
+};
+use crate::{Error, Problem, metrics::EffectLabels, proxy::Link};
+
+/// First pause after an effect failed; each further one is twice as long.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(5);
+/// Longest of them.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long peers may go on tunnelling to a pod that leaves.
+pub const LINGER: Duration = Duration::from_secs(3);
+/// How often a deleted pod is looked at until its last process has ended.
+const PROCESSES_INTERVAL: Duration = Duration::from_secs(1);
+/// Failures in a row before the operator hears of them; fewer are the noise of a pod that just started.
+const FAILURES_TOLD: u32 = 4;
+
+/// A pod as the operator describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Kubernetes `metadata.uid`.
+    pub uid: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Service account name.
+    pub service_account: String,
+    /// Addresses, empty until the pod has them.
+    pub ips: Vec<IpAddr>,
+    /// Whether plaintext from outside goes to the proxy.
+    pub inbound: Inbound,
+}
+
+/// What becomes of plaintext from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// It goes to the proxy.
+    Captured,
+    /// It goes to the pod (annotation `ambient.istio.io/bypass-inbound-capture`).
+    Bypassed,
+}
+
+/// What is wanted of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// The pod.
+    pub pod: Arc<Pod>,
+    /// Where it should be.
+    pub wanted: Wanted,
+}
+
+/// The network that a CNI ADD just made for a pod.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// Its namespace.
+    pub netns: Arc<NetNs>,
+    /// Its addresses, which the operator does not know yet.
+    pub ips: Vec<IpAddr>,
+}
+
+/// Where a pod is, for whoever waits for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Cookie of the namespace in which the pod is enrolled.
+    pub enrolled: Option<u64>,
+    /// Why it does not make progress.
+    pub problem: Option<Problem>,
+    /// Nothing of it is left, and nothing will be done until its intent changes.
+    pub is_cleared: bool,
+}
+
+/// The ends of a driver's channels.
+#[derive(Debug)]
+pub struct Wires {
+    /// What is wanted.
+    pub intent: watch::Receiver<Intent>,
+    /// What CNI made.
+    pub sandbox: watch::Receiver<Option<Sandbox>>,
+    /// Where the pod is.
+    pub progress: watch::Sender<Progress>,
+}
+
+/// The driver of one pod.
+#[derive(Debug)]
+pub struct Driver {
+    wires: Wires,
+    effects: Effects,
+    at: Position,
+    link: watch::Receiver<Link>,
+    breaker: watch::Receiver<u64>,
+    breaker_seen: u64,
+    /// When only tunnels were left.
+    narrowed: Option<Instant>,
+    backoff: Backoff,
+    failures: u32,
+    problem: Option<Problem>,
+}
+
+impl Driver {
+    /// A driver for a pod that is at `at`.
+    pub fn new(wires: Wires, effects: Effects, at: Position) -> Self {
+        let (link, breaker) = (effects.proxy().link(), effects.proxy().breaker());
+        let breaker_seen = *breaker.borrow();
+        Self {
+            wires,
+            effects,
+            at,
+            link,
+            breaker,
+            breaker_seen,
+            narrowed: None,
+            backoff: Backoff::new(BACKOFF_MIN, BACKOFF_MAX),
+            failures: 0,
+            problem: None,
+        }
+    }
+
+    /// Reports where the pod is before anything is done, so that the first report to the operator names it.
+    pub fn announce(&self) {
+        let intent = self.wires.intent.borrow().clone();
+        self.report(&intent);
+    }
+
+    /// Runs until a deleted pod is cleaned up, or the agent stops.
+    pub async fn run(mut self) {
+        let mut sandboxes = self.wires.sandbox.clone();
+        loop {
+            let intent = self.wires.intent.borrow_and_update().clone();
+            let sandbox = sandboxes.borrow_and_update().clone();
+            if let Err(error) = self.effects.describe(&intent.pod, sandbox.as_ref(), &mut self.at).await {
+                self.failed("replace", &error);
+                self.publish(&intent);
+                if self.pause().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let facts = self.facts(&intent).await;
+            match next(&self.at, intent.wanted, &facts) {
+                Some(effect) => {
+                    let failed = self.perform(effect, &intent).await.is_err();
+                    self.publish(&intent);
+                    if failed && self.pause().await.is_err() {
+                        return;
+                    }
+                }
+                None => {
+                    self.arrived(&intent, &facts);
+                    self.publish(&intent);
+                    let is_over = intent.wanted == Wanted::Gone && self.at.is_finished();
+                    if is_over || self.wait(&intent, &facts, &mut sandboxes).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Brings the position up to date with what happened outside, and collects the facts.
+    async fn facts(&mut self, intent: &Intent) -> Facts {
+        let breaker = *self.breaker.borrow_and_update();
+        if breaker != self.breaker_seen {
+            self.breaker_seen = breaker;
+            self.at.disarmed();
+        }
+        let link = *self.link.borrow_and_update();
+        let proxy = match link {
+            Link::Away => {
+                self.at.proxy_lost();
+                ProxyFact::Away
+            }
+            Link::Ready(generation) => {
+                let is_acked = self.effects.roster().acked(&intent.pod.uid) == Some(generation);
+                self.at.announced = match self.at.announced {
+                    _ if is_acked => Know::Yes,
+                    Know::Maybe => Know::Maybe,
+                    Know::No | Know::Yes => Know::No,
+                };
+                ProxyFact::Ready
+            }
+        };
+        let lingers = self.narrowed.is_some_and(|since| since.elapsed() < LINGER);
+        let processes = match intent.wanted {
+            Wanted::Gone => self.effects.processes(&intent.pod.uid).await,
+            Wanted::Out | Wanted::Cleared | Wanted::L4 => Processes::Running,
+        };
+        Facts { proxy, linger: if lingers { Linger::Running } else { Linger::Over }, processes }
+    }
+
+    async fn perform(&mut self, effect: Effect, intent: &Intent) -> Result<(), Error> {
+        self.at.begun(effect);
+        let result = self.effects.perform(effect, intent).await;
+        let outcome = result.as_ref().err().map_or("ok", Error::reason);
+        let name = format!("{effect:?}");
+        self.effects.metrics().effects.get_or_create(&EffectLabels { effect: name.clone(), outcome }).inc();
+        match &result {
+            Ok(()) => {
+                self.at.succeeded(effect);
+                self.backoff.reset();
+                self.failures = 0;
+                self.problem = None;
+                if effect == Effect::Narrow {
+                    self.narrowed = Some(Instant::now());
+                }
+                tracing::debug!(pod.uid = intent.pod.uid, effect = name, "Done");
+            }
+            Err(error) => self.failed(&name, error),
+        }
+        result
+    }
+
+    fn failed(&mut self, effect: &str, error: &Error) {
+        self.failures += 1;
+        if self.failures == FAILURES_TOLD {
+            tracing::warn!(effect, %error, "A pod does not make progress");
+        }
+        self.problem = Some(error.problem());
+    }
+
+    /// Nothing to do: either the pod is where it should be, or it waits for something.
+    fn arrived(&mut self, intent: &Intent, facts: &Facts) {
+        let waits_for_proxy =
+            intent.wanted == Wanted::L4 && self.at.announced != Know::Yes && facts.proxy == ProxyFact::Away;
+        self.problem = waits_for_proxy.then(|| Error::ProxyAway.problem());
+        self.failures = if waits_for_proxy { FAILURES_TOLD } else { 0 };
+    }
+
+    fn publish(&self, intent: &Intent) {
+        let is_enrolled = intent.wanted == Wanted::L4
+            && self.at.captured == Know::Yes
+            && self.at.stage() == Some(Stage::Enrolled);
+        let progress = Progress {
+            enrolled: self.effects.cookie().filter(|_| is_enrolled),
+            problem: self.problem.clone(),
+            is_cleared: self.at.is_finished(),
+        };
+        self.wires.progress.send_if_modified(|old| {
+            let changed = *old != progress;
+            if changed && old.enrolled.is_some() != progress.enrolled.is_some() {
+                let gauge = &self.effects.metrics().pods_enrolled;
+                if progress.enrolled.is_some() {
+                    gauge.inc()
+                } else {
+                    gauge.dec()
+                };
+            }
+            *old = progress;
+            changed
+        });
+        self.report(intent);
+    }
+
+    fn report(&self, intent: &Intent) {
+        let told = self.problem.as_ref().filter(|_| self.failures >= FAILURES_TOLD);
+        let stage = match (self.at.stage(), told) {
+            (Some(stage), _) => stage,
+            // An earlier agent may have enrolled it: the operator is not to think that it left.
+            (None, _) if self.at.captured != Know::No => Stage::Redirected,
+            (None, Some(_)) => Stage::Out,
+            (None, None) => return,
+        };
+        let reporter = self.effects.reporter();
+        if intent.wanted == Wanted::Gone {
+            if stage == Stage::Out {
+                reporter.gone(&intent.pod.uid);
+            }
+            return;
+        }
+        reporter.pod(PodReport {
+            uid: intent.pod.uid.clone(),
+            namespace: intent.pod.namespace.clone(),
+            name: intent.pod.name.clone(),
+            stage: stage.into(),
+            reason: told.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
+            message: told.map(|problem| problem.message.clone()).unwrap_or_default(),
+        });
+    }
+
+    /// Waits after a failure; a new wish or another proxy ends the pause.
+    async fn pause(&mut self) -> Result<(), watch::error::RecvError> {
+        tokio::select! {
+            () = tokio::time::sleep(self.backoff.pause()) => Ok(()),
+            changed = self.wires.intent.changed() => changed,
+            changed = self.link.changed() => changed,
+        }
+    }
+
+    /// Waits for anything that could make another effect the next one.
+    async fn wait(
+        &mut self,
+        intent: &Intent,
+        facts: &Facts,
+        sandboxes: &mut watch::Receiver<Option<Sandbox>>,
+    ) -> Result<(), watch::error::RecvError> {
+        let timer = match (facts.linger, intent.wanted) {
+            (Linger::Running, _) => {
+                LINGER.saturating_sub(self.narrowed.map_or(LINGER, |since| since.elapsed()))
+            }
+            (Linger::Over, Wanted::Gone) => PROCESSES_INTERVAL,
+            (Linger::Over, Wanted::Out | Wanted::Cleared | Wanted::L4) => Duration::MAX,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(timer) => Ok(()),
+            changed = self.wires.intent.changed() => changed,
+            changed = self.link.changed() => changed,
+            changed = self.breaker.changed() => changed,
+            changed = sandboxes.changed() => changed,
+        }
+    }
+}

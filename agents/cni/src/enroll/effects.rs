@@ -1,0 +1,250 @@
+//! What each effect does on the node.
+//!
+//! Invariant: every effect may be repeated, and one that fails leaves nothing that repeating it would not finish.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use ambit_netns::NetNs;
+use ambit_zds::Connections;
+
+use super::{
+    driver::{Inbound, Intent, Pod, Sandbox},
+    stage::{Effect, Know, Position, Processes, Wanted},
+};
+use crate::{
+    Error,
+    kernel::{KernelThread, Steering},
+    metrics::Metrics,
+    proc,
+    proxy::Proxy,
+    reports::Reporter,
+    roster::{Held, Opened, Roster},
+};
+
+/// What effects act upon.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// Pods handed to the proxy.
+    pub roster: Arc<Roster>,
+    /// Redirection.
+    pub kernel: KernelThread,
+    /// The proxy.
+    pub proxy: Proxy,
+    /// What the operator is told.
+    pub reporter: Reporter,
+    /// What Prometheus is told.
+    pub metrics: Metrics,
+    /// Where processes are listed.
+    pub proc: PathBuf,
+}
+
+/// The effects on one pod.
+#[derive(Debug)]
+pub struct Effects {
+    tools: Tools,
+    opened: Option<Arc<Opened>>,
+    sandbox: Option<Sandbox>,
+    ips: Vec<IpAddr>,
+    inbound: Inbound,
+}
+
+impl Effects {
+    /// For a pod that is not open.
+    pub fn new(tools: Tools) -> Self {
+        Self { tools, opened: None, sandbox: None, ips: Vec::new(), inbound: Inbound::Captured }
+    }
+
+    pub(super) fn proxy(&self) -> &Proxy {
+        &self.tools.proxy
+    }
+
+    pub(super) fn roster(&self) -> &Roster {
+        &self.tools.roster
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.tools.metrics
+    }
+
+    pub(super) fn reporter(&self) -> &Reporter {
+        &self.tools.reporter
+    }
+
+    /// Cookie of the namespace that is held.
+    pub(super) fn cookie(&self) -> Option<u64> {
+        self.opened.as_ref().map(|opened| opened.netns.cookie())
+    }
+
+    /// Takes over what the operator and CNI say about the pod, and marks in `at` what has to be done again for it.
+    pub(super) async fn describe(
+        &mut self,
+        pod: &Pod,
+        sandbox: Option<&Sandbox>,
+        at: &mut Position,
+    ) -> Result<(), Error> {
+        let is_replaced = sandbox.is_some_and(|sandbox| {
+            self.opened.as_ref().is_some_and(|opened| !opened.netns.same(&sandbox.netns))
+        });
+        if is_replaced {
+            self.bury(&pod.uid).await?;
+            *at = Position { told: at.told, ..Position::default() };
+        }
+        self.sandbox = sandbox.cloned();
+        // What CNI gave is true of this namespace; what the operator knows may be of the one before, or nothing yet.
+        let ips = self.sandbox.as_ref().map_or_else(|| pod.ips.clone(), |sandbox| sandbox.ips.clone());
+        if (&ips, pod.inbound) != (&self.ips, self.inbound) {
+            let is_first = self.ips.is_empty();
+            (self.ips, self.inbound) = (ips, pod.inbound);
+            if !is_first {
+                for know in [&mut at.attached, &mut at.captured] {
+                    *know = if *know == Know::No { Know::No } else { Know::Maybe };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The runtime made another sandbox for the pod: nothing lives in the old one.
+    async fn bury(&mut self, uid: &str) -> Result<(), Error> {
+        let Some(opened) = self.opened.clone() else { return Ok(()) };
+        let name = uid.to_owned();
+        self.tools.kernel.call(move |kernel| kernel.detach(&name, Some(&opened.netns))).await?;
+        self.tools.roster.remove(uid);
+        self.tools.roster.set_acked(uid, None);
+        self.opened = None;
+        Ok(())
+    }
+
+    pub(super) async fn processes(&self, uid: &str) -> Processes {
+        let (proc, uid) = (self.tools.proc.clone(), uid.to_owned());
+        let listed = tokio::task::spawn_blocking(move || proc::of_pod(&proc, &uid)).await;
+        match listed {
+            Ok(Ok(processes)) if processes.is_empty() => Processes::Ended,
+            _ => Processes::Running,
+        }
+    }
+
+    pub(super) async fn perform(&mut self, effect: Effect, intent: &Intent) -> Result<(), Error> {
+        let uid = intent.pod.uid.as_str();
+        match effect {
+            Effect::Open => self.open(&intent.pod).await,
+            Effect::Announce => self.tools.proxy.add(uid).await,
+            Effect::Attach => self.attach(uid).await,
+            Effect::Arm => self.arm(uid).await,
+            Effect::Capture => {
+                let steering = match self.inbound {
+                    Inbound::Captured => Steering::All,
+                    Inbound::Bypassed => Steering::AllButInbound,
+                };
+                self.steer(uid, steering).await
+            }
+            Effect::Narrow => self.steer(uid, Steering::Tunnels).await,
+            Effect::Close => self.close(uid).await,
+            Effect::Detach => self.detach(uid).await,
+            Effect::Withdraw => {
+                let is_gone = intent.wanted == Wanted::Gone;
+                let connections = if is_gone { Connections::Close } else { Connections::Keep };
+                self.tools.proxy.del(uid, connections).await
+            }
+            Effect::Drop => {
+                self.tools.roster.remove(uid);
+                self.opened = None;
+                Ok(())
+            }
+            // What the operator is told follows from the position, see `Driver::report`.
+            Effect::TellEnrolled | Effect::TellLeaving | Effect::TellOut => Ok(()),
+        }
+    }
+
+    async fn open(&mut self, pod: &Pod) -> Result<(), Error> {
+        let netns = match &self.opened {
+            Some(opened) => opened.netns.try_clone()?,
+            None => self.find(&pod.uid).await?,
+        };
+        let (roster, uid) = (self.tools.roster.clone(), pod.uid.clone());
+        let opened = match self.opened.take() {
+            Some(opened) => opened,
+            None => Arc::new(blocking(move || roster.open(&uid, netns)).await?),
+        };
+        self.opened = Some(opened.clone());
+        let pod = ambit_zds::Pod {
+            uid: pod.uid.clone(),
+            name: pod.name.clone(),
+            namespace: pod.namespace.clone(),
+            service_account: pod.service_account.clone(),
+        };
+        self.tools.roster.insert(Held { pod, opened });
+        Ok(())
+    }
+
+    /// The pod's namespace: what CNI just made, or that of its processes.
+    async fn find(&self, uid: &str) -> Result<NetNs, Error> {
+        if let Some(sandbox) = &self.sandbox {
+            return Ok(sandbox.netns.try_clone()?);
+        }
+        let (proc, uid, ips) = (self.tools.proc.clone(), uid.to_owned(), self.ips.clone());
+        blocking(move || proc::netns_of_pod(&proc, &uid, &ips)).await
+    }
+
+    fn held(&self, uid: &str) -> Result<Arc<Opened>, Error> {
+        self.opened.clone().ok_or_else(|| Error::NotOpen { uid: uid.to_owned() })
+    }
+
+    async fn attach(&self, uid: &str) -> Result<(), Error> {
+        let (opened, uid, ips) = (self.held(uid)?, uid.to_owned(), self.ips.clone());
+        if ips.is_empty() {
+            return Err(Error::NoAddress { uid });
+        }
+        self.tools.kernel.call(move |kernel| kernel.attach(&uid, &opened.netns, &ips)).await
+    }
+
+    async fn arm(&self, uid: &str) -> Result<(), Error> {
+        let opened = self.held(uid)?;
+        self.tools.kernel.call(move |kernel| kernel.arm(opened.netns.cookie(), &opened.listeners)).await
+    }
+
+    async fn steer(&self, uid: &str, steering: Steering) -> Result<(), Error> {
+        let ips = self.ips.clone();
+        match self.namespace(uid).await? {
+            Some(netns) => {
+                let steer =
+                    move |kernel: &mut crate::kernel::Kernel| kernel.steer(netns.cookie(), steering, &ips);
+                self.tools.kernel.call(steer).await
+            }
+            // Nobody is left whose connections could be steered.
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&self, uid: &str) -> Result<(), Error> {
+        let Some(netns) = self.namespace(uid).await? else { return Ok(()) };
+        self.tools.kernel.call(move |kernel| kernel.forget(netns.cookie())).await
+    }
+
+    async fn detach(&self, uid: &str) -> Result<(), Error> {
+        let netns = self.namespace(uid).await?;
+        let uid = uid.to_owned();
+        self.tools.kernel.call(move |kernel| kernel.detach(&uid, netns.as_ref())).await
+    }
+
+    /// The pod's namespace also when it is not open (after a restart of the agent); `None` when the pod has no
+    /// process left.
+    async fn namespace(&self, uid: &str) -> Result<Option<NetNs>, Error> {
+        if let Some(opened) = &self.opened {
+            return Ok(Some(opened.netns.try_clone()?));
+        }
+        match self.find(uid).await {
+            Ok(netns) => Ok(Some(netns)),
+            Err(error) => match self.processes(uid).await {
+                Processes::Ended => Ok(None),
+                Processes::Running => Err(error),
+            },
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)?
+}

@@ -1,0 +1,261 @@
+//! The pods of this node: what the operator says about each, and the driver that takes it there.
+//!
+//! Invariant: every pod that the operator names, or that an earlier agent left attached, has exactly one driver.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ambit_proto::node::{self, NodeEnrollment, PodEnrollment};
+use tokio::{runtime::Handle, sync::watch, time::timeout};
+
+use crate::{
+    enroll::{
+        driver::{Driver, Inbound, Intent, Pod, Progress, Sandbox, Wires},
+        effects::{Effects, Tools},
+        stage::{Position, Wanted},
+    },
+    plugin::protocol::{Enrolled, Request},
+};
+
+/// What is wanted of the node as a whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Duty {
+    /// Serve the mesh.
+    #[default]
+    Serve,
+    /// Leave it without a trace.
+    Leave,
+}
+
+/// One pod.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What is wanted of it.
+    pub intent: watch::Sender<Intent>,
+    /// Where the network that CNI made goes.
+    pub sandbox: watch::Sender<Option<Sandbox>>,
+    /// Where it is.
+    pub progress: watch::Receiver<Progress>,
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Node(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    tools: Tools,
+    runtime: Handle,
+    state_file: PathBuf,
+    state: Mutex<State>,
+    changed: watch::Sender<u64>,
+    duty: watch::Sender<Duty>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: BTreeMap<String, Member>,
+    /// Attached by an earlier agent and not named by the operator yet.
+    inherited: BTreeSet<String>,
+    enrolled: Enrolled,
+}
+
+impl Node {
+    /// A node on which `inherited` pods are attached.
+    pub fn new(tools: Tools, state_file: PathBuf, inherited: Vec<String>) -> Self {
+        let enrolled = Enrolled::read(&state_file);
+        let state = State { enrolled, inherited: inherited.into_iter().collect(), ..State::default() };
+        Self(Arc::new(Shared {
+            tools,
+            runtime: Handle::current(),
+            state_file,
+            state: Mutex::new(state),
+            changed: watch::channel(0).0,
+            duty: watch::channel(Duty::Serve).0,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wanted of the node, as it changes.
+    pub fn duty(&self) -> watch::Receiver<Duty> {
+        self.0.duty.subscribe()
+    }
+
+    /// The operator describes a pod.
+    ///
+    /// # Errors
+    /// Says which field cannot be used.
+    pub fn describe(&self, enrollment: PodEnrollment) -> Result<(), String> {
+        let wanted = match enrollment.wanted() {
+            node::Wanted::Out => Wanted::Out,
+            node::Wanted::L4 => Wanted::L4,
+        };
+        if enrollment.uid.is_empty() {
+            return Err("it has no uid".to_owned());
+        }
+        let ips = enrollment.ips.iter().map(|ip| ip.parse().map_err(|_| format!("{ip:?} is no address")));
+        let pod = Arc::new(Pod {
+            ips: ips.collect::<Result<_, _>>()?,
+            inbound: if enrollment.bypass_inbound { Inbound::Bypassed } else { Inbound::Captured },
+            uid: enrollment.uid,
+            namespace: enrollment.namespace,
+            name: enrollment.name,
+            service_account: enrollment.service_account,
+        });
+        let wanted = self.dutiful(wanted);
+        self.want(Intent { pod, wanted });
+        Ok(())
+    }
+
+    fn dutiful(&self, wanted: Wanted) -> Wanted {
+        match (*self.0.duty.borrow(), wanted) {
+            (Duty::Leave, Wanted::L4 | Wanted::Out) => Wanted::Cleared,
+            (_, wanted) => wanted,
+        }
+    }
+
+    fn want(&self, intent: Intent) {
+        let uid = intent.pod.uid.clone();
+        let mut state = self.lock();
+        if let Some(member) = state.members.get(&uid)
+            && !member.intent.is_closed()
+        {
+            member.intent.send_if_modified(|old| {
+                let changed = *old != intent;
+                *old = intent;
+                changed
+            });
+        } else {
+            let at = if state.inherited.remove(&uid) { Position::inherited() } else { Position::default() };
+            let member = self.drive(intent, at);
+            state.members.insert(uid, member);
+        }
+        drop(state);
+        self.0.changed.send_modify(|count| *count += 1);
+    }
+
+    fn drive(&self, intent: Intent, at: Position) -> Member {
+        let (intent, intents) = watch::channel(intent);
+        let (progress, progresses) = watch::channel(Progress::default());
+        let (sandbox, sandboxes) = watch::channel(None);
+        let wires = Wires { intent: intents, sandbox: sandboxes, progress };
+        let driver = Driver::new(wires, Effects::new(self.0.tools.clone()), at);
+        driver.announce();
+        self.0.runtime.spawn(driver.run());
+        Member { intent, sandbox, progress: progresses }
+    }
+
+    /// A pod was deleted.
+    pub fn remove(&self, uid: &str) {
+        let mut state = self.lock();
+        state.members.retain(|_, member| !member.intent.is_closed());
+        let Some(member) = state.members.get(uid) else { return };
+        // Its driver stays until the last process has ended, and goes on if the pod is named again before.
+        member.intent.send_modify(|intent| intent.wanted = Wanted::Gone);
+    }
+
+    /// The operator describes the node.
+    pub fn describe_node(&self, enrollment: NodeEnrollment) {
+        let enrolled = Enrolled { namespaces: enrollment.enrolled_namespaces.into_iter().collect() };
+        self.lock().enrolled = enrolled.clone();
+        let duty = if enrollment.decommission { Duty::Leave } else { Duty::Serve };
+        if duty == Duty::Serve
+            && Enrolled::read(&self.0.state_file) != enrolled
+            && let Err(error) = enrolled.write(&self.0.state_file)
+        {
+            tracing::error!(path = %self.0.state_file.display(), %error, "The enrolled namespaces cannot be kept");
+        }
+        self.0.duty.send_if_modified(|old| std::mem::replace(old, duty) != duty);
+        if duty == Duty::Leave {
+            self.leave();
+        }
+    }
+
+    fn leave(&self) {
+        for member in self.lock().members.values() {
+            member.intent.send_if_modified(|intent| {
+                let wanted = if intent.wanted == Wanted::Gone { Wanted::Gone } else { Wanted::Cleared };
+                std::mem::replace(&mut intent.wanted, wanted) != wanted
+            });
+        }
+    }
+
+    /// The operator has named every pod of the node: what an earlier agent attached beyond them was deleted.
+    pub fn synced(&self) {
+        let (known, inherited) = {
+            let mut state = self.lock();
+            let is_there = |member: &Member| member.intent.borrow().wanted != Wanted::Gone;
+            let there = state.members.iter().filter(|(_, member)| is_there(member));
+            let known = there.map(|(uid, _)| uid.clone()).collect();
+            (known, std::mem::take(&mut state.inherited))
+        };
+        self.0.tools.roster.set_known(known);
+        for uid in inherited {
+            let pod = Arc::new(Pod {
+                uid,
+                namespace: String::new(),
+                name: String::new(),
+                service_account: String::new(),
+                ips: Vec::new(),
+                inbound: Inbound::Captured,
+            });
+            let member = self.drive(Intent { pod, wanted: Wanted::Gone }, Position::inherited());
+            // A driver whose channels are gone ends; this one lives until the pod's processes have ended.
+            self.0.runtime.spawn(async move {
+                let mut progress = member.progress.clone();
+                let _ = progress.wait_for(|progress| progress.is_cleared).await;
+                drop(member);
+            });
+        }
+    }
+
+    /// Whether pods of a namespace may only start enrolled.
+    pub fn is_enrolled(&self, namespace: &str) -> bool {
+        self.lock().enrolled.namespaces.contains(namespace)
+    }
+
+    /// The pod that CNI speaks of, as soon as the operator named it, at the latest after `limit`.
+    pub async fn find(&self, request: &Request, limit: Duration) -> Option<Member> {
+        let mut changed = self.0.changed.subscribe();
+        let found = async {
+            loop {
+                changed.borrow_and_update();
+                if let Some(member) = self.get(request) {
+                    return Some(member);
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        timeout(limit, found).await.ok().flatten()
+    }
+
+    fn get(&self, request: &Request) -> Option<Member> {
+        let state = self.lock();
+        if !request.uid.is_empty() {
+            return state.members.get(&request.uid).cloned();
+        }
+        let same = |member: &&Member| {
+            let intent = member.intent.borrow();
+            intent.pod.namespace == request.namespace && intent.pod.name == request.name
+        };
+        state.members.values().find(same).cloned()
+    }
+
+    /// Returns once no pod has anything of the mesh left, at the latest after `limit`; says whether it is so.
+    pub async fn cleared(&self, limit: Duration) -> bool {
+        let members: Vec<Member> = self.lock().members.values().cloned().collect();
+        let all = async {
+            for mut member in members {
+                let _ = member.progress.wait_for(|progress| progress.is_cleared).await;
+            }
+        };
+        timeout(limit, all).await.is_ok()
+    }
+}

@@ -1,0 +1,151 @@
+//! Processes of the node as `/proc` shows them (the agent runs in the node's pid namespace).
+//!
+//! Invariant: a namespace counts as a pod's only if a process of the pod is in it, it holds one of the pod's
+//! addresses, and it is not the node's own.
+
+use std::{fs, io, net::IpAddr, path::Path};
+
+use ambit_netns::{NetNs, run_in};
+
+use crate::Error;
+
+/// One process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Clock ticks between boot and its start; with the pid it names a process for good.
+    pub started: u64,
+    /// Process id.
+    pub pid: u32,
+}
+
+impl Process {
+    /// The process that has this id now.
+    pub fn of(proc: &Path, pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
+        Some(Self { started: start_time(&stat)?, pid })
+    }
+
+    /// Whether it still runs, and is still the same.
+    pub fn is_alive(self, proc: &Path) -> bool {
+        Self::of(proc, self.pid) == Some(self)
+    }
+}
+
+/// Processes of a pod, oldest first.
+pub fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
+    select(proc, |directory| {
+        fs::read_to_string(directory.join("cgroup")).is_ok_and(|text| names_pod(&text, uid))
+    })
+}
+
+/// Processes by the name of their program, oldest first.
+pub fn named(proc: &Path, name: &str) -> io::Result<Vec<Process>> {
+    select(proc, |directory| {
+        fs::read_to_string(directory.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+    })
+}
+
+/// The namespace of a running pod: that of its oldest process, if it holds one of `ips`.
+///
+/// # Errors
+/// [`Error::NoAddress`] and [`Error::NoNamespace`].
+pub fn netns_of_pod(proc: &Path, uid: &str, ips: &[IpAddr]) -> Result<NetNs, Error> {
+    if ips.is_empty() {
+        return Err(Error::NoAddress { uid: uid.to_owned() });
+    }
+    let host = NetNs::current()?;
+    let processes = of_pod(proc, uid).map_err(Error::io("list the processes of the node"))?;
+    for process in processes {
+        // A process may end at any moment; the next one of the pod may still tell.
+        let Ok(netns) = NetNs::of_pid(process.pid) else { continue };
+        if !netns.same(&host) && holds_one_of(&netns, ips) {
+            return Ok(netns);
+        }
+    }
+    Err(Error::NoNamespace { uid: uid.to_owned(), ips: ips.to_vec() })
+}
+
+fn holds_one_of(netns: &NetNs, ips: &[IpAddr]) -> bool {
+    let local = run_in(netns, nix::ifaddrs::getifaddrs);
+    let Ok(Ok(interfaces)) = local else { return false };
+    interfaces.into_iter().filter_map(|interface| interface.address).any(|address| {
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        let v6 = address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip()));
+        v4.or(v6).is_some_and(|ip| ips.contains(&ip))
+    })
+}
+
+fn select(proc: &Path, matches: impl Fn(&Path) -> bool) -> io::Result<Vec<Process>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(proc)? {
+        let Ok(entry) = entry else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if matches(&entry.path()) {
+            found.extend(Process::of(proc, pid));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Whether a `/proc/<pid>/cgroup` names the pod, as the cgroupfs driver (`pod<uid>`) or the systemd driver
+/// (`pod<uid with underscores>.slice`) does.
+fn names_pod(cgroup: &str, uid: &str) -> bool {
+    let systemd = uid.replace('-', "_");
+    cgroup.lines().any(|line| {
+        let path = line.splitn(3, ':').nth(2).unwrap_or_default();
+        path.split('/').any(|part| {
+            let part = part.strip_suffix(".slice").unwrap_or(part);
+            part.rsplit_once("pod").is_some_and(|(_, name)| name == uid || name == systemd)
+        })
+    })
+}
+
+/// Field 22 of a `stat` line. The program's name before it may hold anything, so counting starts after it.
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11";
+
+    #[test]
+    fn a_pod_is_recognised_by_the_cgroups_of_both_drivers_and_only_by_its_own() {
+        let cases = [
+            ("0::/kubepods/besteffort/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11/5b1f", true),
+            ("12:cpu:/kubepods/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11\n0::/", true),
+            (
+                "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0c9e3b5e_7a9f_4f0e_8a44_2b2f7c2d9c11.slice/cri-1.scope",
+                true,
+            ),
+            ("0::/../../besteffort/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11/x", true),
+            ("0::/kubepods/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c12/x", false),
+            ("0::/kubepods/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11-evil/x", false),
+            ("0::/system.slice/kubelet.service", false),
+            ("", false),
+        ];
+        for (text, want) in cases {
+            assert_eq!(names_pod(text, UID), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_start_time_is_found_behind_any_program_name() {
+        let fields = (3..=22).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
+        assert_eq!(start_time(&format!("1 (a) b) {fields} 23")), Some(22));
+        assert_eq!(start_time("1 (sh"), None);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_another_of_its_pid_is_not() {
+        let proc = Path::new("/proc");
+        let own = Process::of(proc, std::process::id()).unwrap();
+        assert!(own.is_alive(proc));
+        assert!(!Process { started: own.started + 1, ..own }.is_alive(proc));
+        assert!(of_pod(proc, UID).unwrap().is_empty());
+    }
+}

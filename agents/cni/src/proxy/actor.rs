@@ -1,0 +1,322 @@
+//! The task that owns all connections to proxies.
+
+use std::time::Duration;
+
+use ambit_zds::{Connection, Connections, Hello, Kind, ZdsError};
+use std::os::fd::{AsFd, BorrowedFd};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
+};
+
+use super::{Command, GRACE, Link, PING_INTERVAL, Surroundings, queue};
+use crate::{Error, Problem, proc::Process, roster::Held};
+
+/// How often processes are looked at, and queues emptied while the breaker is open.
+const TICK: Duration = Duration::from_secs(1);
+/// A timer that is not set.
+const NEVER: Duration = Duration::from_secs(86_400);
+
+/// A proxy that said hello.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) connection: Connection,
+    pub(super) hello: Hello,
+}
+
+/// A proxy that has its snapshot.
+#[derive(Debug)]
+struct Serving {
+    connection: Connection,
+    instance: String,
+}
+
+/// A process whose connections are never captured.
+#[derive(Debug)]
+struct Exempt {
+    process: Process,
+    cgroup: u64,
+}
+
+/// What happened while nothing was asked.
+enum Event {
+    Arrived(Option<Arrival>),
+    Asked(Option<Command>),
+    Ended(ZdsError),
+    Ping,
+    Grace,
+    Tick,
+}
+
+#[derive(Debug)]
+pub(super) struct Actor {
+    around: Surroundings,
+    link: watch::Sender<Link>,
+    breaker: watch::Sender<u64>,
+    generation: u64,
+    serving: Option<Serving>,
+    /// Older proxies that finish their connections. They are not asked anything any more.
+    draining: Vec<Connection>,
+    exempt: Vec<Exempt>,
+    /// When the breaker opens; `None` while a proxy serves, and once it is open.
+    grace_ends: Option<Instant>,
+    is_open: bool,
+}
+
+impl Actor {
+    pub(super) fn new(around: Surroundings, link: watch::Sender<Link>, breaker: watch::Sender<u64>) -> Self {
+        Self {
+            around,
+            link,
+            breaker,
+            generation: 0,
+            serving: None,
+            draining: Vec::new(),
+            exempt: Vec::new(),
+            grace_ends: Some(Instant::now() + GRACE),
+            is_open: false,
+        }
+    }
+
+    /// Runs until the agent stops.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut arrivals: mpsc::Receiver<Arrival>,
+    ) {
+        let mut ping = interval(PING_INTERVAL);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let grace = self.grace_ends.unwrap_or_else(|| Instant::now() + NEVER);
+            let event = tokio::select! {
+                arrival = arrivals.recv() => Event::Arrived(arrival),
+                command = commands.recv() => Event::Asked(command),
+                error = ended(self.serving.as_mut()) => Event::Ended(error),
+                _ = ping.tick() => Event::Ping,
+                () = sleep_until(grace) => Event::Grace,
+                _ = tick.tick() => Event::Tick,
+            };
+            match event {
+                Event::Arrived(None) | Event::Asked(None) => return,
+                Event::Arrived(Some(arrival)) => self.arrived(arrival).await,
+                Event::Asked(Some(command)) => self.asked(command).await,
+                Event::Ended(error) => self.lost(&error),
+                Event::Ping => self.ping().await,
+                Event::Grace => self.open_breaker().await,
+                Event::Tick => self.tick().await,
+            }
+        }
+    }
+
+    async fn arrived(&mut self, arrival: Arrival) {
+        let pid = arrival.connection.peer().pid;
+        match self.take(arrival).await {
+            Ok(()) => {
+                tracing::info!(peer.pid = pid, generation = self.generation, "A proxy serves this node")
+            }
+            Err(error) => {
+                tracing::warn!(peer.pid = pid, %error, "A proxy was not taken");
+                self.around.reporter.proxy(self.serving.is_some(), Some(error.problem()));
+            }
+        }
+    }
+
+    /// Gives a proxy its snapshot and makes it the one that serves.
+    async fn take(&mut self, arrival: Arrival) -> Result<(), Error> {
+        let Arrival { mut connection, hello } = arrival;
+        let instance = hello.instance.ok_or(Error::ForeignProxy)?;
+        self.exempt(connection.peer().pid).await?;
+        let kept = self.keeps(&hello.held);
+        self.around.roster.adopt(hello.held);
+        let held = self.around.roster.held();
+        let mut acked: Vec<&str> = Vec::new();
+        for pod in &held {
+            match add(&mut connection, pod).await {
+                Ok(()) => acked.push(&pod.pod.uid),
+                // While another proxy serves, a newer one must take every pod or none.
+                Err(error) if error.is_fatal() || self.serving.is_some() => return Err(error.into()),
+                Err(error) => tracing::warn!(pod.uid = pod.pod.uid, %error, "A pod was refused"),
+            }
+        }
+        for uid in &kept {
+            connection.keep(uid).await?;
+            acked.push(uid);
+        }
+        connection.snapshot_sent().await?;
+        self.generation += 1;
+        for uid in acked {
+            self.around.roster.set_acked(uid, Some(self.generation));
+        }
+        self.release_closed(&mut connection, &held).await?;
+        self.replace(Serving { connection, instance }).await;
+        Ok(())
+    }
+
+    /// Pods that the proxy serves and the agent has not opened (yet).
+    fn keeps(&self, brought: &[ambit_zds::ListenerOf]) -> Vec<String> {
+        let mut uids: Vec<String> = brought.iter().map(|of| of.uid.clone()).collect();
+        uids.dedup();
+        uids.retain(|uid| self.around.roster.is_kept(uid));
+        uids
+    }
+
+    /// Takes back what was closed while the snapshot was on its way.
+    async fn release_closed(&self, connection: &mut Connection, sent: &[Held]) -> Result<(), Error> {
+        for pod in sent {
+            let uid = &pod.pod.uid;
+            if self.around.roster.get(uid).is_none() {
+                connection.del(uid, Connections::Keep).await?;
+                self.around.roster.set_acked(uid, None);
+            }
+        }
+        Ok(())
+    }
+
+    async fn replace(&mut self, newer: Serving) {
+        let instance = newer.instance.clone();
+        let older = self.serving.replace(newer);
+        self.grace_ends = None;
+        self.is_open = false;
+        self.around.metrics.proxy_connected.set(1);
+        self.around.reporter.proxy(true, None);
+        self.link.send_replace(Link::Ready(self.generation));
+        let Some(mut older) = older else { return };
+        if older.instance == instance {
+            // The same process connected again: nothing to drain.
+            return;
+        }
+        match older.connection.drain().await {
+            Ok(()) => self.draining.push(older.connection),
+            Err(error) => tracing::warn!(%error, "The older proxy does not drain"),
+        }
+    }
+
+    async fn exempt(&mut self, pid: i32) -> Result<(), Error> {
+        let gone = || Error::Io {
+            doing: format!("find the process {pid} of the proxy; does the agent run with hostPID?"),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0).ok_or_else(gone)?;
+        let process = Process::of(&self.around.proc, pid).ok_or_else(gone)?;
+        let cgroup = self.around.kernel.call(move |kernel| kernel.exempt(pid)).await?;
+        if !self.exempt.iter().any(|exempt| exempt.process == process) {
+            self.exempt.push(Exempt { process, cgroup });
+        }
+        Ok(())
+    }
+
+    async fn asked(&mut self, command: Command) {
+        let (done, result) = match command {
+            Command::Add { uid, done } => (done, self.add(&uid).await),
+            Command::Del { uid, connections, done } => (done, self.del(&uid, connections).await),
+        };
+        let _ = done.send(result);
+    }
+
+    async fn add(&mut self, uid: &str) -> Result<(), Error> {
+        let held = self.around.roster.get(uid).ok_or_else(|| Error::NotOpen { uid: uid.to_owned() })?;
+        let serving = self.serving.as_mut().ok_or(Error::ProxyAway)?;
+        let result = add(&mut serving.connection, &held).await;
+        self.settle(result)?;
+        self.around.roster.set_acked(uid, Some(self.generation));
+        Ok(())
+    }
+
+    async fn del(&mut self, uid: &str, connections: Connections) -> Result<(), Error> {
+        let serving = self.serving.as_mut().ok_or(Error::ProxyAway)?;
+        let result = serving.connection.del(uid, connections).await;
+        self.settle(result)?;
+        self.around.roster.set_acked(uid, None);
+        Ok(())
+    }
+
+    async fn ping(&mut self) {
+        let Some(serving) = self.serving.as_mut() else { return };
+        let result = serving.connection.ping().await;
+        let _ = self.settle(result);
+    }
+
+    /// Drops the connection if an exchange on it broke it.
+    fn settle(&mut self, result: Result<(), ZdsError>) -> Result<(), Error> {
+        if let Err(error) = &result
+            && error.is_fatal()
+        {
+            self.lost(error);
+        }
+        Ok(result?)
+    }
+
+    fn lost(&mut self, error: &ZdsError) {
+        tracing::warn!(%error, "The proxy is gone");
+        self.serving = None;
+        self.grace_ends = Some(Instant::now() + GRACE);
+        self.around.metrics.proxy_connected.set(0);
+        self.around
+            .reporter
+            .proxy(false, Some(Problem { reason: "ProxyNotConnected", message: error.to_string() }));
+        self.link.send_replace(Link::Away);
+    }
+
+    /// Nobody came back in time: refuse at once what would wait for nobody.
+    async fn open_breaker(&mut self) {
+        self.grace_ends = None;
+        self.is_open = true;
+        let held = self.around.roster.held();
+        tracing::warn!(pods = held.len(), "No proxy: connections of enrolled pods are refused");
+        for pod in &held {
+            let cookie = pod.opened.netns.cookie();
+            if let Err(error) = self.around.kernel.call(move |kernel| kernel.disarm(cookie)).await {
+                tracing::warn!(pod.uid = pod.pod.uid, %error, "The slots of a pod cannot be emptied");
+            }
+        }
+        self.breaker.send_modify(|count| *count += 1);
+        self.around.metrics.breaker_opened.inc();
+        self.refuse_queued();
+    }
+
+    /// Handshakes that were half done when the breaker opened still complete into the queues.
+    fn refuse_queued(&self) {
+        let refused: usize =
+            self.around.roster.held().iter().map(|pod| queue::refuse(&pod.opened.listeners)).sum();
+        if refused > 0 {
+            tracing::warn!(connections = refused, "Connections that waited for a proxy were reset");
+        }
+    }
+
+    async fn tick(&mut self) {
+        if self.is_open {
+            self.refuse_queued();
+        }
+        let proc = &self.around.proc;
+        let (alive, gone): (Vec<_>, Vec<_>) =
+            self.exempt.drain(..).partition(|exempt| exempt.process.is_alive(proc));
+        self.exempt = alive;
+        for cgroup in gone.into_iter().map(|exempt| exempt.cgroup) {
+            if self.exempt.iter().any(|exempt| exempt.cgroup == cgroup) {
+                continue;
+            }
+            if let Err(error) = self.around.kernel.call(move |kernel| kernel.unexempt(cgroup)).await {
+                tracing::warn!(cgroup, %error, "The cgroup of a proxy that is gone stays exempt");
+            }
+        }
+        let pids: Vec<i32> =
+            self.exempt.iter().filter_map(|exempt| exempt.process.pid.try_into().ok()).collect();
+        self.draining.retain(|connection| pids.contains(&connection.peer().pid));
+    }
+}
+
+/// What ends the connection that serves; never returns without one.
+async fn ended(serving: Option<&mut Serving>) -> ZdsError {
+    match serving {
+        Some(serving) => serving.connection.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn add(connection: &mut Connection, held: &Held) -> Result<(), ZdsError> {
+    let listeners: Vec<(Kind, BorrowedFd<'_>)> =
+        held.opened.listeners.iter().map(|listener| (listener.kind, listener.fd.as_fd())).collect();
+    connection.add(&held.pod, held.opened.netns.as_fd(), &listeners).await
+}

@@ -1,0 +1,188 @@
+//! What the operator is told: the state of this node, complete first and then what changed.
+//!
+//! Invariant: at most one entry per pod waits to be sent, and it is the newest; what was being sent when a stream
+//! broke is part of the next stream's snapshot.
+
+mod stream;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ambit_proto::node::{NodeReport, PodReport};
+use tokio::sync::Notify;
+
+use crate::Problem;
+
+pub use stream::run;
+
+/// Keeps what is to be told.
+#[derive(Clone, Debug, Default)]
+pub struct Reporter(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pods: BTreeMap<String, PodReport>,
+    dirty: BTreeSet<String>,
+    gone: BTreeSet<String>,
+    node: Node,
+    node_dirty: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Node {
+    clean: bool,
+    proxy_connected: bool,
+    proxy_problem: Option<Problem>,
+    install_problem: Option<Problem>,
+}
+
+impl Reporter {
+    /// Where a pod is.
+    pub fn pod(&self, report: PodReport) {
+        self.change(|state| {
+            let uid = report.uid.clone();
+            if state.pods.get(&uid) != Some(&report) {
+                state.pods.insert(uid.clone(), report);
+                state.gone.remove(&uid);
+                state.dirty.insert(uid);
+            }
+        });
+    }
+
+    /// A pod does not exist any more.
+    pub fn gone(&self, uid: &str) {
+        self.change(|state| {
+            if state.pods.remove(uid).is_some() {
+                state.dirty.remove(uid);
+                state.gone.insert(uid.to_owned());
+            }
+        });
+    }
+
+    /// Whether there is a proxy, and if not, why.
+    pub fn proxy(&self, connected: bool, problem: Option<Problem>) {
+        self.node(|node| {
+            node.proxy_connected = connected;
+            node.proxy_problem = problem;
+        });
+    }
+
+    /// Why pods that start do not pass by the agent; `None` when they do.
+    pub fn install(&self, problem: Option<Problem>) {
+        self.node(|node| node.install_problem = problem);
+    }
+
+    /// Nothing of the mesh is left on the node.
+    pub fn clean(&self) {
+        self.node(|node| node.clean = true);
+    }
+
+    fn node(&self, change: impl FnOnce(&mut Node)) {
+        self.change(|state| {
+            let before = state.node.clone();
+            change(&mut state.node);
+            state.node_dirty |= before != state.node;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.0.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything, and from here on only changes.
+    fn snapshot(&self) -> NodeReport {
+        let mut state = self.lock();
+        state.dirty.clear();
+        state.gone.clear();
+        state.node_dirty = false;
+        let pods = state.pods.values().cloned().collect();
+        NodeReport { snapshot: true, pods, ..state.node.report() }
+    }
+
+    /// What changed since the last call, if anything.
+    fn changes(&self) -> Option<NodeReport> {
+        let mut state = self.lock();
+        if state.dirty.is_empty() && state.gone.is_empty() && !state.node_dirty {
+            return None;
+        }
+        state.node_dirty = false;
+        let dirty = std::mem::take(&mut state.dirty);
+        let pods = dirty.iter().filter_map(|uid| state.pods.get(uid)).cloned().collect();
+        let gone = std::mem::take(&mut state.gone).into_iter().collect();
+        Some(NodeReport { snapshot: false, pods, gone, ..state.node.report() })
+    }
+
+    async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+}
+
+impl Node {
+    fn report(&self) -> NodeReport {
+        let problem = self.install_problem.as_ref().or(self.proxy_problem.as_ref());
+        NodeReport {
+            clean: self.clean,
+            proxy_connected: self.proxy_connected,
+            reason: problem.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
+            message: problem.map(|problem| problem.message.clone()).unwrap_or_default(),
+            ..NodeReport::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ambit_proto::node::Stage;
+
+    use super::*;
+
+    fn report(uid: &str, stage: Stage) -> PodReport {
+        PodReport { uid: uid.into(), stage: stage.into(), ..PodReport::default() }
+    }
+
+    #[test]
+    fn only_the_newest_state_of_a_pod_waits_and_nothing_is_told_twice() {
+        let reporter = Reporter::default();
+        reporter.pod(report("a", Stage::Announced));
+        assert_eq!(reporter.snapshot().pods.len(), 1);
+        assert!(reporter.changes().is_none());
+        reporter.pod(report("a", Stage::Redirected));
+        reporter.pod(report("a", Stage::Enrolled));
+        reporter.pod(report("a", Stage::Enrolled));
+        let changes = reporter.changes().unwrap();
+        assert_eq!(changes.pods, [report("a", Stage::Enrolled)]);
+        assert!(!changes.snapshot && reporter.changes().is_none());
+        reporter.pod(report("a", Stage::Enrolled));
+        assert!(reporter.changes().is_none(), "unchanged");
+        reporter.gone("a");
+        reporter.gone("a");
+        assert_eq!(reporter.changes().unwrap().gone, ["a"]);
+        assert!(reporter.snapshot().pods.is_empty());
+    }
+
+    #[test]
+    fn the_node_says_why_it_cannot_serve() {
+        let reporter = Reporter::default();
+        reporter.proxy(false, Some(Problem { reason: "ProxyNotConnected", message: "m".into() }));
+        assert_eq!(reporter.changes().unwrap().reason, "ProxyNotConnected");
+        reporter.install(Some(Problem { reason: "CNIConfigMissing", message: "m".into() }));
+        assert_eq!(reporter.changes().unwrap().reason, "CNIConfigMissing");
+        reporter.install(None);
+        reporter.proxy(true, None);
+        let report = reporter.changes().unwrap();
+        assert!(report.reason.is_empty() && report.proxy_connected);
+    }
+}

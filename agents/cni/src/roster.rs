@@ -1,0 +1,155 @@
+//! The pods whose namespace the agent holds, and what the proxy said about them.
+//!
+//! Shared by the pods' drivers and the connection to the proxy. Invariant: a pod listed here has its namespace and
+//! all three listeners open.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use ambit_netns::NetNs;
+use ambit_zds::{Kind, Listener, ListenerOf, Pod};
+
+use crate::{Error, kernel::port};
+
+/// The listeners every pod has.
+pub const KINDS: [Kind; 3] = [Kind::Outbound, Kind::InboundPlaintext, Kind::Hbone];
+
+/// A pod's namespace and the listening sockets in it.
+#[derive(Debug)]
+pub struct Opened {
+    /// Keeps the namespace, and with it its identity, alive.
+    pub netns: NetNs,
+    /// One of each kind.
+    pub listeners: Vec<Listener>,
+}
+
+/// A pod to hand to a proxy.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As ZDS names it.
+    pub pod: Pod,
+    /// What is handed over.
+    pub opened: Arc<Opened>,
+}
+
+/// The list.
+#[derive(Debug, Default)]
+pub struct Roster(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    held: BTreeMap<String, Held>,
+    /// Generation of the connection that acknowledged the pod.
+    acked: BTreeMap<String, u64>,
+    /// Listeners that a proxy brought and nobody took over yet.
+    adopted: BTreeMap<String, Vec<Listener>>,
+    /// Pods of this node, once the operator has named them all.
+    known: Option<BTreeSet<String>>,
+}
+
+impl Roster {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All pods to hand over.
+    pub fn held(&self) -> Vec<Held> {
+        self.lock().held.values().cloned().collect()
+    }
+
+    /// One pod to hand over.
+    pub fn get(&self, uid: &str) -> Option<Held> {
+        self.lock().held.get(uid).cloned()
+    }
+
+    /// A pod is open.
+    pub fn insert(&self, held: Held) {
+        self.lock().held.insert(held.pod.uid.clone(), held);
+    }
+
+    /// A pod is closed.
+    pub fn remove(&self, uid: &str) {
+        let mut inner = self.lock();
+        inner.held.remove(uid);
+        inner.adopted.remove(uid);
+    }
+
+    /// Which connection acknowledged the pod last.
+    pub fn acked(&self, uid: &str) -> Option<u64> {
+        self.lock().acked.get(uid).copied()
+    }
+
+    /// A connection acknowledged the pod, or gave it back.
+    pub fn set_acked(&self, uid: &str, generation: Option<u64>) {
+        let mut inner = self.lock();
+        match generation {
+            Some(generation) => inner.acked.insert(uid.to_owned(), generation),
+            None => inner.acked.remove(uid),
+        };
+    }
+
+    /// Keeps the listeners that a proxy brought for pods that are not open yet.
+    pub fn adopt(&self, brought: Vec<ListenerOf>) {
+        let mut inner = self.lock();
+        for of in brought {
+            if !inner.held.contains_key(&of.uid) {
+                let listeners = inner.adopted.entry(of.uid).or_default();
+                listeners.retain(|listener| listener.kind != of.listener.kind);
+                listeners.push(of.listener);
+            }
+        }
+    }
+
+    /// The operator named every pod of this node.
+    pub fn set_known(&self, uids: BTreeSet<String>) {
+        let mut inner = self.lock();
+        inner.adopted.retain(|uid, _| uids.contains(uid));
+        inner.known = Some(uids);
+    }
+
+    /// Whether a proxy that serves this pod is to go on although the agent has not opened it.
+    pub fn is_kept(&self, uid: &str) -> bool {
+        let inner = self.lock();
+        !inner.held.contains_key(uid) && inner.known.as_ref().is_none_or(|known| known.contains(uid))
+    }
+
+    /// The pod's listeners in `netns`: those a proxy brought, and new ones for what is missing. Blocking.
+    ///
+    /// # Errors
+    /// A port in use means that a proxy holds the listener and has not connected yet.
+    pub fn open(&self, uid: &str, netns: NetNs) -> Result<Opened, Error> {
+        let brought = self.lock().adopted.remove(uid).unwrap_or_default();
+        let mut listeners: Vec<Listener> =
+            brought.into_iter().filter(|listener| fits(listener, &netns)).collect();
+        for kind in KINDS {
+            if listeners.iter().any(|listener| listener.kind == kind) {
+                continue;
+            }
+            match ambit_netns::listener(&netns, port(kind)) {
+                Ok(socket) => {
+                    // The proxy must get the new one, whatever it acknowledged before.
+                    self.set_acked(uid, None);
+                    listeners.push(Listener { kind, fd: socket.into() });
+                }
+                Err(error) => {
+                    self.lock().adopted.insert(uid.to_owned(), listeners);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Opened { netns, listeners })
+    }
+}
+
+/// Whether a socket that a proxy brought may be armed: the proxy is trusted less than the agent.
+fn fits(listener: &Listener, netns: &NetNs) -> bool {
+    ambit_netns::inspect(&listener.fd).is_ok_and(|facts| {
+        facts.cookie == netns.cookie()
+            && facts.listening
+            && facts.transparent
+            && facts.local.ip().is_loopback()
+            && facts.local.port() == port(listener.kind)
+    })
+}
