@@ -139,10 +139,9 @@ impl Driver {
 
     /// Runs until a deleted pod is cleaned up, or the agent stops.
     pub async fn run(mut self) {
-        let mut sandboxes = self.wires.sandbox.clone();
         loop {
             let intent = self.wires.intent.borrow_and_update().clone();
-            let sandbox = sandboxes.borrow_and_update().clone();
+            let sandbox = self.wires.sandbox.borrow_and_update().clone();
             if let Err(error) = self.effects.describe(&intent.pod, sandbox.as_ref(), &mut self.at).await {
                 self.failed("replace", &error);
                 self.publish(&intent);
@@ -164,7 +163,7 @@ impl Driver {
                     self.arrived(&intent, &facts);
                     self.publish(&intent);
                     let is_over = intent.wanted == Wanted::Gone && self.at.is_finished();
-                    if is_over || self.wait(&intent, &facts, &mut sandboxes).await.is_err() {
+                    if is_over || self.wait(&intent, &facts).await.is_err() {
                         return;
                     }
                 }
@@ -297,17 +296,13 @@ impl Driver {
         tokio::select! {
             () = tokio::time::sleep(self.backoff.pause()) => Ok(()),
             changed = self.wires.intent.changed() => changed,
+            changed = self.wires.sandbox.changed() => changed,
             changed = self.link.changed() => changed,
         }
     }
 
     /// Waits for anything that could make another effect the next one.
-    async fn wait(
-        &mut self,
-        intent: &Intent,
-        facts: &Facts,
-        sandboxes: &mut watch::Receiver<Option<Sandbox>>,
-    ) -> Result<(), watch::error::RecvError> {
+    async fn wait(&mut self, intent: &Intent, facts: &Facts) -> Result<(), watch::error::RecvError> {
         let timer = match (facts.linger, intent.wanted) {
             (Linger::Running, _) => {
                 LINGER.saturating_sub(self.narrowed.map_or(LINGER, |since| since.elapsed()))
@@ -320,7 +315,7 @@ impl Driver {
             changed = self.wires.intent.changed() => changed,
             changed = self.link.changed() => changed,
             changed = self.breaker.changed() => changed,
-            changed = sandboxes.changed() => changed,
+            changed = self.wires.sandbox.changed() => changed,
         }
     }
 }

@@ -1,0 +1,92 @@
+//! A pod on a node of its own: real namespaces, real redirection, real ZDS; only the proxy is a stand-in.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a fixture that fails is a test that fails"
+)]
+
+mod fixture;
+
+use std::time::Duration;
+
+use ambit_cni::{
+    admission::admit,
+    plugin::protocol::{Answer, Request},
+};
+use ambit_netns::testing::{ip, namespace};
+use ambit_proto::node::Wanted;
+use fixture::{PEER, PORT, Proxy, World, soon};
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_running_pod_is_enrolled_served_through_proxy_restarts_and_let_go() {
+    World::run(async |world| {
+        world.describe(Wanted::L4, &["10.78.0.2"]);
+        world.wait_problem("ProxyNotConnected").await;
+        assert!(world.pod_connects(PORT).await, "still outside the mesh");
+
+        let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+        world.wait_enrolled().await;
+        let client = world.pod_client(PORT);
+        assert_eq!(proxy.accept().await.to_string(), format!("{PEER}:{PORT}"), "its true destination");
+        assert!(client.await.unwrap());
+
+        // The proxy dies: connections wait for the next one, and are refused when none comes.
+        let held = proxy.die();
+        let waiting = world.pod_client(PORT);
+        let proxy = Proxy::connect(&world.zds, "two", held).await;
+        proxy.accept().await;
+        assert!(waiting.await.unwrap(), "it waited in the queue");
+        let held = proxy.die();
+        world.wait_breaker().await;
+        assert!(!world.pod_connects(PORT).await, "refused, not in plaintext");
+
+        // A newer proxy re-arms; one newer still takes over and the older is told to drain.
+        let older = Proxy::connect(&world.zds, "three", held).await;
+        world.wait_enrolled().await;
+        let client = world.pod_client(PORT);
+        older.accept().await;
+        assert!(client.await.unwrap());
+        let newer = Proxy::connect(&world.zds, "four", Vec::new()).await;
+        older.drained().await;
+        drop(older);
+
+        world.describe(Wanted::Out, &["10.78.0.2"]);
+        newer.withdrawn().await;
+        world.wait_left().await;
+        assert!(world.pod_connects(PORT).await, "plaintext again");
+    });
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_pod_that_starts_waits_for_its_enrollment_and_others_start_at_once() {
+    World::run(async |world| {
+        world.enroll_namespace();
+        let sandbox = namespace();
+        ip(&sandbox, &["address", "add", "10.78.0.9/32", "dev", "lo"]);
+        let request = Request {
+            container_id: "c".into(),
+            netns: fixture::path_of(&sandbox),
+            ifname: "eth0".into(),
+            namespace: "shop".into(),
+            name: "cart".into(),
+            uid: world.uid.clone(),
+            ips: vec!["10.78.0.9".into()],
+        };
+        let stranger = Request { namespace: "other".into(), uid: "unknown".into(), ..request.clone() };
+        let before = std::time::Instant::now();
+        assert_eq!(admit(&world.node, &stranger).await, Answer::Allow);
+        assert!(before.elapsed() < Duration::from_secs(3));
+
+        let node = world.node.clone();
+        let admitted = tokio::spawn(async move { admit(&node, &request).await });
+        world.describe(Wanted::L4, &[]);
+        let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+        assert_eq!(soon(admitted).await.unwrap(), Answer::Allow);
+        assert!(world.is_enrolled());
+        drop(proxy);
+    });
+}
