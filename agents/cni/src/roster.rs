@@ -134,12 +134,25 @@ impl Roster {
                     listeners.push(Listener { kind, fd: socket.into() });
                 }
                 Err(error) => {
-                    self.lock().adopted.insert(uid.to_owned(), listeners);
+                    self.give_back(uid, listeners);
                     return Err(error.into());
                 }
             }
         }
         Ok(Opened { netns, listeners })
+    }
+}
+
+impl Roster {
+    /// Keeps listeners for the next try, beside those that a proxy brought meanwhile.
+    fn give_back(&self, uid: &str, listeners: Vec<Listener>) {
+        let mut inner = self.lock();
+        let kept = inner.adopted.entry(uid.to_owned()).or_default();
+        for listener in listeners {
+            if !kept.iter().any(|other| other.kind == listener.kind) {
+                kept.push(listener);
+            }
+        }
     }
 }
 

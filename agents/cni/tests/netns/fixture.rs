@@ -54,10 +54,15 @@ pub(crate) struct World {
     pod: NetNs,
     pod_cgroup: PathBuf,
     link: Link,
+}
+
+/// What outlives an agent.
+struct Ground {
+    pod: NetNs,
     _peer: NetNs,
     _server: std::net::TcpListener,
     _process: Process,
-    _places: Places,
+    places: Places,
 }
 
 struct Process(Child);
@@ -96,6 +101,12 @@ impl Places {
     }
 }
 
+impl Places {
+    fn pod_cgroup(&self) -> PathBuf {
+        self.cgroup.join(format!("pod{UID}"))
+    }
+}
+
 impl Drop for Places {
     fn drop(&mut self) {
         enter(&self.home);
@@ -112,29 +123,52 @@ fn enter(cgroup: &Path) {
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
 }
 
-impl World {
-    pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
-        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+impl Ground {
+    fn new() -> Self {
         let places = Places::new();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let world = World::new(places).await;
-            test(&world).await;
-        });
-    }
-
-    async fn new(places: Places) -> Self {
         let (pod, peer) = (namespace(), namespace());
         veth(
             End { netns: &pod, device: "eth0", addresses: &["10.78.0.2/24"] },
             End { netns: &peer, device: "eth0", addresses: &["10.78.0.1/24"] },
         );
         let server = run_in(&peer, || std::net::TcpListener::bind(("0.0.0.0", PORT))).unwrap().unwrap();
-        let pod_cgroup = places.cgroup.join(format!("pod{UID}"));
-        let script = format!("echo $$ > {}/cgroup.procs; exec sleep 600", pod_cgroup.display());
+        let script = format!("echo $$ > {}/cgroup.procs; exec sleep 600", places.pod_cgroup().display());
         let process = run_in(&pod, || Command::new("bash").args(["-c", &script]).spawn()).unwrap().unwrap();
+        Self { pod, _peer: peer, _server: server, _process: Process(process), places }
+    }
+
+    /// An agent starts, lives as long as `test` runs, and ends as if it were killed.
+    fn agent<T>(&self, test: impl AsyncFnOnce(&World) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let world = World::new(self).await;
+            test(&world).await
+        })
+    }
+}
+
+impl World {
+    pub(crate) fn run(test: impl AsyncFnOnce(&World)) {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ground::new().agent(test);
+    }
+
+    /// The agent is killed between the two tests; what the first returns is what the proxy still holds.
+    pub(crate) fn run_over_restart(
+        first: impl AsyncFnOnce(&World) -> Vec<ListenerOf>,
+        second: impl AsyncFnOnce(&World, Vec<ListenerOf>),
+    ) {
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ground = Ground::new();
+        let held = ground.agent(first);
+        ground.agent(async |world| second(world, held).await);
+    }
+
+    async fn new(ground: &Ground) -> Self {
+        let places = &ground.places;
         let config = Config { bpffs: places.directory.join("bpf/ambit"), cgroup: places.cgroup.clone() };
         let kernel = KernelThread::start(config).await.unwrap();
+        let inherited = kernel.call(|kernel| kernel.inherited()).await.unwrap();
         let (roster, reporter, metrics) =
             (Arc::new(Roster::default()), Reporter::default(), Metrics::default());
         let around = Surroundings {
@@ -148,19 +182,9 @@ impl World {
         let proxy = Link::start(&zds, around).unwrap();
         let link = proxy.clone();
         let tools = Tools { roster, kernel, proxy, reporter, metrics, proc: "/proc".into() };
-        let node = Node::new(tools, places.directory.join("enrolled.json"), Vec::new());
-        Self {
-            node,
-            zds,
-            uid: UID.to_owned(),
-            pod,
-            pod_cgroup,
-            link,
-            _peer: peer,
-            _server: server,
-            _process: Process(process),
-            _places: places,
-        }
+        let node = Node::new(tools, places.directory.join("enrolled.json"), inherited);
+        let pod = ground.pod.try_clone().unwrap();
+        Self { node, zds, uid: UID.to_owned(), pod, pod_cgroup: places.pod_cgroup(), link }
     }
 
     pub(crate) fn describe(&self, wanted: Wanted, ips: &[&str]) {

@@ -90,3 +90,57 @@ fn a_pod_that_starts_waits_for_its_enrollment_and_others_start_at_once() {
         drop(proxy);
     });
 }
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn an_agent_that_is_killed_leaves_pods_protected_and_the_next_one_takes_them_over() {
+    World::run_over_restart(
+        async |world| {
+            world.describe(Wanted::L4, &["10.78.0.2"]);
+            let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+            world.wait_enrolled().await;
+            proxy.die()
+        },
+        async |world, held| {
+            // The operator is not heard yet; the proxy comes back with what it holds and is told to keep it.
+            let waiting = world.pod_client(PORT);
+            let proxy = Proxy::connect(&world.zds, "one", held).await;
+            proxy.accept().await;
+            assert!(waiting.await.unwrap(), "never refused, never in plaintext");
+            world.describe(Wanted::L4, &["10.78.0.2"]);
+            world.node.synced();
+            world.wait_enrolled().await;
+            let client = world.pod_client(PORT);
+            proxy.accept().await;
+            assert!(client.await.unwrap());
+
+            world.describe(Wanted::Out, &["10.78.0.2"]);
+            proxy.withdrawn().await;
+            assert!(world.pod_connects(PORT).await, "plaintext again");
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_killed_agent_and_a_killed_proxy_leave_pods_closed() {
+    World::run_over_restart(
+        async |world| {
+            world.describe(Wanted::L4, &["10.78.0.2"]);
+            let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+            world.wait_enrolled().await;
+            drop(proxy.die());
+            Vec::new()
+        },
+        async |world, _| {
+            assert!(!world.pod_connects(PORT).await, "closed");
+            world.describe(Wanted::L4, &["10.78.0.2"]);
+            world.node.synced();
+            let proxy = Proxy::connect(&world.zds, "two", Vec::new()).await;
+            world.wait_enrolled().await;
+            let client = world.pod_client(PORT);
+            proxy.accept().await;
+            assert!(client.await.unwrap());
+        },
+    );
+}
