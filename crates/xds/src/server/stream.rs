@@ -65,6 +65,7 @@ impl Drop for Open {
 }
 
 /// Why waiting ended.
+#[expect(clippy::large_enum_variant, reason = "one value, alive for one turn of a loop")]
 enum Woken {
     Changed,
     Gathered,
