@@ -51,7 +51,8 @@ pub(crate) struct World {
     pub(crate) node: Node,
     pub(crate) zds: PathBuf,
     pub(crate) uid: String,
-    pod: NetNs,
+    pub(crate) kernel: KernelThread,
+    pub(crate) pod: NetNs,
     pod_cgroup: PathBuf,
     link: Link,
 }
@@ -181,10 +182,10 @@ impl World {
         let zds = places.directory.join("zds.sock");
         let proxy = Link::start(&zds, around).unwrap();
         let link = proxy.clone();
-        let tools = Tools { roster, kernel, proxy, reporter, metrics, proc: "/proc".into() };
+        let tools = Tools { roster, kernel: kernel.clone(), proxy, reporter, metrics, proc: "/proc".into() };
         let node = Node::new(tools, places.directory.join("enrolled.json"), inherited);
         let pod = ground.pod.try_clone().unwrap();
-        Self { node, zds, uid: UID.to_owned(), pod, pod_cgroup: places.pod_cgroup(), link }
+        Self { node, zds, uid: UID.to_owned(), kernel, pod, pod_cgroup: places.pod_cgroup(), link }
     }
 
     pub(crate) fn describe(&self, wanted: Wanted, ips: &[&str]) {
@@ -203,6 +204,10 @@ impl World {
     pub(crate) fn enroll_namespace(&self) {
         let enrolled_namespaces = vec!["shop".to_owned()];
         self.node.describe_node(NodeEnrollment { enrolled_namespaces, decommission: false });
+    }
+
+    pub(crate) fn decommission(&self) {
+        self.node.describe_node(NodeEnrollment { enrolled_namespaces: Vec::new(), decommission: true });
     }
 
     async fn member(&self) -> Member {

@@ -144,3 +144,24 @@ fn a_killed_agent_and_a_killed_proxy_leave_pods_closed() {
         },
     );
 }
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_node_that_the_mesh_leaves_keeps_no_trace_in_its_pods() {
+    World::run(async |world| {
+        // IPv4: link-local IPv6 addresses come and go by themselves.
+        let traces = || (ip(&world.pod, &["rule"]), ip(&world.pod, &["-4", "route", "show", "table", "all"]));
+        let before = traces();
+        world.describe(Wanted::L4, &["10.78.0.2"]);
+        let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+        world.wait_enrolled().await;
+        assert_ne!(ip(&world.pod, &["rule"]), before.0);
+        world.decommission();
+        assert!(world.node.cleared(Duration::from_secs(20)).await);
+        assert!(world.kernel.call(|kernel| kernel.inherited()).await.unwrap().is_empty());
+        world.kernel.call(|kernel| kernel.remove_everything()).await.unwrap();
+        assert_eq!(traces(), before);
+        assert!(world.pod_connects(PORT).await);
+        proxy.withdrawn().await;
+    });
+}
