@@ -39,7 +39,7 @@ type seen struct {
 	Marker int `json:"marker"`
 	// Port: TCP packets from or to it.
 	Port int `json:"port"`
-	// TLS: TCP payloads that begin as a TLS record.
+	// TLS: those of them whose payload begins as a TLS record.
 	TLS int `json:"tls"`
 }
 
@@ -53,9 +53,10 @@ func (s *seen) note(packet []byte, port uint16, marker []byte) {
 	if len(segment) < 20 {
 		return
 	}
-	if binary.BigEndian.Uint16(segment) == port || binary.BigEndian.Uint16(segment[2:]) == port {
-		s.Port++
+	if binary.BigEndian.Uint16(segment) != port && binary.BigEndian.Uint16(segment[2:]) != port {
+		return
 	}
+	s.Port++
 	header := int(segment[12]>>4) * 4
 	if len(segment) < header+3 {
 		return
