@@ -15,9 +15,9 @@ if docker_engine; then
   exit
 fi
 lock
-state=$(owner)
-if [ -n "$state" ] && [ "$state" != "$STATE" ] && [ -d "$state" ]; then
-  die "cluster $CLUSTER runs from ${state%/.cluster/*}: take it down there"
+running_from=$(owner)
+if [ -n "$running_from" ] && [ "$running_from" != "$STATE" ] && [ -d "$running_from" ]; then
+  die "cluster $CLUSTER runs from ${running_from%/.cluster/*}: take it down there"
 fi
 left=$(remains)
 if [ -z "$left" ]; then

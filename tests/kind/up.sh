@@ -24,12 +24,12 @@ parts_running() { [ "$(part_unshares '*' | wc -l)" = $((NODES + 1)) ]; }
 
 # found_running: say so when the cluster runs already; refuse to touch one that belongs to another clone
 found_running() {
-  local state wanted=${NODES:-}
-  state=$(owner)
-  if [ -n "$state" ] && [ "$state" != "$STATE" ] && [ -d "$state" ]; then
-    die "cluster $CLUSTER runs already, from ${state%/.cluster/*}: take it down there, or choose another name with CLUSTER="
+  local running_from wanted=${NODES:-}
+  running_from=$(owner)
+  if [ -n "$running_from" ] && [ "$running_from" != "$STATE" ] && [ -d "$running_from" ]; then
+    die "cluster $CLUSTER runs already, from ${running_from%/.cluster/*}: take it down there, or choose another name with CLUSTER="
   fi
-  [ -n "$state" ] && load_settings || return 1
+  [ -n "$running_from" ] && load_settings || return 1
   [ -z "$wanted" ] || [ "$wanted" = "$NODES" ] || die "cluster $CLUSTER runs with NODES=$NODES: take it down first, or leave NODES unset"
   parts_running && healthy || return 1
   step "cluster $CLUSTER is already running: KUBECONFIG=$ADMIN"

@@ -29,8 +29,9 @@ if [ "$(wc -l < /proc/self/cgroup)" = 1 ]; then
   V2=/sys/fs/cgroup
   mount -t cgroup2 cgroup2 "$V2"
   mkdir -p "$V2/init.scope"
+  read -ra controllers < "$V2/cgroup.controllers"
   # Controllers can be passed on once no process is left in the root group; the host moves the one that is not visible here.
-  until for controller in $(cat "$V2/cgroup.controllers"); do echo "+$controller"; done > "$V2/cgroup.subtree_control" 2>/dev/null; do
+  until for controller in "${controllers[@]}"; do echo "+$controller"; done > "$V2/cgroup.subtree_control" 2>/dev/null; do
     while read -r pid; do echo "$pid" > "$V2/init.scope/cgroup.procs" || true; done < "$V2/cgroup.procs"
     sleep 0.1
   done
