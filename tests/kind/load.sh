@@ -26,10 +26,10 @@ if [[ $context = kind-* ]] || { [ -z "$context" ] && docker_engine; }; then
 fi
 binaries
 
-# load_into NODE ARCHIVE...
+# load_into NODE ARCHIVE...; containerd's advice on the host's cgroups is not about the archive
 load_into() {
   local archive
-  for archive in "${@:2}"; do inside "$1" ctr -n k8s.io images import --local --digests=false - < "$archive" >/dev/null; done
+  for archive in "${@:2}"; do inside "$1" ctr -n k8s.io images import --local --digests=false - < "$archive" 2> >(grep -v DEPRECATION >&2) >/dev/null; done
 }
 
 mapfile -t nodes < <(part_cgroups 'node*' | sed 's/.*\.//' | sort -u)
