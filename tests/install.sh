@@ -5,6 +5,10 @@ cd "$(dirname "$0")/.."
 kubectl=${KUBECTL:-kubectl}
 echo "installing the operator into ambit-system"
 "$kubectl" apply --server-side --force-conflicts -f config/install.yaml >/dev/null
+# Istio's own policy kinds: left alone where they are there already.
+for crd in crds/security.istio.io.*.yaml; do
+  "$kubectl" create -f "$crd" >/dev/null 2>&1 || "$kubectl" get -f "$crd" >/dev/null
+done
 "$kubectl" wait --for=condition=Established crd/meshes.ambit.dev --timeout=30s >/dev/null
 # The same image name may hold a newer program.
 "$kubectl" -n ambit-system rollout restart deployment/ambit-operator >/dev/null

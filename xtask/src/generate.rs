@@ -12,7 +12,7 @@ fn files() -> Result<Vec<(String, String)>> {
 }
 
 /// Writes them all.
-pub fn write(root: &Path) -> Result<()> {
+pub(crate) fn write(root: &Path) -> Result<()> {
     for (name, text) in files()? {
         let path = root.join(&name);
         if let Some(folder) = path.parent() {
@@ -24,7 +24,7 @@ pub fn write(root: &Path) -> Result<()> {
 }
 
 /// The ones that are not what they should be.
-pub fn stale(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn stale(root: &Path) -> Result<Vec<String>> {
     let differs = |name: &str, text: &str| fs::read_to_string(root.join(name)).is_ok_and(|found| found == text);
     let stale = files()?.into_iter().filter(|(name, text)| !differs(name, text));
     Ok(stale.map(|(name, _)| format!("{name} is not what the types give: run make gen")).collect())

@@ -58,7 +58,7 @@ struct Package {
 }
 
 /// Everything that is wrong, one sentence each.
-pub fn violations(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for path in manifests(root)? {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -16,7 +16,7 @@ const LINES_MAX: usize = 400;
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "shared"];
 
 /// Everything that is wrong, one sentence each.
-pub fn violations(root: &Path) -> Result<Vec<String>> {
+pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let mut long: BTreeMap<String, String> = toml::from_str(&fs::read_to_string(root.join("xtask/tidy.toml"))?)?;
     let mut wrong = Vec::new();
     let mut files = Vec::new();

@@ -69,7 +69,7 @@ impl Config {
             conf_dir: path(&mut env, "AMBIT_CNI_CONF_DIR", "/etc/cni/net.d"),
             bin_dir: path(&mut env, "AMBIT_CNI_BIN_DIR", "/opt/cni/bin"),
             plugin_source: path(&mut env, "AMBIT_PLUGIN_SOURCE", "/ambit-cni-plugin"),
-            bpffs_dir: path(&mut env, "AMBIT_BPFFS_DIR", "/sys/fs/bpf/ambit/v1"),
+            bpffs_dir: path(&mut env, "AMBIT_BPFFS_DIR", "/sys/fs/bpf/ambit"),
             cgroup_root: env.optional("AMBIT_CGROUP_ROOT"),
             log_filter: env.or("RUST_LOG", "info".to_owned()),
             log_format: env.or("AMBIT_LOG_FORMAT", Format::Text),

@@ -198,7 +198,7 @@ impl Authenticator {
             let status = self.reviewer.review(token.to_owned()).await.map_err(unavailable)?;
             let mut caller = caller(&status)?;
             caller.expires = expiry(token);
-            Ok(self.remember(hash, caller)?)
+            self.remember(hash, caller)
         };
         let elapsed = || NotBelieved::Unavailable(format!("no answer within {REVIEW_TIME_MAX:?}"));
         timeout(REVIEW_TIME_MAX, review).await.unwrap_or_else(|_| Err(elapsed()))

@@ -153,6 +153,3 @@ impl IstioCertificateService for CertificateService {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -14,6 +14,8 @@ use crate::ca::NodePods;
 
 /// How long a report about an unknown pod is kept.
 pub(super) const UNKNOWN_POD_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long an agent that comes back may take to name a pod that is marked as redirected.
+pub(super) const UNNAMED_POD_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pods of one node that are remembered; more are not reported.
 const PODS_MAX: usize = 2048;
 /// Characters of a reason or message that are passed on.
@@ -28,6 +30,8 @@ pub(super) struct Digest {
     agent: NamespacedName,
     said: HashMap<String, Said>,
     waiting: HashMap<String, (PodReport, Instant)>,
+    /// Marked as redirected and not named by the complete state, until when.
+    unnamed: HashMap<Arc<str>, Instant>,
     problem: Option<Option<(String, String)>>,
     clean: bool,
 }
@@ -41,7 +45,15 @@ struct Said {
 
 impl Digest {
     pub(super) fn new(node: Arc<str>, agent: NamespacedName) -> Self {
-        Self { node, agent, said: HashMap::new(), waiting: HashMap::new(), problem: None, clean: false }
+        Self {
+            node,
+            agent,
+            said: HashMap::new(),
+            waiting: HashMap::new(),
+            unnamed: HashMap::new(),
+            problem: None,
+            clean: false,
+        }
     }
 
     pub(super) fn node(&self) -> &Arc<str> {
@@ -54,7 +66,7 @@ impl Digest {
         self.take_node(&report, &mut events);
         if report.snapshot {
             self.waiting.clear();
-            self.left_out(&report, pods, &mut events);
+            self.left_out(&report, pods, now);
         }
         for uid in report.gone {
             self.waiting.remove(&uid);
@@ -72,14 +84,15 @@ impl Digest {
         events
     }
 
-    /// Whether some report waits for its pod to become known.
+    /// Whether [`Digest::retry`] has something to do, now or later.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.unnamed.is_empty()
     }
 
-    /// Tries again what waits.
+    /// Tries again what waits, and gives up what waited too long.
     pub(super) fn retry(&mut self, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
         let mut events = Vec::new();
+        self.give_up_unnamed(pods, now, &mut events);
         for (uid, (report, until)) in std::mem::take(&mut self.waiting) {
             if self.take_pod(&report, pods, &mut events) {
                 continue;
@@ -115,11 +128,19 @@ impl Digest {
         }
     }
 
-    /// Pods that are marked as redirected and that a complete state does not name.
-    fn left_out(&mut self, report: &NodeReport, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) {
-        self.said.retain(|uid, _| report.pods.iter().any(|pod| pod.uid == *uid));
-        for pod in pods.redirected_on(&self.node) {
-            if !report.pods.iter().any(|named| *named.uid == *pod.uid) {
+    /// A restarted agent names its pods one by one as it finds them, so those not named yet are given time: taking the
+    /// mark off a pod that is redirected would make its peers speak plaintext.
+    fn left_out(&mut self, report: &NodeReport, pods: &dyn NodePods, now: Instant) {
+        let named = |uid: &str| report.pods.iter().any(|pod| pod.uid == uid);
+        self.said.retain(|uid, _| named(uid));
+        let unnamed = pods.redirected_on(&self.node).into_iter().filter(|pod| !named(&pod.uid));
+        self.unnamed = unnamed.map(|pod| (pod.uid, now + UNNAMED_POD_TIME_MAX)).collect();
+    }
+
+    fn give_up_unnamed(&mut self, pods: &dyn NodePods, now: Instant, events: &mut Vec<ReportEvent>) {
+        let over: Vec<_> = self.unnamed.extract_if(|_, until| *until <= now).collect();
+        for (uid, _) in over {
+            if let Some(pod) = pods.pod_by_uid(&uid).filter(|pod| pod.node == self.node) {
                 events.push(ReportEvent::PodLeft { pod });
             }
         }
@@ -130,6 +151,7 @@ impl Digest {
         let Some(pod) = pods.pod_by_uid(&report.uid).filter(|pod| pod.node == self.node) else {
             return false;
         };
+        self.unnamed.remove(&pod.uid);
         if self.said.len() >= PODS_MAX && !self.said.contains_key(&report.uid) {
             tracing::warn!(node = %self.node, limit = PODS_MAX, "More pods reported than a node can have");
             return true;

@@ -1,1 +1,141 @@
+use std::sync::Mutex;
 
+use ambit_index::PodIdentity;
+use ambit_proto::node::{PodReport, Stage};
+use tokio::time::Instant;
+
+use super::{
+    digest::{Digest, UNKNOWN_POD_TIME_MAX, UNNAMED_POD_TIME_MAX},
+    *,
+};
+
+#[derive(Default)]
+struct Pods {
+    known: Mutex<Vec<PodIdentity>>,
+    redirected: Vec<PodIdentity>,
+}
+
+impl NodePods for Pods {
+    fn pod(&self, name: &NamespacedName) -> Option<PodIdentity> {
+        self.known.lock().unwrap().iter().find(|pod| pod.name == *name).cloned()
+    }
+
+    fn pod_by_uid(&self, uid: &str) -> Option<PodIdentity> {
+        self.known.lock().unwrap().iter().find(|pod| &*pod.uid == uid).cloned()
+    }
+
+    fn runs_on(&self, _: &str, _: &str, _: &str) -> bool {
+        false
+    }
+
+    fn redirected_on(&self, node: &str) -> Vec<PodIdentity> {
+        self.redirected.iter().filter(|pod| &*pod.node == node).cloned().collect()
+    }
+}
+
+fn pod(uid: &str, node: &str) -> PodIdentity {
+    PodIdentity {
+        uid: uid.into(),
+        name: NamespacedName::new("shop", uid),
+        service_account: "default".into(),
+        node: node.into(),
+        terminated: false,
+    }
+}
+
+fn pods() -> Pods {
+    Pods { known: Mutex::new(vec![pod("a", "n1"), pod("b", "n1"), pod("far", "n2")]), ..Pods::default() }
+}
+
+fn digest() -> Digest {
+    Digest::new("n1".into(), NamespacedName::new("ambit-system", "agent"))
+}
+
+fn is(uid: &str, stage: Stage) -> PodReport {
+    PodReport { uid: uid.into(), stage: stage.into(), ..PodReport::default() }
+}
+
+fn fails(uid: &str, stage: Stage) -> PodReport {
+    PodReport { reason: "NetnsNotFound".into(), message: "m".into(), ..is(uid, stage) }
+}
+
+fn says(pods: Vec<PodReport>) -> NodeReport {
+    NodeReport { pods, proxy_connected: true, ..NodeReport::default() }
+}
+
+/// `enrolled a` and the like.
+fn lines(events: Vec<ReportEvent>) -> Vec<String> {
+    let line = |event| match event {
+        ReportEvent::PodEnrolled { pod } => format!("enrolled {}", pod.uid),
+        ReportEvent::PodLeft { pod } => format!("left {}", pod.uid),
+        ReportEvent::PodFailed { pod, reason, .. } => format!("failed {} {reason}", pod.uid),
+        ReportEvent::NodeClean { node, agent } => format!("clean {node} {agent}"),
+        ReportEvent::NodeProblem { node, reason, .. } => format!("problem {node} {reason}"),
+        ReportEvent::NodeServes { node } => format!("serves {node}"),
+    };
+    events.into_iter().map(line).collect()
+}
+
+#[test]
+fn says_what_changes_for_peers_and_says_it_once() {
+    let (mut digest, pods, now) = (digest(), pods(), Instant::now());
+    for (reported, expected) in [
+        (is("a", Stage::Announced), vec!["serves n1"]),
+        (is("a", Stage::Redirected), vec![]),
+        (is("a", Stage::Enrolled), vec!["enrolled a"]),
+        (is("a", Stage::Enrolled), vec![]),
+        (is("a", Stage::Unredirected), vec!["left a"]),
+        (is("a", Stage::Out), vec![]),
+        (fails("a", Stage::Announced), vec!["failed a NetnsNotFound"]),
+        (fails("a", Stage::Announced), vec![]),
+        (is("a", Stage::Enrolled), vec!["enrolled a"]),
+    ] {
+        assert_eq!(lines(digest.take(says(vec![reported.clone()]), &pods, now)), expected, "{reported:?}");
+    }
+    let gone = NodeReport { gone: vec!["a".into(), "never".into()], ..says(vec![]) };
+    assert_eq!(lines(digest.take(gone, &pods, now)), ["left a"]);
+}
+
+#[test]
+fn reports_about_pods_of_other_nodes_are_dropped_and_those_about_new_pods_kept() {
+    let (mut digest, pods, start) = (digest(), pods(), Instant::now());
+    let reports = vec![is("far", Stage::Enrolled), is("new", Stage::Enrolled)];
+    assert_eq!(lines(digest.take(says(reports), &pods, start)), ["serves n1"]);
+    assert!(digest.is_waiting());
+    pods.known.lock().unwrap().push(pod("new", "n1"));
+    assert_eq!(lines(digest.retry(&pods, start)), ["enrolled new"]);
+    assert!(digest.is_waiting(), "the pod of another node may yet turn out to be a mistake of the cache");
+    assert!(digest.retry(&pods, start + UNKNOWN_POD_TIME_MAX).is_empty());
+    assert!(!digest.is_waiting());
+}
+
+#[test]
+fn a_marked_pod_that_a_restarted_agent_does_not_name_in_time_has_left() {
+    let pods = Pods { redirected: vec![pod("a", "n1"), pod("b", "n1"), pod("far", "n2")], ..pods() };
+    let (mut digest, start) = (digest(), Instant::now());
+    let snapshot = NodeReport { snapshot: true, ..says(vec![]) };
+    assert_eq!(lines(digest.take(snapshot, &pods, start)), ["serves n1"]);
+    let soon = start + UNNAMED_POD_TIME_MAX / 2;
+    assert_eq!(lines(digest.take(says(vec![is("a", Stage::Announced)]), &pods, soon)), Vec::<String>::new());
+    assert!(digest.retry(&pods, soon).is_empty());
+    assert_eq!(lines(digest.retry(&pods, start + UNNAMED_POD_TIME_MAX)), ["left b"]);
+    assert!(!digest.is_waiting());
+}
+
+#[test]
+fn says_how_the_node_is_on_every_change() {
+    let (mut digest, pods, now) = (digest(), pods(), Instant::now());
+    let cni = NodeReport { reason: "CNIConfigMissing".into(), ..says(vec![]) };
+    let away = NodeReport { proxy_connected: false, ..says(vec![]) };
+    let clean = NodeReport { clean: true, ..away.clone() };
+    for (report, expected) in [
+        (away.clone(), vec!["problem n1 ProxyNotConnected"]),
+        (away, vec![]),
+        (cni, vec!["problem n1 CNIConfigMissing"]),
+        (says(vec![]), vec!["serves n1"]),
+        (clean.clone(), vec!["clean n1 ambit-system/agent"]),
+        (clean, vec![]),
+    ] {
+        assert_eq!(lines(digest.take(report.clone(), &pods, now)), expected, "{report:?}");
+    }
+}

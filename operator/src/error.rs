@@ -1,0 +1,44 @@
+//! What can go wrong in the operator, and whether trying again helps.
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The API server refused or could not be reached.
+    #[error("{doing}: {source}")]
+    Api {
+        /// What was being done, with the object's name.
+        doing: String,
+        /// The answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// An object cannot be written as JSON.
+    #[error("{doing}: {source}")]
+    Json {
+        /// What was being done.
+        doing: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A key or certificate cannot be made.
+    #[error("making the self-signed authority: {0}")]
+    Identity(#[from] ambit_identity::Error),
+}
+
+impl Error {
+    /// An answer of the API server, named by what was being done.
+    pub fn api(doing: impl Into<String>, source: kube::Error) -> Self {
+        Self::Api { doing: doing.into(), source: Box::new(source) }
+    }
+}
+
+/// Whether the API server said that the object does not exist.
+pub fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+/// Whether the API server said that another writer was faster, or that the object exists already.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+}

@@ -1,0 +1,26 @@
+//! The control plane: lifecycle, discovery, trust.
+//!
+//! Every replica serves agents from its own watch caches; only the leader writes to Kubernetes, except for what an
+//! agent reports to the replica it is connected to.
+
+pub mod apply;
+pub mod ca;
+pub mod config;
+pub mod discovery;
+pub mod error;
+pub mod events;
+pub mod fold;
+pub mod leader;
+pub mod manifests;
+pub mod mesh;
+pub mod names;
+pub mod pods;
+pub mod policy_status;
+pub mod publish;
+pub mod reports;
+pub mod run;
+pub mod state;
+pub mod watches;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,40 @@
+//! The operator's program: parse, start logging, run.
+
+use ambit_operator::{config, manifests, run};
+use ambit_runtime::{env::ProcessEnvironment, telemetry};
+use clap::{Parser, Subcommand};
+
+/// The control plane of the mesh: reconciles the Mesh, serves configuration and certificates to its agents.
+#[derive(Parser)]
+#[command(version, after_help = config::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until a signal (the default).
+    Run,
+    /// Print what must be applied before the first Mesh.
+    Manifests,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    let config = config::Config::parse(&ProcessEnvironment)?;
+    match cli.command {
+        Some(Command::Manifests) => {
+            #[expect(clippy::print_stdout, reason = "this is what the command is for")]
+            {
+                print!("{}", manifests::install(&config.images)?);
+            }
+            Ok(())
+        }
+        Some(Command::Run) | None => {
+            telemetry::init(&config.log, config.log_format);
+            run::run(config).await
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Everything a decision may look at, read from watch caches: no API call is made here.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ambit_api::labels;
+use ambit_index::Index;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+};
+use kube::runtime::reflector::Store;
+
+use crate::names;
+
+/// Watch caches of our own namespace.
+#[derive(Clone)]
+pub struct Caches {
+    /// Agents.
+    pub daemon_sets: Store<DaemonSet>,
+    /// Accounts of agents.
+    pub service_accounts: Store<ServiceAccount>,
+    /// Trusted roots.
+    pub config_maps: Store<ConfigMap>,
+    /// Authorities.
+    pub secrets: Store<Secret>,
+    /// The operator's own address.
+    pub services: Store<Service>,
+    /// Agents' pods.
+    pub pods: Store<Pod>,
+}
+
+/// One pod of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentPod {
+    /// Pod name.
+    pub name: String,
+    /// [`names::NODE_AGENT`] or [`names::ZTUNNEL`].
+    pub app: String,
+    /// Node it runs on.
+    pub node: String,
+    /// It serves.
+    pub ready: bool,
+    /// It removed every trace of the mesh from its node.
+    pub clean: bool,
+    /// Its node exists.
+    pub has_node: bool,
+    /// It is being deleted.
+    pub is_leaving: bool,
+}
+
+/// A pod outside our namespace that still carries the annotation of a redirected pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirected {
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+}
+
+/// Everything a decision may look at.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The clock.
+    pub now: Timestamp,
+    /// ClusterIP of the operator's Service.
+    pub operator_ip: Option<String>,
+    /// Agents, as they are.
+    pub daemon_sets: Vec<Arc<DaemonSet>>,
+    /// Accounts, as they are.
+    pub service_accounts: Vec<Arc<ServiceAccount>>,
+    /// Roots, as they are.
+    pub config_maps: Vec<Arc<ConfigMap>>,
+    /// Authorities, as they are.
+    pub secrets: Vec<Arc<Secret>>,
+    /// Pods of agents.
+    pub pods: Vec<AgentPod>,
+    /// Pods that carry the annotation of a redirected pod.
+    pub redirected: Vec<Redirected>,
+    /// Pods in the mesh.
+    pub enrolled: usize,
+    /// Pods that are not where they should be.
+    pub pending: usize,
+}
+
+/// Looks at everything.
+pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
+    let (enrolled, pending) = index.enrolled_and_pending();
+    let redirected = index.enrollments().filter(|e| e.redirected);
+    World {
+        now,
+        operator_ip: operator_ip(&caches.services.state()),
+        daemon_sets: caches.daemon_sets.state(),
+        service_accounts: caches.service_accounts.state(),
+        config_maps: caches.config_maps.state(),
+        secrets: caches.secrets.state(),
+        pods: caches.pods.state().iter().filter_map(|pod| agent_pod(pod, index)).collect(),
+        redirected: redirected
+            .map(|e| Redirected { namespace: e.namespace.clone(), name: e.name.clone() })
+            .collect(),
+        enrolled,
+        pending,
+    }
+}
+
+impl World {
+    /// A DaemonSet of ours.
+    pub fn daemon_set(&self, name: &str) -> Option<&DaemonSet> {
+        self.daemon_sets.iter().map(Arc::as_ref).find(|set| set.metadata.name.as_deref() == Some(name))
+    }
+
+    /// Nodes on which both agents serve.
+    pub fn ready_nodes(&self) -> BTreeSet<&str> {
+        let of = |app: &str| -> BTreeSet<&str> {
+            self.pods.iter().filter(|p| p.app == app && p.ready).map(|p| p.node.as_str()).collect()
+        };
+        of(names::NODE_AGENT).intersection(&of(names::ZTUNNEL)).copied().collect()
+    }
+}
+
+fn operator_ip(services: &[Arc<Service>]) -> Option<String> {
+    let service =
+        services.iter().find(|service| service.metadata.name.as_deref() == Some(names::OPERATOR))?;
+    service.spec.as_ref()?.cluster_ip.clone().filter(|ip| !ip.is_empty() && ip != "None")
+}
+
+fn agent_pod(pod: &Pod, index: &Index) -> Option<AgentPod> {
+    let app = pod.metadata.labels.as_ref()?.get(labels::APP)?;
+    if app != names::NODE_AGENT && app != names::ZTUNNEL {
+        return None;
+    }
+    let node = pod.spec.as_ref()?.node_name.clone()?;
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let annotations = pod.metadata.annotations.as_ref();
+    Some(AgentPod {
+        name: pod.metadata.name.clone()?,
+        app: app.clone(),
+        ready: conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True"),
+        clean: annotations.is_some_and(|a| a.get(labels::CLEAN).is_some_and(|value| value == "true")),
+        has_node: index.has_node(&node),
+        is_leaving: pod.metadata.deletion_timestamp.is_some(),
+        node,
+    })
+}

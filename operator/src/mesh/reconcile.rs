@@ -1,0 +1,298 @@
+//! The driver: looks, decides by the pure functions beside it, and writes if this replica leads.
+//!
+//! Every replica keeps the authority loaded, because every replica issues; only the leader writes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ambit_api::{
+    Mesh, MeshStatus,
+    conditions::{PROGRESSING, READY},
+    labels,
+};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use tokio::sync::{Notify, watch};
+
+use super::{
+    World,
+    desired::{Given, desired},
+    observe::{Caches, observe},
+    removal::{self, Step},
+    status::{self, Outcome},
+    trust::{self, Problem, Trust},
+    validate::validate,
+};
+use crate::{
+    apply,
+    config::Images,
+    error::{Error, is_conflict, is_not_found},
+    events::{Events, Severity},
+    names, pods,
+    state::{MeshState, SharedIndex},
+};
+
+/// Pause before a look that nothing asked for.
+const RESYNC: Duration = Duration::from_secs(300);
+/// Pause after a failure, and between steps of a removal.
+const RETRY: Duration = Duration::from_secs(2);
+/// Changes that come together are looked at together.
+const GATHER: Duration = Duration::from_millis(200);
+/// Grace of agents' pods when the Mesh goes, seconds.
+const POD_GRACE_SECONDS: u32 = 5;
+
+/// What the driver works with.
+pub struct Context {
+    /// API server.
+    pub client: Client,
+    /// Watch caches of our namespace.
+    pub caches: Caches,
+    /// The model.
+    pub index: SharedIndex,
+    /// The Mesh, as last seen.
+    pub mesh: watch::Receiver<MeshState>,
+    /// Whether this replica writes.
+    pub leads: watch::Receiver<bool>,
+    /// The authority in force, for whoever issues.
+    pub trust: watch::Sender<Option<Arc<Trust>>>,
+    /// Images of the parts.
+    pub images: Images,
+    /// Events.
+    pub events: Events,
+    /// Something changed.
+    pub wake: Arc<Notify>,
+}
+
+/// Reconciles until dropped.
+pub async fn run(mut context: Context) {
+    loop {
+        let pause = match reconcile(&context).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "The Mesh cannot be reconciled, trying again");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = context.wake.notified() => tokio::time::sleep(GATHER).await,
+            _ = context.mesh.changed() => {}
+            _ = context.leads.changed() => {}
+        }
+    }
+}
+
+async fn reconcile(context: &Context) -> Result<Duration, Error> {
+    let state = context.mesh.borrow().clone();
+    let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
+    let world = observe(&context.caches, &context.index.read(), Timestamp::now());
+    let is_leading = *context.leads.borrow();
+    let problem = keep_trust(context, &mesh, &world, is_leading).await?;
+    if !is_leading {
+        return Ok(RESYNC);
+    }
+    if let Some(deleted) = mesh.metadata.deletion_timestamp.as_ref() {
+        return remove(context, &mesh, &world, deleted.0).await;
+    }
+    add_finalizer(context, &mesh).await?;
+    let trust = context.trust.borrow().clone();
+    let valid = validate(&mesh.spec, super::settings::issued_in(&mesh));
+    let applied = match &valid {
+        Ok(valid) => {
+            let roots = trust.as_ref().map(|trust| trust.authority.root_bundle());
+            let given = Given {
+                images: &context.images,
+                operator_ip: world.operator_ip.as_deref(),
+                roots: roots.as_deref(),
+                owner: mesh.owner_ref(&()),
+            };
+            apply::apply(&context.client, &desired(valid, &given), &world).await
+        }
+        // What was rolled out for the last valid spec stays.
+        Err(_) => Ok(()),
+    };
+    let apply_error = applied.as_ref().err().map(ToString::to_string);
+    let outcome = Outcome {
+        valid: valid.as_ref().map_err(Vec::as_slice),
+        trust: trust.as_deref(),
+        trust_problem: problem.as_ref(),
+        apply_error: apply_error.as_deref(),
+    };
+    write_status(context, &mesh, status::status(&mesh, &world, &outcome)).await?;
+    applied.map(|()| RESYNC)
+}
+
+/// Keeps the authority in force loaded; says what is wrong with the one that is asked for.
+async fn keep_trust(
+    context: &Context,
+    mesh: &Mesh,
+    world: &World,
+    is_leading: bool,
+) -> Result<Option<Problem>, Error> {
+    let Some(wanted) = trust::wanted(mesh) else { return Ok(None) };
+    let in_force = context.trust.borrow().clone();
+    if in_force.as_deref().is_some_and(|trust| wanted.is_loaded(trust, &world.secrets)) {
+        return Ok(None);
+    }
+    let now = SystemTime::from(world.now);
+    match wanted.load(&world.secrets, now) {
+        Ok(loaded) => {
+            tracing::info!(secret = loaded.secret, domain = %loaded.domain, "The authority is loaded");
+            context.trust.send_replace(Some(Arc::new(loaded)));
+            Ok(None)
+        }
+        Err(problem) => {
+            let has_secret = world.secrets.iter().any(|s| s.name_any() == wanted.secret());
+            let is_going = mesh.metadata.deletion_timestamp.is_some();
+            if is_leading
+                && !is_going
+                && !has_secret
+                && let Some(secret) = wanted.new_secret(in_force.as_deref(), now)?
+            {
+                create_secret(&context.client, &secret).await?;
+            }
+            Ok(Some(problem))
+        }
+    }
+}
+
+/// Another replica that was faster is fine: the watch brings what it wrote.
+async fn create_secret(client: &Client, secret: &Secret) -> Result<(), Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), names::NAMESPACE);
+    match api.create(&PostParams::default(), secret).await {
+        Ok(_) => {
+            tracing::info!(secret = names::CA_SECRET, "The self-signed authority is written");
+            Ok(())
+        }
+        Err(error) if is_conflict(&error) => Ok(()),
+        Err(error) => {
+            Err(Error::api(format!("creating Secret {}/{}", names::NAMESPACE, names::CA_SECRET), error))
+        }
+    }
+}
+
+async fn add_finalizer(context: &Context, mesh: &Mesh) -> Result<(), Error> {
+    if mesh.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER) {
+        return Ok(());
+    }
+    let mut finalizers = mesh.finalizers().to_vec();
+    finalizers.push(labels::FINALIZER.to_owned());
+    patch_finalizers(context, mesh, &finalizers).await
+}
+
+async fn patch_finalizers(context: &Context, mesh: &Mesh, finalizers: &[String]) -> Result<(), Error> {
+    let api: Api<Mesh> = Api::all(context.client.clone());
+    let version = &mesh.metadata.resource_version;
+    let patch = serde_json::json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
+    match api.patch(&mesh.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(Error::api("writing the finalizers of the Mesh", error)),
+    }
+}
+
+async fn remove(
+    context: &Context,
+    mesh: &Mesh,
+    world: &World,
+    deleted: Timestamp,
+) -> Result<Duration, Error> {
+    if !mesh.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER) {
+        return Ok(RESYNC);
+    }
+    let elapsed = Duration::try_from(world.now.duration_since(deleted)).unwrap_or_default();
+    let step = removal::next(world, elapsed);
+    let client = &context.client;
+    match &step {
+        Step::AwaitClean { .. } | Step::AwaitGone => {}
+        Step::DeleteAgents => delete_agents(client, world).await?,
+        Step::RemoveAnnotations => {
+            for pod in &world.redirected {
+                pods::annotate(client, &pod.namespace, &pod.name, (labels::REDIRECTION, None)).await?;
+            }
+        }
+        Step::DeleteObjects => delete_objects(client, world).await?,
+        Step::RemoveFinalizer => {
+            tracing::info!("Nothing of the mesh is left");
+            context.trust.send_replace(None);
+            let rest: Vec<String> = mesh
+                .finalizers()
+                .iter()
+                .filter(|finalizer| *finalizer != labels::FINALIZER)
+                .cloned()
+                .collect();
+            patch_finalizers(context, mesh, &rest).await?;
+            return Ok(RESYNC);
+        }
+    }
+    write_status(context, mesh, status::removing(mesh, world, &step.message())).await?;
+    Ok(RETRY)
+}
+
+/// A DaemonSet that is deleted leaves its pods their whole grace, so they are deleted by name.
+async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
+    for name in world.daemon_sets_of_ours() {
+        apply::delete::<k8s_openapi::api::apps::v1::DaemonSet>(client, name).await?;
+    }
+    let api: Api<Pod> = Api::namespaced(client.clone(), names::NAMESPACE);
+    for pod in world.pods.iter().filter(|pod| !pod.is_leaving) {
+        match api.delete(&pod.name, &DeleteParams::default().grace_period(POD_GRACE_SECONDS)).await {
+            Ok(_) => {}
+            Err(error) if is_not_found(&error) => {}
+            Err(error) => return Err(Error::api(format!("deleting Pod {}", pod.name), error)),
+        }
+    }
+    Ok(())
+}
+
+async fn delete_objects(client: &Client, world: &World) -> Result<(), Error> {
+    for object in world.config_maps.iter().filter(|object| removal::is_ours(&object.metadata)) {
+        apply::delete::<k8s_openapi::api::core::v1::ConfigMap>(client, &object.name_any()).await?;
+    }
+    for object in world.service_accounts.iter().filter(|object| removal::is_ours(&object.metadata)) {
+        apply::delete::<k8s_openapi::api::core::v1::ServiceAccount>(client, &object.name_any()).await?;
+    }
+    for object in world.secrets.iter().filter(|object| removal::is_ours(&object.metadata)) {
+        apply::delete::<Secret>(client, &object.name_any()).await?;
+    }
+    Ok(())
+}
+
+/// Writes status when it differs, and an Event for what a person may want to know of.
+async fn write_status(context: &Context, mesh: &Mesh, status: MeshStatus) -> Result<(), Error> {
+    if mesh.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let api: Api<Mesh> = Api::all(context.client.clone());
+    let patch = serde_json::json!({
+        "apiVersion": Mesh::api_version(&()), "kind": Mesh::kind(&()), "status": &status,
+    });
+    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
+    match api.patch_status(&mesh.name_any(), &params, &Patch::Apply(patch)).await {
+        Ok(_) => {}
+        Err(error) if is_not_found(&error) => return Ok(()),
+        Err(error) => return Err(Error::api("writing the status of the Mesh", error)),
+    }
+    announce(context, mesh, &status).await;
+    Ok(())
+}
+
+/// An Event for every condition whose status or reason changed; Ready only repeats the others.
+async fn announce(context: &Context, mesh: &Mesh, status: &MeshStatus) {
+    let before = mesh.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    for condition in status.conditions.iter().filter(|condition| condition.type_ != READY) {
+        let old = before.iter().find(|old| old.type_ == condition.type_);
+        if old.is_some_and(|old| old.status == condition.status && old.reason == condition.reason) {
+            continue;
+        }
+        let is_fine = condition.status == "True" || condition.type_ == PROGRESSING;
+        let severity = if is_fine { Severity::Normal } else { Severity::Warning };
+        context.events.mesh(mesh, severity, &condition.reason, &condition.message).await;
+    }
+}

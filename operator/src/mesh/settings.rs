@@ -1,0 +1,58 @@
+//! What the index must know of the `Mesh`. Total: a spec that is not valid still says who is excluded.
+
+use ambit_api::{
+    Mesh,
+    mesh::{Mtls, TrustPhase},
+};
+use ambit_index::{Presence, Settings};
+use ambit_model::Mode;
+
+/// The trust domain in which certificates were issued already, if any were.
+pub fn issued_in(mesh: &Mesh) -> Option<&str> {
+    let trust = mesh.status.as_ref()?.trust.as_ref()?;
+    (trust.phase == TrustPhase::Stable && !trust.domain.is_empty()).then_some(trust.domain.as_str())
+}
+
+/// The settings that follow from the Mesh, or from there being none.
+pub fn settings(mesh: Option<&Mesh>) -> Settings {
+    let Some(mesh) = mesh else { return Settings::default() };
+    let is_leaving = mesh.metadata.deletion_timestamp.is_some();
+    Settings {
+        presence: if is_leaving { Presence::Leaving } else { Presence::Present },
+        trust_domain: issued_in(mesh).unwrap_or(&mesh.spec.trust.domain).into(),
+        mtls: match mesh.spec.mtls {
+            Mtls::Strict => Mode::Strict,
+            Mtls::Permissive => Mode::Permissive,
+        },
+        exclude_namespaces: mesh
+            .spec
+            .enrollment
+            .exclude_namespaces
+            .iter()
+            .map(|n| n.as_str().into())
+            .collect(),
+        ..Settings::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_domain_of_issued_certificates_stays_in_force_and_deletion_is_leaving() {
+        let mesh: Mesh = serde_json::from_value(serde_json::json!({
+            "apiVersion": "ambit.dev/v1alpha1", "kind": "Mesh",
+            "metadata": {"name": "default", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"mtls": "Strict", "trust": {"domain": "new.example"}},
+            "status": {"trust": {"phase": "Stable", "domain": "old.example"}}
+        }))
+        .unwrap();
+        let found = settings(Some(&mesh));
+        assert_eq!(
+            (&*found.trust_domain, found.presence, found.mtls),
+            ("old.example", Presence::Leaving, Mode::Strict)
+        );
+        assert_eq!(settings(None).presence, Presence::Absent);
+    }
+}

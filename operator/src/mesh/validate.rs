@@ -1,0 +1,232 @@
+//! From the spec as written to a spec that holds.
+//!
+//! Invariant: what comes out needs no further check, and what is wrong is named by field, all of it at once.
+
+use std::{fmt, time::Duration};
+
+use ambit_api::{
+    MeshSpec,
+    conditions::reason,
+    mesh::{Agent, Resources},
+    parse_duration,
+};
+
+/// Shortest life of a workload certificate.
+pub const CERTIFICATE_TTL_MIN: Duration = Duration::from_secs(10 * 60);
+/// Longest life of a workload certificate.
+pub const CERTIFICATE_TTL_MAX: Duration = Duration::from_secs(90 * 86_400);
+/// Shortest life of a root.
+pub const ROOT_TTL_MIN: Duration = Duration::from_secs(30 * 86_400);
+/// Longest life of a root.
+pub const ROOT_TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+
+/// Where the authority comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CaSource {
+    /// The operator makes it.
+    SelfSigned {
+        /// How long its root lives.
+        root_ttl: Duration,
+    },
+    /// A Secret of this name.
+    Secret(String),
+}
+
+/// A spec that holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Valid {
+    /// The spec as written.
+    pub spec: MeshSpec,
+    /// Trust domain in force.
+    pub trust_domain: String,
+    /// Life of workload certificates.
+    pub certificate_ttl: Duration,
+    /// Where the authority comes from.
+    pub ca: CaSource,
+}
+
+/// One thing that is wrong with the spec.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Reason of the condition.
+    pub reason: &'static str,
+    /// Path of the field.
+    pub field: &'static str,
+    /// What is wrong, and what to write.
+    pub message: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Checks a spec. `issued_in` is the trust domain of certificates that exist already.
+///
+/// # Errors
+/// Everything that is wrong.
+pub fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<Violation>> {
+    let mut violations = Vec::new();
+    let trust_domain = trust_domain(spec, issued_in, &mut violations);
+    let certificate_ttl = duration(
+        ("spec.trust.certificateTTL", &spec.trust.certificate_ttl),
+        CERTIFICATE_TTL_MIN..=CERTIFICATE_TTL_MAX,
+        "between 10m and 90d",
+        &mut violations,
+    );
+    let ca = ca(spec, &mut violations);
+    for (field, agent) in [
+        ("spec.dataPlane.ztunnel.resources", &spec.data_plane.ztunnel),
+        ("spec.dataPlane.nodeAgent.resources", &spec.data_plane.node_agent),
+    ] {
+        resources(field, agent, &mut violations);
+    }
+    match (certificate_ttl, ca) {
+        (Some(certificate_ttl), Some(ca)) if violations.is_empty() => {
+            Ok(Valid { spec: spec.clone(), trust_domain, certificate_ttl, ca })
+        }
+        (_, _) => Err(violations),
+    }
+}
+
+fn trust_domain(spec: &MeshSpec, issued_in: Option<&str>, violations: &mut Vec<Violation>) -> String {
+    let wanted = &spec.trust.domain;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-' | '_');
+    if wanted.is_empty() || wanted.len() > 253 || !wanted.chars().all(is_name) {
+        violations.push(Violation {
+            reason: reason::INVALID_TRUST,
+            field: "spec.trust.domain",
+            message: format!(
+                "{wanted:?} is not a trust domain; write lower-case letters, digits, dots, dashes"
+            ),
+        });
+    }
+    match issued_in {
+        Some(issued) if issued != wanted => {
+            violations.push(Violation {
+                reason: reason::TRUST_DOMAIN_IMMUTABLE,
+                field: "spec.trust.domain",
+                message: format!(
+                    "certificates were issued in {issued:?}, which stays in force; write {issued:?} again, or delete the Mesh first"
+                ),
+            });
+            issued.to_owned()
+        }
+        Some(_) | None => wanted.clone(),
+    }
+}
+
+fn ca(spec: &MeshSpec, violations: &mut Vec<Violation>) -> Option<CaSource> {
+    match (&spec.trust.ca.self_signed, &spec.trust.ca.secret) {
+        (Some(own), None) => {
+            let field = ("spec.trust.ca.selfSigned.rootTTL", own.root_ttl.as_str());
+            let ttl = duration(field, ROOT_TTL_MIN..=ROOT_TTL_MAX, "between 30d and 36500d", violations);
+            ttl.map(|root_ttl| CaSource::SelfSigned { root_ttl })
+        }
+        (None, Some(secret)) => Some(CaSource::Secret(secret.name.clone())),
+        (Some(_), Some(_)) | (None, None) => {
+            violations.push(Violation {
+                reason: reason::INVALID_TRUST,
+                field: "spec.trust.ca",
+                message: "give exactly one of selfSigned and secret".into(),
+            });
+            None
+        }
+    }
+}
+
+fn duration(
+    (field, text): (&'static str, &str),
+    range: std::ops::RangeInclusive<Duration>,
+    limits: &str,
+    violations: &mut Vec<Violation>,
+) -> Option<Duration> {
+    let mut wrong = |message| {
+        violations.push(Violation { reason: reason::INVALID_TRUST, field, message });
+        None
+    };
+    match parse_duration(text) {
+        Ok(duration) if range.contains(&duration) => Some(duration),
+        Ok(_) => wrong(format!("{text} is not {limits}")),
+        Err(error) => wrong(error.to_string()),
+    }
+}
+
+fn resources(field: &'static str, agent: &Agent, violations: &mut Vec<Violation>) {
+    let Resources { requests, limits } = &agent.resources;
+    for (name, quantity) in requests.iter().chain(limits).flatten() {
+        if !is_quantity(quantity) {
+            violations.push(Violation {
+                reason: reason::INVALID_SPEC,
+                field,
+                message: format!("{name}: {quantity:?} is not a quantity; write for example 100m or 128Mi"),
+            });
+        }
+    }
+}
+
+/// The grammar of Kubernetes quantities: a decimal number, then a suffix or an exponent.
+fn is_quantity(text: &str) -> bool {
+    let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (digits, suffix) = text.split_at(number);
+    let is_number = digits.bytes().any(|b| b.is_ascii_digit()) && digits.matches('.').count() <= 1;
+    let suffixes = ["", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let exponent = suffix.strip_prefix(['e', 'E']).map(|e| e.trim_start_matches(['+', '-']));
+    let is_exponent = exponent.is_some_and(|e| !e.is_empty() && e.bytes().all(|b| b.is_ascii_digit()));
+    is_number && (suffixes.contains(&suffix) || is_exponent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: serde_json::Value) -> MeshSpec {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn an_empty_spec_is_valid() {
+        let valid = validate(&MeshSpec::default(), None).unwrap();
+        assert_eq!((valid.trust_domain.as_str(), valid.certificate_ttl.as_secs()), ("cluster.local", 86_400));
+        assert!(matches!(valid.ca, CaSource::SelfSigned { .. }));
+    }
+
+    #[test]
+    fn every_violation_is_named_by_field_and_all_at_once() {
+        let bad = spec(serde_json::json!({
+            "trust": {"domain": "Bad Domain", "certificateTTL": "1m", "ca": {"selfSigned": {"rootTTL": "1d"}}},
+            "dataPlane": {"ztunnel": {"resources": {"requests": {"cpu": "a lot"}}}}
+        }));
+        let fields: Vec<_> = validate(&bad, None).unwrap_err().iter().map(|v| v.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "spec.trust.domain",
+                "spec.trust.certificateTTL",
+                "spec.trust.ca.selfSigned.rootTTL",
+                "spec.dataPlane.ztunnel.resources"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_trust_domain_cannot_change_once_certificates_were_issued() {
+        let changed = spec(serde_json::json!({"trust": {"domain": "example.org"}}));
+        assert!(validate(&changed, None).is_ok());
+        assert!(validate(&changed, Some("example.org")).is_ok());
+        let violations = validate(&changed, Some("cluster.local")).unwrap_err();
+        assert_eq!(violations.len(), 1);
+        assert_eq!(violations[0].reason, reason::TRUST_DOMAIN_IMMUTABLE);
+    }
+
+    #[test]
+    fn quantities_follow_the_grammar() {
+        for good in ["1", "100m", "1.5", "128Mi", "1e3", "2E", "0.5G", ".5"] {
+            assert!(is_quantity(good), "{good}");
+        }
+        for bad in ["", "m", "1 Mi", "1mi", "-1x", "1.2.3", "e3", "1e"] {
+            assert!(!is_quantity(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What agents report, written onto pods: an annotation for being redirected, Events for what keeps a pod out.
+//!
+//! Invariant: an annotation that already says so is not written, and one is only written to the pod that was reported
+//! (its uid goes with the patch).
+
+use std::time::Duration;
+
+use ambit_api::labels;
+use ambit_index::PodIdentity;
+use ambit_runtime::Backoff;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    error::{Error, is_conflict, is_not_found},
+    events::{Events, PodReference, Severity},
+    reports::ReportEvent,
+    state::{MeshState, SharedIndex},
+};
+
+/// Tries to write one report before it is given up; the agent says it again when it reconnects.
+const TRIES_MAX: usize = 8;
+/// Pauses between tries.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Sets or removes an annotation of a pod. A pod that is gone is fine.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn annotate(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    (key, value): (&str, Option<&str>),
+) -> Result<(), Error> {
+    patch(client, namespace, name, json!({"metadata": {"annotations": {key: value}}})).await
+}
+
+async fn patch(client: &Client, namespace: &str, name: &str, patch: serde_json::Value) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        // Gone, or another pod of the same name: there is nobody to tell.
+        Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(()),
+        Err(error) => Err(Error::api(format!("annotating Pod {namespace}/{name}"), error)),
+    }
+}
+
+/// Writes reports.
+pub struct Writer {
+    /// API server.
+    pub client: Client,
+    /// What pods say now.
+    pub index: SharedIndex,
+    /// Events.
+    pub events: Events,
+    /// The Mesh, on which problems of nodes are told.
+    pub mesh: watch::Receiver<MeshState>,
+}
+
+impl Writer {
+    /// Writes until nobody reports any more.
+    pub async fn run(self, mut reports: mpsc::Receiver<ReportEvent>) {
+        while let Some(report) = reports.recv().await {
+            let mut backoff = Backoff::new(RETRY.0, RETRY.1);
+            for _ in 0..TRIES_MAX {
+                let Err(error) = self.write(&report).await else { break };
+                tracing::warn!(%error, "A report cannot be written, trying again");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+        }
+    }
+
+    async fn write(&self, report: &ReportEvent) -> Result<(), Error> {
+        match report {
+            ReportEvent::PodEnrolled { pod } => self.redirected(pod, Some(labels::ENABLED)).await,
+            ReportEvent::PodLeft { pod } => self.redirected(pod, None).await,
+            ReportEvent::PodFailed { pod, reason, message } => {
+                let reference =
+                    PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid };
+                self.events.pod(reference, Severity::Warning, reason, message).await;
+                Ok(())
+            }
+            ReportEvent::NodeClean { node, agent } => {
+                tracing::info!(%node, "Nothing of the mesh is left on the node");
+                annotate(&self.client, &agent.namespace, &agent.name, (labels::CLEAN, Some("true"))).await
+            }
+            ReportEvent::NodeProblem { node, reason, message } => {
+                tracing::warn!(%node, reason, message, "A node cannot serve the mesh");
+                self.tell(Severity::Warning, reason, &format!("node {node}: {message}")).await;
+                Ok(())
+            }
+            ReportEvent::NodeServes { node } => {
+                tracing::info!(%node, "The node serves the mesh");
+                Ok(())
+            }
+        }
+    }
+
+    async fn redirected(&self, pod: &PodIdentity, value: Option<&str>) -> Result<(), Error> {
+        let says = self.index.read().enrollment(&pod.uid).is_some_and(|enrollment| enrollment.redirected);
+        if says == value.is_some() {
+            return Ok(());
+        }
+        let annotation = json!({
+            "metadata": {"uid": &*pod.uid, "annotations": {labels::REDIRECTION: value}},
+        });
+        patch(&self.client, &pod.name.namespace, &pod.name.name, annotation).await
+    }
+
+    async fn tell(&self, severity: Severity, reason: &str, note: &str) {
+        let mesh = match &*self.mesh.borrow() {
+            MeshState::Present(mesh) => mesh.clone(),
+            MeshState::Unknown | MeshState::Absent => return,
+        };
+        self.events.mesh(&mesh, severity, reason, note).await;
+    }
+}

@@ -1,0 +1,166 @@
+//! From what changed in the index to what agents read.
+//!
+//! Invariant: a policy is published before the workload that names it, and withdrawn after.
+
+use std::sync::Arc;
+
+use ambit_index::{Changes, Enrollment, Index, NodeEnrollment, Wanted};
+use ambit_proto::node::{
+    Enrollment as Message, NodeEnrollment as NodeMessage, PodEnrollment, Wanted as WantedMessage,
+    enrollment::Subject,
+};
+use ambit_wds::{Packed, pack_policy, pack_service, pack_workload};
+use ambit_xds::{Change, TooLarge};
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::discovery::Feeds;
+
+/// Name of a node's own resource.
+const NODE: &str = "node";
+
+/// Publishes a complete state.
+pub fn all(index: &Index, feeds: &Feeds) {
+    let pair = |packed: Packed| (packed.name, packed.body);
+    report(feeds.authorization.replace(index.policies().map(|policy| pair(pack_policy(policy)))));
+    let services = index.services().map(|service| pair(pack_service(service)));
+    let workloads = index.workloads().map(|workload| pair(pack_workload(workload)));
+    report(feeds.address.replace(services.chain(workloads)));
+    for node in index.nodes() {
+        let pods = index.enrollments().filter(|enrollment| enrollment.node == *node);
+        let pods = pods.map(|enrollment| (pod_name(&enrollment.uid), pod(enrollment)));
+        let own = std::iter::once((NODE.into(), own(index.node_enrollment())));
+        report(feeds.enrollment(node).replace(own.chain(pods)));
+    }
+}
+
+/// Publishes what changed.
+pub fn changes(index: &Index, changes: &Changes, feeds: &Feeds) {
+    let known = changes.policies.iter().filter_map(|key| index.policy(key));
+    report(feeds.authorization.publish(known.map(|policy| set(pack_policy(policy)))));
+    let services = changes.services.iter().map(|key| match index.service(key) {
+        Some(service) => set(pack_service(service)),
+        None => Change::Remove { name: key.to_string().into() },
+    });
+    let workloads = changes.workloads.iter().map(|uid| match index.workload(uid) {
+        Some(workload) => set(pack_workload(workload)),
+        None => Change::Remove { name: uid.clone() },
+    });
+    report(feeds.address.publish(services.chain(workloads)));
+    let gone = changes.policies.iter().filter(|key| index.policy(key).is_none());
+    report(feeds.authorization.publish(gone.map(|key| Change::Remove { name: key.to_string().into() })));
+    enrollments(index, changes, feeds);
+}
+
+fn enrollments(index: &Index, changes: &Changes, feeds: &Feeds) {
+    for (node, uid) in &changes.enrollments {
+        let change = match index.enrollment(uid).filter(|enrollment| enrollment.node == *node) {
+            Some(enrollment) => Change::Set { name: pod_name(uid), body: pod(enrollment) },
+            None => Change::Remove { name: pod_name(uid) },
+        };
+        report(feeds.enrollment(node).publish([change]));
+    }
+    for node in &changes.nodes {
+        if index.has_node(node) {
+            let feed = feeds.enrollment(node);
+            report(feed.publish([Change::Set { name: NODE.into(), body: own(index.node_enrollment()) }]));
+            feed.mark_synced();
+        } else {
+            feeds.forget(node);
+        }
+    }
+}
+
+fn set(packed: Packed) -> Change {
+    Change::Set { name: packed.name, body: packed.body }
+}
+
+fn pod_name(uid: &str) -> Arc<str> {
+    format!("pod/{uid}").into()
+}
+
+fn pod(enrollment: &Enrollment) -> Bytes {
+    let wanted = match enrollment.wanted {
+        Wanted::Out => WantedMessage::Out,
+        Wanted::L4 => WantedMessage::L4,
+    };
+    let pod = PodEnrollment {
+        uid: enrollment.uid.to_string(),
+        namespace: enrollment.namespace.to_string(),
+        name: enrollment.name.to_string(),
+        service_account: enrollment.service_account.to_string(),
+        wanted: wanted.into(),
+        ips: enrollment.ips.iter().map(ToString::to_string).collect(),
+        reason: enrollment.reason.to_owned(),
+        bypass_inbound: enrollment.bypass_inbound,
+    };
+    Message { subject: Some(Subject::Pod(pod)) }.encode_to_vec().into()
+}
+
+fn own(node: &NodeEnrollment) -> Bytes {
+    let node = NodeMessage {
+        enrolled_namespaces: node.enrolled_namespaces.iter().map(ToString::to_string).collect(),
+        decommission: node.decommission,
+    };
+    Message { subject: Some(Subject::Node(node)) }.encode_to_vec().into()
+}
+
+fn report(refused: Vec<TooLarge>) {
+    for error in refused {
+        tracing::error!(%error, "A resource is not published; what was published before stays in force");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ambit_index::{Object, Presence, Settings};
+    use serde_json::json;
+
+    use super::*;
+
+    fn index() -> Index {
+        Index::new(Settings { presence: Presence::Present, ..Settings::default() })
+    }
+
+    fn object(
+        kind: fn(Box<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) -> Object,
+        name: &str,
+    ) -> Object {
+        kind(Box::new(
+            serde_json::from_value(json!({"name": name, "labels": {"istio.io/dataplane-mode": "ambient"}}))
+                .unwrap(),
+        ))
+    }
+
+    #[test]
+    fn a_node_is_served_once_it_exists_and_knows_its_enrolled_namespaces_and_pods() {
+        let (mut index, feeds) = (index(), Feeds::default());
+        for object in [
+            object(Object::Node, "n1"),
+            object(Object::Namespace, "shop"),
+            Object::Pod(Box::new(
+                serde_json::from_value(json!({
+                    "metadata": {"name": "cart", "namespace": "shop", "uid": "u1"},
+                    "spec": {"nodeName": "n1", "serviceAccountName": "cart", "containers": []},
+                    "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}]}
+                }))
+                .unwrap(),
+            )),
+        ] {
+            let changed = index.apply(object);
+            changes(&index, &changed, &feeds);
+        }
+        let feed = feeds.enrollment("n1");
+        assert!(feed.is_synced());
+        assert_eq!((feed.len(), feeds.address.len()), (2, 1));
+        let after_all = Feeds::default();
+        all(&index, &after_all);
+        assert_eq!((after_all.enrollment("n1").len(), after_all.address.len()), (2, 1));
+        let changed = index.delete(&ambit_index::Key {
+            kind: ambit_index::Kind::Pod,
+            name: ambit_model::NamespacedName::new("shop", "cart"),
+        });
+        changes(&index, &changed, &feeds);
+        assert_eq!((feed.len(), feeds.address.len()), (1, 0));
+    }
+}

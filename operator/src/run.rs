@@ -1,0 +1,184 @@
+//! Wiring: which tasks run, and what they share.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ambit_index::{Index, Settings};
+use ambit_runtime::{Blocker, Drain, Readiness, admin, signal};
+use anyhow::Context as _;
+use kube::Client;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    ca::{Authenticator, Issuer, IssuerWatch, KubeReviewer},
+    config::{Config, Images},
+    discovery::{self, Discovery, DiscoveryMetrics, Feeds},
+    events::Events,
+    fold::Fold,
+    leader,
+    mesh::{reconcile, trust::Trust},
+    pods::Writer,
+    policy_status, reports,
+    state::{MeshState, SharedIndex},
+    watches,
+};
+
+/// How long tasks may take to end.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(12);
+
+/// What the tasks of one replica share.
+struct Shared {
+    client: Client,
+    index: SharedIndex,
+    feeds: Arc<Feeds>,
+    mesh: watch::Receiver<MeshState>,
+    leads: watch::Receiver<bool>,
+    events: Events,
+    wake: Arc<Notify>,
+    policy_status: Arc<Notify>,
+}
+
+/// Runs until a signal.
+///
+/// # Errors
+/// When a port is taken or the API server's address is not known.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let client = Client::try_default().await.context("no API server: run in a cluster, or set KUBECONFIG")?;
+    let readiness = Readiness::default();
+    let metrics = admin::Metrics::default();
+    let discovery_metrics = DiscoveryMetrics::default();
+    metrics.register(|registry| discovery_metrics.register(registry));
+    let drain = Drain::default();
+    let mut tasks = JoinSet::new();
+    let (mesh_sender, mesh) = watch::channel(MeshState::Unknown);
+    let (lead, leads) = watch::channel(false);
+    let shared = Shared {
+        index: SharedIndex::new(Index::new(Settings::default())),
+        feeds: Arc::new(Feeds::default()),
+        mesh,
+        leads,
+        events: Events::new(client.clone(), config.pod_name.clone()),
+        wake: Arc::new(Notify::new()),
+        policy_status: Arc::new(Notify::new()),
+        client,
+    };
+
+    let health = admin::bind(config.health_port).await?;
+    let scrape = admin::bind(config.metrics_port).await?;
+    let port = admin::bind(config.discovery_port).await?;
+    tasks.spawn(admin::serve_health(health, readiness.clone()));
+    tasks.spawn(admin::serve_metrics(scrape, metrics));
+    fold(&shared, mesh_sender, readiness.block("watches"), &mut tasks);
+    let trusted = manage(&shared, config.images, &mut tasks);
+    let agents = agents(&shared, issuer(&mut tasks, trusted), discovery_metrics, &mut tasks);
+    let server = tokio::spawn(discovery::serve(port, agents, drain.watch()));
+    tasks.spawn(leader::elect(shared.client.clone(), config.pod_name.clone(), lead));
+    tracing::info!(replica = config.pod_name, "The operator runs");
+
+    tokio::select! {
+        stopped = signal::shutdown() => stopped?,
+        served = server => served.context("the agents' port")??,
+    }
+    leader::release(shared.client, &config.pod_name).await;
+    if !drain.drain(DRAIN_TIME_MAX).await {
+        tracing::warn!(waited = ?DRAIN_TIME_MAX, "Some tasks did not end in time");
+    }
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// From watches to the index to what agents read.
+fn fold(shared: &Shared, mesh: watch::Sender<MeshState>, blocker: Blocker, tasks: &mut JoinSet<()>) {
+    let (seen, folded) = mpsc::channel(watches::SEEN_MAX);
+    watches::index(&shared.client, &seen).into_iter().for_each(|watch| drop(tasks.spawn(watch)));
+    tasks.spawn(watches::mesh(&shared.client, seen));
+    let fold = Fold {
+        index: shared.index.clone(),
+        feeds: shared.feeds.clone(),
+        mesh,
+        wake: shared.wake.clone(),
+        policy_status: shared.policy_status.clone(),
+    };
+    tasks.spawn(fold.run(folded, blocker));
+}
+
+/// The writers to Kubernetes; returns the authority in force.
+fn manage(shared: &Shared, images: Images, tasks: &mut JoinSet<()>) -> watch::Receiver<Option<Arc<Trust>>> {
+    let (trust, trusted) = watch::channel(None);
+    let (caches, fills) = watches::caches(&shared.client, &shared.wake);
+    fills.into_iter().for_each(|fill| drop(tasks.spawn(fill)));
+    let context = reconcile::Context {
+        client: shared.client.clone(),
+        caches: caches.clone(),
+        index: shared.index.clone(),
+        mesh: shared.mesh.clone(),
+        leads: shared.leads.clone(),
+        trust,
+        images,
+        events: shared.events.clone(),
+        wake: shared.wake.clone(),
+    };
+    tasks.spawn(async move {
+        watches::warm(&caches).await;
+        reconcile::run(context).await;
+    });
+    let (client, index, leads) = (shared.client.clone(), shared.index.clone(), shared.leads.clone());
+    tasks.spawn(policy_status::run(client, index, leads, shared.policy_status.clone()));
+    trusted
+}
+
+/// What the agents' port stands on, and the writer of what they report.
+fn agents(
+    shared: &Shared,
+    issuer: IssuerWatch,
+    metrics: DiscoveryMetrics,
+    tasks: &mut JoinSet<()>,
+) -> Discovery {
+    let (reports, written) = mpsc::channel(reports::EVENTS_MAX);
+    let writer = Writer {
+        client: shared.client.clone(),
+        index: shared.index.clone(),
+        events: shared.events.clone(),
+        mesh: shared.mesh.clone(),
+    };
+    tasks.spawn(writer.run(written));
+    let reviewer = KubeReviewer::new(shared.client.clone());
+    Discovery {
+        feeds: shared.feeds.clone(),
+        authenticator: Arc::new(Authenticator::new(reviewer, Arc::new(SystemTime::now))),
+        pods: shared.index.pods(),
+        issuer,
+        reports,
+        clock: Arc::new(SystemTime::now),
+        metrics,
+    }
+}
+
+/// What certificates are signed with, as the authority in force changes.
+fn issuer(
+    tasks: &mut JoinSet<()>,
+    mut trusted: watch::Receiver<Option<Arc<Trust>>>,
+) -> watch::Receiver<Option<Arc<Issuer>>> {
+    let (sender, receiver) = watch::channel(None);
+    tasks.spawn(async move {
+        loop {
+            let issuer = trusted.borrow_and_update().as_ref().map(|trust| {
+                Arc::new(Issuer {
+                    authority: trust.authority.clone(),
+                    trust_domain: trust.domain.clone(),
+                    certificate_ttl: trust.certificate_ttl,
+                })
+            });
+            sender.send_replace(issuer);
+            if trusted.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}

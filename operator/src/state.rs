@@ -1,0 +1,46 @@
+//! What tasks of one replica share.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ambit_api::Mesh;
+use ambit_index::Index;
+
+use crate::ca::NodePods;
+
+/// The Mesh, as last seen.
+#[derive(Clone, Debug, Default)]
+pub enum MeshState {
+    /// Not looked at yet.
+    #[default]
+    Unknown,
+    /// There is none.
+    Absent,
+    /// There is one.
+    Present(Arc<Mesh>),
+}
+
+/// The model, written by one task and read by others.
+#[derive(Clone, Debug)]
+pub struct SharedIndex(Arc<RwLock<Index>>);
+
+impl SharedIndex {
+    /// Shares an index.
+    pub fn new(index: Index) -> Self {
+        Self(Arc::new(RwLock::new(index)))
+    }
+
+    /// Where pods are bound, for who issues and who takes reports.
+    pub fn pods(&self) -> Arc<dyn NodePods> {
+        self.0.clone()
+    }
+
+    /// For reading; hold it for a moment only.
+    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the one task that folds objects in.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

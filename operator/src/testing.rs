@@ -1,0 +1,67 @@
+//! An API server that answers from a script, for tests.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use http::{Request, Response};
+use kube::{Client, client::Body};
+use serde_json::{Value, json};
+
+/// What one request was.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    pub(crate) body: Value,
+}
+
+/// Answers in order; the last one is repeated. Requests are kept.
+#[derive(Clone, Default)]
+pub(crate) struct Script {
+    answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Script {
+    pub(crate) fn new(answers: impl IntoIterator<Item = (u16, Value)>) -> Self {
+        Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), seen: Arc::default() }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        let script = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let script = script.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect_bytes().await?;
+                let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                let path = parts.uri.path().to_owned();
+                script.seen.lock().unwrap().push(Seen {
+                    method: parts.method.to_string(),
+                    path,
+                    body: body.clone(),
+                });
+                let (status, answer) = {
+                    let mut answers = script.answers.lock().unwrap();
+                    if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+                }
+                .unwrap_or((200, body));
+                let response = Response::builder().status(status).header("content-type", "application/json");
+                Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+}
+
+/// The body of an error answer.
+pub(crate) fn failure(code: u16, reason: &str) -> (u16, Value) {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": reason});
+    (code, body)
+}

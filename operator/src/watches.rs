@@ -1,0 +1,281 @@
+//! What is watched, and how objects become something the index can fold.
+//!
+//! Invariant: one malformed object never stops a watch, and a kind whose CRD is missing counts as listed and empty
+//! until it appears.
+
+use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc};
+
+use ambit_api::{AuthorizationPolicy, Mesh, PeerAuthentication};
+use ambit_index::{Key, Kind, Object};
+use ambit_model::NamespacedName;
+use futures::{Stream, StreamExt};
+use k8s_openapi::{
+    api::{
+        core::v1::{Namespace, Node, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client, Resource,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, mpsc};
+
+use crate::{mesh::observe::Caches, names};
+
+/// Objects that may wait for the index task; a full channel makes watches wait.
+pub const SEEN_MAX: usize = 4096;
+/// Kinds the index must have listed before anything is published.
+pub const KINDS: [Kind; 7] = [
+    Kind::Pod,
+    Kind::Service,
+    Kind::EndpointSlice,
+    Kind::Node,
+    Kind::Namespace,
+    Kind::AuthorizationPolicy,
+    Kind::PeerAuthentication,
+];
+
+/// What a watch saw.
+#[derive(Debug)]
+pub enum Seen {
+    /// An object as it is now.
+    Apply(Object),
+    /// It is gone.
+    Delete(Key),
+    /// A complete list: what it does not name is gone.
+    Listed(Kind, BTreeSet<NamespacedName>),
+    /// The Mesh as it is now.
+    Mesh(Option<Arc<Mesh>>),
+}
+
+/// One watch, to be spawned.
+pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A full watch of one kind, decoded tolerantly.
+fn full<K>(
+    client: &Client,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+{
+    watcher(Api::<DeserializeGuard<K>>::all(client.clone()), watcher::Config::default()).default_backoff()
+}
+
+/// Everything the index reads.
+pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
+    let seen = || seen.clone();
+    vec![
+        Box::pin(follow(full::<Pod>(client), Kind::Pod, seen(), |pod| Object::Pod(Box::new(pod)))),
+        Box::pin(follow(full::<Service>(client), Kind::Service, seen(), |s| Object::Service(Box::new(s)))),
+        Box::pin(follow(full::<EndpointSlice>(client), Kind::EndpointSlice, seen(), |slice| {
+            Object::EndpointSlice(Box::new(slice))
+        })),
+        Box::pin(follow(full::<AuthorizationPolicy>(client), Kind::AuthorizationPolicy, seen(), |policy| {
+            Object::AuthorizationPolicy(Box::new(policy))
+        })),
+        Box::pin(follow(full::<PeerAuthentication>(client), Kind::PeerAuthentication, seen(), |policy| {
+            Object::PeerAuthentication(Box::new(policy))
+        })),
+        Box::pin(follow(metadata::<Node>(client), Kind::Node, seen(), |node| {
+            Object::Node(Box::new(node.metadata))
+        })),
+        Box::pin(follow(metadata::<Namespace>(client), Kind::Namespace, seen(), |namespace| {
+            Object::Namespace(Box::new(namespace.metadata))
+        })),
+    ]
+}
+
+/// The Mesh.
+pub fn mesh(client: &Client, seen: mpsc::Sender<Seen>) -> Watch {
+    let config =
+        watcher::Config::default().fields(&format!("metadata.name={}", ambit_api::labels::MESH_NAME));
+    let events = watcher(Api::<DeserializeGuard<Mesh>>::all(client.clone()), config).default_backoff();
+    Box::pin(async move {
+        let mut events = std::pin::pin!(events);
+        let mut listed = None;
+        while let Some(event) = events.next().await {
+            let mesh = match event {
+                Ok(watcher::Event::Init) => {
+                    listed = None;
+                    continue;
+                }
+                Ok(watcher::Event::InitApply(guard)) => {
+                    listed = decoded(guard, "Mesh").map(Arc::new);
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => listed.take(),
+                Ok(watcher::Event::Apply(guard)) => match decoded(guard, "Mesh") {
+                    Some(mesh) => Some(Arc::new(mesh)),
+                    None => continue,
+                },
+                Ok(watcher::Event::Delete(_)) => None,
+                Err(error) => {
+                    tracing::warn!(kind = "Mesh", %error, "A watch broke, starting it again");
+                    continue;
+                }
+            };
+            if seen.send(Seen::Mesh(mesh)).await.is_err() {
+                return;
+            }
+        }
+    })
+}
+
+fn metadata<K>(
+    client: &Client,
+) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<PartialObjectMeta<K>>>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+{
+    let api = Api::<PartialObjectMeta<K>>::all(client.clone());
+    watcher(api, watcher::Config::default()).default_backoff().map(|event| {
+        event.map(|event| match event {
+            watcher::Event::Apply(object) => watcher::Event::Apply(DeserializeGuard(Ok(object))),
+            watcher::Event::Delete(object) => watcher::Event::Delete(DeserializeGuard(Ok(object))),
+            watcher::Event::InitApply(object) => watcher::Event::InitApply(DeserializeGuard(Ok(object))),
+            watcher::Event::Init => watcher::Event::Init,
+            watcher::Event::InitDone => watcher::Event::InitDone,
+        })
+    })
+}
+
+async fn follow<K>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send,
+    kind: Kind,
+    seen: mpsc::Sender<Seen>,
+    object: impl Fn(K) -> Object + Send,
+) where
+    K: Resource<DynamicType = ()>,
+{
+    let mut events = std::pin::pin!(events);
+    let mut listed = BTreeSet::new();
+    let mut is_missing = false;
+    while let Some(event) = events.next().await {
+        let next = match event {
+            Ok(watcher::Event::Init) => {
+                listed.clear();
+                continue;
+            }
+            Ok(watcher::Event::InitApply(guard)) => {
+                // An object that cannot be read keeps what was last read of it.
+                listed.insert(name_of(guard.meta()));
+                decoded(guard, &K::kind(&())).map(|found| Seen::Apply(object(found)))
+            }
+            Ok(watcher::Event::InitDone) => {
+                is_missing = false;
+                Some(Seen::Listed(kind, std::mem::take(&mut listed)))
+            }
+            Ok(watcher::Event::Apply(guard)) => {
+                decoded(guard, &K::kind(&())).map(|found| Seen::Apply(object(found)))
+            }
+            Ok(watcher::Event::Delete(guard)) => {
+                Some(Seen::Delete(Key { kind, name: name_of(guard.meta()) }))
+            }
+            Err(error) => broken(&error, kind, &mut is_missing),
+        };
+        if let Some(next) = next
+            && seen.send(next).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn broken(error: &watcher::Error, kind: Kind, is_missing: &mut bool) -> Option<Seen> {
+    if !is_not_found(error) {
+        tracing::warn!(?kind, %error, "A watch broke, starting it again");
+        return None;
+    }
+    if std::mem::replace(is_missing, true) {
+        return None;
+    }
+    tracing::warn!(?kind, "The kind is not served by this cluster; its objects count as absent until it is");
+    Some(Seen::Listed(kind, BTreeSet::new()))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum; every other error is a broken watch")]
+fn is_not_found(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source) => {
+            crate::error::is_not_found(source)
+        }
+        _ => false,
+    }
+}
+
+fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
+    match guard.0 {
+        Ok(object) => Some(object),
+        Err(invalid) => {
+            let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
+            tracing::warn!(kind, ?namespace, ?name, error = %invalid.error, "An object cannot be read and is left out");
+            None
+        }
+    }
+}
+
+fn name_of(metadata: &ObjectMeta) -> NamespacedName {
+    NamespacedName::new(
+        metadata.namespace.as_deref().unwrap_or_default(),
+        metadata.name.as_deref().unwrap_or_default(),
+    )
+}
+
+/// Caches of our own namespace; each change wakes whoever reconciles.
+pub fn caches(client: &Client, wake: &Arc<Notify>) -> (Caches, Vec<Watch>) {
+    let mut watches = Vec::new();
+    let caches = Caches {
+        daemon_sets: cache(client, wake, &mut watches),
+        service_accounts: cache(client, wake, &mut watches),
+        config_maps: cache(client, wake, &mut watches),
+        secrets: cache(client, wake, &mut watches),
+        services: cache(client, wake, &mut watches),
+        pods: cache(client, wake, &mut watches),
+    };
+    (caches, watches)
+}
+
+fn cache<K>(client: &Client, wake: &Arc<Notify>, watches: &mut Vec<Watch>) -> Store<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store();
+    let api = Api::<K>::namespaced(client.clone(), names::NAMESPACE);
+    let events = reflector(writer, watcher(api, watcher::Config::default()).default_backoff());
+    let wake = wake.clone();
+    watches.push(Box::pin(async move {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            if let Err(error) = event {
+                tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
+            }
+            wake.notify_one();
+        }
+    }));
+    store
+}
+
+/// Waits until every cache holds its first list.
+pub async fn warm(caches: &Caches) {
+    let wait = |result: Result<(), _>| {
+        if result.is_err() {
+            tracing::debug!("A cache ended before it was filled")
+        }
+    };
+    wait(caches.daemon_sets.wait_until_ready().await);
+    wait(caches.service_accounts.wait_until_ready().await);
+    wait(caches.config_maps.wait_until_ready().await);
+    wait(caches.secrets.wait_until_ready().await);
+    wait(caches.services.wait_until_ready().await);
+    wait(caches.pods.wait_until_ready().await);
+}
