@@ -20,6 +20,10 @@ pub(crate) enum Setting {
 /// An accepted socket takes the mark of its SYN; a reset without a socket takes the mark of what it resets.
 const SETTINGS: [&str; 3] = ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"];
 
+/// Where settings are written, the first that can be. A container's own `/proc/sys` is read-only unless it is
+/// privileged; that of the node's first process is not. Either shows the network namespace of the writing thread.
+const ROOTS: [&str; 2] = ["/proc/sys/net", "/proc/1/root/proc/sys/net"];
+
 /// Writes the settings; those of a family the kernel lacks are skipped.
 pub(crate) fn write(netns: &NetNs, setting: Setting) -> Result<()> {
     let value = match setting {
@@ -28,13 +32,25 @@ pub(crate) fn write(netns: &NetNs, setting: Setting) -> Result<()> {
     };
     run_in(netns, || {
         for name in SETTINGS {
-            let path: PathBuf = Path::new("/proc/sys/net").join(name);
-            match fs::write(&path, value) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && name.starts_with("ipv6") => {}
-                Err(source) => return Err(Error::File { step: "write", path, source }),
+            match write_one(name, value) {
+                Err((_, error)) if error.kind() == io::ErrorKind::NotFound && name.starts_with("ipv6") => {}
+                Err((path, source)) => return Err(Error::File { step: "write", path, source }),
                 Ok(()) => {}
             }
         }
         Ok(())
     })?
+}
+
+fn write_one(name: &str, value: &str) -> std::result::Result<(), (PathBuf, io::Error)> {
+    let mut failed = None;
+    for root in ROOTS {
+        let path = Path::new(root).join(name);
+        match fs::write(&path, value) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => failed = Some((path, error)),
+            Err(error) => return Err((path, error)),
+            Ok(()) => return Ok(()),
+        }
+    }
+    failed.map_or(Ok(()), Err)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::{kubectl, wait};
@@ -48,6 +48,8 @@ pub fn on(node: &str, marker: &str) -> Result<Seen> {
     let line = line.with_context(|| format!("the capture printed {log:?}"))?;
     let number =
         |name: &str| line.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {line}"));
+    // A capture that lost packets has not seen that something is absent.
+    ensure!(number("dropped")? == 0, "the capture dropped packets: {line}");
     Ok(Seen { marker: number("marker")?, hbone: number("port")?, tls: number("tls")? })
 }
 
