@@ -38,8 +38,6 @@ pub mod reason {
     pub const NODES_READY: &str = "NodesReady";
     /// Some nodes are not served yet.
     pub const NODES_NOT_READY: &str = "NodesNotReady";
-    /// Some pods cannot be enrolled.
-    pub const ENROLLMENT_FAILED: &str = "EnrollmentFailed";
     /// The operator's Service has no address for the agents to dial yet.
     pub const OPERATOR_SERVICE_MISSING: &str = "OperatorServiceMissing";
     /// Nodes are being brought to the wanted state.

@@ -36,7 +36,7 @@ pub struct NodesStatus {
     pub desired: i32,
     /// Nodes whose node agent and ztunnel are both ready.
     pub ready: i32,
-    /// Nodes whose node agent and ztunnel both run the current template.
+    /// Nodes that run the current template, of the agent that is further behind.
     pub updated: i32,
     /// Ready of desired, for people.
     pub summary: String,
@@ -48,10 +48,8 @@ pub struct NodesStatus {
 pub struct WorkloadsStatus {
     /// Pods whose traffic the mesh carries.
     pub enrolled: i32,
-    /// Pods that are wanted in the mesh, or out of it, and are not there yet.
+    /// Pods that are wanted in the mesh, or out of it, and are not there yet; one that cannot get there has an Event.
     pub pending: i32,
-    /// Pods that cannot be enrolled; each has an Event that says why.
-    pub failed: i32,
 }
 
 /// The certificate authority in force.
