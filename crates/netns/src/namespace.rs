@@ -33,8 +33,7 @@ pub struct NetNs {
 impl NetNs {
     /// Opens a namespace by its file, such as those under `/run/netns`.
     pub fn open(path: &Path) -> Result<Self> {
-        let file =
-            File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
+        let file = File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
         Self::from_fd(file.into())
     }
 
@@ -116,8 +115,7 @@ pub fn cookie_here() -> Result<u64> {
 }
 
 fn enter<T>(netns: BorrowedFd<'_>, inode: u64, work: impl FnOnce() -> T) -> Result<T> {
-    let home =
-        File::open(HERE).map_err(|source| Error::Open { path: HERE.into(), source })?;
+    let home = File::open(HERE).map_err(|source| Error::Open { path: HERE.into(), source })?;
     setns(netns, CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Enter { inode, source: errno.into() })?;
     let _back = Back { home };
     Ok(work())
@@ -138,7 +136,9 @@ impl Drop for Back {
 
 #[expect(clippy::print_stderr, reason = "the last words of a process that is about to end")]
 fn abort(error: io::Error) -> ! {
-    eprintln!("cannot leave a pod's network namespace: {error}; ending rather than acting on the wrong network");
+    eprintln!(
+        "cannot leave a pod's network namespace: {error}; ending rather than acting on the wrong network"
+    );
     std::process::abort()
 }
 

@@ -65,7 +65,11 @@ pub fn listener(netns: &NetNs, port: u16) -> Result<TcpListener> {
     })?
 }
 
-fn listen(socket: Socket, address: SocketAddr, failed: impl Fn(&'static str) -> Failed) -> Result<TcpListener> {
+fn listen(
+    socket: Socket,
+    address: SocketAddr,
+    failed: impl Fn(&'static str) -> Failed,
+) -> Result<TcpListener> {
     socket.bind(&address.into()).map_err(failed("bind listener").because())?;
     socket.listen(BACKLOG).map_err(failed("listen").because())?;
     Ok(socket.into())
@@ -121,7 +125,9 @@ pub fn inspect(listener: &impl AsFd) -> Result<ListenerFacts> {
         cookie: raw::netns_cookie(listener).map_err(inspect("network namespace cookie of a listener"))?,
         local: SocketAddr::new(local.ip().to_canonical(), local.port()),
         listening: socket.is_listener().map_err(inspect("state of a listener"))?,
-        transparent: raw::int_option(listener, level, option).map_err(inspect("transparency of a listener"))? != 0,
+        transparent: raw::int_option(listener, level, option)
+            .map_err(inspect("transparency of a listener"))?
+            != 0,
     })
 }
 

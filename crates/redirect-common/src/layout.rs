@@ -126,8 +126,11 @@ impl PodConfig {
     ///
     /// A family without an address is left alone, so that an application still learns at once that it has no route.
     pub fn enrolled(addresses: &[IpAddr]) -> Result<Self, TooManyAddresses> {
-        let mut config =
-            Self { flags: flag::CAPTURE_INBOUND | flag::HBONE, ip4: [0; ADDRESSES_MAX], ip6: [ANY; ADDRESSES_MAX] };
+        let mut config = Self {
+            flags: flag::CAPTURE_INBOUND | flag::HBONE,
+            ip4: [0; ADDRESSES_MAX],
+            ip6: [ANY; ADDRESSES_MAX],
+        };
         for &ip in addresses {
             let address = words(ip.to_canonical());
             let free = if let Some(ip4) = mapped_ip4(&address) {
@@ -135,7 +138,11 @@ impl PodConfig {
                 config.ip4.iter_mut().find(|slot| **slot == 0 || **slot == ip4).map(|slot| *slot = ip4)
             } else {
                 config.flags |= flag::CAPTURE_V6;
-                config.ip6.iter_mut().find(|slot| **slot == ANY || **slot == address).map(|slot| *slot = address)
+                config
+                    .ip6
+                    .iter_mut()
+                    .find(|slot| **slot == ANY || **slot == address)
+                    .map(|slot| *slot = address)
             };
             free.ok_or(TooManyAddresses)?;
         }

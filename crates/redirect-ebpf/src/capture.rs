@@ -17,7 +17,8 @@ const ECONNREFUSED: i32 = 111;
 /// The destination is left as it is, so that the proxy reads it off the accepted socket.
 #[inline(always)]
 pub fn capture(connect: &Connect, destination: &Address) -> i32 {
-    if connect.kind != SOCK_STREAM || !(connect.protocol == IPPROTO_TCP || connect.protocol == IPPROTO_MPTCP) {
+    if connect.kind != SOCK_STREAM || !(connect.protocol == IPPROTO_TCP || connect.protocol == IPPROTO_MPTCP)
+    {
         return ALLOW;
     }
     let cookie = connect.cookie();

@@ -77,7 +77,13 @@ impl Connect {
         let mut mark = 0;
         // SAFETY: `mark` is as long as the option and outlives the call.
         let result = unsafe {
-            bpf_getsockopt(self.ctx.cast(), SOL_SOCKET, SO_MARK, (&raw mut mark).cast(), size_of::<u32>() as i32)
+            bpf_getsockopt(
+                self.ctx.cast(),
+                SOL_SOCKET,
+                SO_MARK,
+                (&raw mut mark).cast(),
+                size_of::<u32>() as i32,
+            )
         };
         if result == 0 { Ok(mark) } else { Err(()) }
     }
@@ -97,7 +103,13 @@ impl Connect {
     fn set_option(&self, option: i32, mut value: u32) -> Result<(), ()> {
         // SAFETY: `value` is as long as the option and outlives the call.
         let result = unsafe {
-            bpf_setsockopt(self.ctx.cast(), SOL_SOCKET, option, (&raw mut value).cast(), size_of::<u32>() as i32)
+            bpf_setsockopt(
+                self.ctx.cast(),
+                SOL_SOCKET,
+                option,
+                (&raw mut value).cast(),
+                size_of::<u32>() as i32,
+            )
         };
         if result == 0 { Ok(()) } else { Err(()) }
     }

@@ -27,8 +27,11 @@ pub fn root() -> Result<PathBuf> {
 
 /// The id of a cgroup: what the kernel says for a task in exactly this one.
 pub fn id(cgroup: &Path) -> Result<u64> {
-    let metadata = fs::metadata(cgroup)
-        .map_err(|source| Error::File { step: "look at cgroup", path: cgroup.to_path_buf(), source })?;
+    let metadata = fs::metadata(cgroup).map_err(|source| Error::File {
+        step: "look at cgroup",
+        path: cgroup.to_path_buf(),
+        source,
+    })?;
     Ok(metadata.ino())
 }
 
@@ -38,8 +41,11 @@ pub fn id(cgroup: &Path) -> Result<u64> {
 /// So it counts only if the directory it leads to lists the process; otherwise the hierarchy is searched.
 pub fn of_pid(pid: u32, root: &Path) -> Result<PathBuf> {
     let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
-    let text = fs::read_to_string(&path)
-        .map_err(|source| Error::File { step: "read", path: path.clone(), source })?;
+    let text = fs::read_to_string(&path).map_err(|source| Error::File {
+        step: "read",
+        path: path.clone(),
+        source,
+    })?;
     let told = text.lines().find_map(|line| line.strip_prefix("0::/"));
     let told = told.map(|relative| root.join(relative));
     if let Some(told) = told.filter(|directory| lists(directory, pid)) {

@@ -32,7 +32,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The node lacks something.
-    #[error("{path} is not on a {file_system} file system; mount one there: mount -t {file_system} {file_system} <dir>")]
+    #[error(
+        "{path} is not on a {file_system} file system; mount one there: mount -t {file_system} {file_system} <dir>"
+    )]
     Unmounted {
         /// The directory.
         path: PathBuf,
@@ -111,7 +113,9 @@ pub enum Error {
         reason: &'static str,
     },
     /// A process has no cgroup below the directory.
-    #[error("process {pid} is in no cgroup below {root}; is it of this pid namespace, and is that the cgroup v2 mount of the node?")]
+    #[error(
+        "process {pid} is in no cgroup below {root}; is it of this pid namespace, and is that the cgroup v2 mount of the node?"
+    )]
     NoCgroup {
         /// The process.
         pid: u32,

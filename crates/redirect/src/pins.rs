@@ -31,8 +31,11 @@ impl Pins {
         require(&config.cgroup, CGROUP2_SUPER_MAGIC, "cgroup2")?;
         let version = config.bpffs.join(format!("v{LAYOUT}"));
         let pods = version.join("pod");
-        fs::create_dir_all(&pods)
-            .map_err(|source| Error::File { step: "make directory", path: pods.clone(), source })?;
+        fs::create_dir_all(&pods).map_err(|source| Error::File {
+            step: "make directory",
+            path: pods.clone(),
+            source,
+        })?;
         let pins = Self { root: config.bpffs.clone(), version, pods };
         // A process that ended between pin and rename leaves its link attached twice.
         pins.remove(&pins.swap())?;
@@ -110,8 +113,6 @@ fn require(path: &Path, kind: FsType, file_system: &'static str) -> Result<()> {
     match statfs(path) {
         Ok(found) if found.filesystem_type() == kind => Ok(()),
         Ok(_) => Err(Error::Unmounted { path: path.to_path_buf(), file_system }),
-        Err(errno) => {
-            Err(Error::File { step: "look at", path: path.to_path_buf(), source: errno.into() })
-        }
+        Err(errno) => Err(Error::File { step: "look at", path: path.to_path_buf(), source: errno.into() }),
     }
 }

@@ -110,7 +110,8 @@ pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<u64> {
 /// Pins an object.
 pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let mut attr = ObjectAttr { path: path.as_ptr().expose_provenance() as u64, fd: number(object), flags: 0 };
+    let mut attr =
+        ObjectAttr { path: path.as_ptr().expose_provenance() as u64, fd: number(object), flags: 0 };
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
 }
 

@@ -92,7 +92,9 @@ fn route(family: AddressFamily, source: Option<IpAddr>) -> RouteMessage {
 
 fn ignore(result: Result<()>, errnos: &[i32]) -> Result<()> {
     match result {
-        Err(Error::Route { source, .. }) if source.raw_os_error().is_some_and(|errno| errnos.contains(&errno)) => {
+        Err(Error::Route { source, .. })
+            if source.raw_os_error().is_some_and(|errno| errnos.contains(&errno)) =>
+        {
             Ok(())
         }
         result => result,
@@ -135,10 +137,9 @@ impl Netlink {
         let mut reply = Vec::with_capacity(REPLY_BYTES_MAX);
         self.socket.recv(&mut reply, 0)?;
         let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
-        match reply.payload {
-            NetlinkPayload::Error(error) if error.code.is_some() => Err(error.to_io()),
-            NetlinkPayload::Error(_) => Ok(()),
-            _ => Err(io::Error::other("an answer that is no acknowledgement")),
-        }
+        let NetlinkPayload::Error(answer) = reply.payload else {
+            return Err(io::Error::other("an answer that is no acknowledgement"));
+        };
+        if answer.code.is_some() { Err(answer.to_io()) } else { Ok(()) }
     }
 }

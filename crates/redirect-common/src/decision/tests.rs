@@ -82,7 +82,8 @@ fn inbound_connections_go_where_the_pod_state_says() {
         ("loopback to own address", on, eth, "127.0.0.1", "10.1.0.5", 80, Inbound::Pass),
     ];
     for (name, pod, ingress_ifindex, remote, local, local_port, expected) in table {
-        let arrival = Arrival { ingress_ifindex, remote: words(ip(remote)), local: words(ip(local)), local_port };
+        let arrival =
+            Arrival { ingress_ifindex, remote: words(ip(remote)), local: words(ip(local)), local_port };
         assert_eq!(inbound(&pod, &arrival), expected, "{name}");
     }
 }

@@ -1,0 +1,268 @@
+//! A pod, a peer, the listeners of a proxy, and a cgroup of our own.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use ambit_netns::testing::{End, namespace, veth};
+use ambit_netns::{NetNs, listener, run_in};
+use ambit_redirect::{Attached, Config, Kind, Redirector, cgroup};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use socket2::SockRef;
+
+pub(crate) const POD: [&str; 2] = ["10.77.0.2", "fd77::2"];
+pub(crate) const PEER: [&str; 2] = ["10.77.0.1", "fd77::1"];
+/// Long enough for a slow machine; only a failing test waits it out.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// A refusal is at once; a lost SYN is sent again after one second.
+pub(crate) const AT_ONCE: Duration = Duration::from_millis(900);
+
+pub(crate) struct World {
+    pub(crate) redirector: Redirector,
+    pub(crate) config: Config,
+    pub(crate) uid: String,
+    pub(crate) pod: NetNs,
+    pub(crate) peer: NetNs,
+    pub(crate) attached: Attached,
+    _cgroup: TestCgroup,
+}
+
+/// A world whose redirector is gone.
+pub(crate) struct Remains {
+    pub(crate) config: Config,
+    pub(crate) pod: NetNs,
+    pub(crate) peer: NetNs,
+    _cgroup: TestCgroup,
+}
+
+/// The three listeners of a proxy, armed.
+pub(crate) struct Proxy {
+    pub(crate) outbound: TcpListener,
+    pub(crate) plaintext: TcpListener,
+    pub(crate) hbone: TcpListener,
+}
+
+impl World {
+    /// A pod that is attached, with redirection off and no listeners.
+    pub(crate) fn attached() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let cgroup = TestCgroup::enter();
+        let config = Config { bpffs: private_bpffs().join("ambit"), cgroup: cgroup.path.clone() };
+        let (pod, peer) = (namespace(), namespace());
+        veth(
+            End { netns: &pod, device: "eth0", addresses: &["10.77.0.2/24", "fd77::2/64"] },
+            End { netns: &peer, device: "eth0", addresses: &["10.77.0.1/24", "fd77::1/64"] },
+        );
+        let uid = format!("b5f7c1e2-0000-4000-8000-{number:012}");
+        let mut redirector = Redirector::open(&config).unwrap();
+        let attached = redirector.attach(&uid, &pod, &POD.map(ip)).unwrap();
+        Self { redirector, config, uid, pod, peer, attached, _cgroup: cgroup }
+    }
+
+    /// A pod whose every connection is redirected to the proxy.
+    pub(crate) fn enrolled() -> (Self, Proxy) {
+        let mut world = Self::attached();
+        let proxy = world.arm();
+        world.switch_on();
+        (world, proxy)
+    }
+
+    pub(crate) fn arm(&mut self) -> Proxy {
+        let mut open = |kind: Kind| {
+            let listener = listener(&self.pod, kind.port()).unwrap();
+            self.redirector.arm(self.attached.cookie, kind, listener.as_fd()).unwrap();
+            listener
+        };
+        Proxy {
+            outbound: open(Kind::Outbound),
+            plaintext: open(Kind::InboundPlaintext),
+            hbone: open(Kind::Hbone),
+        }
+    }
+
+    pub(crate) fn switch_on(&mut self) {
+        self.redirector.switch(self.attached.cookie, Some(self.attached.config)).unwrap();
+    }
+
+    pub(crate) fn switch_off(&mut self) {
+        self.redirector.switch(self.attached.cookie, None).unwrap();
+    }
+
+    /// Gives the redirector away.
+    pub(crate) fn take_redirector<T>(self, take: impl FnOnce(Redirector) -> T) -> (Remains, T) {
+        let Self { redirector, config, pod, peer, _cgroup, .. } = self;
+        let taken = take(redirector);
+        (Remains { config, pod, peer, _cgroup }, taken)
+    }
+
+    /// A directory beside the one that applications run in, below the hooks.
+    pub(crate) fn cgroup(&self, name: &str) -> PathBuf {
+        let path = self.config.cgroup.join(format!("{name}-{}", self.attached.cookie));
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+}
+
+impl Proxy {
+    pub(crate) fn assert_idle(&self) {
+        for listener in [&self.outbound, &self.plaintext, &self.hbone] {
+            listener.set_nonblocking(true).unwrap();
+            let error = listener.accept().expect_err("nothing should have been redirected");
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+}
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn socket(text: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip(text), port)
+}
+
+/// The address in the v4-mapped form.
+pub(crate) fn mapped(text: &str) -> String {
+    format!("::ffff:{text}")
+}
+
+pub(crate) fn connect(netns: &NetNs, to: SocketAddr) -> io::Result<TcpStream> {
+    connect_within(netns, to, PATIENCE)
+}
+
+pub(crate) fn connect_within(netns: &NetNs, to: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let stream = run_in(netns, || TcpStream::connect_timeout(&to, limit)).unwrap()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Ok(stream)
+}
+
+/// A server on every address of a namespace.
+pub(crate) fn serve(netns: &NetNs, port: u16) -> TcpListener {
+    run_in(netns, || TcpListener::bind(("::", port))).unwrap().unwrap()
+}
+
+/// Takes the next connection; the addresses are not v4-mapped.
+pub(crate) fn accept(listener: &TcpListener) -> Accepted {
+    listener.set_nonblocking(false).unwrap();
+    SockRef::from(listener).set_read_timeout(Some(PATIENCE)).unwrap();
+    let (stream, peer) = listener.accept().expect("a connection within the time limit");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let local = stream.local_addr().unwrap();
+    Accepted { stream, peer: canonical(peer), local: canonical(local) }
+}
+
+pub(crate) struct Accepted {
+    pub(crate) stream: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Sends a word each way.
+pub(crate) fn talk(mut one: &TcpStream, mut other: &TcpStream) {
+    let mut buffer = [0; 4];
+    one.write_all(b"ping").unwrap();
+    other.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"ping");
+    other.write_all(b"pong").unwrap();
+    one.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"pong");
+}
+
+/// A process of a cgroup and a namespace that connects, and then holds the connection until its input ends.
+pub(crate) fn connect_from(cgroup: &Path, netns: &NetNs, to: SocketAddr) -> Held {
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && exec 3<>/dev/tcp/{}/{} && read -r line",
+        cgroup.display(),
+        to.ip(),
+        to.port()
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).stdin(Stdio::piped());
+    Held(run_in(netns, || command.spawn()).unwrap().unwrap())
+}
+
+/// A process that ends with this value.
+pub(crate) struct Held(Child);
+
+impl Held {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// A BPF file system that only the calling thread sees, and that ends with it.
+pub(crate) fn private_bpffs() -> PathBuf {
+    let directory = std::env::temp_dir();
+    unshare(CloneFlags::CLONE_NEWNS).expect("unshare: root is needed");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some("bpf"), &directory, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+    directory
+}
+
+/// The cgroup all tests of this process share; the process leaves it, and it goes, with the last test.
+struct TestCgroup {
+    home: PathBuf,
+    path: PathBuf,
+}
+
+/// How many tests are in the cgroup; held while it is made and while it goes.
+static TESTS: Mutex<usize> = Mutex::new(0);
+
+impl TestCgroup {
+    fn enter() -> Self {
+        let mut tests = TESTS.lock().unwrap();
+        let root = cgroup::root().unwrap();
+        let pid = std::process::id();
+        let name = format!("ambit-test-{pid}");
+        let here = cgroup::of_pid(pid, &root).unwrap();
+        let home = if *tests == 0 { here } else { here.ancestors().nth(2).unwrap().to_path_buf() };
+        let path = home.join(name);
+        if *tests == 0 {
+            let applications = path.join("applications");
+            fs::create_dir_all(&applications).unwrap();
+            move_here(&applications);
+        }
+        *tests += 1;
+        Self { home, path }
+    }
+}
+
+impl Drop for TestCgroup {
+    fn drop(&mut self) {
+        let mut tests = TESTS.lock().unwrap();
+        *tests -= 1;
+        if *tests > 0 {
+            return;
+        }
+        move_here(&self.home);
+        for entry in fs::read_dir(&self.path).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                fs::remove_dir(entry.path()).unwrap();
+            }
+        }
+        fs::remove_dir(&self.path).unwrap();
+    }
+}
+
+fn move_here(cgroup: &Path) {
+    fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string()).unwrap();
+}
