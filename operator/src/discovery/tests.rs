@@ -13,7 +13,7 @@ use ambit_runtime::Drain;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
 use tokio::{task::JoinHandle, time::timeout};
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use super::*;
 use crate::ca::{Issuer, TokenReviewer, authenticate::AUDIENCE};
