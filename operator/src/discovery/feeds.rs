@@ -37,9 +37,11 @@ impl Feeds {
         self.lock().entry(node.to_owned()).or_insert_with(|| Feed::new(ENROLLMENT)).clone()
     }
 
-    /// A node is gone. Streams that read its feed hear nothing any more.
+    /// A node is gone. Streams that read its feed end; should the node come back, it gets a new one.
     pub fn forget(&self, node: &str) {
-        self.lock().remove(node);
+        if let Some(feed) = self.lock().remove(node) {
+            feed.close();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Feed>> {

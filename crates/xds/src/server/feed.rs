@@ -69,6 +69,7 @@ struct Inner {
 pub(crate) struct Progress {
     pub(crate) head: u64,
     pub(crate) synced: bool,
+    pub(crate) closed: bool,
 }
 
 #[derive(Default)]
@@ -171,6 +172,11 @@ impl Feed {
     pub fn mark_synced(&self) {
         let log = self.write();
         self.advance(log, Some(true));
+    }
+
+    /// Nothing will be published any more: streams that read the feed end, so that their clients ask anew.
+    pub fn close(&self) {
+        self.0.progress.send_modify(|progress| progress.closed = true);
     }
 
     /// Whether the first complete state is in.

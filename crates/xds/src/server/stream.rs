@@ -125,9 +125,11 @@ impl Stream {
                     None => break,
                 }
             }
-            self.progress.iter_mut().for_each(|progress| {
-                progress.borrow_and_update();
-            });
+            let mut closed = false;
+            self.progress.iter_mut().for_each(|progress| closed |= progress.borrow_and_update().closed);
+            if closed {
+                return Err(Status::unavailable("what this client reads is gone"));
+            }
             let response = self.session.next().map_err(|_| {
                 Status::aborted("the stream is too far behind: reconnect and say what you hold")
             })?;

@@ -208,6 +208,17 @@ async fn shutting_down_ends_streams_so_that_clients_go_elsewhere() {
 }
 
 #[tokio::test]
+async fn closing_a_feed_ends_its_streams() {
+    let world = Arc::new(world("close", "good"));
+    world.policies.mark_synced();
+    world.addresses.mark_synced();
+    let (mut status, _) = world.client(&Held::default());
+    timeout(TEST_TIME_MAX, status.wait_for(|status| status.synced)).await.unwrap().unwrap();
+    world.addresses.close();
+    timeout(TEST_TIME_MAX, status.wait_for(|status| status.disconnects > 0)).await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn the_token_is_read_again_for_every_stream() {
     let world = Arc::new(world("token", "stale"));
     world.policies.mark_synced();
