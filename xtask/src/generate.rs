@@ -25,7 +25,8 @@ pub(crate) fn write(root: &Path) -> Result<()> {
 
 /// The ones that are not what they should be.
 pub(crate) fn stale(root: &Path) -> Result<Vec<String>> {
-    let differs = |name: &str, text: &str| fs::read_to_string(root.join(name)).is_ok_and(|found| found == text);
+    let differs =
+        |name: &str, text: &str| fs::read_to_string(root.join(name)).is_ok_and(|found| found == text);
     let stale = files()?.into_iter().filter(|(name, text)| !differs(name, text));
     Ok(stale.map(|(name, _)| format!("{name} is not what the types give: run make gen")).collect())
 }

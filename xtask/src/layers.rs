@@ -76,10 +76,8 @@ fn judge(manifest: &Manifest, wrong: &mut Vec<String>) {
     };
     for dependency in manifest.dependencies.keys() {
         let target = short(dependency);
-        if let Some(layer) = layer(target).filter(|_| dependency.starts_with("ambit-")) {
-            if layer >= own {
-                wrong.push(format!("{name} (layer {own}) depends on {target} (layer {layer}): only downwards"));
-            }
+        if let Some(layer) = layer(target).filter(|layer| dependency.starts_with("ambit-") && *layer >= own) {
+            wrong.push(format!("{name} (layer {own}) depends on {target} (layer {layer}): only downwards"));
         }
         if FENCES.iter().any(|(library, allowed)| library == dependency && !allowed.contains(&name)) {
             wrong.push(format!("{name} names {dependency}, which is fenced"));
@@ -99,7 +97,11 @@ fn layer(name: &str) -> Option<u8> {
 }
 
 fn manifests(root: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let mut found = vec![root.join("operator/Cargo.toml"), root.join("xtask/Cargo.toml"), root.join("tests/kind/Cargo.toml")];
+    let mut found = vec![
+        root.join("operator/Cargo.toml"),
+        root.join("xtask/Cargo.toml"),
+        root.join("tests/kind/Cargo.toml"),
+    ];
     for group in ["crates", "agents"] {
         for entry in fs::read_dir(root.join(group))? {
             found.push(entry?.path().join("Cargo.toml"));
@@ -128,12 +130,22 @@ mod tests {
 
     #[test]
     fn names_a_sideways_edge_a_fenced_library_and_an_unplaced_crate() {
-        let sideways = judged("package.name = 'ambit-store'\ndependencies = { ambit-index = '1', rustls = '1' }");
-        assert_eq!(sideways, [
-            "store (layer 3) depends on index (layer 3): only downwards",
-            "store names rustls, which is fenced"
-        ]);
-        assert_eq!(judged("package.name = 'ambit-util'"), ["util has no layer: place it in xtask/src/layers.rs"]);
-        assert_eq!(judged("package.name = 'ambit-wds'\ndependencies = { tokio = '1' }"), ["wds is synchronous and names tokio"]);
+        let sideways =
+            judged("package.name = 'ambit-store'\ndependencies = { ambit-index = '1', rustls = '1' }");
+        assert_eq!(
+            sideways,
+            [
+                "store (layer 3) depends on index (layer 3): only downwards",
+                "store names rustls, which is fenced"
+            ]
+        );
+        assert_eq!(
+            judged("package.name = 'ambit-util'"),
+            ["util has no layer: place it in xtask/src/layers.rs"]
+        );
+        assert_eq!(
+            judged("package.name = 'ambit-wds'\ndependencies = { tokio = '1' }"),
+            ["wds is synchronous and names tokio"]
+        );
     }
 }

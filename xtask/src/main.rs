@@ -14,7 +14,9 @@ const HELP: &str = "usage: cargo xtask gen     write crds/ and config/ from the 
        cargo xtask check   layers, fences, file rules, and that generated files are current";
 
 fn main() -> Result<()> {
-    let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else { bail!("xtask has no parent folder") };
+    let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else {
+        bail!("xtask has no parent folder")
+    };
     match std::env::args().nth(1).as_deref() {
         Some("gen") => generate::write(root),
         Some("check") => {

@@ -17,7 +17,8 @@ const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "
 
 /// Everything that is wrong, one sentence each.
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
-    let mut long: BTreeMap<String, String> = toml::from_str(&fs::read_to_string(root.join("xtask/tidy.toml"))?)?;
+    let mut long: BTreeMap<String, String> =
+        toml::from_str(&fs::read_to_string(root.join("xtask/tidy.toml"))?)?;
     let mut wrong = Vec::new();
     let mut files = Vec::new();
     for group in ["crates", "agents", "operator", "xtask", "tests/kind"] {
@@ -28,7 +29,8 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
         let text = fs::read_to_string(path).with_context(|| name.clone())?;
         judge(&name, &text, &mut long, &mut wrong);
     }
-    wrong.extend(long.keys().map(|name| format!("{name} needs no exception: take it out of xtask/tidy.toml")));
+    wrong
+        .extend(long.keys().map(|name| format!("{name} needs no exception: take it out of xtask/tidy.toml")));
     wrong.extend(orphans(&files)?);
     Ok(wrong)
 }
@@ -39,7 +41,9 @@ fn judge(name: &str, text: &str, long: &mut BTreeMap<String, String>, wrong: &mu
     let is_test = name.contains("/tests/") || name.ends_with("tests.rs");
     let excepted = lines > LINES_MAX && long.remove(name).is_some();
     if lines > LINES_MAX && !excepted && !is_test {
-        wrong.push(format!("{name} has {lines} production lines, over {LINES_MAX}: a module may be waiting inside"));
+        wrong.push(format!(
+            "{name} has {lines} production lines, over {LINES_MAX}: a module may be waiting inside"
+        ));
     }
     let header = text.lines().find(|line| !line.starts_with("#![") && !line.is_empty());
     if !header.is_some_and(|line| line.starts_with("//!")) && !name.ends_with("tests.rs") {
@@ -57,14 +61,16 @@ fn orphans(files: &[PathBuf]) -> Result<Vec<String>> {
     for path in files {
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let Some(folder) = path.parent() else { continue };
-        let is_root = matches!(stem, "main" | "lib" | "build") || !folder.components().any(|part| part.as_os_str() == "src");
+        let is_root = matches!(stem, "main" | "lib" | "build")
+            || !folder.components().any(|part| part.as_os_str() == "src");
         if is_root || folder.ends_with("bin") {
             continue;
         }
         let parents = [folder.join("lib.rs"), folder.join("main.rs"), folder.with_extension("rs")];
-        let declared = parents.iter().filter_map(|parent| fs::read_to_string(parent).ok()).any(|text| {
-            text.lines().any(|line| line.trim_end().ends_with(&format!("mod {stem};")))
-        });
+        let declared = parents
+            .iter()
+            .filter_map(|parent| fs::read_to_string(parent).ok())
+            .any(|text| text.lines().any(|line| line.trim_end().ends_with(&format!("mod {stem};"))));
         if !declared {
             wrong.push(format!("{} is in no `mod`: it is never compiled", path.display()));
         }

@@ -43,7 +43,8 @@ fn file(crd: &CustomResourceDefinition) -> Result<CrdFile, serde_norway::Error> 
 /// pruned where a default stands (Kubernetes documentation, "Defaulting and Nullable").
 fn with_empty_spec(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) else {
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
+        else {
             continue;
         };
         schema.required.get_or_insert_default().retain(|name| name != "spec");

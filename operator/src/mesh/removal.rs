@@ -117,7 +117,10 @@ mod tests {
     fn full() -> World {
         let labels = Some([(ambit_api::labels::MESH.to_owned(), "default".to_owned())].into());
         World {
-            daemon_sets: vec![labelled(|set: &mut DaemonSet| set.metadata.labels = labels.clone())],
+            daemon_sets: vec![labelled(|set: &mut DaemonSet| {
+                set.metadata.name = Some(names::NODE_AGENT.into());
+                set.metadata.labels = labels.clone();
+            })],
             config_maps: vec![labelled(|map: &mut ConfigMap| map.metadata.labels = labels.clone())],
             pods: vec![
                 agent("a"),

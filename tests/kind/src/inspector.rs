@@ -53,11 +53,10 @@ pub fn traces(node: &str) -> Result<Vec<String>> {
     Ok(found.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect())
 }
 
-/// Looks in every place that design §4 and §5 name.
+/// Looks in every place that something of ours can be. Empty directories that the kubelet made for a hostPath stay.
 const TRACES: &str = r"
-for f in /host/sys/fs/bpf/ambit /host/opt/cni/bin/ambit-cni /host/run/ambit/cni.sock /host/run/ambit/zds/zds.sock /host/var/lib/ambit; do
-  [ ! -e $f ] || echo file $f
-done
+for f in /host/sys/fs/bpf/ambit /host/opt/cni/bin/ambit-cni; do [ ! -e $f ] || echo file $f; done
+find /host/run/ambit /host/var/lib/ambit ! -type d 2>/dev/null | sed 's/^/file /'
 grep -l ambit-cni /host/etc/cni/net.d/* 2>/dev/null | sed 's/^/conflist /'
 for n in /host/run/netns/*; do
   nsenter --net=$n ip rule 2>/dev/null | grep 0x111 | sed s,^,rule\ $n\ ,

@@ -6,8 +6,6 @@ use anyhow::{Result, bail};
 
 use crate::{kubectl, load::Load, mesh, wait};
 
-/// A word that travels in every request, to be looked for on the wire.
-pub const MARKER: &str = "AMBITMARKERc0ffee";
 /// Requests begun per second by the client.
 const RATE: &str = "20";
 
@@ -40,6 +38,11 @@ impl Shop {
         Ok(shop)
     }
 
+    /// A word that travels in every request of this shop and of no other, to be looked for on the wire.
+    pub fn marker(&self) -> String {
+        format!("MARKER-{}-c0ffee", self.namespace)
+    }
+
     /// The load its client makes.
     pub fn load(&self) -> Load {
         Load { namespace: self.namespace, deployment: "client" }
@@ -50,7 +53,7 @@ impl Shop {
     /// # Errors
     /// With what the request printed.
     pub fn get(&self) -> Result<Option<String>> {
-        let url = format!("http://front:8080/?marker={MARKER}");
+        let url = format!("http://front:8080/?marker={}", self.marker());
         let (ok, text) =
             kubectl::exec(self.namespace, "deploy/client", &["/bin/shop", "get", "-t", "2", &url])?;
         if ok { Ok(Some(text)) } else { bail!("{}", text.trim()) }
@@ -90,7 +93,7 @@ impl Shop {
             .replace("@NS@", self.namespace)
             .replace("@A@", &self.node_a)
             .replace("@B@", &self.node_b)
-            .replace("@MARKER@", MARKER)
+            .replace("@MARKER@", &self.marker())
             .replace("@RATE@", RATE)
     }
 }

@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use ambit_kind_tests::{
-    Result, capture, inspector, mesh,
-    mesh::Enrolled,
-    shop::{MARKER, Shop},
-    wait,
-};
+use ambit_kind_tests::{Result, capture, inspector, mesh, mesh::Enrolled, shop::Shop, wait};
 
 const MODE: &str = "istio.io/dataplane-mode";
 const LIMIT: Duration = Duration::from_secs(90);
@@ -16,8 +11,8 @@ const HEALED: u64 = 60;
 
 /// Crashes a part on both nodes while a capture listens on the wire; then waits until requests flow again.
 fn crash(shop: &Shop, app: &'static str) -> Result<()> {
-    let node = shop.node_a.clone();
-    let watcher = std::thread::spawn(move || capture::on(&node, MARKER));
+    let (node, marker) = (shop.node_a.clone(), shop.marker());
+    let watcher = std::thread::spawn(move || capture::on(&node, &marker));
     for node in [&shop.node_a, &shop.node_b] {
         inspector::crash(app, node)?;
     }
@@ -27,7 +22,7 @@ fn crash(shop: &Shop, app: &'static str) -> Result<()> {
         let before = shop.load().totals()?;
         Ok((shop.load().since(before, HEALED, LIMIT)?.failed == 0).then_some(()))
     })?;
-    let seen = capture::on(&shop.node_a, MARKER)?;
+    let seen = capture::on(&shop.node_a, &shop.marker())?;
     assert!(seen.marker == 0 && seen.hbone > 0, "after {app} came back: {seen:?}");
     Ok(())
 }

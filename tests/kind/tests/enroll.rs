@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use ambit_kind_tests::{
-    capture, kubectl, mesh,
-    mesh::Enrolled,
-    shop::{MARKER, Shop},
-};
+use ambit_kind_tests::{capture, kubectl, mesh, mesh::Enrolled, shop::Shop};
 
 const MODE: &str = "istio.io/dataplane-mode";
 const REQUESTS: u64 = 60;
@@ -23,7 +19,7 @@ fn a_running_namespace_goes_in_and_out_without_a_failed_request_or_a_restart() {
     mesh::until_enrolled(shop.namespace, Enrolled::All).unwrap();
     let inside = shop.load().since(before, REQUESTS, LIMIT).unwrap();
     assert_eq!(inside.failed, 0, "going in: {:?}", shop.load().failures());
-    let seen = capture::on(&shop.node_a, MARKER).unwrap();
+    let seen = capture::on(&shop.node_a, &shop.marker()).unwrap();
     assert!(seen.marker == 0 && seen.hbone > 0, "{seen:?}");
 
     let before = shop.load().totals().unwrap();

@@ -180,7 +180,7 @@ fn a_pod_that_is_not_described_yet_waits_for_its_description() {
     let world = World::new();
     let app = serve(&world.cart.netns, 8080);
     let front = workload("front", FRONT);
-    world.store.apply_addresses(vec![], &[front.uid.clone()]);
+    world.store.apply_addresses(vec![], std::slice::from_ref(&front.uid));
     let client = connect(&world.front.netns, socket(CART[0], 8080)).unwrap();
     world.store.apply_addresses(vec![AddressUpdate::Workload(front)], &[]);
     talk(&client, &accept(&app).0);

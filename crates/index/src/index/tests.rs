@@ -2,7 +2,7 @@ use ambit_model::{Health, Mode, NetworkMode, PortMapping, TunnelProtocol};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Presence, reason};
+use crate::{Presence, Wanted, reason};
 
 fn object(value: Value) -> Object {
     let kind = value["kind"].as_str().unwrap().to_owned();

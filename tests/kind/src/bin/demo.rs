@@ -10,7 +10,7 @@ use ambit_kind_tests::{
     kubectl,
     load::Totals,
     mesh::{self, Enrolled},
-    shop::{MARKER, Shop},
+    shop::Shop,
     wait,
 };
 use anyhow::{Context as _, bail, ensure};
@@ -137,13 +137,13 @@ fn same(before: &[String], after: &[String]) -> Result<String> {
 
 /// Encryption is only shown by packets: requests made now cross the nodes while we listen on both.
 fn readable(shop: &Shop) -> Result<String> {
-    let seen = capture::on(&shop.node_a, MARKER)?;
+    let seen = capture::on(&shop.node_a, &shop.marker())?;
     ensure!(seen.marker > 0, "the marker was not seen: {seen:?}");
     Ok(format!("marker in {} packets, {} packets on 15008", seen.marker, seen.hbone))
 }
 
 fn hidden(shop: &Shop) -> Result<String> {
-    let seen = capture::on(&shop.node_a, MARKER)?;
+    let seen = capture::on(&shop.node_a, &shop.marker())?;
     ensure!(seen.marker == 0 && seen.hbone > 0 && seen.tls > 0, "{seen:?}");
     Ok(format!("marker in 0 packets, {} packets on 15008, {} TLS records", seen.hbone, seen.tls))
 }
@@ -173,7 +173,7 @@ enum Answer {
 
 fn outside_is(wanted: Answer) -> Result<String> {
     let ((), took) = wait::until(&format!("the outside client to be {wanted:?}"), LIMIT, || {
-        let url = format!("http://front.{SHOP}:8080/?marker={MARKER}");
+        let url = format!("http://front.{SHOP}:8080/");
         let (ok, text) = kubectl::exec(OUTSIDE, "deploy/outside", &["/bin/shop", "get", "-t", "2", &url])?;
         let is = if ok { Answer::Served } else { Answer::Refused };
         if is == wanted { Ok(Some(())) } else { bail!("{}", text.trim()) }
