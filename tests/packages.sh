@@ -13,9 +13,13 @@ if [ "${#missing[@]}" != 0 ]; then
   apt-get update -qq >/dev/null
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
-linker=0.13.0
 tools=${AMBIT_CACHE:-$HOME/.cache/ambit}/tools
-if ! "$tools/bin/bpf-linker" --version 2>/dev/null | grep -q "$linker"; then
-  echo "building bpf-linker $linker (about a minute)"
-  LLVM_PREFIX=/usr/lib/llvm-22 cargo install --quiet --locked --root "$tools" bpf-linker --version "$linker"
-fi
+
+# tool NAME VERSION: a cargo tool into the cache, unless it is there in this version
+tool() {
+  if "$tools/bin/$1" --version 2>/dev/null | grep -qF "$2"; then return; fi
+  echo "building $1 $2"
+  LLVM_PREFIX=/usr/lib/llvm-22 cargo install --quiet --locked --root "$tools" "$1" --version "$2"
+}
+tool bpf-linker 0.13.0
+tool cargo-deny 0.20.2

@@ -62,8 +62,6 @@ fn a_listener_tells_what_it_is() {
     assert!(facts.listening && facts.transparent);
     let plain = inspect(&TcpListener::bind("127.0.0.1:0").unwrap()).unwrap();
     assert!(plain.listening && !plain.transparent);
-    let error = listener(&netns, 15008).map(drop);
-    assert!(error.is_ok(), "the first listener is closed, its port is free");
 }
 
 #[test]

@@ -99,11 +99,7 @@ fn a_link_whose_namespace_is_gone_says_so() {
         pods.iter().any(|pod| pod.uid == "gone" && pod.netns_inode.is_none())
     };
     // The kernel takes namespaces apart in the background.
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !is_gone(&world) {
-        assert!(std::time::Instant::now() < deadline, "the link still has its namespace");
-        std::thread::yield_now();
-    }
+    eventually(|| is_gone(&world).then_some(()));
     // The name can be used for another namespace.
     world.redirector.attach("gone", &world.peer, &[]).unwrap();
     assert!(!is_gone(&world));

@@ -44,7 +44,7 @@ fn the_kubelets_connections_reach_the_application_and_its_neighbours_do_not() {
         let _other = connect_from(&world.cgroup("other"), &world.peer, socket(pod_ip, 8080));
         assert_eq!(accept(&proxy.plaintext).peer.ip(), ip(peer_ip));
     }
-    drop(proxy);
+    proxy.end(&world);
     let _probe = connect_from(&kubelet, &world.peer, socket(POD[0], 8080));
     assert_eq!(accept(&app).peer.ip(), ip(PEER[0]), "also while the proxy is dead");
 }

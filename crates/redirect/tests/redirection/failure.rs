@@ -25,7 +25,7 @@ fn a_proxy_that_ends_empties_its_slots() {
     let (world, proxy) = World::enrolled();
     let (_app, _peer_app) = (serve(&world.pod, 8080), serve(&world.peer, 80));
     assert_eq!(world.redirector.armed().unwrap().len(), 3);
-    drop(proxy);
+    proxy.end(&world);
     assert_closed(&world);
     assert!(world.redirector.armed().unwrap().is_empty());
 }

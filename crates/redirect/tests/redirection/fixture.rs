@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ambit_netns::testing::{End, namespace, veth};
 use ambit_netns::{NetNs, listener, run_in};
@@ -77,7 +77,8 @@ impl World {
 
     pub(crate) fn arm(&mut self) -> Proxy {
         let mut open = |kind: Kind| {
-            let listener = listener(&self.pod, kind.port()).unwrap();
+            // A process that another test forks holds every descriptor until it executes its program.
+            let listener = eventually(|| listener(&self.pod, kind.port()).ok());
             self.redirector.arm(self.attached.cookie, kind, listener.as_fd()).unwrap();
             listener
         };
@@ -112,12 +113,30 @@ impl World {
 }
 
 impl Proxy {
+    /// Closes the listeners, and waits until nobody holds them.
+    pub(crate) fn end(self, world: &World) {
+        drop(self);
+        eventually(|| world.redirector.armed().unwrap().is_empty().then_some(()));
+    }
+
     pub(crate) fn assert_idle(&self) {
         for listener in [&self.outbound, &self.plaintext, &self.hbone] {
             listener.set_nonblocking(true).unwrap();
             let error = listener.accept().expect_err("nothing should have been redirected");
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }
+    }
+}
+
+/// Tries until it succeeds.
+pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "nothing changed within the time limit");
+        std::thread::yield_now();
     }
 }
 

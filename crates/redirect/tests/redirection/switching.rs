@@ -49,7 +49,7 @@ fn a_pod_that_is_out_is_as_if_we_were_not_there() {
     let (mut world, proxy) = World::enrolled();
     let peer_app = serve(&world.peer, 80);
     world.switch_off();
-    drop(proxy);
+    proxy.end(&world);
     let app = serve(&world.pod, 15008);
     for (pod_ip, peer_ip) in [(POD[0], PEER[0]), (POD[1], PEER[1])] {
         let client = connect(&world.pod, socket(peer_ip, 80)).unwrap();
