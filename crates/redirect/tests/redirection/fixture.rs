@@ -275,10 +275,11 @@ impl Drop for TestCgroup {
         move_here(&self.home);
         for entry in fs::read_dir(&self.path).unwrap().flatten() {
             if entry.file_type().unwrap().is_dir() {
-                fs::remove_dir(entry.path()).unwrap();
+                // A task that has ended is still in its cgroup for a moment.
+                eventually(|| fs::remove_dir(entry.path()).ok());
             }
         }
-        fs::remove_dir(&self.path).unwrap();
+        eventually(|| fs::remove_dir(&self.path).ok());
     }
 }
 
