@@ -13,6 +13,7 @@ pub mod fold;
 pub mod leader;
 pub mod manifests;
 pub mod mesh;
+pub mod metrics;
 pub mod names;
 pub mod pods;
 pub mod policy_status;

@@ -40,6 +40,53 @@ pub fn install(images: &Images) -> Result<String, serde_norway::Error> {
 mod tests {
     use super::*;
 
+    /// What the code asks of the API server: group, resource, verb.
+    const ASKED: [(&str, &str, &str); 24] = [
+        ("", "pods", "watch"),
+        ("", "pods", "patch"),
+        ("", "pods", "delete"),
+        ("", "services", "watch"),
+        ("", "nodes", "watch"),
+        ("", "namespaces", "watch"),
+        ("discovery.k8s.io", "endpointslices", "watch"),
+        ("security.istio.io", "authorizationpolicies", "watch"),
+        ("security.istio.io", "authorizationpolicies/status", "patch"),
+        ("security.istio.io", "peerauthentications", "watch"),
+        ("security.istio.io", "peerauthentications/status", "patch"),
+        ("ambit.dev", "meshes", "watch"),
+        ("ambit.dev", "meshes", "patch"),
+        ("ambit.dev", "meshes/status", "patch"),
+        ("events.k8s.io", "events", "create"),
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("apps", "daemonsets", "watch"),
+        ("apps", "daemonsets", "patch"),
+        ("", "serviceaccounts", "patch"),
+        ("", "configmaps", "patch"),
+        ("", "secrets", "watch"),
+        ("", "secrets", "create"),
+        ("coordination.k8s.io", "leases", "update"),
+        ("coordination.k8s.io", "leases", "patch"),
+    ];
+
+    #[test]
+    fn the_operator_may_do_what_it_does() {
+        let mut rules: Vec<serde_json::Value> = Vec::new();
+        for document in install(&Images::default()).unwrap().split("---\n") {
+            let document: serde_json::Value = serde_norway::from_str(document).unwrap();
+            rules.extend(document["rules"].as_array().cloned().unwrap_or_default());
+        }
+        let names =
+            |value: &serde_json::Value, name: &str| value.as_array().unwrap().iter().any(|v| v == name);
+        for (group, resource, verb) in ASKED {
+            let granted = rules.iter().any(|rule| {
+                names(&rule["apiGroups"], group)
+                    && names(&rule["resources"], resource)
+                    && names(&rule["verbs"], verb)
+            });
+            assert!(granted, "{verb} {resource}.{group}");
+        }
+    }
+
     #[test]
     fn no_rule_grants_everything_and_every_image_is_filled_in() {
         let files = files().unwrap();
@@ -56,5 +103,37 @@ mod tests {
                 .contains('@')
         );
         assert!(install.contains("localhost/ambit-operator:dev"));
+    }
+
+    #[test]
+    fn every_sample_is_read_and_valid() {
+        let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
+        let mut kinds = Vec::new();
+        for entry in std::fs::read_dir(samples).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            for document in serde_norway::Deserializer::from_str(&text) {
+                let value: serde_json::Value = serde::Deserialize::deserialize(document).unwrap();
+                let kind = value["kind"].as_str().unwrap().to_owned();
+                match kind.as_str() {
+                    "Mesh" => {
+                        let mesh: ambit_api::Mesh = serde_json::from_value(value).unwrap();
+                        crate::mesh::validate::validate(&mesh.spec, None).unwrap();
+                    }
+                    "AuthorizationPolicy" => {
+                        let policy: ambit_api::AuthorizationPolicy = serde_json::from_value(value).unwrap();
+                        let name = ambit_model::NamespacedName::new("shop", "sample");
+                        let found =
+                            ambit_index::authorization::translate(&name, &policy.spec, "ambit-system");
+                        assert_eq!(found.judgement.reason, "Accepted", "{:?}", found.judgement);
+                    }
+                    "PeerAuthentication" => {
+                        serde_json::from_value::<ambit_api::PeerAuthentication>(value).unwrap();
+                    }
+                    other => panic!("a sample of kind {other:?} is not checked"),
+                }
+                kinds.push(kind);
+            }
+        }
+        assert!(kinds.iter().any(|kind| kind == "Mesh"), "{kinds:?}");
     }
 }

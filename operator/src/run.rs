@@ -22,6 +22,7 @@ use crate::{
     fold::Fold,
     leader,
     mesh::{reconcile, trust::Trust},
+    metrics::Metrics,
     pods::Writer,
     policy_status, reports,
     state::{MeshState, SharedIndex},
@@ -52,7 +53,6 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let metrics = admin::Metrics::default();
     let discovery_metrics = DiscoveryMetrics::default();
-    metrics.register(|registry| discovery_metrics.register(registry));
     let drain = Drain::default();
     let mut tasks = JoinSet::new();
     let (mesh_sender, mesh) = watch::channel(MeshState::Unknown);
@@ -68,22 +68,34 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         client,
     };
 
+    let own = Metrics::default();
+    metrics.register(|registry| {
+        discovery_metrics.register(registry);
+        own.register(registry, shared.index.clone(), shared.leads.clone());
+    });
+
     let health = admin::bind(config.health_port).await?;
     let scrape = admin::bind(config.metrics_port).await?;
     let port = admin::bind(config.discovery_port).await?;
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, metrics));
     fold(&shared, mesh_sender, readiness.block("watches"), &mut tasks);
-    let trusted = manage(&shared, config.images, &mut tasks);
+    let trusted = manage(&shared, config.images, own, &mut tasks);
     let agents = agents(&shared, issuer(&mut tasks, trusted), discovery_metrics, &mut tasks);
     let server = tokio::spawn(discovery::serve(port, agents, drain.watch()));
-    tasks.spawn(leader::elect(shared.client.clone(), config.pod_name.clone(), lead));
+    let election = tasks.spawn(leader::elect(shared.client.clone(), config.pod_name.clone(), lead));
     tracing::info!(replica = config.pod_name, "The operator runs");
 
     tokio::select! {
         stopped = signal::shutdown() => stopped?,
         served = server => served.context("the agents' port")??,
+        Some(ended) = tasks.join_next() => {
+            ended.context("a task of the operator failed")?;
+            anyhow::bail!("a task of the operator ended by itself");
+        }
     }
+    // A candidate would take the Lease again.
+    election.abort();
     leader::release(shared.client, &config.pod_name).await;
     if !drain.drain(DRAIN_TIME_MAX).await {
         tracing::warn!(waited = ?DRAIN_TIME_MAX, "Some tasks did not end in time");
@@ -108,7 +120,12 @@ fn fold(shared: &Shared, mesh: watch::Sender<MeshState>, blocker: Blocker, tasks
 }
 
 /// The writers to Kubernetes; returns the authority in force.
-fn manage(shared: &Shared, images: Images, tasks: &mut JoinSet<()>) -> watch::Receiver<Option<Arc<Trust>>> {
+fn manage(
+    shared: &Shared,
+    images: Images,
+    metrics: Metrics,
+    tasks: &mut JoinSet<()>,
+) -> watch::Receiver<Option<Arc<Trust>>> {
     let (trust, trusted) = watch::channel(None);
     let (caches, fills) = watches::caches(&shared.client, &shared.wake);
     fills.into_iter().for_each(|fill| drop(tasks.spawn(fill)));
@@ -122,6 +139,7 @@ fn manage(shared: &Shared, images: Images, tasks: &mut JoinSet<()>) -> watch::Re
         images,
         events: shared.events.clone(),
         wake: shared.wake.clone(),
+        metrics,
     };
     tasks.spawn(async move {
         watches::warm(&caches).await;

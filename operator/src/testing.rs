@@ -17,7 +17,8 @@ pub(crate) struct Seen {
     pub(crate) body: Value,
 }
 
-/// Answers in order; the last one is repeated. Requests are kept.
+/// Answers in order; the last one is repeated; without any, a write is answered with what was written, and one to a
+/// Mesh with a Mesh. Requests are kept.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
@@ -42,22 +43,27 @@ impl Script {
                 let bytes = body.collect_bytes().await?;
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                 let path = parts.uri.path().to_owned();
-                script.seen.lock().unwrap().push(Seen {
-                    method: parts.method.to_string(),
-                    path,
-                    body: body.clone(),
-                });
+                let echo = if path.contains("/meshes") { mesh() } else { body.clone() };
+                script.seen.lock().unwrap().push(Seen { method: parts.method.to_string(), path, body });
                 let (status, answer) = {
                     let mut answers = script.answers.lock().unwrap();
                     if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
                 }
-                .unwrap_or((200, body));
+                .unwrap_or((200, echo));
                 let response = Response::builder().status(status).header("content-type", "application/json");
                 Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
             }
         });
         Client::new(service, "default")
     }
+}
+
+/// The Mesh that every default makes.
+pub(crate) fn mesh() -> Value {
+    json!({
+        "apiVersion": "ambit.dev/v1alpha1", "kind": "Mesh", "spec": {},
+        "metadata": {"name": "default", "uid": "u", "resourceVersion": "1", "generation": 1},
+    })
 }
 
 /// The body of an error answer.

@@ -52,34 +52,48 @@ pub enum Seen {
     Mesh(Option<Arc<Mesh>>),
 }
 
+/// Slices that the endpoints controller writes repeat what selectors and pods say already.
+const FOREIGN_SLICES: &str = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io";
+
 /// One watch, to be spawned.
 pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A full watch of one kind, decoded tolerantly.
 fn full<K>(
     client: &Client,
+    config: watcher::Config,
 ) -> impl Stream<Item = watcher::Result<watcher::Event<DeserializeGuard<K>>>> + Send + use<K>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
 {
-    watcher(Api::<DeserializeGuard<K>>::all(client.clone()), watcher::Config::default()).default_backoff()
+    watcher(Api::<DeserializeGuard<K>>::all(client.clone()), config).default_backoff()
 }
 
 /// Everything the index reads.
 pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
     let seen = || seen.clone();
+    let all = watcher::Config::default;
+    let slices = watcher::Config::default().labels(FOREIGN_SLICES);
     vec![
-        Box::pin(follow(full::<Pod>(client), Kind::Pod, seen(), |pod| Object::Pod(Box::new(pod)))),
-        Box::pin(follow(full::<Service>(client), Kind::Service, seen(), |s| Object::Service(Box::new(s)))),
-        Box::pin(follow(full::<EndpointSlice>(client), Kind::EndpointSlice, seen(), |slice| {
+        Box::pin(follow(full::<Pod>(client, all()), Kind::Pod, seen(), |pod| Object::Pod(Box::new(pod)))),
+        Box::pin(follow(full::<Service>(client, all()), Kind::Service, seen(), |service| {
+            Object::Service(Box::new(service))
+        })),
+        Box::pin(follow(full::<EndpointSlice>(client, slices), Kind::EndpointSlice, seen(), |slice| {
             Object::EndpointSlice(Box::new(slice))
         })),
-        Box::pin(follow(full::<AuthorizationPolicy>(client), Kind::AuthorizationPolicy, seen(), |policy| {
-            Object::AuthorizationPolicy(Box::new(policy))
-        })),
-        Box::pin(follow(full::<PeerAuthentication>(client), Kind::PeerAuthentication, seen(), |policy| {
-            Object::PeerAuthentication(Box::new(policy))
-        })),
+        Box::pin(follow(
+            full::<AuthorizationPolicy>(client, all()),
+            Kind::AuthorizationPolicy,
+            seen(),
+            |policy| Object::AuthorizationPolicy(Box::new(policy)),
+        )),
+        Box::pin(follow(
+            full::<PeerAuthentication>(client, all()),
+            Kind::PeerAuthentication,
+            seen(),
+            |policy| Object::PeerAuthentication(Box::new(policy)),
+        )),
         Box::pin(follow(metadata::<Node>(client), Kind::Node, seen(), |node| {
             Object::Node(Box::new(node.metadata))
         })),

@@ -105,7 +105,10 @@ impl Index {
         let name = object.key().name;
         match object {
             Object::Pod(pod) => self.set_pod(name, Some(PodFacts::read(&pod)), &mut changes),
-            Object::Service(service) => self.set_service(name, Some(*service), &mut changes),
+            Object::Service(mut service) => {
+                service.metadata.managed_fields = None;
+                self.set_service(name, Some(*service), &mut changes);
+            }
             Object::EndpointSlice(slice) => self.set_slice(name, SliceFacts::read(&slice), &mut changes),
             Object::Node(node) => self.set_node(name.name, Some(locality(&node)), &mut changes),
             Object::Namespace(metadata) => {

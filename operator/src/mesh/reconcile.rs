@@ -25,7 +25,7 @@ use super::{
     desired::{Given, desired},
     observe::{Caches, observe},
     removal::{self, Step},
-    status::{self, Outcome},
+    status::{self, Findings},
     trust::{self, Problem, Trust},
     validate::validate,
 };
@@ -34,6 +34,7 @@ use crate::{
     config::Images,
     error::{Error, is_conflict, is_not_found},
     events::{Events, Severity},
+    metrics::{Metrics, Outcome},
     names, pods,
     state::{MeshState, SharedIndex},
 };
@@ -67,14 +68,20 @@ pub struct Context {
     pub events: Events,
     /// Something changed.
     pub wake: Arc<Notify>,
+    /// Counts.
+    pub metrics: Metrics,
 }
 
 /// Reconciles until dropped.
 pub async fn run(mut context: Context) {
     loop {
         let pause = match reconcile(&context).await {
-            Ok(pause) => pause,
+            Ok(pause) => {
+                context.metrics.reconciled(Outcome::Done);
+                pause
+            }
             Err(error) => {
+                context.metrics.reconciled(Outcome::Failed);
                 tracing::warn!(%error, "The Mesh cannot be reconciled, trying again");
                 RETRY
             }
@@ -118,13 +125,13 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
         Err(_) => Ok(()),
     };
     let apply_error = applied.as_ref().err().map(ToString::to_string);
-    let outcome = Outcome {
+    let found = Findings {
         valid: valid.as_ref().map_err(Vec::as_slice),
         trust: trust.as_deref(),
         trust_problem: problem.as_ref(),
         apply_error: apply_error.as_deref(),
     };
-    write_status(context, &mesh, status::status(&mesh, &world, &outcome)).await?;
+    write_status(context, &mesh, status::status(&mesh, &world, &found)).await?;
     applied.map(|()| RESYNC)
 }
 
@@ -296,3 +303,6 @@ async fn announce(context: &Context, mesh: &Mesh, status: &MeshStatus) {
         context.events.mesh(mesh, severity, &condition.reason, &condition.message).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,7 @@ use crate::names;
 const NODES_NAMED_MAX: usize = 5;
 
 /// What the other steps of a reconcile found.
-pub struct Outcome<'a> {
+pub struct Findings<'a> {
     /// The spec.
     pub valid: Result<&'a Valid, &'a [Violation]>,
     /// The authority in force.
@@ -53,7 +53,7 @@ fn finding(
 }
 
 /// The status of a mesh.
-pub fn status(mesh: &Mesh, world: &World, outcome: &Outcome<'_>) -> MeshStatus {
+pub fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus {
     let rollout = rollout(world);
     let accepted = accepted(outcome);
     let trust_ready = trust_ready(world, outcome);
@@ -94,7 +94,7 @@ pub fn removing(mesh: &Mesh, world: &World, message: &str) -> MeshStatus {
     }
 }
 
-fn accepted(outcome: &Outcome<'_>) -> Finding {
+fn accepted(outcome: &Findings<'_>) -> Finding {
     match outcome.valid {
         Ok(_) => finding(ACCEPTED, Some(true), reason::ACCEPTED, "the spec is in force"),
         Err(violations) => {
@@ -105,7 +105,7 @@ fn accepted(outcome: &Outcome<'_>) -> Finding {
     }
 }
 
-fn trust_ready(world: &World, outcome: &Outcome<'_>) -> Finding {
+fn trust_ready(world: &World, outcome: &Findings<'_>) -> Finding {
     if let Some(problem) = outcome.trust_problem {
         let kept = if outcome.trust.is_some() { "; the authority loaded before stays in force" } else { "" };
         return finding(TRUST_READY, Some(false), problem.reason, format!("{}{kept}", problem.message));
@@ -121,7 +121,7 @@ fn trust_ready(world: &World, outcome: &Outcome<'_>) -> Finding {
     finding(TRUST_READY, Some(!left.is_negative()), why, message)
 }
 
-fn data_plane(world: &World, outcome: &Outcome<'_>, rollout: &Rollout) -> Finding {
+fn data_plane(world: &World, outcome: &Findings<'_>, rollout: &Rollout) -> Finding {
     let not_ready = |reason, message: String| finding(DATA_PLANE_READY, Some(false), reason, message);
     if let Some(error) = outcome.apply_error {
         return not_ready(reason::APPLY_FAILED, error.to_owned());

@@ -63,7 +63,7 @@ fn conditions(status: &MeshStatus) -> Vec<(&str, &str, &str)> {
 #[test]
 fn every_condition_is_there_from_the_first_reconcile_on() {
     let valid = validate(&mesh().spec, None).unwrap();
-    let outcome = Outcome { valid: Ok(&valid), trust: None, trust_problem: None, apply_error: None };
+    let outcome = Findings { valid: Ok(&valid), trust: None, trust_problem: None, apply_error: None };
     let world = World { now: Timestamp::from_second(NOW).unwrap(), ..World::default() };
     let found = status(&mesh(), &world, &outcome);
     assert_eq!(
@@ -83,7 +83,7 @@ fn every_condition_is_there_from_the_first_reconcile_on() {
 #[test]
 fn a_served_mesh_is_ready_and_says_which_version_runs() {
     let (valid, trust) = (validate(&mesh().spec, None).unwrap(), trust());
-    let outcome = Outcome { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
+    let outcome = Findings { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
     let found = status(&mesh(), &world(true), &outcome);
     assert!(conditions(&found).contains(&("Ready", "True", "Ready")), "{:?}", conditions(&found));
     assert!(conditions(&found).contains(&("Progressing", "False", "RolloutComplete")));
@@ -102,11 +102,11 @@ fn the_first_thing_that_fails_is_the_reason_of_ready() {
         message: "x".into(),
     }];
     let problem = Problem { reason: reason::CA_NOT_FOUND, message: "missing".into() };
-    let ok = || Outcome { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
+    let ok = || Findings { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
     for (name, outcome, is_ready, expected) in [
-        ("spec", Outcome { valid: Err(&violations), ..ok() }, true, "TrustDomainImmutable"),
-        ("secret", Outcome { trust_problem: Some(&problem), ..ok() }, true, "CANotFound"),
-        ("write", Outcome { apply_error: Some("refused"), ..ok() }, true, "ApplyFailed"),
+        ("spec", Findings { valid: Err(&violations), ..ok() }, true, "TrustDomainImmutable"),
+        ("secret", Findings { trust_problem: Some(&problem), ..ok() }, true, "CANotFound"),
+        ("write", Findings { apply_error: Some("refused"), ..ok() }, true, "ApplyFailed"),
         ("node", ok(), false, "NodesNotReady"),
     ] {
         let found = status(&mesh(), &world(is_ready), &outcome);
@@ -126,7 +126,7 @@ fn the_first_thing_that_fails_is_the_reason_of_ready() {
 #[test]
 fn time_stands_still_until_a_condition_changes() {
     let (valid, trust) = (validate(&mesh().spec, None).unwrap(), trust());
-    let outcome = Outcome { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
+    let outcome = Findings { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
     let mut mesh = mesh();
     let first = status(&mesh, &world(true), &outcome);
     mesh.status = Some(first.clone());

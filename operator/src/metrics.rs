@@ -1,0 +1,97 @@
+//! Counts of the control plane: reconciles, leadership, and what the index holds, read at each scrape.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge},
+    registry::Registry,
+};
+use tokio::sync::watch;
+
+use crate::state::SharedIndex;
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// All of it was done.
+    Done,
+    /// Something is tried again.
+    Failed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    result: Outcome,
+}
+
+/// Counts of the control plane.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    reconciles: Family<Labels, Counter>,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register(&self, registry: &mut Registry, index: SharedIndex, leads: watch::Receiver<bool>) {
+        let help = "Reconciles of the Mesh by this replica";
+        registry.register("ambit_reconciles", help, self.reconciles.clone());
+        registry.register_collector(Box::new(State { index, leads }));
+    }
+
+    /// A reconcile ended.
+    pub fn reconciled(&self, result: Outcome) {
+        self.reconciles.get_or_create(&Labels { result }).inc();
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    index: SharedIndex,
+    leads: watch::Receiver<bool>,
+}
+
+impl Collector for State {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let (enrolled, pending, workloads, services, policies) = {
+            let index = self.index.read();
+            let (enrolled, pending) = index.enrolled_and_pending();
+            let counts = (index.workloads().count(), index.services().count(), index.policies().count());
+            (enrolled, pending, counts.0, counts.1, counts.2)
+        };
+        for (name, help, value) in [
+            ("ambit_leader", "Whether this replica writes", usize::from(*self.leads.borrow())),
+            ("ambit_pods_enrolled", "Pods whose traffic the mesh carries", enrolled),
+            ("ambit_pods_pending", "Pods that are not where they should be", pending),
+            ("ambit_workloads", "Workloads that proxies hear of", workloads),
+            ("ambit_services", "Services that proxies hear of", services),
+            ("ambit_policies", "Policies that proxies hear of", policies),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ambit_index::{Index, Settings};
+
+    use super::*;
+
+    #[test]
+    fn a_scrape_says_who_leads_and_what_is_known() {
+        let (_lead, leads) = watch::channel(true);
+        let mut registry = Registry::default();
+        let metrics = Metrics::default();
+        metrics.register(&mut registry, SharedIndex::new(Index::new(Settings::default())), leads);
+        metrics.reconciled(Outcome::Done);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in ["ambit_leader 1", "ambit_policies 1", "ambit_reconciles_total{result=\"Done\"} 1"] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
+    }
+}
