@@ -74,7 +74,7 @@ pub struct Trust {
     #[serde(rename = "certificateTTL")]
     #[schemars(regex(pattern = r"^([0-9]+[dhms])+$"))]
     pub certificate_ttl: String,
-    /// The certificate authority: exactly one of selfSigned and secret.
+    /// The certificate authority: at most one of selfSigned and secret; selfSigned when neither is given.
     pub ca: CertificateAuthority,
 }
 
@@ -88,10 +88,11 @@ impl Default for Trust {
     }
 }
 
-/// The certificate authority: exactly one of its fields.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
+/// The certificate authority: at most one of its fields; none is `selfSigned`.
+// No default is stored for `selfSigned`: it would stand beside a `secret` that is applied later.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.selfSigned) != has(self.secret)").message("give exactly one of selfSigned and secret"))]
+#[x_kube(validation = Rule::new("!(has(self.selfSigned) && has(self.secret))").message("give at most one of selfSigned and secret"))]
 pub struct CertificateAuthority {
     /// The operator makes a root of its own and keeps it in the Secret ambit-ca of namespace ambit-system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,12 +100,6 @@ pub struct CertificateAuthority {
     /// An authority that you bring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<CaSecret>,
-}
-
-impl Default for CertificateAuthority {
-    fn default() -> Self {
-        Self { self_signed: Some(SelfSigned::default()), secret: None }
-    }
 }
 
 /// A root that the operator makes.
@@ -227,7 +222,7 @@ mod tests {
         assert_eq!(empty, MeshSpec::default());
         assert_eq!(empty.trust.domain, "cluster.local");
         assert_eq!(empty.enrollment.exclude_namespaces, ["kube-system"]);
-        assert!(empty.trust.ca.self_signed.is_some() && empty.trust.ca.secret.is_none());
+        assert!(empty.trust.ca.self_signed.is_none() && empty.trust.ca.secret.is_none());
     }
 
     #[test]

@@ -119,17 +119,18 @@ fn trust_domain(spec: &MeshSpec, issued_in: Option<&str>, violations: &mut Vec<V
 
 fn ca(spec: &MeshSpec, violations: &mut Vec<Violation>) -> Option<CaSource> {
     match (&spec.trust.ca.self_signed, &spec.trust.ca.secret) {
-        (Some(own), None) => {
+        (own, None) => {
+            let own = own.clone().unwrap_or_default();
             let field = ("spec.trust.ca.selfSigned.rootTTL", own.root_ttl.as_str());
             let ttl = duration(field, ROOT_TTL_MIN..=ROOT_TTL_MAX, "between 30d and 36500d", violations);
             ttl.map(|root_ttl| CaSource::SelfSigned { root_ttl })
         }
         (None, Some(secret)) => Some(CaSource::Secret(secret.name.clone())),
-        (Some(_), Some(_)) | (None, None) => {
+        (Some(_), Some(_)) => {
             violations.push(Violation {
                 reason: reason::INVALID_TRUST,
                 field: "spec.trust.ca",
-                message: "give exactly one of selfSigned and secret".into(),
+                message: "give at most one of selfSigned and secret".into(),
             });
             None
         }

@@ -1,4 +1,4 @@
-//! While the node agent is down: do pods outside the mesh start at once, and do enrolled ones wait and say why?
+//! While the node agent or ztunnel is down: do pods outside the mesh start at once, and do enrolled ones wait and say why?
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use ambit_kind_tests::{Result, kubectl, mesh, mesh::Enrolled, wait};
 
 const MODE: &str = "istio.io/dataplane-mode";
 const LIMIT: Duration = Duration::from_secs(90);
-const AGENT: &str = "daemonset/ambit-node-agent";
 
-/// Takes the agents away (and the operator, which would put the drifted field back), does `work`, brings them back.
-fn without_agents<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Takes a part away (and the operator, which would put the drifted field back), does `work`, brings it back.
+fn without<T>(part: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let daemon_set = format!("daemonset/{part}");
     let gone = |app: &str| {
         let selector = format!("app={app}");
         kubectl::run(&["wait", "-n", mesh::SYSTEM, "pod", "-l", &selector, "--for=delete", "--timeout=60s"])
@@ -19,12 +19,12 @@ fn without_agents<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
         let patch = format!(
             r#"{{"spec":{{"template":{{"spec":{{"nodeSelector":{{"ambit.dev/nowhere":{value}}}}}}}}}}}"#
         );
-        kubectl::run(&["patch", "-n", mesh::SYSTEM, AGENT, "--type=merge", "-p", &patch])
+        kubectl::run(&["patch", "-n", mesh::SYSTEM, &daemon_set, "--type=merge", "-p", &patch])
     };
     scale("--replicas=0")?;
     gone("ambit-operator")?;
     nowhere("\"yes\"")?;
-    gone("ambit-node-agent")?;
+    gone(part)?;
     let done = work();
     nowhere("null")?;
     scale("--replicas=2")?;
@@ -46,7 +46,7 @@ fn pods_outside_the_mesh_start_at_once_and_enrolled_ones_wait_and_say_why() {
     kubectl::apply(&pod(inside, "before", &node)).unwrap();
     mesh::until_enrolled(inside, Enrolled::All).unwrap();
 
-    without_agents(|| {
+    without("ambit-node-agent", || {
         kubectl::apply(&pod(outside, "free", &node))?;
         kubectl::run(&["wait", "-n", outside, "pod/free", "--for=condition=Ready", "--timeout=30s"])?;
         kubectl::apply(&pod(inside, "waits", &node))?;
@@ -65,6 +65,35 @@ fn pods_outside_the_mesh_start_at_once_and_enrolled_ones_wait_and_say_why() {
     for namespace in [inside, outside] {
         kubectl::run(&["delete", "namespace", namespace, "--timeout=90s"]).unwrap();
     }
+}
+
+#[test]
+#[ignore = "needs a cluster with the mesh: make test"]
+fn a_pod_of_an_enrolled_namespace_waits_for_ztunnel_and_says_why() {
+    mesh::require_ready().unwrap();
+    let node = mesh::nodes().unwrap().remove(0);
+    let namespace = "ztunnel-down";
+    kubectl::apply(&format!(
+        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{{MODE}: ambient}}}}}}"
+    ))
+    .unwrap();
+    without("ztunnel", || {
+        kubectl::apply(&pod(namespace, "waits", &node))?;
+        let of = "--field-selector=involvedObject.name=waits";
+        wait::until("an Event that names ztunnel", LIMIT, || {
+            let events =
+                kubectl::run(&["get", "events", "-n", namespace, of, "-o", "jsonpath={.items[*].message}"])?;
+            Ok(events.contains("ztunnel").then_some(()))
+        })?;
+        let pod = kubectl::json(&["get", "pod", "-n", namespace, "waits"])?;
+        assert_eq!(kubectl::text(&pod, "/status/phase"), "Pending", "it has not started outside the mesh");
+        Ok(())
+    })
+    .unwrap();
+    kubectl::run(&["wait", "-n", namespace, "pod/waits", "--for=condition=Ready", "--timeout=120s"]).unwrap();
+    mesh::until_enrolled(namespace, Enrolled::All).unwrap();
+    mesh::until_condition("Ready", "True").unwrap();
+    kubectl::run(&["delete", "namespace", namespace, "--timeout=90s"]).unwrap();
 }
 
 fn pod(namespace: &str, name: &str, node: &str) -> String {
