@@ -7,7 +7,8 @@ SHELL := /bin/bash
 CLUSTER ?= ambit
 export CLUSTER
 ifeq ($(origin KUBECONFIG),undefined)
-OWN_CLUSTER := cluster
+# Exported, because a make that a recipe starts finds KUBECONFIG set by this one.
+export OWN_CLUSTER := cluster
 ifeq ($(CLUSTER),ambit)
 export KUBECONFIG := $(CURDIR)/.cluster/admin.kubeconfig
 else

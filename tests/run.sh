@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # run.sh STAGE...: unit, netns, cluster (brings up, installs, then e2e), e2e (an installed cluster).
+# Without an installed mesh the cluster tests are not run: the stage that broke is the failure.
 # Prints what each stage prints and, last, the sum of all test lines: "N passed, N failed".
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -22,6 +23,7 @@ for wanted in "$@"; do
     netns) stage netns cargo test --locked --workspace --exclude ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
     cluster)
       stage install make --no-print-directory install
+      case " ${broken[*]} " in *" install "*) continue ;; esac
       stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1
       ;;
     e2e) stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
