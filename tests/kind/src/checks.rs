@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 
 /// Width of the column that says what was checked.
-const WHAT: usize = 62;
+const WHAT: usize = 72;
 
 /// The checks made so far.
 #[derive(Debug)]
