@@ -53,6 +53,19 @@ pub fn on(node: &str, marker: &str) -> Result<Seen> {
     Ok(Seen { marker: number("marker")?, hbone: number("port")?, tls: number("tls")? })
 }
 
+/// Captures until nothing of the marker is readable: connections opened before a change keep running as they began.
+///
+/// # Errors
+/// When it is still readable after `limit`, with what was seen last.
+pub fn until_hidden(node: &str, marker: &str, limit: Duration) -> Result<Seen> {
+    let (seen, _) = wait::until("the marker to be unreadable", limit, || {
+        let seen = on(node, marker)?;
+        ensure!(seen.marker == 0 && seen.hbone > 0 && seen.tls > 0, "{seen:?}");
+        Ok(Some(seen))
+    })?;
+    Ok(seen)
+}
+
 /// Where captures run.
 pub const NAMESPACE: &str = "ambit-observer";
 

@@ -52,7 +52,10 @@ pub fn json(args: &[&str]) -> Result<Value> {
 /// # Errors
 /// When the API server refuses it.
 pub fn apply(manifest: &str) -> Result<String> {
-    feed(&["apply", "--server-side", "--force-conflicts", "--field-manager=ambit-test", "-f", "-"], manifest)
+    feed(
+        &["apply", "--server-side", "--force-conflicts", "--field-manager=ambit-test", "-f", "-"],
+        &document(manifest),
+    )
 }
 
 /// Deletes what a manifest names and waits until it is gone.
@@ -60,7 +63,12 @@ pub fn apply(manifest: &str) -> Result<String> {
 /// # Errors
 /// When it cannot be deleted.
 pub fn delete(manifest: &str) -> Result<String> {
-    feed(&["delete", "--ignore-not-found", "--wait=true", "--timeout=90s", "-f", "-"], manifest)
+    feed(&["delete", "--ignore-not-found", "--wait=true", "--timeout=90s", "-f", "-"], &document(manifest))
+}
+
+/// kubectl takes what begins with a brace for JSON; a document marker makes it YAML in either style.
+fn document(manifest: &str) -> String {
+    format!("---\n{manifest}")
 }
 
 /// Runs it with `input` on standard input.

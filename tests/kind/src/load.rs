@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use crate::{kubectl, wait};
 
+/// Requests answered without a failure that show a load has settled: more than two seconds' worth.
+const SETTLED: u64 = 50;
+
 /// Totals of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -58,6 +61,19 @@ impl Load {
             ok: now.ok - before.ok,
             failed: now.failed - before.failed,
         })
+    }
+
+    /// Totals once what happened before is over: requests were answered and none failed since a moment ago.
+    ///
+    /// # Errors
+    /// When requests keep failing for `limit`.
+    pub fn settled(&self, limit: Duration) -> Result<Totals> {
+        let (totals, _) = wait::until("the load to settle", limit, || {
+            let before = self.totals()?;
+            let since = self.since(before, SETTLED, limit)?;
+            Ok((since.failed == 0).then_some(self.totals()?))
+        })?;
+        Ok(totals)
     }
 
     /// The lines that say why requests failed, newest last.

@@ -35,6 +35,7 @@ impl Shop {
             kubectl::run(&["rollout", "status", "-n", namespace, &target, "--timeout=120s"])?;
         }
         wait::until("the shop to answer", Duration::from_secs(60), || shop.get())?;
+        shop.load().settled(Duration::from_secs(60))?;
         Ok(shop)
     }
 

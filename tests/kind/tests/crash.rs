@@ -35,6 +35,7 @@ fn a_crash_never_lets_plaintext_out_and_heals() {
     let shop = Shop::start("crash-test").unwrap();
     mesh::label(shop.namespace, MODE, "ambient").unwrap();
     mesh::until_enrolled(shop.namespace, Enrolled::All).unwrap();
+    capture::until_hidden(&shop.node_a, &shop.marker(), LIMIT).unwrap();
     let lives = shop.lives().unwrap();
 
     crash(&shop, "ztunnel").unwrap();

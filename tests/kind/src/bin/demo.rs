@@ -97,7 +97,7 @@ fn policies(checks: &mut Checks, shop: &Shop) -> Result<()> {
 
 /// Takes the label away under load.
 fn leave(checks: &mut Checks, shop: &Shop) -> Result<()> {
-    let (before, lives) = (settled(shop)?, shop.lives()?);
+    let (before, lives) = (shop.load().settled(LIMIT)?, shop.lives()?);
     checks.step("kubectl label namespace shop istio.io/dataplane-mode-");
     mesh::label(SHOP, MODE, "")?;
     let left = mesh::until_enrolled(SHOP, Enrolled::None);
@@ -109,16 +109,6 @@ fn leave(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.check("no pod was restarted or replaced", same(&lives, &shop.lives()?));
     checks.check("un-labelling brings plaintext back", readable(shop));
     Ok(())
-}
-
-/// Totals once the denials of the policy act are over: the open-loop client has requests in flight.
-fn settled(shop: &Shop) -> Result<Totals> {
-    let (totals, _) = wait::until("the load to settle", LIMIT, || {
-        let before = shop.load().totals()?;
-        let since = shop.load().since(before, REQUESTS / 2, LIMIT)?;
-        Ok((since.failed == 0).then_some(shop.load().totals()?))
-    })?;
-    Ok(totals)
 }
 
 fn none_failed(shop: &Shop, before: Totals) -> Result<String> {
@@ -143,8 +133,7 @@ fn readable(shop: &Shop) -> Result<String> {
 }
 
 fn hidden(shop: &Shop) -> Result<String> {
-    let seen = capture::on(&shop.node_a, &shop.marker())?;
-    ensure!(seen.marker == 0 && seen.hbone > 0 && seen.tls > 0, "{seen:?}");
+    let seen = capture::until_hidden(&shop.node_a, &shop.marker(), LIMIT)?;
     Ok(format!("marker in 0 packets, {} packets on 15008, {} TLS records", seen.hbone, seen.tls))
 }
 
