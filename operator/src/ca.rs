@@ -22,11 +22,6 @@ pub use authenticate::{Authenticator, Caller, CallerPod, KubeReviewer, TokenRevi
 pub use rate::{BURST_MAX, REQUESTS_PER_SECOND};
 pub use server::{CaMetrics, CertificateService};
 
-/// Service account of the node proxy, in [`ambit_api::labels::SYSTEM_NAMESPACE`].
-pub const ZTUNNEL_ACCOUNT: &str = "ztunnel";
-/// Service account of the node agent, in [`ambit_api::labels::SYSTEM_NAMESPACE`].
-pub const NODE_AGENT_ACCOUNT: &str = "ambit-node-agent";
-
 /// Who signs, and on which terms.
 #[derive(Debug)]
 pub struct Issuer {

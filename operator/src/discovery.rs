@@ -24,7 +24,7 @@ use tokio::{
 use tonic::transport::Server;
 
 pub use admit::Admission;
-pub use certificate::{SERVER_CERTIFICATE_TTL, SERVER_NAME};
+pub use certificate::SERVER_CERTIFICATE_TTL;
 pub use feeds::Feeds;
 
 use crate::{
@@ -32,8 +32,6 @@ use crate::{
     reports::{ReportEvent, ReportService},
 };
 
-/// TCP port of the agents' server.
-pub const PORT: u16 = 15012;
 /// Between PINGs to an agent.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest wait for an answer to a PING.

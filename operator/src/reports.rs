@@ -14,7 +14,10 @@ use futures::stream::BoxStream;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::ca::{Authenticator, NODE_AGENT_ACCOUNT, NodePods};
+use crate::{
+    ca::{Authenticator, NodePods},
+    names,
+};
 
 /// Events that may wait for the writer; a full channel makes agents wait.
 pub const EVENTS_MAX: usize = 1024;
@@ -82,7 +85,7 @@ impl NodeReports for ReportService {
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
         let caller = self.authenticator.caller(request.metadata()).await?;
-        if !caller.is_system(NODE_AGENT_ACCOUNT) {
+        if !caller.is_system(names::NODE_AGENT) {
             tracing::warn!(%caller, "Reports refused");
             return Err(Status::permission_denied("only node agents report"));
         }

@@ -6,15 +6,12 @@
 use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
 use ambit_api::{AuthorizationPolicy, Mesh, PeerAuthentication};
-use ambit_index::{Key, Kind, Object};
+use ambit_index::{Key, Kind, Object, name_of};
 use ambit_model::NamespacedName;
 use futures::{Stream, StreamExt};
-use k8s_openapi::{
-    api::{
-        core::v1::{Namespace, Node, Pod, Service},
-        discovery::v1::EndpointSlice,
-    },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, Pod, Service},
+    discovery::v1::EndpointSlice,
 };
 use kube::{
     Api, Client, Resource,
@@ -230,13 +227,6 @@ fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
             None
         }
     }
-}
-
-fn name_of(metadata: &ObjectMeta) -> NamespacedName {
-    NamespacedName::new(
-        metadata.namespace.as_deref().unwrap_or_default(),
-        metadata.name.as_deref().unwrap_or_default(),
-    )
 }
 
 /// Caches of our own namespace; each change wakes whoever reconciles.

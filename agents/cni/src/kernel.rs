@@ -188,14 +188,6 @@ impl Kernel {
         Ok(self.redirector()?.unexempt(cgroup)?)
     }
 
-    /// The cgroups exempt now, those of an earlier agent included.
-    ///
-    /// # Errors
-    /// Of redirection.
-    pub fn exempted(&mut self) -> Result<Vec<u64>, Error> {
-        Ok(self.redirector()?.exempted()?)
-    }
-
     /// Lets the probes of a kubelet through; returns the id of its cgroup.
     ///
     /// # Errors

@@ -18,6 +18,6 @@ mod slices;
 pub use changes::Changes;
 pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
 pub use index::{Index, PodIdentity};
-pub use object::{Key, Kind, Object};
+pub use object::{Key, Kind, Object, name_of};
 pub use policies::{StatusPatch, authorization, peer_authentication};
 pub use settings::{Presence, Settings};

@@ -74,7 +74,7 @@ impl Object {
 }
 
 /// `namespace/name` of an object.
-pub(crate) fn name_of(metadata: &ObjectMeta) -> NamespacedName {
+pub fn name_of(metadata: &ObjectMeta) -> NamespacedName {
     NamespacedName::new(
         metadata.namespace.as_deref().unwrap_or_default(),
         metadata.name.as_deref().unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! Who a bearer token belongs to, as the API server says.
 //!
-//! Invariant: a token is believed only for [`AUDIENCE`], never longer than it is valid, and at most
+//! Invariant: a token is believed only for [`TOKEN_AUDIENCE`], never longer than it is valid, and at most
 //! [`CACHE_TIME_MAX`] after the API server vouched for it. Tokens are kept only as hashes.
 
 use std::{
@@ -21,8 +21,8 @@ use tokio::{
 };
 use tonic::{Status, metadata::MetadataMap};
 
-/// Audience of the tokens that agents present.
-pub const AUDIENCE: &str = "istio-ca";
+use crate::names::TOKEN_AUDIENCE;
+
 /// How long the API server's word is taken for.
 pub const CACHE_TIME_MAX: Duration = Duration::from_secs(60);
 /// Tokens remembered at a time.
@@ -96,7 +96,7 @@ impl KubeReviewer {
 
 impl TokenReviewer for KubeReviewer {
     fn review(&self, token: String) -> BoxFuture<'_, Result<TokenReviewStatus, kube::Error>> {
-        let spec = TokenReviewSpec { audiences: Some(vec![AUDIENCE.to_owned()]), token };
+        let spec = TokenReviewSpec { audiences: Some(vec![TOKEN_AUDIENCE.to_owned()]), token };
         let review = TokenReview { spec, ..TokenReview::default() };
         Box::pin(async move {
             let reviewed = self.0.create(&PostParams::default(), &review).await?;
@@ -118,7 +118,7 @@ pub enum NotBelieved {
     #[error("the API server does not accept the token: {0}")]
     Refused(String),
     /// Made for someone else.
-    #[error("the token is not meant for audience {AUDIENCE}")]
+    #[error("the token is not meant for audience {TOKEN_AUDIENCE}")]
     Audience,
     /// Not a service account.
     #[error("{0:?} is not a service account")]
@@ -250,7 +250,7 @@ fn caller(status: &TokenReviewStatus) -> Result<Caller, NotBelieved> {
     if status.authenticated != Some(true) {
         return Err(NotBelieved::Refused(status.error.clone().unwrap_or_else(|| "not authenticated".into())));
     }
-    if !status.audiences.iter().flatten().any(|audience| audience == AUDIENCE) {
+    if !status.audiences.iter().flatten().any(|audience| audience == TOKEN_AUDIENCE) {
         return Err(NotBelieved::Audience);
     }
     let user = status.user.as_ref();

@@ -7,7 +7,8 @@ use std::{sync::Arc, time::Duration};
 use ambit_index::PodIdentity;
 use ambit_model::{NamespacedName, Spiffe};
 
-use super::{Caller, NodePods, ZTUNNEL_ACCOUNT};
+use super::{Caller, NodePods};
+use crate::names;
 
 /// Longest life that a client may ask for; asking for more is an error, not a wish to be cut.
 pub const TTL_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -137,7 +138,7 @@ fn impersonated(
     trust_domain: &Arc<str>,
     pods: &dyn NodePods,
 ) -> Result<Spiffe, Refusal> {
-    if !caller.is_system(ZTUNNEL_ACCOUNT) {
+    if !caller.is_system(names::ZTUNNEL) {
         return Err(Refusal::NotANodeProxy);
     }
     let identity: Spiffe = text.parse().map_err(|_| Refusal::Malformed)?;

@@ -8,7 +8,10 @@ use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 
 use super::Feeds;
-use crate::ca::{Authenticator, Caller, NODE_AGENT_ACCOUNT, ZTUNNEL_ACCOUNT};
+use crate::{
+    ca::{Authenticator, Caller},
+    names,
+};
 
 /// Judges new streams.
 pub struct Admission {
@@ -29,10 +32,10 @@ impl Authorizer for Admission {
 
 /// Policies come before workloads, because these refer to them.
 fn readable(caller: &Caller, feeds: &Feeds) -> Result<Vec<Feed>, Status> {
-    if caller.is_system(ZTUNNEL_ACCOUNT) && caller.pod.is_some() {
+    if caller.is_system(names::ZTUNNEL) && caller.pod.is_some() {
         return Ok(vec![feeds.authorization.clone(), feeds.address.clone()]);
     }
-    if !caller.is_system(NODE_AGENT_ACCOUNT) || caller.pod.is_none() {
+    if !caller.is_system(names::NODE_AGENT) || caller.pod.is_none() {
         return Err(Status::permission_denied("this caller reads no configuration"));
     }
     match &caller.node {

@@ -8,10 +8,11 @@ use std::{
 use ambit_identity::{Clock, Error, server::Acceptor};
 use tokio::time::sleep;
 
-use crate::ca::{Issuer, IssuerWatch};
+use crate::{
+    ca::{Issuer, IssuerWatch},
+    names::SERVER_NAME,
+};
 
-/// The name that agents verify.
-pub const SERVER_NAME: &str = "ambit-operator.ambit-system.svc";
 /// Life of the port's certificate.
 pub const SERVER_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Pause after a renewal failed.

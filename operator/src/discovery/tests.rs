@@ -16,7 +16,10 @@ use tokio::{task::JoinHandle, time::timeout};
 use tonic::{Code, Request, Status, transport::Channel};
 
 use super::*;
-use crate::ca::{Issuer, TokenReviewer, authenticate::AUDIENCE};
+use crate::{
+    ca::{Issuer, TokenReviewer},
+    names,
+};
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,7 +37,7 @@ impl TokenReviewer for Reviewer {
                 let extra = extra.map(|(name, value)| (key(name), vec![value.to_owned()]));
                 TokenReviewStatus {
                     authenticated: Some(true),
-                    audiences: Some(vec![AUDIENCE.into()]),
+                    audiences: Some(vec![names::TOKEN_AUDIENCE.into()]),
                     error: None,
                     user: Some(UserInfo {
                         username: Some(format!("system:serviceaccount:ambit-system:{account}")),
@@ -129,7 +132,7 @@ async fn world(name: &str) -> World {
 
 impl World {
     fn channel(&self) -> Channel {
-        let server_name = SERVER_NAME.to_owned();
+        let server_name = names::SERVER_NAME.to_owned();
         channel::connect(ChannelConfig { address: self.address, server_name, roots_path: self.roots.clone() })
             .unwrap()
     }

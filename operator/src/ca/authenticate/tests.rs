@@ -25,7 +25,7 @@ fn vouched() -> TokenReviewStatus {
         extra.into_iter().map(|(key, value)| (key.to_owned(), vec![value.to_owned()])).collect();
     TokenReviewStatus {
         authenticated: Some(true),
-        audiences: Some(vec![AUDIENCE.into()]),
+        audiences: Some(vec![TOKEN_AUDIENCE.into()]),
         error: None,
         user: Some(UserInfo {
             username: Some("system:serviceaccount:ambit-system:ztunnel".into()),
