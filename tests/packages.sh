@@ -2,7 +2,7 @@
 # Installs the Debian packages and cargo tools that building and testing need and that are missing.
 set -euo pipefail
 # BPF: a rustc with a prebuilt core for the BPF target, and the LLVM that bpf-linker links.
-packages=(cmake gcc iproute2 iptables nftables make openssl pkg-config python3 procps
+packages=(cmake gcc iproute2 iptables nftables make openssl pkg-config python3
   rustc-web cargo-web libstd-rust-web-dev-bpf llvm-22-dev libpolly-22-dev)
 missing=()
 for package in "${packages[@]}"; do

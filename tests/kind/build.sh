@@ -36,7 +36,7 @@ timed() {
 # Commands the cluster needs, with the Debian package of each.
 missing_packages() {
   local pair
-  for pair in ip:iproute2 iptables:iptables nft:nftables openssl:openssl nsenter:util-linux unshare:util-linux flock:util-linux pgrep:procps \
+  for pair in ip:iproute2 iptables:iptables nft:nftables openssl:openssl nsenter:util-linux unshare:util-linux flock:util-linux \
     python3:python3 gcc:gcc pkg-config:pkg-config; do
     command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
   done | sort -u

@@ -78,11 +78,16 @@ leave_root_groups() {
   done
 }
 
-# init_pid PART: pid 1 of the part as this shell sees it
+# init_pid PART: pid 1 of the part as this shell sees it. The kernel is asked for the children: pgrep reads all of /proc,
+# and a process that ends while it does so may be listed with the parent of the one before.
 init_pid() {
-  local outer
+  local outer child
   outer=$(part_unshares "$1" | head -n1)
-  [ -n "$outer" ] && pgrep -P "$outer"
+  [ -n "$outer" ] || return 1
+  for child in $(cat "/proc/$outer/task/$outer/children" 2>/dev/null); do
+    if grep -qE '^NSpid:[[:space:]]+[0-9]+[[:space:]]+1$' "/proc/$child/status" 2>/dev/null; then echo "$child"; return; fi
+  done
+  return 1
 }
 
 # inside PART CMD...
