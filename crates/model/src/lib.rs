@@ -3,6 +3,7 @@
 //! Plain data and plain functions: no I/O, no clock, no async, no Kubernetes, no wire format.
 
 pub mod authorization;
+pub mod bound;
 pub mod peer_authentication;
 pub mod service;
 pub mod spiffe;
@@ -11,6 +12,7 @@ pub mod workload;
 pub use authorization::{
     Action, Applied, Clause, Connection, Match, Policy, PolicySet, Rule, Scope, StringMatch, Verdict,
 };
+pub use bound::{AppProtocol, BoundPort, BoundService, Destination};
 pub use peer_authentication::Mode;
 pub use service::{HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, ServicePort};
 pub use spiffe::{InvalidSpiffe, Spiffe};
