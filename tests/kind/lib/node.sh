@@ -8,11 +8,14 @@ set -euo pipefail
 . "$(dirname "$0")/supervise.sh"
 hostname "$PART"
 
-# /etc, /opt and /var are copies on write of the host's; what containers live on must not be on an overlay.
+# /etc, /opt and /var are copies on write of the host's; what containers live on must not be on an overlay. Nor may the
+# state, which is below one of them when the clone is: it is held elsewhere meanwhile.
+mount --bind "$STATE" /mnt
 for dir in etc opt var; do
   mkdir -p "$DIR/overlay/$dir/upper" "$DIR/overlay/$dir/work"
   mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$DIR/overlay/$dir/upper,workdir=$DIR/overlay/$dir/work" "/$dir"
 done
+mount --move /mnt "$STATE"
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/netns /run/lock /run/containerd
 if [ ! /var/run -ef /run ]; then mkdir -p /var/run; mount --bind /run /var/run; fi
