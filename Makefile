@@ -23,7 +23,7 @@ export KUBECTL ?= $(shell command -v kubectl || echo $(CURDIR)/tests/kind/kubect
 CARGO := cargo
 TARGET := x86_64-unknown-linux-gnu
 STATIC := -C target-feature=+crt-static
-PROGRAMS := --bin ambit-operator --bin ambit-ztunnel --bin ambit-node-agent --bin ambit-cni-plugin
+PROGRAMS := --bin ambit-operator --bin ambit-ztunnel --bin ambit-waypoint --bin ambit-node-agent --bin ambit-cni-plugin
 
 .PHONY: help
 help: ## list the targets

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make the image archives in target/images: one FROM-scratch image a program (`make build` comes first), and the test images.
 #
-#   images/build.sh [IMAGE...]     ambit-operator ambit-ztunnel ambit-node-agent ambit-box ambit-redis; all unless named
+#   images/build.sh [IMAGE...]     ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis; all unless named
 #
 # Invariant: an archive is a function of what is in it. Test images are kept in the cache by the content of their recipe.
 set -euo pipefail
@@ -10,7 +10,7 @@ repo=$(cd "$here/.." && pwd)
 programs=$repo/target/x86_64-unknown-linux-gnu/release
 out=$repo/target/images
 cache=${AMBIT_CACHE:-$HOME/.cache/ambit}/images
-# The operator needs nothing of its node; the others enter network namespaces and load BPF programs.
+# Operator and waypoints need nothing of their node; the others enter network namespaces and load BPF programs.
 readonly NOBODY=65532 ROOT=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -96,6 +96,7 @@ image() {
   case $1 in
     ambit-operator) program ambit-operator $NOBODY ambit-operator ;;
     ambit-ztunnel) program ambit-ztunnel $ROOT ambit-ztunnel ;;
+    ambit-waypoint) program ambit-waypoint $NOBODY ambit-waypoint ;;
     ambit-node-agent) program ambit-node-agent $ROOT ambit-node-agent ambit-cni-plugin ;;
     ambit-box) cached ambit-box box "$repo"/tests/kind/go.mod "$repo"/tests/kind/shop/*.go ;;
     ambit-redis) cached ambit-redis redis ;;
@@ -105,7 +106,7 @@ image() {
 
 command -v go >/dev/null || die "no go: the test images need it"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- ambit-operator ambit-ztunnel ambit-node-agent ambit-box ambit-redis
+[ $# -gt 0 ] || set -- ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis
 printf '%-32s %10s\n' IMAGE SIZE
 for name in "$@"; do
   image "$name"

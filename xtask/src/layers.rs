@@ -25,6 +25,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("index", 3),
     ("operator", 4),
     ("ztunnel", 4),
+    ("waypoint", 4),
     ("cni", 4),
     ("kind-tests", 5),
     ("xtask", 5),
@@ -39,7 +40,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("k8s-openapi", &["api", "index", "operator", "kind-tests"]),
     ("aya", &["redirect", "redirect-common"]),
     ("h2", &["hbone"]),
-    ("anyhow", &["operator", "ztunnel", "cni", "kind-tests", "xtask"]),
+    ("anyhow", &["operator", "ztunnel", "waypoint", "cni", "kind-tests", "xtask"]),
 ];
 
 /// Packages that may not wait: decisions live here.

@@ -1,0 +1,21 @@
+//! The program: parse, start logging, run.
+
+use std::num::NonZeroUsize;
+
+use ambit_runtime::{env::ProcessEnvironment, telemetry};
+use ambit_waypoint::{config, config::Config, run};
+use anyhow::Context as _;
+use clap::Command;
+
+fn main() -> anyhow::Result<()> {
+    Command::new("ambit-waypoint").version(env!("CARGO_PKG_VERSION")).about(config::HELP).get_matches();
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let config = Config::parse(&ProcessEnvironment, cores)?;
+    telemetry::init(&config.log_filter, config.log_format);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the control runtime cannot be started")?;
+    runtime.block_on(run::run(config))?;
+    Ok(())
+}
