@@ -8,6 +8,7 @@ const FILES: &[&str] = &[
     "istio/zds.proto",
     "ambit/enrollment.proto",
     "ambit/reports.proto",
+    "ambit/waypoint.proto",
     "ambit/zds_ext.proto",
 ];
 
@@ -19,6 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".google.protobuf.Any")
         // Equal messages must have equal bytes: a resource's version is the hash of its body.
         .btree_map(".istio.workload.Workload.services")
+        .btree_map(".ambit.waypoint.v1.Port.consumers")
         .compile_well_known_types(false)
         .compile_fds(descriptors)?;
     Ok(())

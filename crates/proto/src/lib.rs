@@ -44,6 +44,13 @@ pub mod ambit {
             package!("ambit.node.v1");
         }
     }
+    /// Packages of waypoints.
+    pub mod waypoint {
+        /// A bound service, type URL [`BOUND_SERVICE`](crate::BOUND_SERVICE).
+        pub mod v1 {
+            package!("ambit.waypoint.v1");
+        }
+    }
     /// Packages of the agent's socket.
     pub mod zds {
         /// Listener hand-over.
@@ -53,6 +60,7 @@ pub mod ambit {
     }
 }
 pub use ambit::node::v1 as node;
+pub use ambit::waypoint::v1 as waypoint;
 pub use ambit::zds::v1 as zds_ext;
 pub use istio::{security, workload, workload::zds};
 
@@ -62,3 +70,5 @@ pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
 /// xDS type of what a node agent enrolls.
 pub const ENROLLMENT: &str = "type.googleapis.com/ambit.node.v1.Enrollment";
+/// xDS type of what a waypoint does with one service.
+pub const BOUND_SERVICE: &str = "type.googleapis.com/ambit.waypoint.v1.Service";
