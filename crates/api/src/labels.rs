@@ -38,10 +38,56 @@ pub const ZONE: &str = "topology.kubernetes.io/zone";
 pub const SUBZONE: &str = "topology.istio.io/subzone";
 /// Label of every object the operator rolls out: the name of the Mesh it belongs to.
 pub const MESH: &str = "ambit.dev/mesh";
+/// Label of a namespace, service or pod: name of the Gateway whose waypoint serves it, or [`NONE`].
+pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// Label beside [`USE_WAYPOINT`]: namespace of that Gateway.
+pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// Label of a Gateway or GatewayClass: `service` (the default), `workload`, `all` or `none`.
+pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
+/// Label of everything made for a Gateway: [`WAYPOINT_MANAGED`].
+pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
+/// Value of [`GATEWAY_MANAGED`]: [`WAYPOINT_CONTROLLER`], as a label may spell it.
+pub const WAYPOINT_MANAGED: &str = "ambit.dev-mesh-controller";
+/// Label of everything made for a Gateway: its name.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Label of everything made for a Gateway: its class.
+pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
+/// Label of a Gateway (`"true"`) that the operator made because a namespace asked for it.
+pub const AUTO_CREATED: &str = "ambit.dev/auto-created";
 /// Annotation of a node agent's pod (`"true"`): the agent removed every trace of the mesh from its node.
 pub const CLEAN: &str = "ambit.dev/clean";
 /// Finalizer of a Mesh.
 pub const FINALIZER: &str = "ambit.dev/operator";
+
+/// Label of a namespace or Service: name of the waypoint that carries its traffic, or [`NONE`].
+pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
+/// Label beside [`USE_WAYPOINT`]: namespace of the waypoint, when it is another.
+pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
+/// Label of a waypoint's Gateway, or of its class: [`FOR_SERVICE`] (the default), [`FOR_WORKLOAD`], [`FOR_ALL`] or
+/// [`NONE`].
+pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
+/// Value of [`WAYPOINT_FOR`]: traffic addressed to services.
+pub const FOR_SERVICE: &str = "service";
+/// Value of [`WAYPOINT_FOR`]: traffic addressed to pods.
+pub const FOR_WORKLOAD: &str = "workload";
+/// Value of [`WAYPOINT_FOR`]: both.
+pub const FOR_ALL: &str = "all";
+/// Label of everything that is made for a Gateway: name of the controller, with `-` for `/`.
+pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
+/// Value of [`GATEWAY_MANAGED`].
+pub const GATEWAY_MANAGED_VALUE: &str = "ambit.dev-mesh-controller";
+/// Label of everything that is made for a Gateway: its name.
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+/// Label of everything that is made for a Gateway: its class.
+pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
+/// Class of Gateways that are waypoints.
+pub const WAYPOINT_CLASS: &str = "ambit-waypoint";
+/// The same class, by Istio's name.
+pub const ISTIO_WAYPOINT_CLASS: &str = "istio-waypoint";
+/// Name of our controller in GatewayClasses and in the statuses of routes.
+pub const CONTROLLER_NAME: &str = "ambit.dev/mesh-controller";
+/// Protocol of a waypoint's listener.
+pub const HBONE: &str = "HBONE";
 
 /// The namespace of the mesh's own parts; policies in it apply to the whole mesh.
 pub const SYSTEM_NAMESPACE: &str = "ambit-system";
@@ -49,3 +95,9 @@ pub const SYSTEM_NAMESPACE: &str = "ambit-system";
 pub const FIELD_MANAGER: &str = "ambit-operator";
 /// Name of the one Mesh.
 pub const MESH_NAME: &str = "default";
+/// Controller of the classes below.
+pub const WAYPOINT_CONTROLLER: &str = "ambit.dev/mesh-controller";
+/// Our class of waypoints.
+pub const WAYPOINT_CLASS: &str = "ambit-waypoint";
+/// The class that Istio's manifests name; ours too where nobody else runs it.
+pub const ISTIO_WAYPOINT_CLASS: &str = "istio-waypoint";
