@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("redirect-common", 0),
     ("api", 1),
     ("netns", 1),
+    ("resilience", 1),
     ("runtime", 2),
     ("identity", 2),
     ("hbone", 2),
@@ -44,7 +45,7 @@ const FENCES: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that may not wait: decisions live here.
-const SYNCHRONOUS: &[&str] = &["model", "proto", "redirect-common", "api", "index", "wds"];
+const SYNCHRONOUS: &[&str] = &["model", "proto", "redirect-common", "api", "index", "wds", "resilience"];
 
 #[derive(Deserialize)]
 struct Manifest {
