@@ -16,6 +16,11 @@ pub const ZTUNNEL_ACCEPTED: &str = "ZtunnelAccepted";
 /// Of AuthorizationPolicy with target references: what waypoints make of it.
 pub const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
 
+/// Of Gateway and its listeners: a pod serves what the object says.
+pub const PROGRAMMED: &str = "Programmed";
+/// Of Gateway, its listeners and routes: everything that the object names exists.
+pub const RESOLVED_REFS: &str = "ResolvedRefs";
+
 /// Reasons of conditions and Events.
 pub mod reason {
     /// The object is in force as written.
@@ -60,4 +65,26 @@ pub mod reason {
     pub const INVALID: &str = "Invalid";
     /// The policy targets what this mesh does not run.
     pub const ANCESTOR_NOT_BOUND: &str = "AncestorNotBound";
+    /// A pod of the waypoint serves.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// The waypoint's Service has no address yet.
+    pub const ADDRESS_NOT_ASSIGNED: &str = "AddressNotAssigned";
+    /// No pod of the waypoint is ready, or something that it needs is not there yet.
+    pub const PENDING: &str = "Pending";
+    /// Every reference leads somewhere.
+    pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// What the object names does not exist.
+    pub const REF_NOT_FOUND: &str = "RefNotFound";
+    /// The parameters of the Gateway cannot be used.
+    pub const INVALID_PARAMETERS: &str = "InvalidParameters";
+    /// A listener of the Gateway cannot be served.
+    pub const LISTENERS_NOT_VALID: &str = "ListenersNotValid";
+    /// The listener's protocol is none that a waypoint speaks.
+    pub const UNSUPPORTED_PROTOCOL: &str = "UnsupportedProtocol";
+    /// The listener's port is not the one that a waypoint listens on.
+    pub const PORT_UNAVAILABLE: &str = "PortUnavailable";
+    /// A waypoint cannot be given an address.
+    pub const UNSUPPORTED_ADDRESS: &str = "UnsupportedAddress";
+    /// An object that the waypoint needs belongs to somebody else.
+    pub const NAME_TAKEN: &str = "NameTaken";
 }
