@@ -1,17 +1,23 @@
-//! What an L4 authorization policy is, and how it decides about a connection.
+//! What an authorization policy is, and how it decides about a connection or a request.
 //!
-//! Invariant: evaluation is total and fails closed; a policy that is referenced but unknown denies.
+//! Invariant: evaluation is total and fails closed; a policy that is referenced but unknown denies, and the L4
+//! projection of a policy never allows what the whole policy refuses.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
 mod evaluate;
+mod path;
 mod policy_set;
+mod projection;
+mod request;
 #[cfg(test)]
 mod tests;
 
+pub use path::{InvalidPathPattern, PathPattern, PathTemplate, UnreadablePath, normalize_path};
 pub use policy_set::{Applied, PolicySet};
+pub use request::{Attribute, AttributeMatch, Headers, Request, RequestMatch, Token};
 
 use crate::{NamespacedName, Spiffe};
 
@@ -33,6 +39,8 @@ pub enum Action {
     Allow,
     /// What matches is refused, whatever else allows it.
     Deny,
+    /// What matches is noted; it decides nothing.
+    Audit,
 }
 
 /// A string to compare with.
@@ -75,6 +83,8 @@ pub struct Match {
     pub service_accounts: Vec<NamespacedName>,
     /// Not this service account.
     pub not_service_accounts: Vec<NamespacedName>,
+    /// What only a request can be asked (L7); boxed, because most matches have none.
+    pub request: Option<Box<RequestMatch>>,
 }
 
 /// Alternatives, one of which must match.

@@ -13,8 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use authentication::{ClaimHeader, JwtProvider, TokenLocation};
 pub use route::{
     Backend, Cors, Filter, Fraction, HeaderChange, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror,
-    PathChange, PathMatch, QueryMatch, Redirect, RequestTimeouts, Retry, Rewrite, SessionCookie, SessionLifetime,
-    SessionPersistence, ValueMatch, WeightedBackend,
+    PathChange, PathMatch, QueryMatch, Redirect, RequestTimeouts, Retry, Rewrite, SessionCookie,
+    SessionLifetime, SessionPersistence, ValueMatch, WeightedBackend,
 };
 pub use traffic::{
     Balancer, CircuitBreaker, DestinationPolicy, Fault, FaultAbort, FaultDelay, HashKey, OutlierDetection,

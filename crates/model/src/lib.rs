@@ -10,7 +10,8 @@ pub mod spiffe;
 pub mod workload;
 
 pub use authorization::{
-    Action, Applied, Clause, Connection, Match, Policy, PolicySet, Rule, Scope, StringMatch, Verdict,
+    Action, Applied, Clause, Connection, Match, Policy, PolicySet, Request, RequestMatch, Rule, Scope,
+    StringMatch, Token, Verdict,
 };
 pub use bound::{AppProtocol, BoundPort, BoundService, Destination};
 pub use peer_authentication::Mode;

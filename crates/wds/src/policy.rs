@@ -10,13 +10,14 @@ use wire::string_match::MatchType;
 
 use crate::{
     DecodeError,
-    field::{self, Invalid},
+    field::{self, Invalid, list},
 };
 
-/// The message for a policy.
+/// The message for a policy: what L4 can enforce of it. A policy of which that is nothing becomes a DENY without rules.
 pub fn encode_policy(policy: &Policy) -> wire::Authorization {
     let clause =
         |clause: &Clause| wire::Clause { matches: clause.matches.iter().map(encode_match).collect() };
+    let rules = policy.l4().map(|policy| policy.rules).unwrap_or_default();
     wire::Authorization {
         name: policy.key.name.to_string(),
         namespace: policy.key.namespace.to_string(),
@@ -28,11 +29,10 @@ pub fn encode_policy(policy: &Policy) -> wire::Authorization {
         .into(),
         action: match policy.action {
             Action::Allow => wire::Action::Allow,
-            Action::Deny => wire::Action::Deny,
+            Action::Deny | Action::Audit => wire::Action::Deny,
         }
         .into(),
-        rules: policy
-            .rules
+        rules: rules
             .iter()
             .map(|rule| wire::Rule { clauses: rule.clauses.iter().map(clause).collect() })
             .collect(),
@@ -127,6 +127,7 @@ fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
         not_destination_ports: list(m.not_destination_ports, |p| field::port("not_destination_ports", p))?,
         service_accounts: list(m.service_accounts, |a| decode_account("service_accounts", a))?,
         not_service_accounts: list(m.not_service_accounts, |a| decode_account("not_service_accounts", a))?,
+        request: None,
     };
     match action {
         Action::Allow if extended => {
@@ -135,12 +136,8 @@ fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
         Action::Deny if extended && decoded.is_empty() => {
             Err(Invalid::new("match.extensions", "are all that a DENY match says, and are not supported"))
         }
-        Action::Allow | Action::Deny => Ok(decoded),
+        Action::Allow | Action::Deny | Action::Audit => Ok(decoded),
     }
-}
-
-fn list<W, T>(values: Vec<W>, read: impl Fn(W) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
-    values.into_iter().map(read).collect()
 }
 
 fn encode_string(m: &StringMatch) -> wire::StringMatch {

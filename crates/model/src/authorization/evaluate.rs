@@ -1,32 +1,60 @@
-//! Whether one policy matches one connection.
+//! Whether one policy matches one connection, or one request on it.
 //!
-//! Invariant: matching allocates nothing. A peer without identity matches no positive condition about
-//! identity, and so satisfies every negated one.
+//! Invariant: matching a connection allocates nothing. A peer without identity matches no positive condition about
+//! identity, and so satisfies every negated one. What cannot be answered counts as met for DENY and AUDIT, and not
+//! for ALLOW.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Clause, Connection, Match, Policy, Rule, StringMatch};
+use super::{Action, Clause, Connection, Match, Policy, Request, Rule, StringMatch};
 use crate::{NamespacedName, Spiffe};
 
+mod request;
+
+pub(super) use request::Seen;
+
+/// What is judged.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) connection: &'a Connection,
+    /// None: nothing is known but the connection.
+    pub(super) request: Option<&'a Seen<'a>>,
+}
+
 impl Policy {
-    /// Whether some rule matches.
+    /// Whether some rule matches, when nothing is known but the connection.
     pub fn matches(&self, connection: &Connection) -> bool {
-        self.rules.iter().any(|rule| rule.matches(connection))
+        self.holds(Subject { connection, request: None })
+    }
+
+    /// Whether some rule matches the request.
+    pub fn matches_request(&self, connection: &Connection, request: &Request<'_>) -> bool {
+        self.holds(Subject { connection, request: Some(&Seen::new(request)) })
+    }
+
+    pub(super) fn holds(&self, subject: Subject<'_>) -> bool {
+        self.rules.iter().any(|rule| rule.holds(self.action, subject))
     }
 }
 
 impl Rule {
-    fn matches(&self, connection: &Connection) -> bool {
-        self.clauses.iter().all(|clause| clause.matches(connection))
+    fn holds(&self, action: Action, subject: Subject<'_>) -> bool {
+        let doubt = match action {
+            // As a whole, not alternative by alternative: so the projection says the same.
+            Action::Allow if subject.request.is_none() && self.is_l7() => return false,
+            Action::Allow => false,
+            Action::Deny | Action::Audit => true,
+        };
+        self.clauses.iter().all(|clause| clause.holds(doubt, subject))
     }
 }
 
 impl Clause {
     /// A clause without alternatives says nothing; one whose alternatives are all empty can never hold.
-    fn matches(&self, connection: &Connection) -> bool {
-        self.matches.is_empty() || self.matches.iter().any(|m| !m.is_empty() && m.matches(connection))
+    fn holds(&self, doubt: bool, subject: Subject<'_>) -> bool {
+        self.matches.is_empty() || self.matches.iter().any(|m| !m.is_empty() && m.holds(doubt, subject))
     }
 }
 
@@ -46,6 +74,7 @@ impl Match {
             not_destination_ports,
             service_accounts,
             not_service_accounts,
+            request: _,
         } = self;
         namespaces.is_empty()
             && not_namespaces.is_empty()
@@ -59,9 +88,11 @@ impl Match {
             && not_destination_ports.is_empty()
             && service_accounts.is_empty()
             && not_service_accounts.is_empty()
+            && !self.is_l7()
     }
 
-    fn matches(&self, connection: &Connection) -> bool {
+    fn holds(&self, doubt: bool, subject: Subject<'_>) -> bool {
+        let connection = subject.connection;
         let peer = connection.source.as_ref();
         let namespace = |m: &StringMatch| peer.is_some_and(|id| m.matches(&[&id.namespace]));
         let principal = |m: &StringMatch| peer.is_some_and(|id| m.matches(&parts(id)));
@@ -78,12 +109,18 @@ impl Match {
             && holds(&self.principals, &self.not_principals, principal)
             && holds(&self.source_ips, &self.not_source_ips, from)
             && holds(&self.destination_ips, &self.not_destination_ips, to)
+            && match (&self.request, subject.request) {
+                (None, _) => true,
+                (Some(asked), _) if asked.is_empty() => true,
+                (Some(_), None) => doubt,
+                (Some(asked), Some(seen)) => asked.holds(doubt, seen),
+            }
     }
 }
 
 impl StringMatch {
     /// Compares with the concatenation of `parts` without building it.
-    fn matches(&self, parts: &[&str]) -> bool {
+    pub(super) fn matches(&self, parts: &[&str]) -> bool {
         let bytes = || parts.iter().flat_map(|part| part.bytes());
         let length = || parts.iter().map(|part| part.len()).sum::<usize>();
         match self {

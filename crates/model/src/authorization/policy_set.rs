@@ -1,10 +1,13 @@
-//! All the policies that apply to one workload, sorted once so that a connection is judged in one pass.
+//! All the policies that apply to one workload or service, sorted once so that one pass judges.
 //!
 //! Invariant: a set with a policy that is unknown or unreadable allows nothing.
 
 use std::sync::Arc;
 
-use super::{Action, Connection, Policy, Verdict};
+use super::{
+    Action, Connection, Policy, Request, Verdict,
+    evaluate::{Seen, Subject},
+};
 use crate::NamespacedName;
 
 /// One policy that applies to a workload, as far as it is known.
@@ -32,6 +35,7 @@ pub struct PolicySet {
 struct Lists {
     deny: Vec<Arc<Policy>>,
     allow: Vec<Arc<Policy>>,
+    audit: Vec<Arc<Policy>>,
 }
 
 impl PolicySet {
@@ -62,15 +66,43 @@ impl PolicySet {
         Self { refusal: Some(Verdict::PoliciesNotReceived), ..Self::default() }
     }
 
-    /// Judges a connection. A DENY that matches wins, then a policy nobody could read or find, then an
-    /// ALLOW that matches; without any ALLOW policy the connection is allowed.
+    /// Judges a connection of which no request is known. A DENY that matches wins, then a policy nobody could read
+    /// or find, then an ALLOW that matches; without any ALLOW policy the connection is allowed.
     pub fn evaluate(&self, connection: &Connection) -> Verdict {
-        self.enforced.judge(self.refusal.as_ref(), connection)
+        self.enforced.judge(self.refusal.as_ref(), Subject { connection, request: None })
+    }
+
+    /// Judges a request, in the same order.
+    pub fn judge(&self, connection: &Connection, request: &Request<'_>) -> Verdict {
+        self.enforced.judge(self.refusal.as_ref(), Subject { connection, request: Some(&Seen::new(request)) })
     }
 
     /// What [`Self::evaluate`] would say if the dry-run policies were enforced too; `None` without any.
     pub fn rehearse(&self, connection: &Connection) -> Option<Verdict> {
-        Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), connection))
+        Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), Subject { connection, request: None }))
+    }
+
+    /// What [`Self::judge`] would say if the dry-run policies were enforced too; `None` without any.
+    pub fn rehearse_request(&self, connection: &Connection, request: &Request<'_>) -> Option<Verdict> {
+        let subject = Subject { connection, request: Some(&Seen::new(request)) };
+        Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), subject))
+    }
+
+    /// The AUDIT policies that match, whatever the verdict is.
+    pub fn audited_by(&self, connection: &Connection, request: Option<&Request<'_>>) -> Vec<&NamespacedName> {
+        if self.enforced.audit.is_empty() {
+            return Vec::new();
+        }
+        let seen = request.map(Seen::new);
+        let subject = Subject { connection, request: seen.as_ref() };
+        self.enforced.audit.iter().filter(|policy| policy.holds(subject)).map(|policy| &policy.key).collect()
+    }
+
+    /// Whether it allows everything and notes nothing, so that nothing need be asked.
+    pub fn is_empty(&self) -> bool {
+        let Self { refusal, enforced, rehearsed } = self;
+        let Lists { deny, allow, audit } = enforced;
+        refusal.is_none() && rehearsed.is_none() && deny.is_empty() && allow.is_empty() && audit.is_empty()
     }
 
     /// Whether both hold the very same policies, so that a judgement by one stands for the other.
@@ -90,12 +122,13 @@ impl Lists {
         match policy.action {
             Action::Deny => self.deny.push(policy),
             Action::Allow => self.allow.push(policy),
+            Action::Audit => self.audit.push(policy),
         }
     }
 
-    fn judge(&self, refusal: Option<&Verdict>, connection: &Connection) -> Verdict {
+    fn judge(&self, refusal: Option<&Verdict>, subject: Subject<'_>) -> Verdict {
         let matching =
-            |policies: &[Arc<Policy>]| policies.iter().find(|p| p.matches(connection)).map(|p| p.key.clone());
+            |policies: &[Arc<Policy>]| policies.iter().find(|p| p.holds(subject)).map(|p| p.key.clone());
         if let Some(key) = matching(&self.deny) {
             return Verdict::DeniedBy(key);
         }
@@ -112,6 +145,6 @@ impl Lists {
         let same = |a: &[Arc<Policy>], b: &[Arc<Policy>]| {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| Arc::ptr_eq(a, b))
         };
-        same(&self.deny, &other.deny) && same(&self.allow, &other.allow)
+        same(&self.deny, &other.deny) && same(&self.allow, &other.allow) && same(&self.audit, &other.audit)
     }
 }

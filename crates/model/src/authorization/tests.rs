@@ -338,6 +338,7 @@ prop_compose! {
             not_destination_ports: keep_ports(&ports[1], 9),
             service_accounts: keep_accounts(&accounts[0], 10),
             not_service_accounts: keep_accounts(&accounts[1], 11),
+            request: None,
         }
     }
 }

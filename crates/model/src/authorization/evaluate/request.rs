@@ -1,0 +1,159 @@
+//! Whether conditions hold for one request.
+//!
+//! Invariant: what a request leaves open (a path that is read in two ways, values of a header that differ, a host
+//! that is none) is decided by `doubt`, never by the value that suits the client.
+
+use std::borrow::Cow;
+
+use super::{super::path::Readings, contains, holds};
+use crate::authorization::{Attribute, AttributeMatch, Request, RequestMatch, StringMatch, Token};
+
+/// A request, with what has to be worked out of it once.
+pub(in crate::authorization) struct Seen<'a> {
+    request: &'a Request<'a>,
+    host: Option<Host<'a>>,
+    path: Option<Readings<'a>>,
+}
+
+/// Where a request says it goes.
+struct Host<'a> {
+    /// Name or address, without trailing dot.
+    name: &'a str,
+    /// The same with the port, if there is one.
+    with_port: Option<Cow<'a, str>>,
+}
+
+impl<'a> Seen<'a> {
+    pub(in crate::authorization) fn new(request: &'a Request<'a>) -> Self {
+        Self { request, host: Host::read(request.host), path: Readings::new(request.path).ok() }
+    }
+}
+
+impl<'a> Host<'a> {
+    /// None when it is empty or holds what no host does, so that nobody can say which host it means.
+    fn read(text: &'a str) -> Option<Self> {
+        let is_host = |c: char| c.is_ascii_alphanumeric() || "-._~[]:%".contains(c);
+        if !text.chars().all(is_host) {
+            return None;
+        }
+        let (name, port) = match text.rsplit_once(':') {
+            // The colon is one of an IPv6 address.
+            Some((_, after)) if after.contains(']') => (text, None),
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        };
+        let is_port = port.is_none_or(|port| port.bytes().all(|digit| digit.is_ascii_digit()));
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        let is_ipv6 = bare.starts_with('[') && bare.ends_with(']');
+        if bare.is_empty() || !is_port || (bare.contains(':') && !is_ipv6) {
+            return None;
+        }
+        let with_port = port.map(|port| match bare.len() == name.len() {
+            true => Cow::Borrowed(text),
+            false => Cow::Owned(format!("{bare}:{port}")),
+        });
+        Some(Self { name: bare, with_port })
+    }
+
+    /// RFC 9110 4.2.3: hosts are compared without regard to case.
+    fn is(&self, matching: &StringMatch) -> bool {
+        let forms = [Some(self.name), self.with_port.as_deref()];
+        forms.into_iter().flatten().any(|form| matching.matches_any_case(form))
+    }
+}
+
+impl RequestMatch {
+    pub(super) fn holds(&self, doubt: bool, seen: &Seen<'_>) -> bool {
+        let request = seen.request;
+        let principal = |m: &StringMatch| request.token.is_some_and(|token| token.is(m));
+        let asks_host = !(self.hosts.is_empty() && self.not_hosts.is_empty());
+        let asks_path = !(self.paths.is_empty() && self.not_paths.is_empty());
+        let host = || match &seen.host {
+            Some(host) => holds(&self.hosts, &self.not_hosts, |m| host.is(m)),
+            None => doubt,
+        };
+        let path = || {
+            let of = |path: &str| holds(&self.paths, &self.not_paths, |pattern| pattern.matches(path));
+            seen.path.as_ref().and_then(|readings| readings.agree(of)).unwrap_or(doubt)
+        };
+
+        holds(&self.methods, &self.not_methods, |m| m.matches(&[request.method]))
+            && (!asks_host || host())
+            && (!asks_path || path())
+            && holds(&self.principals, &self.not_principals, principal)
+            && holds(&self.remote_ips, &self.not_remote_ips, |net| contains(net, request.remote_ip))
+            && self.attributes.iter().all(|attribute| attribute.holds(doubt, request))
+    }
+}
+
+impl AttributeMatch {
+    fn holds(&self, doubt: bool, request: &Request<'_>) -> bool {
+        let token = request.token;
+        let one_of = |set: &[std::sync::Arc<str>]| {
+            holds(&self.values, &self.not_values, |m| {
+                set.iter().any(|value| m.matches_value(value.as_bytes()))
+            })
+        };
+        match &self.attribute {
+            Attribute::Header(name) => self.holds_for_header(doubt, request, name),
+            Attribute::Presenter => {
+                one_of(token.and_then(|token| token.presenter.as_ref()).map_or(&[], std::slice::from_ref))
+            }
+            Attribute::Audiences => one_of(token.map_or(&[], |token| &token.audiences)),
+            Attribute::Claim(path) => {
+                one_of(token.and_then(|token| token.claims.get(path)).map_or(&[], Vec::as_slice))
+            }
+            Attribute::Sni => holds(&self.values, &self.not_values, |m| {
+                request.sni.is_some_and(|name| m.matches_any_case(name))
+            }),
+        }
+    }
+
+    /// Value by value: if they do not all say the same, the client may have meant either.
+    fn holds_for_header(&self, doubt: bool, request: &Request<'_>, name: &str) -> bool {
+        let (mut some, mut all, mut is_present) = (false, true, false);
+        request.headers.each(name, &mut |value| {
+            let answer = holds(&self.values, &self.not_values, |m| m.matches_value(value));
+            is_present = true;
+            some |= answer;
+            all &= answer;
+        });
+        match (is_present, some == all) {
+            (false, _) => self.values.is_empty(),
+            (true, true) => some,
+            (true, false) => doubt,
+        }
+    }
+}
+
+impl Token {
+    /// Whether its `<issuer>/<subject>` is meant; without either it has none.
+    fn is(&self, matching: &StringMatch) -> bool {
+        let is_known = !self.issuer.is_empty() && !self.subject.is_empty();
+        is_known && matching.matches(&[&self.issuer, "/", &self.subject])
+    }
+}
+
+impl StringMatch {
+    /// A value that is there, be it empty.
+    fn matches_value(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Exact(text) => value == text.as_bytes(),
+            Self::Prefix(text) => value.starts_with(text.as_bytes()),
+            Self::Suffix(text) => value.ends_with(text.as_bytes()),
+            Self::Presence => true,
+        }
+    }
+
+    fn matches_any_case(&self, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        let begin = |len: usize| bytes.get(..len);
+        let end = |len: usize| bytes.len().checked_sub(len).and_then(|at| bytes.get(at..));
+        match self {
+            Self::Exact(want) => bytes.eq_ignore_ascii_case(want.as_bytes()),
+            Self::Prefix(want) => begin(want.len()).is_some_and(|b| b.eq_ignore_ascii_case(want.as_bytes())),
+            Self::Suffix(want) => end(want.len()).is_some_and(|b| b.eq_ignore_ascii_case(want.as_bytes())),
+            Self::Presence => !bytes.is_empty(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What is left of a policy for a proxy that sees connections only.
+//!
+//! Invariant: whatever request a connection carries, the projections of a set of policies allow it only if the
+//! policies do.
+
+use super::{Action, Clause, Match, Policy, Rule};
+
+impl Policy {
+    /// The policy without L7. An ALLOW rule that has any is left out; a DENY rule keeps its other conditions, so
+    /// that one of L7 alone denies everything. None when nothing is left that decides: AUDIT, or DENY without rules.
+    /// An ALLOW policy without rules is left, because it refuses everything.
+    pub fn l4(&self) -> Option<Self> {
+        let rules: Vec<Rule> = self.rules.iter().filter_map(|rule| rule.l4(self.action)).collect();
+        let decides = match self.action {
+            Action::Allow => true,
+            Action::Deny => !rules.is_empty(),
+            Action::Audit => false,
+        };
+        let Self { key, scope, action, rules: _, dry_run } = self;
+        decides.then(|| Self { key: key.clone(), scope: *scope, action: *action, rules, dry_run: *dry_run })
+    }
+
+    /// Whether some rule asks what only a request can answer.
+    pub fn is_l7(&self) -> bool {
+        self.rules.iter().any(Rule::is_l7)
+    }
+}
+
+impl Rule {
+    /// The rule of an `action` without L7; none for an ALLOW rule that has any.
+    pub fn l4(&self, action: Action) -> Option<Self> {
+        match action {
+            _ if !self.is_l7() => Some(self.clone()),
+            Action::Allow => None,
+            Action::Deny | Action::Audit => {
+                Some(Self { clauses: self.clauses.iter().filter_map(Clause::l4).collect() })
+            }
+        }
+    }
+
+    /// Whether it asks what only a request can answer.
+    pub fn is_l7(&self) -> bool {
+        self.clauses.iter().flat_map(|clause| &clause.matches).any(Match::is_l7)
+    }
+}
+
+impl Clause {
+    /// None when one alternative is all L7: it then counts as met, and so does the clause.
+    fn l4(&self) -> Option<Self> {
+        let matches = self.matches.iter().map(|m| {
+            let l4 = Match { request: None, ..m.clone() };
+            (!m.is_l7() || !l4.is_empty()).then_some(l4)
+        });
+        Some(Self { matches: matches.collect::<Option<_>>()? })
+    }
+}
+
+impl Match {
+    /// Whether it asks what only a request can answer.
+    pub fn is_l7(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| !request.is_empty())
+    }
+}
