@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
-use crate::{AuthorizationPolicy, Mesh, PeerAuthentication};
+use crate::{AuthorizationPolicy, Mesh, PeerAuthentication, TrafficPolicy};
 
 /// Older version under which Istio serves its security kinds, with the same schema.
 const SECURITY_OLDER_VERSION: &str = "v1beta1";
@@ -21,6 +21,7 @@ pub struct CrdFile {
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![
         with_empty_spec(Mesh::crd()),
+        TrafficPolicy::crd(),
         with_older_version(AuthorizationPolicy::crd()),
         with_older_version(PeerAuthentication::crd()),
     ]
@@ -113,6 +114,7 @@ mod tests {
             names,
             [
                 "ambit.dev.meshes.yaml",
+                "ambit.dev.trafficpolicies.yaml",
                 "security.istio.io.authorizationpolicies.yaml",
                 "security.istio.io.peerauthentications.yaml"
             ]

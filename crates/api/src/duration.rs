@@ -1,4 +1,4 @@
-//! Durations as users write them: `24h`, `1h30m`, `3650d`.
+//! Durations as users write them: `24h`, `1h30m`, `3650d`, `250ms`. Those of the Gateway API (GEP-2257) are among them.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ pub enum InvalidDuration {
     #[error("it is empty; write for example 24h, 90m or 3650d")]
     Empty,
     /// A number without unit, or a unit without number, or another letter.
-    #[error("{0:?} is not a number followed by d, h, m or s; write for example 24h, 90m or 3650d")]
+    #[error("{0:?} is not a number followed by d, h, m, s or ms; write for example 24h, 90m, 3650d or 250ms")]
     Part(String),
-    /// More than 64 bits of seconds.
+    /// More than 64 bits of milliseconds.
     #[error("{0:?} is too long")]
     TooLong(String),
 }
 
-/// Parses numbers with units `d`, `h`, `m`, `s`, added up.
+/// Parses numbers with units `d`, `h`, `m`, `s`, `ms`, added up.
 ///
 /// # Errors
 /// When the text has another form.
@@ -33,20 +33,22 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
         let part = || InvalidDuration::Part(text.to_owned());
         let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(part)?;
         let (number, tail) = rest.split_at(digits);
-        let mut letters = tail.chars();
-        let unit = match letters.next() {
-            Some('d') => 86_400,
-            Some('h') => 3_600,
-            Some('m') => 60,
-            Some('s') => 1,
+        let length = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(length);
+        let unit_ms = match unit {
+            "d" => 86_400_000,
+            "h" => 3_600_000,
+            "m" => 60_000,
+            "s" => 1_000,
+            "ms" => 1,
             _ => return Err(part()),
         };
         let too_long = || InvalidDuration::TooLong(text.to_owned());
-        let seconds = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).ok_or_else(too_long)?;
-        total = total.checked_add(seconds).ok_or_else(too_long)?;
-        rest = letters.as_str();
+        let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms)).ok_or_else(too_long)?;
+        total = total.checked_add(millis).ok_or_else(too_long)?;
+        rest = tail;
     }
-    Ok(Duration::from_secs(total))
+    Ok(Duration::from_millis(total))
 }
 
 #[cfg(test)]
@@ -55,10 +57,16 @@ mod tests {
 
     #[test]
     fn adds_up_parts_and_says_what_is_wrong_with_others() {
-        for (text, seconds) in
-            [("24h", 86_400), ("1h30m", 5_400), ("3650d", 315_360_000), ("10s", 10), ("0s", 0)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        for (text, millis) in [
+            ("24h", 86_400_000),
+            ("1h30m", 5_400_000),
+            ("3650d", 315_360_000_000),
+            ("10s", 10_000),
+            ("0s", 0),
+            ("250ms", 250),
+            ("1m1s1ms", 61_001),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         assert_eq!(parse_duration(" "), Err(InvalidDuration::Empty));
         for bad in ["24", "h", "1x", "1h 2m", "-1h", "1.5h", "1h30"] {

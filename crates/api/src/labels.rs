@@ -44,6 +44,12 @@ pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
 /// Label of a Gateway or GatewayClass: `service` (the default), `workload`, `all` or `none`.
 pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
+/// Value of [`WAYPOINT_FOR`]: traffic addressed to services.
+pub const FOR_SERVICE: &str = "service";
+/// Value of [`WAYPOINT_FOR`]: traffic addressed to pods.
+pub const FOR_WORKLOAD: &str = "workload";
+/// Value of [`WAYPOINT_FOR`]: both.
+pub const FOR_ALL: &str = "all";
 /// Label of everything made for a Gateway: [`WAYPOINT_MANAGED`].
 pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
 /// Value of [`GATEWAY_MANAGED`]: [`WAYPOINT_CONTROLLER`], as a label may spell it.
@@ -59,36 +65,6 @@ pub const CLEAN: &str = "ambit.dev/clean";
 /// Finalizer of a Mesh.
 pub const FINALIZER: &str = "ambit.dev/operator";
 
-/// Label of a namespace or Service: name of the waypoint that carries its traffic, or [`NONE`].
-pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
-/// Label beside [`USE_WAYPOINT`]: namespace of the waypoint, when it is another.
-pub const USE_WAYPOINT_NAMESPACE: &str = "istio.io/use-waypoint-namespace";
-/// Label of a waypoint's Gateway, or of its class: [`FOR_SERVICE`] (the default), [`FOR_WORKLOAD`], [`FOR_ALL`] or
-/// [`NONE`].
-pub const WAYPOINT_FOR: &str = "istio.io/waypoint-for";
-/// Value of [`WAYPOINT_FOR`]: traffic addressed to services.
-pub const FOR_SERVICE: &str = "service";
-/// Value of [`WAYPOINT_FOR`]: traffic addressed to pods.
-pub const FOR_WORKLOAD: &str = "workload";
-/// Value of [`WAYPOINT_FOR`]: both.
-pub const FOR_ALL: &str = "all";
-/// Label of everything that is made for a Gateway: name of the controller, with `-` for `/`.
-pub const GATEWAY_MANAGED: &str = "gateway.istio.io/managed";
-/// Value of [`GATEWAY_MANAGED`].
-pub const GATEWAY_MANAGED_VALUE: &str = "ambit.dev-mesh-controller";
-/// Label of everything that is made for a Gateway: its name.
-pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
-/// Label of everything that is made for a Gateway: its class.
-pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
-/// Class of Gateways that are waypoints.
-pub const WAYPOINT_CLASS: &str = "ambit-waypoint";
-/// The same class, by Istio's name.
-pub const ISTIO_WAYPOINT_CLASS: &str = "istio-waypoint";
-/// Name of our controller in GatewayClasses and in the statuses of routes.
-pub const CONTROLLER_NAME: &str = "ambit.dev/mesh-controller";
-/// Protocol of a waypoint's listener.
-pub const HBONE: &str = "HBONE";
-
 /// The namespace of the mesh's own parts; policies in it apply to the whole mesh.
 pub const SYSTEM_NAMESPACE: &str = "ambit-system";
 /// Field manager of everything the operator writes.
@@ -101,3 +77,5 @@ pub const WAYPOINT_CONTROLLER: &str = "ambit.dev/mesh-controller";
 pub const WAYPOINT_CLASS: &str = "ambit-waypoint";
 /// The class that Istio's manifests name; ours too where nobody else runs it.
 pub const ISTIO_WAYPOINT_CLASS: &str = "istio-waypoint";
+/// Protocol of a waypoint's listener.
+pub const HBONE: &str = "HBONE";

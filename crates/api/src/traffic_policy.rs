@@ -1,0 +1,115 @@
+//! `TrafficPolicy`: what neither the Gateway API nor a Kubernetes Service can say about the traffic of a service that
+//! a waypoint carries.
+//!
+//! Invariant: every default stands in a type here, so what a user left out reads the same everywhere.
+
+#![expect(unreachable_pub, reason = "KubeSchema repeats each struct inside a constant")]
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::policy::PolicyStatus;
+
+mod fault;
+mod resilience;
+
+pub use fault::{FaultAbort, FaultDelay, FaultInjection, HeaderMatch, MatchKind};
+pub use resilience::{
+    CircuitBreaker, ConsistentHash, Empty, LoadBalancing, OutlierDetection, RateLimit, RateLimitScope,
+    RetryBudget, SuccessRate,
+};
+
+/// What a waypoint does with the traffic of a service or route.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[kube(
+    group = "ambit.dev",
+    version = "v1alpha1",
+    kind = "TrafficPolicy",
+    namespaced,
+    plural = "trafficpolicies",
+    singular = "trafficpolicy",
+    category = "ambit",
+    derive = "PartialEq",
+    status = "PolicyStatus",
+    doc = "Faults, limits and balancing for the traffic of a service or route. A waypoint enforces it.",
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='WaypointAccepted')].status"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.targetRefs.all(t, t.kind == 'Service') || !(has(self.circuitBreaker) || has(self.outlierDetection) || has(self.loadBalancing) || has(self.retryBudget))").message("circuitBreaker, outlierDetection, loadBalancing and retryBudget apply to a Service; on a route only fault and rateLimit do"))]
+pub struct TrafficPolicySpec {
+    /// The Services or routes of this namespace that it is attached to. Of several policies on one of them the oldest counts.
+    #[schemars(length(min = 1, max = 16))]
+    pub target_refs: Vec<TrafficTarget>,
+    /// Faults for the sake of tests. The first whose headers match applies to a request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub fault: Vec<FaultInjection>,
+    /// Limits per waypoint process. Beyond one of them the answer is 503 at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// When an endpoint is left out for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlier_detection: Option<OutlierDetection>,
+    /// How an endpoint is chosen: exactly one of its fields. Left out, it is leastLoaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// Limits of requests per waypoint process, all of which must admit a request. Beyond one of them the answer is 429.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub rate_limit: Vec<RateLimit>,
+    /// How many retries there may be beside first tries. Left out, it is 20 percent and 10 a second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_budget: Option<RetryBudget>,
+}
+
+/// An object of the policy's namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.group) || self.group == (self.kind == 'Service' ? '' : 'gateway.networking.k8s.io')").message("the group of a Service is empty, that of a route gateway.networking.k8s.io; it may be left out"))]
+pub struct TrafficTarget {
+    /// API group of the object. It follows from the kind and may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub group: Option<String>,
+    /// Kind of the object.
+    pub kind: TrafficTargetKind,
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What a TrafficPolicy can be attached to.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
+)]
+pub enum TrafficTargetKind {
+    /// A Service.
+    #[default]
+    Service,
+    /// An HTTPRoute.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    /// A GRPCRoute.
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+}
+
+impl TrafficTargetKind {
+    /// The word, as users write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
