@@ -12,6 +12,7 @@ mod keepalive;
 pub mod pool;
 pub mod server;
 pub mod settings;
+pub mod stream;
 pub mod tunnel;
 
 pub use authority::{Authority, Host, InvalidAuthority};
@@ -22,6 +23,7 @@ pub use headers::{Baggage, ConnectHeaders, Forwarded, TraceParent};
 pub use pool::{Checkout, CheckoutError, Pool};
 pub use server::{ConnectRequest, Responder, serve};
 pub use settings::Settings;
+pub use stream::TunnelStream;
 pub use tunnel::Tunnel;
 
 #[cfg(test)]

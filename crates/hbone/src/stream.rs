@@ -1,0 +1,182 @@
+//! A tunnel as a byte stream, for protocols that are spoken inside it.
+//!
+//! Invariant: the peer's window grows only by what was read out of here, so that a reader that stands still stops its
+//! peer. An orderly end is end of file, a reset an error, in both directions; what is dropped before its end is reset.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::Reason;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::Tunnel;
+
+/// The most bytes gathered into one DATA frame: a few TLS records.
+const WRITE_MAX_BYTES: usize = 64 << 10;
+
+/// Made by [`Tunnel::into_stream`].
+#[derive(Debug)]
+pub struct TunnelStream {
+    tunnel: Tunnel,
+    /// Received, not yet read.
+    unread: Bytes,
+    /// END_STREAM was sent.
+    ended: bool,
+}
+
+impl Tunnel {
+    /// For reading and writing.
+    pub fn into_stream(self) -> TunnelStream {
+        TunnelStream { tunnel: self, unread: Bytes::new(), ended: false }
+    }
+}
+
+impl TunnelStream {
+    /// What is received and not read; waits until there is something, is empty only at the end. Reads nothing: who
+    /// looks at the first bytes leaves them for whoever serves the stream.
+    pub fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&Bytes>> {
+        if self.unread.is_empty() {
+            match ready!(self.tunnel.recv.poll_data(cx)) {
+                Some(Ok(bytes)) => self.unread = bytes,
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {}
+                Some(Err(error)) => return Poll::Ready(Err(reset(error))),
+                None => {}
+            }
+        }
+        Poll::Ready(Ok(&self.unread))
+    }
+
+    /// As [`Self::poll_peek`], and waits for more than the `have` bytes that were seen already. The caller bounds `have`:
+    /// what is gathered here was not acknowledged to the peer.
+    pub fn poll_peek_more(&mut self, cx: &mut Context<'_>, have: usize) -> Poll<io::Result<&Bytes>> {
+        if self.unread.len() <= have && !self.unread.is_empty() {
+            match ready!(self.tunnel.recv.poll_data(cx)) {
+                Some(Ok(more)) => {
+                    let mut gathered = BytesMut::with_capacity(self.unread.len() + more.len());
+                    gathered.extend_from_slice(&self.unread);
+                    gathered.extend_from_slice(&more);
+                    self.unread = gathered.freeze();
+                }
+                Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {}
+                Some(Err(error)) => return Poll::Ready(Err(reset(error))),
+                None => {}
+            }
+            return Poll::Ready(Ok(&self.unread));
+        }
+        self.poll_peek(cx)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.unread.advance(bytes);
+        // Fails only for more than was received.
+        let _ = self.tunnel.recv.flow_control().release_capacity(bytes);
+    }
+
+    /// Room for at most `wanted` bytes.
+    fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let send = &mut self.tunnel.send;
+        if send.capacity() < wanted {
+            send.reserve_capacity(wanted);
+        }
+        while send.capacity() == 0 {
+            match ready!(send.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(reset(error))),
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            }
+        }
+        Poll::Ready(Ok(send.capacity().min(wanted)))
+    }
+
+    fn send(&mut self, bytes: Bytes) -> Poll<io::Result<usize>> {
+        let len = bytes.len();
+        Poll::Ready(self.tunnel.send.send_data(bytes, false).map(|()| len).map_err(reset))
+    }
+}
+
+/// As a TCP reset would end it (RFC 9113 8.5): what was cut short must not look complete at the far end.
+impl Drop for TunnelStream {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tunnel.send.send_reset(Reason::CONNECT_ERROR);
+        }
+    }
+}
+
+fn reset(error: h2::Error) -> io::Error {
+    let kind = if error.is_io() { io::ErrorKind::ConnectionAborted } else { io::ErrorKind::ConnectionReset };
+    io::Error::new(kind, error)
+}
+
+impl AsyncRead for TunnelStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let taken = {
+            let unread = ready!(self.poll_peek(cx))?;
+            let taken = unread.len().min(buffer.remaining());
+            buffer.put_slice(unread.get(..taken).unwrap_or_default());
+            taken
+        };
+        if taken > 0 {
+            self.consume(taken);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for TunnelStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = ready!(self.poll_room(cx, bytes.len().min(WRITE_MAX_BYTES)))?;
+        self.send(Bytes::copy_from_slice(bytes.get(..room).unwrap_or_default()))
+    }
+
+    /// One frame for all of it: a head and its body cost one record.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total = slices.iter().map(|slice| slice.len()).sum::<usize>().min(WRITE_MAX_BYTES);
+        if total == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let room = ready!(self.poll_room(cx, total))?;
+        let mut gathered = BytesMut::with_capacity(room);
+        for slice in slices {
+            let part = slice.len().min(room - gathered.len());
+            gathered.extend_from_slice(slice.get(..part).unwrap_or_default());
+        }
+        self.send(gathered.freeze())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// The connection writes what it was given by itself.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.ended {
+            self.ended = true;
+            // A stream that the peer has reset meanwhile needs no end.
+            let _ = self.tunnel.send.send_data(Bytes::new(), true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;
