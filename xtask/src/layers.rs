@@ -15,6 +15,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("api", 1),
     ("netns", 1),
     ("resilience", 1),
+    ("route", 1),
     ("runtime", 2),
     ("identity", 2),
     ("hbone", 2),
@@ -22,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("zds", 2),
     ("wds", 2),
     ("redirect", 2),
+    ("jwt", 2),
     ("store", 3),
     ("index", 3),
     ("operator", 4),
@@ -45,7 +47,8 @@ const FENCES: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that may not wait: decisions live here.
-const SYNCHRONOUS: &[&str] = &["model", "proto", "redirect-common", "api", "index", "wds", "resilience"];
+const SYNCHRONOUS: &[&str] =
+    &["model", "proto", "redirect-common", "api", "index", "wds", "resilience", "route", "jwt"];
 
 #[derive(Deserialize)]
 struct Manifest {

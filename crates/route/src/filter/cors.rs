@@ -1,0 +1,150 @@
+//! Cross-origin rules (Fetch standard, "CORS protocol"; HTTPCORSFilter of the Gateway API).
+//!
+//! Invariant: no answer says `*` and allows credentials, and an origin that is not allowed gets no permission from
+//! anyone: what the service says about itself is replaced by what the route says.
+
+mod origin;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ambit_model::bound::Cors;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
+
+use self::origin::Origin;
+use crate::{Invalid, RequestHead};
+
+/// Permissions in a response; all of them are the route's to give.
+const PERMISSIONS: [HeaderName; 6] = [
+    header::ACCESS_CONTROL_ALLOW_ORIGIN,
+    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+    header::ACCESS_CONTROL_ALLOW_METHODS,
+    header::ACCESS_CONTROL_ALLOW_HEADERS,
+    header::ACCESS_CONTROL_EXPOSE_HEADERS,
+    header::ACCESS_CONTROL_MAX_AGE,
+];
+
+/// What a browser asks before or with a request from another origin. Taken before filters change the request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrossOriginRequest {
+    origin: HeaderValue,
+    preflight: Option<Preflight>,
+}
+
+/// What a preflight asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Preflight {
+    method: HeaderValue,
+    headers: Option<HeaderValue>,
+}
+
+/// Cross-origin rules.
+#[derive(Debug)]
+pub(super) struct CrossOrigin {
+    origins: Vec<Origin>,
+    credentials: bool,
+    methods: List,
+    headers: List,
+    expose: List,
+    max_age: HeaderValue,
+}
+
+/// Names that a response lists.
+#[derive(Debug)]
+enum List {
+    Nothing,
+    Anything,
+    These(HeaderValue),
+}
+
+impl CrossOriginRequest {
+    /// None: the request names no origin.
+    pub fn of(head: &RequestHead<'_>) -> Option<Self> {
+        let given = |name| head.headers.get(name).cloned();
+        let origin = given(header::ORIGIN)?;
+        let method = given(header::ACCESS_CONTROL_REQUEST_METHOD).filter(|_| *head.method == Method::OPTIONS);
+        let preflight =
+            method.map(|method| Preflight { method, headers: given(header::ACCESS_CONTROL_REQUEST_HEADERS) });
+        Some(Self { origin, preflight })
+    }
+}
+
+impl CrossOrigin {
+    pub(super) fn compile(cors: &Cors) -> Result<Self, Invalid> {
+        Ok(Self {
+            origins: cors.allow_origins.iter().map(Origin::parse).collect::<Result<_, _>>()?,
+            credentials: cors.allow_credentials,
+            methods: List::compile(&cors.allow_methods, &header::ACCESS_CONTROL_ALLOW_METHODS)?,
+            headers: List::compile(&cors.allow_headers, &header::ACCESS_CONTROL_ALLOW_HEADERS)?,
+            expose: List::compile(&cors.expose_headers, &header::ACCESS_CONTROL_EXPOSE_HEADERS)?,
+            max_age: HeaderValue::from(cors.max_age.as_secs()),
+        })
+    }
+
+    /// Answers a preflight, of an origin that is not allowed too; [`Self::mark`] adds the permissions.
+    pub(super) fn answer_preflight(&self, head: &RequestHead<'_>) -> Option<Response<()>> {
+        CrossOriginRequest::of(head)?.preflight?;
+        let mut answer = Response::new(());
+        *answer.status_mut() = StatusCode::NO_CONTENT;
+        Some(answer)
+    }
+
+    /// Gives the permissions of a response, and takes away those that it brought.
+    pub(super) fn mark(&self, headers: &mut HeaderMap, asked: Option<&CrossOriginRequest>) {
+        // A cache may not give one origin the answer made for another.
+        let origin_counts = self.credentials || !self.takes_any();
+        if origin_counts && !headers.get_all(header::VARY).iter().any(|value| value == "origin") {
+            headers.append(header::VARY, HeaderValue::from_static("origin"));
+        }
+        let Some(CrossOriginRequest { origin, preflight }) = asked else { return };
+        for name in PERMISSIONS {
+            headers.remove(name);
+        }
+        if !origin.to_str().is_ok_and(|text| self.origins.iter().any(|allowed| allowed.takes(text))) {
+            return;
+        }
+        let named = if origin_counts { origin.clone() } else { HeaderValue::from_static("*") };
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, named);
+        if self.credentials {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+        let mut say = |name, value: Option<HeaderValue>| _ = value.map(|value| headers.insert(name, value));
+        match preflight {
+            Some(Preflight { method, headers: asked }) => {
+                say(header::ACCESS_CONTROL_ALLOW_METHODS, self.told(&self.methods, Some(method)));
+                say(header::ACCESS_CONTROL_ALLOW_HEADERS, self.told(&self.headers, asked.as_ref()));
+                say(header::ACCESS_CONTROL_MAX_AGE, Some(self.max_age.clone()));
+            }
+            None => say(header::ACCESS_CONTROL_EXPOSE_HEADERS, self.told(&self.expose, None)),
+        }
+    }
+
+    fn takes_any(&self) -> bool {
+        self.origins.contains(&Origin::Any)
+    }
+
+    /// With credentials, `*` is no wildcard (Fetch standard): then what was asked for is told.
+    fn told(&self, list: &List, asked: Option<&HeaderValue>) -> Option<HeaderValue> {
+        match list {
+            List::Nothing => None,
+            List::Anything if self.credentials => asked.cloned(),
+            List::Anything => Some(HeaderValue::from_static("*")),
+            List::These(names) => Some(names.clone()),
+        }
+    }
+}
+
+impl List {
+    fn compile(names: &[Arc<str>], header: &HeaderName) -> Result<Self, Invalid> {
+        if names.is_empty() {
+            return Ok(Self::Nothing);
+        }
+        if names.iter().any(|name| &**name == "*") {
+            return Ok(Self::Anything);
+        }
+        HeaderValue::try_from(names.join(", "))
+            .map(Self::These)
+            .map_err(|_| Invalid::HeaderValue(header.as_str().into()))
+    }
+}

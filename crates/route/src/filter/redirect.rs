@@ -1,0 +1,182 @@
+//! An answer with another address.
+//!
+//! Invariant: `Location` is absolute, so what a client put into its path cannot become a host.
+
+use std::sync::Arc;
+
+use ambit_model::bound::{PathChange, Redirect};
+use http::{HeaderValue, Response, StatusCode, header, uri::Authority};
+
+use super::{Arrival, header::authority, path};
+use crate::{Invalid, RequestHead};
+
+/// A redirect.
+#[derive(Debug)]
+pub(super) struct Redirection {
+    scheme: Option<Arc<str>>,
+    host: Option<Authority>,
+    path: Option<PathChange>,
+    port: Option<u16>,
+    status: StatusCode,
+}
+
+impl Redirection {
+    pub(super) fn compile(redirect: &Redirect) -> Result<Self, Invalid> {
+        if let Some(scheme) = redirect.scheme.as_ref().filter(|scheme| scheme_port(scheme).is_none()) {
+            return Err(Invalid::Scheme(scheme.clone()));
+        }
+        let status = match redirect.status {
+            301 => StatusCode::MOVED_PERMANENTLY,
+            302 => StatusCode::FOUND,
+            303 => StatusCode::SEE_OTHER,
+            307 => StatusCode::TEMPORARY_REDIRECT,
+            308 => StatusCode::PERMANENT_REDIRECT,
+            other => return Err(Invalid::RedirectStatus(other)),
+        };
+        Ok(Self {
+            scheme: redirect.scheme.clone(),
+            host: redirect.hostname.as_ref().map(authority).transpose()?,
+            path: redirect.path.as_ref().map(path::compile).transpose()?,
+            port: redirect.port,
+            status,
+        })
+    }
+
+    /// The answer. A request without host, where the redirect names none either, is answered 400.
+    pub(super) fn answer(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Response<()> {
+        let mut answer = Response::new(());
+        match self.location(head, arrival).and_then(|location| HeaderValue::try_from(location).ok()) {
+            Some(location) => {
+                *answer.status_mut() = self.status;
+                answer.headers_mut().insert(header::LOCATION, location);
+            }
+            None => *answer.status_mut() = StatusCode::BAD_REQUEST,
+        }
+        answer
+    }
+
+    fn location(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Option<String> {
+        let scheme = self.scheme.as_deref().or(head.uri.scheme_str()).unwrap_or("http");
+        let host = self.host.as_ref().map(Authority::as_str).or_else(|| head.hostname())?;
+        let given_port = self.scheme.as_ref().and_then(|_| scheme_port(scheme)).unwrap_or(arrival.port);
+        let port = self.port.unwrap_or(given_port);
+        let path = match (&self.path, head.uri.path_and_query()) {
+            (Some(change), Some(given)) => path::changed(given, change, arrival.matched),
+            (_, given) => given.map_or("/", |given| given.as_str()).to_owned(),
+        };
+        let port = if scheme_port(scheme) == Some(port) { String::new() } else { format!(":{port}") };
+        Some(format!("{scheme}://{host}{port}{path}"))
+    }
+}
+
+/// The port that a scheme has by itself.
+fn scheme_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ambit_model::bound::PathMatch;
+
+    use super::*;
+
+    const NOTHING: Redirect = Redirect { scheme: None, hostname: None, path: None, port: None, status: 302 };
+
+    fn answer(redirect: &Redirect, uri: &str, host: Option<&str>, port: u16) -> (u16, Option<String>) {
+        let mut request = http::Request::builder().uri(uri);
+        if let Some(host) = host {
+            request = request.header("host", host);
+        }
+        let parts = request.body(()).unwrap().into_parts().0;
+        let arrival = Arrival { matched: &PathMatch::Prefix("/foo".into()), port };
+        let answer = Redirection::compile(redirect).unwrap().answer(&RequestHead::from(&parts), arrival);
+        let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), location)
+    }
+
+    #[test]
+    fn location_is_composed_as_the_gateway_api_says() {
+        let scheme = |scheme: &str| Redirect { scheme: Some(scheme.into()), ..NOTHING };
+        let host = || Redirect { hostname: Some("example.org".into()), ..NOTHING };
+        let port = |port| Redirect { port: Some(port), ..NOTHING };
+        let path = |change| Redirect { path: Some(change), ..NOTHING };
+        let full = || PathChange::Full("/one".into());
+        let prefix = || PathChange::Prefix("/xyz/".into());
+        let cases = [
+            ("the host alone, on the scheme's port", host(), 80, "http://example.org/foo/bar?a=1"),
+            ("the host alone, on another port", host(), 8080, "http://example.org:8080/foo/bar?a=1"),
+            ("the scheme alone has its own port", scheme("https"), 8080, "https://echo/foo/bar?a=1"),
+            ("the scheme alone, the same one", scheme("http"), 8080, "http://echo/foo/bar?a=1"),
+            ("a port that is the scheme's", port(80), 8080, "http://echo/foo/bar?a=1"),
+            ("another port", port(8083), 80, "http://echo:8083/foo/bar?a=1"),
+            ("443 is not the port of http", port(443), 80, "http://echo:443/foo/bar?a=1"),
+            (
+                "scheme and port, the scheme's",
+                Redirect { port: Some(443), ..scheme("https") },
+                80,
+                "https://echo/foo/bar?a=1",
+            ),
+            (
+                "scheme and port, another",
+                Redirect { port: Some(80), ..scheme("https") },
+                80,
+                "https://echo:80/foo/bar?a=1",
+            ),
+            ("the whole path", path(full()), 80, "http://echo/one?a=1"),
+            ("the prefix", path(prefix()), 80, "http://echo/xyz/bar?a=1"),
+            (
+                "everything",
+                Redirect {
+                    path: Some(prefix()),
+                    port: Some(8443),
+                    hostname: host().hostname,
+                    ..scheme("https")
+                },
+                80,
+                "https://example.org:8443/xyz/bar?a=1",
+            ),
+        ];
+        for (name, redirect, port, expected) in cases {
+            for (uri, host) in [("/foo/bar?a=1", "echo:1234"), ("http://echo:1234/foo/bar?a=1", "echo")] {
+                let (status, location) = answer(&redirect, uri, Some(host), port);
+                assert_eq!((status, location.as_deref()), (302, Some(expected)), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_status_of_a_redirect_is_kept_and_no_other_taken() {
+        for status in [301, 302, 303, 307, 308] {
+            assert_eq!(answer(&Redirect { status, ..NOTHING }, "/", Some("echo"), 80).0, status);
+        }
+        for status in [200, 300, 304, 309, 1000] {
+            let error = Redirection::compile(&Redirect { status, ..NOTHING }).unwrap_err();
+            assert_eq!(error, Invalid::RedirectStatus(status));
+        }
+    }
+
+    #[test]
+    fn a_path_that_looks_like_a_host_stays_a_path() {
+        let (_, location) = answer(&NOTHING, "//evil.example/a", Some("echo"), 80);
+        assert_eq!(location.as_deref(), Some("http://echo//evil.example/a"));
+    }
+
+    #[test]
+    fn without_any_host_there_is_no_address() {
+        assert_eq!(answer(&NOTHING, "/foo", None, 80), (400, None));
+        let named = Redirect { hostname: Some("example.org".into()), ..NOTHING };
+        assert_eq!(answer(&named, "/foo", None, 80), (302, Some("http://example.org/foo".into())));
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_refused() {
+        let scheme = Redirect { scheme: Some("ftp".into()), ..NOTHING };
+        assert_eq!(Redirection::compile(&scheme).unwrap_err(), Invalid::Scheme("ftp".into()));
+        let host = Redirect { hostname: Some("a/b".into()), ..NOTHING };
+        assert_eq!(Redirection::compile(&host).unwrap_err(), Invalid::Host("a/b".into()));
+    }
+}

@@ -1,0 +1,21 @@
+//! Which rule takes a request, and what its filters do to it: routes of the Gateway API, compiled once and executed as
+//! pure functions over `http` types.
+//!
+//! Invariant: compiling is total and nothing here guesses. A rule that cannot be executed as written says so
+//! ([`Found::actions`]), and its requests are answered 500 instead of being routed some other way.
+
+mod criteria;
+mod expression;
+mod filter;
+mod head;
+mod invalid;
+pub mod session;
+mod split;
+mod table;
+
+pub use criteria::HeaderCriteria;
+pub use filter::{Arrival, CrossOriginRequest, Filters};
+pub use head::RequestHead;
+pub use invalid::Invalid;
+pub use split::{pick, takes};
+pub use table::{Actions, Found, Table};

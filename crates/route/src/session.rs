@@ -1,0 +1,257 @@
+//! Session persistence: a client stays with the endpoint that answered it first.
+//!
+//! Invariant: what a client sends back is a hash of an endpoint, compared with the endpoints there are; it can name one
+//! of the service's endpoints and no other address. Nothing is stored here, so every replica and every restart of a
+//! waypoint understands the same value.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ambit_model::{
+    NamespacedName,
+    bound::{PathMatch, SessionCookie, SessionLifetime, SessionPersistence},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::RequestHead;
+
+/// Bytes a value from a client may have; a well-formed one has at most 50.
+const VALUE_BYTES_MAX: usize = 64;
+
+/// Who answers a session, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// [`endpoint`] of the one that answers.
+    pub endpoint: u64,
+    /// When it began, seconds since 1970.
+    began: u64,
+    /// When it was used last, seconds since 1970.
+    used: u64,
+}
+
+/// What stands for an endpoint in the sessions of a route.
+pub fn endpoint(route: &NamespacedName, uid: &str) -> u64 {
+    // FNV-1a: this must be the same in every build, and nobody gains by a collision.
+    let bytes = route.namespace.bytes().chain([0]).chain(route.name.bytes()).chain([0]).chain(uid.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+}
+
+/// The session a request belongs to. None: it has none, or one that is over or was not written by a waypoint.
+pub fn read(policy: &SessionPersistence, head: &RequestHead<'_>, now: SystemTime) -> Option<Session> {
+    let values: Vec<&str> = match &policy.cookie {
+        Some(_) => head.cookies(&policy.name).collect(),
+        None => head.headers.get(&*policy.name).and_then(|value| value.to_str().ok()).into_iter().collect(),
+    };
+    values.into_iter().filter_map(parse).find(|session| lives(policy, session, seconds(now)))
+}
+
+/// The header that tells the client its session. None: it knows already.
+pub fn write(
+    policy: &SessionPersistence,
+    matched: &PathMatch,
+    before: Option<Session>,
+    endpoint: u64,
+    now: SystemTime,
+) -> Option<(HeaderName, HeaderValue)> {
+    let now = seconds(now);
+    let same = before.filter(|before| before.endpoint == endpoint);
+    // Where idleness ends a session, the client must learn of each use.
+    if same.is_some_and(|before| policy.idle_timeout.is_none() || before.used == now) {
+        return None;
+    }
+    let began = same.map_or(now, |session| session.began);
+    let value = format!("{endpoint:016x}.{began:x}.{now:x}");
+    match &policy.cookie {
+        Some(cookie) => {
+            let cookie = set_cookie(policy, *cookie, matched, &value, now - began);
+            Some((header::SET_COOKIE, HeaderValue::try_from(cookie).ok()?))
+        }
+        None => Some((HeaderName::try_from(&*policy.name).ok()?, HeaderValue::try_from(value).ok()?)),
+    }
+}
+
+/// Puts a session's header beside those of a response.
+pub fn mark(headers: &mut HeaderMap, session: Option<(HeaderName, HeaderValue)>) {
+    match session {
+        Some((name, value)) if name == header::SET_COOKIE => _ = headers.append(name, value),
+        Some((name, value)) => _ = headers.insert(name, value),
+        None => {}
+    }
+}
+
+fn set_cookie(
+    policy: &SessionPersistence,
+    cookie: SessionCookie,
+    matched: &PathMatch,
+    value: &str,
+    age_seconds: u64,
+) -> String {
+    let path = match matched {
+        PathMatch::Exact(path) | PathMatch::Prefix(path) if is_cookie_path(path) => path,
+        PathMatch::Exact(_) | PathMatch::Prefix(_) | PathMatch::Regex(_) => "/",
+    };
+    let max_age = match cookie.lifetime {
+        SessionLifetime::Session => None,
+        SessionLifetime::Permanent => policy.absolute_timeout,
+    };
+    let max_age = max_age
+        .map(|timeout| format!("; Max-Age={}", timeout.as_secs().saturating_sub(age_seconds)))
+        .unwrap_or_default();
+    format!("{}={value}; Path={path}{max_age}; HttpOnly; SameSite=Lax", policy.name)
+}
+
+/// Path of RFC 6265 §4.1.1: anything but controls and `;`.
+fn is_cookie_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
+}
+
+fn parse(value: &str) -> Option<Session> {
+    if value.len() > VALUE_BYTES_MAX {
+        return None;
+    }
+    let mut parts = value.split('.').map(|part| u64::from_str_radix(part, 16).ok());
+    let session = Session { endpoint: parts.next()??, began: parts.next()??, used: parts.next()?? };
+    (parts.next().is_none() && session.began <= session.used).then_some(session)
+}
+
+fn lives(policy: &SessionPersistence, session: &Session, now: u64) -> bool {
+    let within = |since: u64, limit: Option<Duration>| {
+        limit.is_none_or(|limit| now.saturating_sub(since) < limit.as_secs().max(1))
+    };
+    // Other replicas' clocks may be ahead by little; a value from the future was not written by any.
+    let written = session.used <= now + CLOCK_SKEW_SECONDS_MAX;
+    written && within(session.began, policy.absolute_timeout) && within(session.used, policy.idle_timeout)
+}
+
+/// How far the clocks of two replicas may differ.
+const CLOCK_SKEW_SECONDS_MAX: u64 = 60;
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(cookie: Option<SessionLifetime>) -> SessionPersistence {
+        SessionPersistence {
+            name: "stay".into(),
+            cookie: cookie.map(|lifetime| SessionCookie { lifetime }),
+            absolute_timeout: Some(Duration::from_secs(100)),
+            idle_timeout: None,
+            route: NamespacedName::new("shop", "cart"),
+        }
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
+    }
+
+    /// The request of a client that was told `header`.
+    fn answered(policy: &SessionPersistence, header: &(HeaderName, HeaderValue)) -> http::request::Parts {
+        let value = header.1.to_str().unwrap();
+        let (name, value) = match policy.cookie {
+            Some(_) => ("cookie", format!("other=1; {}", value.split(';').next().unwrap())),
+            None => ("stay", value.to_owned()),
+        };
+        http::Request::builder().header(name, value).body(()).unwrap().into_parts().0
+    }
+
+    fn read_back(
+        policy: &SessionPersistence,
+        header: &(HeaderName, HeaderValue),
+        now: SystemTime,
+    ) -> Option<Session> {
+        read(policy, &RequestHead::from(&answered(policy, header)), now)
+    }
+
+    #[test]
+    fn a_client_stays_with_its_endpoint_by_cookie_or_by_header() {
+        for policy in [policy(Some(SessionLifetime::Session)), policy(None)] {
+            let here = endpoint(&policy.route, "pod/a");
+            let told = write(&policy, &PathMatch::default(), None, here, at(0)).unwrap();
+            let session = read_back(&policy, &told, at(1)).unwrap();
+            assert_eq!(session.endpoint, here);
+            assert_eq!(write(&policy, &PathMatch::default(), Some(session), here, at(1)), None);
+            assert!(write(&policy, &PathMatch::default(), Some(session), here + 1, at(1)).is_some());
+        }
+    }
+
+    #[test]
+    fn the_cookie_says_where_and_how_long_it_holds() {
+        let cases = [
+            (
+                SessionLifetime::Session,
+                PathMatch::Prefix("/cart".into()),
+                "; Path=/cart; HttpOnly; SameSite=Lax",
+            ),
+            (SessionLifetime::Session, PathMatch::Prefix("/a;b".into()), "; Path=/; HttpOnly; SameSite=Lax"),
+            (SessionLifetime::Session, PathMatch::default(), "; Path=/; HttpOnly; SameSite=Lax"),
+            (SessionLifetime::Session, PathMatch::Regex("/.*".into()), "; Path=/; HttpOnly; SameSite=Lax"),
+            (
+                SessionLifetime::Permanent,
+                PathMatch::Exact("/x".into()),
+                "; Path=/x; Max-Age=100; HttpOnly; SameSite=Lax",
+            ),
+        ];
+        for (lifetime, matched, expected) in cases {
+            let (name, value) = write(&policy(Some(lifetime)), &matched, None, 7, at(0)).unwrap();
+            assert_eq!(name, header::SET_COOKIE);
+            let value = value.to_str().unwrap();
+            assert_eq!(value, format!("stay=0000000000000007.f4240.f4240{expected}"));
+        }
+    }
+
+    #[test]
+    fn a_session_ends_at_its_absolute_and_its_idle_timeout() {
+        let mut policy = policy(Some(SessionLifetime::Permanent));
+        policy.idle_timeout = Some(Duration::from_secs(40));
+        let first = write(&policy, &PathMatch::default(), None, 7, at(0)).unwrap();
+        assert!(read_back(&policy, &first, at(39)).is_some());
+        assert_eq!(read_back(&policy, &first, at(40)), None);
+
+        let mut told = first;
+        for now in [30, 60, 90] {
+            let session = read_back(&policy, &told, at(now)).unwrap();
+            told = write(&policy, &PathMatch::default(), Some(session), 7, at(now)).unwrap();
+            let left = format!("Max-Age={};", 100 - now);
+            assert!(told.1.to_str().unwrap().contains(&left), "{told:?}");
+        }
+        assert!(read_back(&policy, &told, at(99)).is_some());
+        assert_eq!(read_back(&policy, &told, at(100)), None);
+    }
+
+    #[test]
+    fn what_no_waypoint_wrote_is_no_session() {
+        let policy = policy(None);
+        let future = format!("7.{:x}.{:x}", 1_000_061, 1_000_061);
+        let long = format!("{}.1.1", "0".repeat(VALUE_BYTES_MAX));
+        let values = ["", "7", "7.1", "7.2.1", "7.1.1.1", "x.1.1", "7.1.1", "10.0.0.1", &future, &long];
+        for value in values {
+            let parts = http::Request::builder().header("stay", value).body(()).unwrap().into_parts().0;
+            assert_eq!(read(&policy, &RequestHead::from(&parts), at(0)), None, "{value}");
+        }
+    }
+
+    #[test]
+    fn endpoints_and_routes_have_hashes_of_their_own() {
+        let route = NamespacedName::new("shop", "cart");
+        let other = NamespacedName::new("sho", "pcart");
+        assert_ne!(endpoint(&route, "pod/a"), endpoint(&route, "pod/b"));
+        assert_ne!(endpoint(&route, "pod/a"), endpoint(&other, "pod/a"));
+        // Sessions outlive an update of the waypoint, so this value may not change.
+        assert_eq!(endpoint(&route, "pod/a"), endpoint(&NamespacedName::new("shop", "cart"), "pod/a"));
+    }
+
+    #[test]
+    fn a_cookie_joins_those_of_the_service_and_a_header_replaces_its_own() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SET_COOKIE, HeaderValue::from_static("a=1"));
+        headers.insert("stay", HeaderValue::from_static("old"));
+        mark(&mut headers, Some((header::SET_COOKIE, HeaderValue::from_static("stay=1"))));
+        mark(&mut headers, Some((HeaderName::from_static("stay"), HeaderValue::from_static("new"))));
+        mark(&mut headers, None);
+        assert_eq!(headers.get_all(header::SET_COOKIE).iter().count(), 2);
+        assert_eq!(headers.get_all("stay").iter().collect::<Vec<_>>(), ["new"]);
+    }
+}
