@@ -9,8 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod status;
+mod waypoints;
 
-pub use status::{MeshStatus, NodesStatus, TrustPhase, TrustRoot, TrustStatus, WorkloadsStatus};
+pub use status::{
+    MeshStatus, NodesStatus, TrustPhase, TrustRoot, TrustStatus, WaypointsStatus, WorkloadsStatus,
+};
+pub use waypoints::{FailurePolicy, Replicas, Waypoints};
 
 /// What the mesh should be. `{}` is a complete mesh: mutual TLS for every enrolled pod, an authority of its own.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -32,6 +36,7 @@ pub use status::{MeshStatus, NodesStatus, TrustPhase, TrustRoot, TrustStatus, Wo
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.workloads.enrolled"),
     printcolumn(name = "Trust", type_ = "string", json_path = ".status.trust.phase"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Waypoints", type_ = "integer", priority = 1, json_path = ".status.waypoints.ready"),
     printcolumn(name = "Reason", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type=='Ready')].reason")
 )]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +53,9 @@ pub struct MeshSpec {
     /// The agents that run on every node.
     #[serde(default)]
     pub data_plane: DataPlane,
+    /// The L7 proxies. Namespaces and services opt in by the label `istio.io/use-waypoint: <name of a Gateway>`.
+    #[serde(default)]
+    pub waypoints: Waypoints,
     /// What the mesh tells about the traffic.
     #[serde(default)]
     pub observability: Observability,
@@ -185,8 +193,29 @@ pub struct Resources {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Observability {
-    /// Which connections ztunnel logs.
+    /// Which connections ztunnels log, and which requests waypoints do.
     pub access_log: AccessLog,
+    /// Where waypoints send spans. Left out, they send none, and pass on the trace context of requests all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<Tracing>,
+}
+
+/// Where waypoints send spans.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tracing {
+    /// A collector that takes OTLP over gRPC: http://host:port.
+    #[schemars(length(max = 1000), regex(pattern = r"^http://[^/]+$"))]
+    pub endpoint: String,
+    /// Of the traces that begin at a waypoint, how many percent are sampled. A trace that a client began is sampled as the client says.
+    #[serde(default = "sampling")]
+    #[schemars(range(min = 0, max = 100))]
+    pub sampling: i32,
+}
+
+/// One trace in a hundred.
+fn sampling() -> i32 {
+    1
 }
 
 /// Which connections are logged.
@@ -202,7 +231,7 @@ pub enum AccessLog {
 }
 
 impl AccessLog {
-    /// The word, as ztunnel reads it from AMBIT_ACCESS_LOG.
+    /// The word, as ztunnel and the waypoint read it from AMBIT_ACCESS_LOG.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "Off",
@@ -223,6 +252,10 @@ mod tests {
         assert_eq!(empty.trust.domain, "cluster.local");
         assert_eq!(empty.enrollment.exclude_namespaces, ["kube-system"]);
         assert!(empty.trust.ca.self_signed.is_none() && empty.trust.ca.secret.is_none());
+        let waypoints = empty.waypoints;
+        assert_eq!((waypoints.auto_create, waypoints.failure_policy), (true, FailurePolicy::Closed));
+        assert_eq!((waypoints.replicas.min, waypoints.replicas.max), (2, 5));
+        assert_eq!(empty.observability.tracing, None);
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub struct MeshStatus {
     /// Pods in the mesh.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workloads: Option<WorkloadsStatus>,
+    /// Waypoints and how many of them serve.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waypoints: Option<WaypointsStatus>,
     /// The certificate authority in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trust: Option<TrustStatus>,
@@ -50,6 +53,16 @@ pub struct WorkloadsStatus {
     pub enrolled: i32,
     /// Pods that are wanted in the mesh, or out of it, and are not there yet; one that cannot get there has an Event.
     pub pending: i32,
+}
+
+/// Waypoints and how many of them serve. The status of each is that of its Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WaypointsStatus {
+    /// Gateways of the mesh's classes.
+    pub total: i32,
+    /// Those with a ready pod.
+    pub ready: i32,
 }
 
 /// The certificate authority in force.
