@@ -2,7 +2,7 @@
 //!
 //! Invariant: whatever does not fit the model is an error that names its field, never a default.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ambit_model::{GatewayAddress, GatewayDestination, NamespacedName, NetworkAddress};
 use ambit_proto::workload as wire;
@@ -28,6 +28,58 @@ impl Invalid {
 
 pub(crate) fn required(field: &'static str, text: String) -> Result<Arc<str>, Invalid> {
     if text.is_empty() { Err(Invalid::new(field, "is empty")) } else { Ok(text.into()) }
+}
+
+/// What may not be left out; a oneof that seems to be is of a kind that is not known here.
+pub(crate) fn present<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> {
+    value.ok_or_else(|| Invalid::new(field, "is missing, or of a kind that is not known"))
+}
+
+/// The name of a header as HTTP/2 writes it (RFC 9113 8.2).
+pub(crate) fn header(field: &'static str, name: String) -> Result<Arc<str>, Invalid> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Err(Invalid::new(field, format!("header {name:?} is not in lower case")));
+    }
+    required(field, name)
+}
+
+pub(crate) fn status(field: &'static str, number: u32) -> Result<u16, Invalid> {
+    match u16::try_from(number) {
+        Ok(status @ 100..=599) => Ok(status),
+        Ok(_) | Err(_) => Err(Invalid::new(field, format!("{number} is not an HTTP status"))),
+    }
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn duration(field: &'static str, millis: i64) -> Result<Duration, Invalid> {
+    let millis =
+        u64::try_from(millis).map_err(|_| Invalid::new(field, format!("{millis} ms is negative")))?;
+    Ok(Duration::from_millis(millis))
+}
+
+pub(crate) fn optional_duration(
+    field: &'static str,
+    millis: Option<i64>,
+) -> Result<Option<Duration>, Invalid> {
+    millis.map(|millis| duration(field, millis)).transpose()
+}
+
+pub(crate) fn text(value: Option<&Arc<str>>) -> Option<String> {
+    value.map(ToString::to_string)
+}
+
+pub(crate) fn texts(values: &[Arc<str>]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+pub(crate) fn list<W, T>(
+    values: impl IntoIterator<Item = W>,
+    read: impl Fn(W) -> Result<T, Invalid>,
+) -> Result<Vec<T>, Invalid> {
+    values.into_iter().map(read).collect()
 }
 
 pub(crate) fn or_default(text: String, default: &str) -> Arc<str> {

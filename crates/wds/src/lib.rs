@@ -1,8 +1,9 @@
-//! Encode and decode workloads, services and policies.
+//! Encode and decode workloads, services and policies, and what a waypoint does with a service.
 //!
 //! Invariant: decoding is strict. A resource is understood whole or refused with the field that was not, because a
 //! policy read loosely is a policy enforced loosely. What the wire leaves out is filled in here and nowhere else.
 
+mod bound;
 mod field;
 mod policy;
 mod service;
@@ -17,6 +18,7 @@ use ambit_proto::workload::{Address, address};
 use bytes::Bytes;
 use prost::Message;
 
+pub use bound::{pack_bound_service, unpack_bound_service};
 pub use policy::{decode_policy, encode_policy};
 pub use service::{decode_service, encode_service};
 pub use workload::{decode_workload, encode_workload};

@@ -1,7 +1,7 @@
 //! `istio.security.Authorization`.
 //!
-//! Invariant: a decoded policy is never weaker than the message: a condition that is not understood widens no
-//! ALLOW and narrows no DENY away; the policy is refused instead.
+//! Invariant: a message is never weaker than the policy, nor a decoded policy than the message: a condition that
+//! cannot be said or is not understood widens no ALLOW and narrows no DENY away.
 
 use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
 use ambit_proto::security as wire;
@@ -13,7 +13,8 @@ use crate::{
     field::{self, Invalid, list},
 };
 
-/// The message for a policy: what L4 can enforce of it. A policy of which that is nothing becomes a DENY without rules.
+/// The message for a policy, as far as it is about connections ([`Policy::l4`]); one of which nothing is left
+/// becomes a DENY without rules, which matches nothing.
 pub fn encode_policy(policy: &Policy) -> wire::Authorization {
     let clause =
         |clause: &Clause| wire::Clause { matches: clause.matches.iter().map(encode_match).collect() };
@@ -88,7 +89,7 @@ fn decode(message: wire::Authorization) -> Result<Policy, Invalid> {
     })
 }
 
-fn encode_match(m: &Match) -> wire::Match {
+pub(crate) fn encode_match(m: &Match) -> wire::Match {
     let strings = |list: &[StringMatch]| list.iter().map(encode_string).collect();
     let nets = |list: &[IpNet]| list.iter().map(encode_net).collect();
     let ports = |list: &[u16]| list.iter().map(|port| u32::from(*port)).collect();
@@ -112,7 +113,7 @@ fn encode_match(m: &Match) -> wire::Match {
 
 /// Conditions we do not know are extensions. Dropping one lets an ALLOW match more than it says, and makes a
 /// DENY that says nothing else match nothing; a DENY that says more only grows stricter.
-fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
+pub(crate) fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
     let extended = !m.extensions.is_empty();
     let decoded = Match {
         namespaces: list(m.namespaces, |s| decode_string("namespaces", s))?,
@@ -133,14 +134,14 @@ fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
         Action::Allow if extended => {
             Err(Invalid::new("match.extensions", "may narrow an ALLOW rule and are not supported"))
         }
-        Action::Deny if extended && decoded.is_empty() => {
+        Action::Deny | Action::Audit if extended && decoded.is_empty() => {
             Err(Invalid::new("match.extensions", "are all that a DENY match says, and are not supported"))
         }
         Action::Allow | Action::Deny | Action::Audit => Ok(decoded),
     }
 }
 
-fn encode_string(m: &StringMatch) -> wire::StringMatch {
+pub(crate) fn encode_string(m: &StringMatch) -> wire::StringMatch {
     wire::StringMatch {
         match_type: Some(match m {
             StringMatch::Exact(text) => MatchType::Exact(text.to_string()),
@@ -151,7 +152,7 @@ fn encode_string(m: &StringMatch) -> wire::StringMatch {
     }
 }
 
-fn decode_string(field: &'static str, m: wire::StringMatch) -> Result<StringMatch, Invalid> {
+pub(crate) fn decode_string(field: &'static str, m: wire::StringMatch) -> Result<StringMatch, Invalid> {
     Ok(match m.match_type {
         Some(MatchType::Exact(text)) => StringMatch::Exact(field::required(field, text)?),
         Some(MatchType::Prefix(text)) => StringMatch::Prefix(field::required(field, text)?),
@@ -161,12 +162,12 @@ fn decode_string(field: &'static str, m: wire::StringMatch) -> Result<StringMatc
     })
 }
 
-fn encode_net(net: &IpNet) -> wire::Address {
+pub(crate) fn encode_net(net: &IpNet) -> wire::Address {
     wire::Address { address: field::ip_bytes(net.addr()), length: net.prefix_len().into() }
 }
 
 /// A mapped network (`::ffff:10.0.0.0/104`) would never match, because addresses are compared canonically.
-fn decode_net(field: &'static str, net: &wire::Address) -> Result<IpNet, Invalid> {
+pub(crate) fn decode_net(field: &'static str, net: &wire::Address) -> Result<IpNet, Invalid> {
     let ip = field::ip(field, &net.address)?;
     let mapped = u32::from(ip.is_ipv4() && net.address.len() == 16) * 96;
     let length = net.length.checked_sub(mapped).and_then(|length| u8::try_from(length).ok());

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use ambit_model::{
     Action, Clause, GatewayAddress, GatewayDestination, Health, HealthPolicy, LoadBalancing,
     LoadBalancingMode, LoadBalancingScope, Locality, Match, NamespacedName, NetworkAddress, NetworkMode,
-    PortMapping, Rule, ServicePort, StringMatch, TunnelProtocol, WorkloadKind,
+    PortMapping, Rule, ServicePort, StringMatch, TunnelProtocol, WorkloadKind, authorization::RequestMatch,
 };
 use ambit_proto::{security as policy_wire, workload as wire};
 use ipnet::IpNet;
@@ -316,6 +316,36 @@ fn refuses_a_policy_that_it_would_enforce_weaker_than_written() {
         policy_wire::Match { extensions: extension(), destination_ports: vec![80], ..m() },
     );
     assert!(decode_policy(stricter).is_ok(), "a condition less only makes a DENY stricter");
+}
+
+#[test]
+fn what_a_policy_asks_of_requests_never_makes_its_message_weaker() {
+    let request = Some(Box::new(RequestMatch {
+        methods: vec![StringMatch::Exact("GET".into())],
+        ..RequestMatch::default()
+    }));
+    let about = |m: Match| Rule { clauses: vec![Clause { matches: vec![m] }] };
+    let rules = || {
+        vec![
+            about(Match { request: request.clone(), ..Match::default() }),
+            about(Match { destination_ports: vec![80], request: request.clone(), ..Match::default() }),
+        ]
+    };
+    let policy = |action| Policy {
+        key: NamespacedName::new("ns", "p"),
+        scope: Scope::Namespace,
+        action,
+        rules: rules(),
+        dry_run: false,
+    };
+    let sent = |action| {
+        let packed = pack_policy(&policy(action));
+        unpack_policy(&packed.name, &packed.body).unwrap()
+    };
+    assert_eq!(sent(Action::Allow), Policy { rules: vec![], ..policy(Action::Allow) });
+    let port = about(Match { destination_ports: vec![80], ..Match::default() });
+    assert_eq!(sent(Action::Deny).rules, [Rule { clauses: vec![] }, port]);
+    assert_eq!(sent(Action::Audit), Policy { action: Action::Deny, rules: vec![], ..policy(Action::Audit) });
 }
 
 #[test]

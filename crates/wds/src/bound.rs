@@ -1,0 +1,170 @@
+//! `ambit.waypoint.v1.Service`.
+//!
+//! Invariant: a decoded service says everything that the message says. What is not understood refuses the whole
+//! service, so that a route, a limit or a policy of a newer control plane is never left out in silence.
+
+mod authentication;
+mod authorization;
+mod route;
+mod traffic;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ambit_model::{
+    AppProtocol, BoundPort, BoundService, Destination, NamespacedName,
+    bound::{DestinationSettings, Routes},
+};
+use ambit_proto::waypoint as wire;
+use prost::Message;
+
+use crate::{
+    DecodeError, Packed,
+    field::{self, Invalid, list},
+};
+
+/// An `ambit.waypoint.v1.Service` named `namespace/hostname`.
+pub fn pack_bound_service(service: &BoundService) -> Packed {
+    Packed { name: service.key.to_string().into(), body: encode(service).encode_to_vec().into() }
+}
+
+/// Reads an `ambit.waypoint.v1.Service` that was sent under `name`.
+///
+/// # Errors
+/// The field that could not be understood, or a name that is not the service's own. Whoever receives it must then
+/// refuse the service's traffic.
+pub fn unpack_bound_service(name: &str, body: &[u8]) -> Result<BoundService, DecodeError> {
+    let read = || {
+        let message =
+            wire::Service::decode(body).map_err(|error| Invalid::new("resource", error.to_string()))?;
+        let service = decode(message)?;
+        let own = service.key.to_string();
+        if own != name {
+            return Err(Invalid::new("resource", format!("is {own:?} inside")));
+        }
+        Ok(service)
+    };
+    read().map_err(|invalid: Invalid| invalid.of(name))
+}
+
+fn encode(service: &BoundService) -> wire::Service {
+    let refused = |(policy, reason): &(NamespacedName, Arc<str>)| wire::Unenforceable {
+        policy: Some(encode_name(policy)),
+        reason: reason.to_string(),
+    };
+    wire::Service {
+        namespace: service.key.namespace.to_string(),
+        hostname: service.key.name.to_string(),
+        ports: service.ports.iter().map(encode_port).collect(),
+        destinations: service.destinations.iter().map(encode_settings).collect(),
+        requests: Some(traffic::encode_requests(&service.requests)),
+        authentication: service.authentication.iter().map(authentication::encode_provider).collect(),
+        authorization: service.authorization.iter().map(|p| authorization::encode_policy(p)).collect(),
+        unenforceable: service.unenforceable.iter().map(refused).collect(),
+    }
+}
+
+fn decode(message: wire::Service) -> Result<BoundService, Invalid> {
+    let mut destinations = BTreeMap::new();
+    for entry in message.destinations {
+        let (destination, settings) = decode_settings(entry)?;
+        if destinations.insert(destination, settings).is_some() {
+            return Err(Invalid::new("destinations", "names one twice"));
+        }
+    }
+    let refused = |entry: wire::Unenforceable| {
+        Ok((decode_name("unenforceable", entry.policy)?, Arc::from(entry.reason)))
+    };
+    Ok(BoundService {
+        key: NamespacedName {
+            namespace: field::required("namespace", message.namespace)?,
+            name: field::required("hostname", message.hostname)?,
+        },
+        ports: list(message.ports, decode_port)?,
+        destinations,
+        requests: Arc::new(traffic::decode_requests(field::present("requests", message.requests)?)?),
+        authentication: list(message.authentication, authentication::decode_provider)?,
+        authorization: list(message.authorization, |p| authorization::decode_policy(p).map(Arc::new))?,
+        unenforceable: list(message.unenforceable, refused)?,
+    })
+}
+
+fn encode_port(port: &BoundPort) -> wire::Port {
+    let consumer =
+        |(namespace, routes): (&Arc<str>, &Routes)| (namespace.to_string(), route::encode_routes(routes));
+    wire::Port {
+        port: port.port.into(),
+        protocol: encode_protocol(port.protocol).into(),
+        routes: Some(route::encode_routes(&port.routes)),
+        consumers: port.consumers.iter().map(consumer).collect(),
+    }
+}
+
+fn decode_port(message: wire::Port) -> Result<BoundPort, Invalid> {
+    let consumer = |(namespace, routes): (String, wire::Routes)| {
+        Ok((field::required("consumers", namespace)?, route::decode_routes(routes)?))
+    };
+    Ok(BoundPort {
+        port: field::port("ports.port", message.port)?,
+        protocol: decode_protocol("ports.protocol", message.protocol)?,
+        routes: route::decode_routes(field::present("ports.routes", message.routes)?)?,
+        consumers: message.consumers.into_iter().map(consumer).collect::<Result<_, Invalid>>()?,
+    })
+}
+
+fn encode_settings((destination, settings): (&Destination, &DestinationSettings)) -> wire::DestinationEntry {
+    wire::DestinationEntry {
+        destination: Some(encode_destination(destination)),
+        protocol: encode_protocol(settings.protocol).into(),
+        policy: Some(traffic::encode_policy(&settings.policy)),
+    }
+}
+
+fn decode_settings(entry: wire::DestinationEntry) -> Result<(Destination, DestinationSettings), Invalid> {
+    let destination = field::present("destinations.destination", entry.destination)?;
+    let policy = field::present("destinations.policy", entry.policy)?;
+    let settings = DestinationSettings {
+        protocol: decode_protocol("destinations.protocol", entry.protocol)?,
+        policy: Arc::new(traffic::decode_policy(policy)?),
+    };
+    Ok((decode_destination("destinations.destination", destination)?, settings))
+}
+
+fn encode_destination(destination: &Destination) -> wire::Destination {
+    wire::Destination { service: Some(encode_name(&destination.service)), port: destination.port.into() }
+}
+
+fn decode_destination(field: &'static str, message: wire::Destination) -> Result<Destination, Invalid> {
+    Ok(Destination { service: decode_name(field, message.service)?, port: field::port(field, message.port)? })
+}
+
+fn encode_name(name: &NamespacedName) -> wire::Name {
+    wire::Name { namespace: name.namespace.to_string(), name: name.name.to_string() }
+}
+
+fn decode_name(field: &'static str, message: Option<wire::Name>) -> Result<NamespacedName, Invalid> {
+    let name = field::present(field, message)?;
+    Ok(NamespacedName { namespace: name.namespace.into(), name: field::required(field, name.name)? })
+}
+
+fn encode_protocol(protocol: AppProtocol) -> wire::AppProtocol {
+    match protocol {
+        AppProtocol::Detect => wire::AppProtocol::Detect,
+        AppProtocol::Http => wire::AppProtocol::Http,
+        AppProtocol::Http2 => wire::AppProtocol::Http2,
+        AppProtocol::Tcp => wire::AppProtocol::Tcp,
+        AppProtocol::Tls => wire::AppProtocol::Tls,
+    }
+}
+
+fn decode_protocol(field: &'static str, number: i32) -> Result<AppProtocol, Invalid> {
+    Ok(match field::enumeration(field, number)? {
+        wire::AppProtocol::Detect => AppProtocol::Detect,
+        wire::AppProtocol::Http => AppProtocol::Http,
+        wire::AppProtocol::Http2 => AppProtocol::Http2,
+        wire::AppProtocol::Tcp => AppProtocol::Tcp,
+        wire::AppProtocol::Tls => AppProtocol::Tls,
+    })
+}
+
+#[cfg(test)]
+mod tests;
