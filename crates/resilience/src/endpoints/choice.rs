@@ -1,0 +1,199 @@
+//! One endpoint out of many.
+//!
+//! The consistent hash is weighted rendezvous: every endpoint scores the key and the highest takes it. Unlike a ring
+//! it needs no table, spreads keys evenly, and moves only the keys of an endpoint that goes (or comes, or is ejected);
+//! a score costs a nanosecond or two. Invariant: endpoints that are out or were tried are chosen only when no other
+//! is left: usable ones by tier, then tried ones, and when all are ejected, any (the panic rule).
+
+use std::{
+    ops::Range,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use ambit_model::bound::Balancer;
+
+use super::{Endpoint, Endpoints};
+use crate::hash::score;
+
+/// Turns of endpoints that are out that are passed over before the next usable neighbour takes one.
+const TURNS_MAX: u32 = 8;
+/// Loads that differ by less than this factor are alike: latency is noisy, and the slightly slower of two good
+/// endpoints must not starve. One request more than none is beyond it.
+const ALIKE: f32 = 1.5;
+/// 2^64 divided by the golden ratio: its multiples visit every part of a range evenly.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+/// What a request costs where nothing is known and others already wait to find out, in microseconds.
+const UNKNOWN_MICROS: f32 = 1_000_000.0;
+
+/// What the choice may depend on.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// The moment.
+    pub now: Instant,
+    /// Evenly distributed.
+    pub random: u64,
+    /// [`crate::hash()`] of the key, if the balancer wants one and the request has it.
+    pub key: Option<u64>,
+    /// Uids of endpoints that already failed this request.
+    pub tried: &'a [std::sync::Arc<str>],
+}
+
+/// Endpoints that are alike to the client.
+#[derive(Debug)]
+pub(super) struct Tier {
+    range: Range<usize>,
+    /// Running sum of the weights; empty when they are all alike.
+    cumulative: Vec<u64>,
+}
+
+impl Tier {
+    /// Of endpoints sorted by tier, each given by tier and weight.
+    pub(super) fn of(members: impl Iterator<Item = (u32, u32)>) -> Vec<Self> {
+        let members: Vec<_> = members.collect();
+        let mut start = 0;
+        members
+            .chunk_by(|(one, _), (other, _)| one == other)
+            .map(|tier| {
+                let range = start..start + tier.len();
+                start = range.end;
+                let (_, first) = tier.first().copied().unwrap_or_default();
+                let alike = tier.iter().all(|(_, weight)| *weight == first);
+                let sums = tier.iter().scan(0_u64, |sum, (_, weight)| {
+                    *sum += u64::from(*weight);
+                    Some(*sum)
+                });
+                Self { range, cumulative: if alike { Vec::new() } else { sums.collect() } }
+            })
+            .collect()
+    }
+
+    /// The place that `point`, evenly distributed over all of `u64`, falls on.
+    fn at(&self, point: u64) -> usize {
+        let total = self.cumulative.last().copied().unwrap_or(self.range.len() as u64);
+        let point = u64::try_from((u128::from(point) * u128::from(total)) >> 64).unwrap_or(0);
+        if self.cumulative.is_empty() {
+            return usize::try_from(point).unwrap_or(0);
+        }
+        self.cumulative.partition_point(|end| *end <= point)
+    }
+}
+
+impl<T> Endpoints<T> {
+    /// The endpoint for one try of a request; none only where there is no endpoint.
+    pub fn choose(&self, choice: &Choice<'_>) -> Option<&Endpoint<T>> {
+        let now = choice.now.saturating_duration_since(self.clock);
+        let tried = |endpoint: &Endpoint<T>| choice.tried.contains(&endpoint.uid);
+        self.choose_where(choice, |endpoint| !endpoint.ejected(now) && !tried(endpoint))
+            .or_else(|| self.choose_where(choice, |endpoint| !endpoint.ejected(now)))
+            .or_else(|| self.choose_where(choice, |endpoint| !tried(endpoint)))
+            .or_else(|| self.choose_where(choice, |_| true))
+    }
+
+    fn choose_where(
+        &self,
+        choice: &Choice<'_>,
+        usable: impl Fn(&Endpoint<T>) -> bool,
+    ) -> Option<&Endpoint<T>> {
+        self.tiers.iter().find_map(|tier| {
+            let endpoints = self.endpoints.get(tier.range.clone())?;
+            match (&self.balancer, choice.key) {
+                (Balancer::ConsistentHash(_), Some(key)) => highest(tier, endpoints, key, &usable),
+                (Balancer::RoundRobin, _) => self.next_in_turn(tier, endpoints, &usable),
+                (Balancer::LeastLoaded | Balancer::ConsistentHash(_), _) => {
+                    let now = choice.now.saturating_duration_since(self.clock);
+                    less_loaded(tier, endpoints, (choice.random, now), &usable)
+                }
+            }
+        })
+    }
+
+    fn next_in_turn<'a>(
+        &self,
+        tier: &Tier,
+        endpoints: &'a [Endpoint<T>],
+        usable: &impl Fn(&Endpoint<T>) -> bool,
+    ) -> Option<&'a Endpoint<T>> {
+        let mut first = 0;
+        for _ in 0..TURNS_MAX {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+            first = match tier.cumulative.is_empty() {
+                true => remainder(turn, endpoints.len()),
+                false => tier.at(turn.wrapping_mul(GOLDEN)),
+            };
+            if let Some(endpoint) = endpoints.get(first).filter(|endpoint| usable(endpoint)) {
+                return Some(endpoint);
+            }
+        }
+        from(endpoints, first).find(|endpoint| usable(endpoint))
+    }
+}
+
+/// Every endpoint once, that at `first` first.
+fn from<T>(endpoints: &[Endpoint<T>], first: usize) -> impl Iterator<Item = &Endpoint<T>> {
+    let (before, rest) = endpoints.split_at_checked(first).unwrap_or((&[], endpoints));
+    rest.iter().chain(before)
+}
+
+fn remainder(number: u64, of: usize) -> usize {
+    usize::try_from(number % (of.max(1) as u64)).unwrap_or(0)
+}
+
+/// The better of two random ones.
+fn less_loaded<'a, T>(
+    tier: &Tier,
+    endpoints: &'a [Endpoint<T>],
+    (random, now): (u64, Duration),
+    usable: &impl Fn(&Endpoint<T>) -> bool,
+) -> Option<&'a Endpoint<T>> {
+    let first = tier.at(random);
+    // A draw decides by its high bits; the multiple is as good as a new one.
+    let again = random.wrapping_mul(GOLDEN).rotate_left(32);
+    let second = match tier.cumulative.is_empty() {
+        true => remainder((first as u64) + 1 + again % (endpoints.len().max(2) as u64 - 1), endpoints.len()),
+        false => tier.at(again),
+    };
+    let one = from(endpoints, first).find(|endpoint| usable(endpoint))?;
+    let other = from(endpoints, second).find(|endpoint| usable(endpoint) && !std::ptr::eq(*endpoint, one));
+    match other {
+        Some(other) if other.load(now) * ALIKE < one.load(now) => Some(other),
+        _ => Some(one),
+    }
+}
+
+fn highest<'a, T>(
+    tier: &Tier,
+    endpoints: &'a [Endpoint<T>],
+    key: u64,
+    usable: &impl Fn(&Endpoint<T>) -> bool,
+) -> Option<&'a Endpoint<T>> {
+    let mut best: Option<(f64, &Endpoint<T>)> = None;
+    for endpoint in endpoints.iter().filter(|endpoint| usable(endpoint)) {
+        let score = score(key, endpoint.hash);
+        let value = if tier.cumulative.is_empty() { score as f64 } else { weighted(score, endpoint.weight) };
+        if best.is_none_or(|(highest, _)| value > highest) {
+            best = Some((value, endpoint));
+        }
+    }
+    best.map(|(_, endpoint)| endpoint)
+}
+
+/// `-weight / ln(score)` wins in proportion to the weight (logarithmic rendezvous hashing).
+fn weighted(score: u64, weight: u32) -> f64 {
+    // Between 0 and 1, both excluded, so that the logarithm is finite and not zero.
+    let score = ((score >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
+    -f64::from(weight) / score.ln()
+}
+
+impl<T> Endpoint<T> {
+    /// What one more request costs here, in microseconds by weight.
+    fn load(&self, now: Duration) -> f32 {
+        let under_way = self.under_way() as f32;
+        let micros = match self.vitals.latency.micros(now) {
+            Some(micros) => micros * (under_way + 1.0),
+            // The first request finds out; until it is back the others are better off elsewhere.
+            None => UNKNOWN_MICROS * under_way,
+        };
+        micros / self.weight as f32
+    }
+}

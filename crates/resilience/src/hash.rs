@@ -1,0 +1,36 @@
+//! The hash that sends the same key to the same endpoint.
+//!
+//! Invariant: it depends on nothing but its input, so that every worker and every waypoint pod chooses alike.
+
+/// FNV-1a's offset basis and prime, 64 bits.
+const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+const PRIME: u64 = 0x0100_0000_01b3;
+
+/// A key's hash: a header's or cookie's value, or the octets of an address.
+pub fn hash(key: &[u8]) -> u64 {
+    mix(key.iter().fold(BASIS, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME)))
+}
+
+/// The score of one endpoint for one key; the highest wins.
+pub(crate) fn score(key: u64, endpoint: u64) -> u64 {
+    mix(key ^ endpoint)
+}
+
+/// Spreads what FNV leaves in the low bits over all (the finalizer of SplitMix64).
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ word >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_the_same_in_every_process_and_release() {
+        assert_eq!(hash(b""), mix(BASIS));
+        assert_eq!(hash(b"user-1"), 0xc499_b5f8_a721_df58);
+        assert_ne!(hash(b"user-1"), hash(b"user-2"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Endpoints that do worse than they should are left out for a while.
+//!
+//! Invariant: of the endpoints of a destination at most the configured share is out at once, but one may always be.
+
+mod stage;
+mod success_rate;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ambit_model::bound::OutlierDetection;
+
+pub use stage::{Signal, Stage};
+pub use success_rate::{Tally, far_below};
+
+/// The health of one endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// A packed [`Stage`].
+    stage: AtomicU64,
+    /// Requests since the last comparison: all in the upper half, good ones in the lower.
+    tally: AtomicU64,
+}
+
+impl Health {
+    pub(crate) fn is_ejected(&self, now: Duration) -> bool {
+        Stage::unpack(self.stage.load(Ordering::Relaxed)).is_ejected(now)
+    }
+}
+
+/// What outlives a change of the endpoints.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    /// Held while an endpoint is ejected, so that two workers do not both take the last place.
+    ejecting: Mutex<()>,
+    /// Milliseconds: when success rates are compared next.
+    compare_at: AtomicU64,
+    /// Ejections so far.
+    ejections: AtomicU64,
+}
+
+impl Ledger {
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+}
+
+/// Judges the endpoints of one destination.
+#[derive(Debug)]
+pub(crate) struct Detector {
+    pub(crate) policy: OutlierDetection,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) healths: Vec<Arc<Health>>,
+}
+
+impl Detector {
+    /// An answer (or none) of one endpoint.
+    pub(crate) fn record(&self, health: &Health, good: bool, now: Duration) {
+        if self.policy.success_rate.is_some() {
+            health.tally.fetch_add(1 << 32 | u64::from(good), Ordering::Relaxed);
+        }
+        self.signal(health, if good { Signal::Success } else { Signal::Failure }, now);
+        if self.is_time_to_compare(now) {
+            self.compare(now);
+        }
+    }
+
+    fn signal(&self, health: &Health, signal: Signal, now: Duration) {
+        let next = |stage: Stage, room| stage.next(signal, now, &self.policy, room);
+        let mut ejected = false;
+        let outcome = health.stage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let stage = Stage::unpack(word);
+            let wanted = next(stage, true);
+            ejected = wanted.is_ejected(now) && !stage.is_ejected(now);
+            // Nothing to write is the usual case: good answers of a good endpoint.
+            (!ejected && wanted != stage).then(|| wanted.pack())
+        });
+        if outcome.is_err() && ejected {
+            self.eject(health, next, now);
+        }
+    }
+
+    fn eject(&self, health: &Health, next: impl Fn(Stage, bool) -> Stage, now: Duration) {
+        // Who meets another does not wait: while failures go on, the next one asks again.
+        let Ok(_alone) = self.ledger.ejecting.try_lock() else { return };
+        let out = self.healths.iter().filter(|health| health.is_ejected(now)).count();
+        let room = out < most_ejected(self.healths.len(), self.policy.max_ejected_percent);
+        let mut ejected = false;
+        // `next` never declines.
+        let _ = health.stage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+            let stage = Stage::unpack(word);
+            let next = next(stage, room);
+            ejected = next.is_ejected(now) && !stage.is_ejected(now);
+            Some(next.pack())
+        });
+        self.ledger.ejections.fetch_add(u64::from(ejected), Ordering::Relaxed);
+    }
+
+    /// True for one caller in each interval.
+    fn is_time_to_compare(&self, now: Duration) -> bool {
+        if self.policy.success_rate.is_none() {
+            return false;
+        }
+        let due = self.ledger.compare_at.load(Ordering::Relaxed);
+        let now = millis(now);
+        if now < due {
+            return false;
+        }
+        let next = now.saturating_add(millis(self.policy.interval).max(1));
+        let won = self.ledger.compare_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
+        // The first caller ever only starts the first interval.
+        won.is_ok() && due != 0
+    }
+
+    fn compare(&self, now: Duration) {
+        let Some(policy) = self.policy.success_rate else { return };
+        let tallies: Vec<Tally> = self
+            .healths
+            .iter()
+            .map(|health| {
+                let word = health.tally.swap(0, Ordering::Relaxed);
+                Tally { requests: word >> 32, good: word & u64::from(u32::MAX) }
+            })
+            .collect();
+        for (health, bad) in self.healths.iter().zip(far_below(&tallies, &policy)) {
+            if bad {
+                self.signal(health, Signal::FarBelow, now);
+            }
+        }
+    }
+}
+
+/// At least one, so that a destination with two endpoints is guarded as well.
+fn most_ejected(endpoints: usize, percent: u32) -> usize {
+    let percent = usize::try_from(percent.min(100)).unwrap_or(100);
+    (endpoints * percent / 100).max(1)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! One token bucket in one word.
+//!
+//! Invariant: over any time `t` at most `burst + t / step` requests are admitted, whatever the workers' order.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+/// How fast a bucket fills, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two requests.
+    step: u64,
+    /// How far ahead of time a request may be.
+    ahead: u64,
+}
+
+impl Pace {
+    /// `requests` per `interval`, `burst` (at least one) at once; none when nothing may ever pass.
+    pub fn new(requests: u32, interval: Duration, burst: u32) -> Option<Self> {
+        let step = (nanos(interval) / u64::from(requests.max(1))).max(1);
+        let ahead = step.saturating_mul(u64::from(burst.max(1)) - 1);
+        (requests > 0).then_some(Self { step, ahead })
+    }
+}
+
+/// The moment, in nanoseconds, at which the bucket is full again. A new one is full.
+#[derive(Debug, Default)]
+pub struct Bucket(AtomicU64);
+
+impl Bucket {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// How long until there is one.
+    pub fn take(&self, pace: &Pace, now: Duration) -> Result<(), Duration> {
+        let now = nanos(now);
+        let mut full = self.0.load(Ordering::Relaxed);
+        loop {
+            let ahead = full.saturating_sub(now);
+            if ahead > pace.ahead {
+                return Err(Duration::from_nanos(ahead - pace.ahead));
+            }
+            let next = full.max(now).saturating_add(pace.step);
+            match self.0.compare_exchange_weak(full, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Ok(()),
+                Err(other) => full = other,
+            }
+        }
+    }
+
+    /// Puts back what was taken in vain.
+    pub(crate) fn give_back(&self, pace: &Pace) {
+        let back = |full: u64| Some(full.saturating_sub(pace.step));
+        // `back` never declines.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
+    }
+
+    /// Whether it holds all it can: then nothing is lost by forgetting it.
+    pub(super) fn is_full(&self, now: Duration) -> bool {
+        self.full_at() <= nanos(now)
+    }
+
+    /// Since (or until) when it is full.
+    pub(super) fn full_at(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
