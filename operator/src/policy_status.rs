@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ambit_api::{AuthorizationPolicy, PeerAuthentication, policy::PolicyCondition};
-use ambit_index::{Kind, StatusPatch};
+use ambit_api::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication, policy::PolicyCondition};
+use ambit_index::{Judgement, Kind, StatusPatch};
 use jiff::Timestamp;
 use kube::{
     Api, Client, Resource,
@@ -53,26 +53,31 @@ async fn write(client: &Client, patch: &StatusPatch) -> Result<(), Error> {
     match patch.kind {
         Kind::AuthorizationPolicy => send::<AuthorizationPolicy>(client, patch, &body).await,
         Kind::PeerAuthentication => send::<PeerAuthentication>(client, patch, &body).await,
+        Kind::RequestAuthentication => send::<RequestAuthentication>(client, patch, &body).await,
         Kind::Pod | Kind::Service | Kind::EndpointSlice | Kind::Node | Kind::Namespace => Ok(()),
     }
 }
 
 /// All conditions, with ours put in; the time moves only when the status does.
 fn conditions(patch: &StatusPatch, now: Timestamp) -> Vec<PolicyCondition> {
-    let judgement = &patch.judgement;
-    let old = patch.current.iter().find(|condition| condition.kind == judgement.condition);
-    let same = old.filter(|old| old.status == judgement.holds.as_str());
-    let since = same.and_then(|old| old.last_transition_time.clone()).unwrap_or_else(|| now.to_string());
-    let ours = PolicyCondition {
-        kind: judgement.condition.to_owned(),
-        status: judgement.holds.as_str().to_owned(),
-        reason: judgement.reason.to_owned(),
-        message: judgement.message.clone(),
-        last_transition_time: Some(since),
-        observed_generation: patch.generation,
+    let ours = |judgement: &Judgement| {
+        let old = patch.current.iter().find(|condition| condition.kind == judgement.condition);
+        let same = old.filter(|old| old.status == judgement.holds.as_str());
+        let since = same.and_then(|old| old.last_transition_time.clone()).unwrap_or_else(|| now.to_string());
+        PolicyCondition {
+            kind: judgement.condition.to_owned(),
+            status: judgement.holds.as_str().to_owned(),
+            reason: judgement.reason.to_owned(),
+            message: judgement.message.clone(),
+            last_transition_time: Some(since),
+            observed_generation: patch.generation,
+        }
     };
-    let others = patch.current.iter().filter(|condition| condition.kind != judgement.condition);
-    others.cloned().chain(std::iter::once(ours)).collect()
+    let is_ours = |condition: &PolicyCondition| {
+        patch.judgements.iter().any(|judgement| judgement.condition == condition.kind)
+    };
+    let others = patch.current.iter().filter(|condition| !is_ours(condition)).cloned();
+    others.chain(patch.judgements.iter().map(ours)).collect()
 }
 
 /// An object that changed meanwhile is judged again anyway.

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
-use ambit_api::{AuthorizationPolicy, Mesh, PeerAuthentication};
+use ambit_api::{AuthorizationPolicy, Mesh, PeerAuthentication, RequestAuthentication};
 use ambit_index::{Key, Kind, Object, name_of};
 use ambit_model::NamespacedName;
 use futures::{Stream, StreamExt};
@@ -26,7 +26,7 @@ use crate::{mesh::observe::Caches, names};
 /// Objects that may wait for the index task; a full channel makes watches wait.
 pub const SEEN_MAX: usize = 4096;
 /// Kinds the index must have listed before anything is published.
-pub const KINDS: [Kind; 7] = [
+pub const KINDS: [Kind; 8] = [
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -34,6 +34,7 @@ pub const KINDS: [Kind; 7] = [
     Kind::Namespace,
     Kind::AuthorizationPolicy,
     Kind::PeerAuthentication,
+    Kind::RequestAuthentication,
 ];
 
 /// What a watch saw.
@@ -90,6 +91,12 @@ pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
             Kind::PeerAuthentication,
             seen(),
             |policy| Object::PeerAuthentication(Box::new(policy)),
+        )),
+        Box::pin(follow(
+            full::<RequestAuthentication>(client, all()),
+            Kind::RequestAuthentication,
+            seen(),
+            |policy| Object::RequestAuthentication(Box::new(policy)),
         )),
         Box::pin(follow(metadata::<Node>(client), Kind::Node, seen(), |node| {
             Object::Node(Box::new(node.metadata))
@@ -197,7 +204,7 @@ async fn follow<K>(
 }
 
 fn broken(error: &watcher::Error, kind: Kind, is_missing: &mut bool) -> Option<Seen> {
-    if !is_not_found(error) {
+    if !is_not_served(error) {
         tracing::warn!(?kind, %error, "A watch broke, starting it again");
         return None;
     }
@@ -208,8 +215,9 @@ fn broken(error: &watcher::Error, kind: Kind, is_missing: &mut bool) -> Option<S
     Some(Seen::Listed(kind, BTreeSet::new()))
 }
 
+/// Whether the cluster does not serve the kind at all.
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum; every other error is a broken watch")]
-fn is_not_found(error: &watcher::Error) -> bool {
+pub(crate) fn is_not_served(error: &watcher::Error) -> bool {
     match error {
         watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source) => {
             crate::error::is_not_found(source)
@@ -218,7 +226,7 @@ fn is_not_found(error: &watcher::Error) -> bool {
     }
 }
 
-fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
+pub(crate) fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
     match guard.0 {
         Ok(object) => Some(object),
         Err(invalid) => {

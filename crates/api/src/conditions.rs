@@ -63,8 +63,12 @@ pub mod reason {
     pub const INEFFECTIVE: &str = "Ineffective";
     /// A policy holds a value that cannot be parsed.
     pub const INVALID: &str = "Invalid";
-    /// The policy targets what this mesh does not run.
+    /// No target of the policy has a waypoint.
     pub const ANCESTOR_NOT_BOUND: &str = "AncestorNotBound";
+    /// Some targets of the policy enforce it, and some do not.
+    pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+    /// No target of the policy exists.
+    pub const TARGET_NOT_FOUND: &str = "TargetNotFound";
     /// A pod of the waypoint serves.
     pub const PROGRAMMED: &str = "Programmed";
     /// The waypoint's Service has no address yet.

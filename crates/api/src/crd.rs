@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
-use crate::{AuthorizationPolicy, Mesh, PeerAuthentication, TrafficPolicy};
+use crate::{AuthorizationPolicy, Mesh, PeerAuthentication, RequestAuthentication, TrafficPolicy};
 
 /// Older version under which Istio serves its security kinds, with the same schema.
 const SECURITY_OLDER_VERSION: &str = "v1beta1";
@@ -24,6 +24,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         TrafficPolicy::crd(),
         with_older_version(AuthorizationPolicy::crd()),
         with_older_version(PeerAuthentication::crd()),
+        with_older_version(RequestAuthentication::crd()),
     ]
 }
 
@@ -116,7 +117,8 @@ mod tests {
                 "ambit.dev.meshes.yaml",
                 "ambit.dev.trafficpolicies.yaml",
                 "security.istio.io.authorizationpolicies.yaml",
-                "security.istio.io.peerauthentications.yaml"
+                "security.istio.io.peerauthentications.yaml",
+                "security.istio.io.requestauthentications.yaml"
             ]
         );
     }

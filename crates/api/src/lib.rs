@@ -14,5 +14,5 @@ pub mod traffic_policy;
 pub use crd::{CrdFile, crd_yaml, crds};
 pub use duration::{InvalidDuration, parse_duration};
 pub use mesh::{Mesh, MeshSpec, MeshStatus};
-pub use policy::{AuthorizationPolicy, PeerAuthentication};
+pub use policy::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 pub use traffic_policy::{TrafficPolicy, TrafficPolicySpec};

@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 
 mod authorization;
 mod peer_authentication;
+mod request_authentication;
 
 pub use authorization::{
     Action, AuthorizationPolicy, AuthorizationPolicySpec, Condition, ExtensionProvider, From, Operation,
     Rule, Source, To,
 };
 pub use peer_authentication::{MutualTls, MutualTlsMode, PeerAuthentication, PeerAuthenticationSpec};
+pub use request_authentication::{
+    ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec,
+};
 
 /// Which pods of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]

@@ -14,7 +14,9 @@ use crate::{
     nodes::{DataplaneMode, dataplane_mode, locality},
     object::{Key, Kind, Object, name_of},
     pods::PodFacts,
-    policies::{AuthorizationFacts, PeerFacts, authorization, peer_authentication},
+    policies::{
+        AuthorizationFacts, PeerFacts, RequestFacts, authorization, peer_authentication, request_authentication,
+    },
     services::ServiceFacts,
     settings::Settings,
     slices::SliceFacts,
@@ -66,6 +68,7 @@ pub struct Index {
     namespaces: BTreeMap<Arc<str>, DataplaneMode>,
     authorization: BTreeMap<NamespacedName, AuthorizationFacts>,
     peer: BTreeMap<NamespacedName, PeerFacts>,
+    request: BTreeMap<NamespacedName, RequestFacts>,
     policies: BTreeMap<NamespacedName, Arc<Policy>>,
     /// Names of policies that PeerAuthentications became.
     derived: BTreeSet<NamespacedName>,
@@ -93,6 +96,7 @@ impl Index {
             namespaces: BTreeMap::new(),
             authorization: BTreeMap::new(),
             peer: BTreeMap::new(),
+            request: BTreeMap::new(),
             policies: BTreeMap::from([(strict.key.clone(), strict)]),
             derived: BTreeSet::new(),
             node_enrollment: Arc::default(),
@@ -121,6 +125,10 @@ impl Index {
             Object::PeerAuthentication(policy) => {
                 self.set_peer(name, Some(peer_authentication::read(&policy)), &mut changes);
             }
+            Object::RequestAuthentication(policy) => {
+                let facts = request_authentication::read(&policy, &self.settings.system_namespace);
+                self.set_request(name, Some(facts), &mut changes);
+            }
         }
         changes
     }
@@ -137,6 +145,7 @@ impl Index {
             Kind::Namespace => self.set_namespace(name.name, None, &mut changes),
             Kind::AuthorizationPolicy => self.set_authorization(name, None, &mut changes),
             Kind::PeerAuthentication => self.set_peer(name, None, &mut changes),
+            Kind::RequestAuthentication => self.set_request(name, None, &mut changes),
         }
         changes
     }
@@ -154,6 +163,7 @@ impl Index {
             Kind::Namespace => in_cluster(self.namespaces.keys().collect()),
             Kind::AuthorizationPolicy => self.authorization.keys().cloned().collect(),
             Kind::PeerAuthentication => self.peer.keys().cloned().collect(),
+            Kind::RequestAuthentication => self.request.keys().cloned().collect(),
         };
         let mut changes = Changes::default();
         for name in known.into_iter().filter(|name| !listed.contains(name)) {
@@ -319,15 +329,16 @@ impl Index {
         facts: Option<AuthorizationFacts>,
         changes: &mut Changes,
     ) {
-        let policy = facts.as_ref().and_then(|facts| facts.content.clone());
+        let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel().cloned());
         let old = match facts {
             Some(facts) => self.authorization.insert(name.clone(), facts),
             None => self.authorization.remove(&name),
         };
         changes.policy_status = true;
         self.publish(name.clone(), policy, changes);
-        let reach =
-            |facts: Option<&AuthorizationFacts>| facts.map(|f| (f.selector.clone(), f.content.is_some()));
+        let reach = |facts: Option<&AuthorizationFacts>| {
+            facts.map(|f| (f.selector.clone(), f.content.ztunnel().is_some()))
+        };
         if reach(old.as_ref()) != reach(self.authorization.get(&name)) {
             self.refresh_reach_of(&name.namespace, changes);
         }
@@ -341,6 +352,14 @@ impl Index {
         changes.policy_status = true;
         self.refresh_derived(changes);
         self.refresh_reach_of(&name.namespace, changes);
+    }
+
+    fn set_request(&mut self, name: NamespacedName, facts: Option<RequestFacts>, changes: &mut Changes) {
+        match facts {
+            Some(facts) => self.request.insert(name, facts),
+            None => self.request.remove(&name),
+        };
+        changes.policy_status = true;
     }
 
     /// Policies of the system namespace reach every pod.

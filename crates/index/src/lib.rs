@@ -19,5 +19,8 @@ pub use changes::Changes;
 pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
 pub use index::{Index, PodIdentity};
 pub use object::{Key, Kind, Object, name_of};
-pub use policies::{StatusPatch, authorization, peer_authentication};
+pub use policies::{
+    Attachment, Holds, Judgement, Reach, StatusPatch, Target, authorization, peer_authentication,
+    request_authentication,
+};
 pub use settings::{Presence, Settings};

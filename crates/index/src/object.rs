@@ -1,6 +1,6 @@
 //! The kinds of objects that the index reads.
 
-use ambit_api::{AuthorizationPolicy, PeerAuthentication};
+use ambit_api::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
 use ambit_model::NamespacedName;
 use k8s_openapi::{
     api::{
@@ -23,10 +23,12 @@ pub enum Object {
     Node(Box<ObjectMeta>),
     /// Metadata of a namespace.
     Namespace(Box<ObjectMeta>),
-    /// L4 policy.
+    /// Who may do what.
     AuthorizationPolicy(Box<AuthorizationPolicy>),
     /// Whether plaintext is taken.
     PeerAuthentication(Box<PeerAuthentication>),
+    /// Whose tokens vouch for requests.
+    RequestAuthentication(Box<RequestAuthentication>),
 }
 
 /// A kind of [`Object`].
@@ -42,10 +44,12 @@ pub enum Kind {
     Node,
     /// A namespace.
     Namespace,
-    /// L4 policy.
+    /// Who may do what.
     AuthorizationPolicy,
     /// Whether plaintext is taken.
     PeerAuthentication,
+    /// Whose tokens vouch for requests.
+    RequestAuthentication,
 }
 
 /// Which object.
@@ -68,6 +72,7 @@ impl Object {
             Self::Namespace(metadata) => (Kind::Namespace, metadata.as_ref()),
             Self::AuthorizationPolicy(policy) => (Kind::AuthorizationPolicy, &policy.metadata),
             Self::PeerAuthentication(policy) => (Kind::PeerAuthentication, &policy.metadata),
+            Self::RequestAuthentication(policy) => (Kind::RequestAuthentication, &policy.metadata),
         };
         Key { kind, name: name_of(metadata) }
     }

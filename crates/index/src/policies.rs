@@ -1,14 +1,24 @@
-//! The two Istio policy kinds: facts, translation, and the status each object should carry.
+//! Istio's policy kinds: facts, translation, and the status each object should carry.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ambit_api::policy::{PolicyCondition, WorkloadSelector};
-use ambit_model::{NamespacedName, Policy};
+use ambit_api::{
+    conditions::{WAYPOINT_ACCEPTED, ZTUNNEL_ACCEPTED},
+    policy::{PolicyCondition, WorkloadSelector},
+};
+use ambit_model::NamespacedName;
 
 use crate::object::Kind;
 
+mod attachment;
 pub mod authorization;
 pub mod peer_authentication;
+pub mod request_authentication;
+
+pub use attachment::{Attachment, Reach, Target};
+
+/// The condition types of policies that are ours to say, and to take back.
+const OURS: &[&str] = &[ZTUNNEL_ACCEPTED, WAYPOINT_ACCEPTED];
 
 /// What a policy's status should say about one aspect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +55,7 @@ impl Holds {
 /// A policy whose status is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusPatch {
-    /// [`Kind::AuthorizationPolicy`] or [`Kind::PeerAuthentication`].
+    /// The kind of the policy.
     pub kind: Kind,
     /// Which object.
     pub name: NamespacedName,
@@ -53,13 +63,13 @@ pub struct StatusPatch {
     pub resource_version: String,
     /// Generation that was judged.
     pub generation: Option<i64>,
-    /// What it should say.
-    pub judgement: Judgement,
-    /// What it says now, all conditions, others' too.
+    /// What it should say, one for each condition type.
+    pub judgements: Vec<Judgement>,
+    /// What it says now without what it should no longer say: others' conditions, and ours to be replaced.
     pub current: Vec<PolicyCondition>,
 }
 
-/// What both kinds have in common.
+/// What the kinds have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PolicyFacts<T> {
     pub(crate) name: NamespacedName,
@@ -67,7 +77,8 @@ pub(crate) struct PolicyFacts<T> {
     pub(crate) created: i64,
     /// None applies to the namespace.
     pub(crate) selector: Option<BTreeMap<String, String>>,
-    pub(crate) judgement: Judgement,
+    /// What is known of the object alone.
+    pub(crate) judgements: Vec<Judgement>,
     pub(crate) resource_version: String,
     pub(crate) generation: Option<i64>,
     pub(crate) conditions: Vec<PolicyCondition>,
@@ -75,33 +86,47 @@ pub(crate) struct PolicyFacts<T> {
 }
 
 impl<T> PolicyFacts<T> {
-    /// The patch that makes the status say what it should, if it does not.
-    pub(crate) fn status_patch(&self, kind: Kind) -> Option<StatusPatch> {
-        let wanted = &self.judgement;
-        let is_said = self.conditions.iter().any(|c| {
-            c.kind == wanted.condition
-                && c.status == wanted.holds.as_str()
-                && c.reason == wanted.reason
-                && c.message == wanted.message
-                && c.observed_generation == self.generation
-        });
-        (!is_said).then(|| StatusPatch {
+    /// The patch that makes the status say what it should, if it does not; `attached` is what waypoints make of it.
+    pub(crate) fn status_patch(&self, kind: Kind, attached: Option<Judgement>) -> Option<StatusPatch> {
+        let judgements: Vec<Judgement> = self.judgements.iter().cloned().chain(attached).collect();
+        let is_wanted = |kind: &str| judgements.iter().any(|judgement| judgement.condition == kind);
+        let is_kept = |c: &&PolicyCondition| is_wanted(&c.kind) || !OURS.contains(&c.kind.as_str());
+        let current: Vec<PolicyCondition> = self.conditions.iter().filter(is_kept).cloned().collect();
+        let is_said = |wanted: &Judgement| {
+            current.iter().any(|c| {
+                c.kind == wanted.condition
+                    && c.status == wanted.holds.as_str()
+                    && c.reason == wanted.reason
+                    && c.message == wanted.message
+                    && c.observed_generation == self.generation
+            })
+        };
+        let is_right = current.len() == self.conditions.len() && judgements.iter().all(is_said);
+        (!is_right).then(|| StatusPatch {
             kind,
             name: self.name.clone(),
             resource_version: self.resource_version.clone(),
             generation: self.generation,
-            judgement: wanted.clone(),
-            current: self.conditions.clone(),
+            judgements,
+            current,
         })
     }
 }
 
-/// An AuthorizationPolicy: what proxies get of it, if anything.
-pub(crate) type AuthorizationFacts = PolicyFacts<Option<Arc<Policy>>>;
+/// An AuthorizationPolicy.
+pub(crate) type AuthorizationFacts = PolicyFacts<authorization::Authorization>;
 /// A PeerAuthentication.
 pub(crate) type PeerFacts = PolicyFacts<peer_authentication::Modes>;
+/// A RequestAuthentication: what it is attached to, if anything.
+pub(crate) type RequestFacts = PolicyFacts<Option<Attachment<request_authentication::Providers>>>;
 
 /// The labels of a selector; one without labels is no selector.
 pub(crate) fn selector(selector: Option<&WorkloadSelector>) -> Option<BTreeMap<String, String>> {
     selector.map(|s| s.match_labels.clone()).filter(|labels| !labels.is_empty())
+}
+
+/// A header name (RFC 9110 5.1) in lower case.
+pub(crate) fn header_name(name: &str) -> Option<Arc<str>> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (!name.is_empty() && name.bytes().all(is_token)).then(|| name.to_ascii_lowercase().into())
 }

@@ -180,7 +180,7 @@ impl Index {
         let of_mesh = of_namespace(&self.authorization, system).filter(|_| pod.name.namespace != *system);
         let selecting = own.chain(of_mesh).map(|(_, policy)| policy).filter(|policy| {
             let selects = policy.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels));
-            selects && policy.content.is_some()
+            selects && policy.content.ztunnel().is_some()
         });
         let mut names: Vec<NamespacedName> = selecting.map(|policy| policy.name.clone()).collect();
         names.extend(self.derived_policy_of(pod));

@@ -105,9 +105,10 @@ impl Index {
     /// Users' policies whose status is not what it should be.
     pub fn status_patches(&self) -> Vec<StatusPatch> {
         let authorization =
-            self.authorization.values().filter_map(|p| p.status_patch(Kind::AuthorizationPolicy));
-        let peer = self.peer.values().filter_map(|p| p.status_patch(Kind::PeerAuthentication));
-        authorization.chain(peer).collect()
+            self.authorization.values().filter_map(|p| p.status_patch(Kind::AuthorizationPolicy, None));
+        let peer = self.peer.values().filter_map(|p| p.status_patch(Kind::PeerAuthentication, None));
+        let request = self.request.values().filter_map(|p| p.status_patch(Kind::RequestAuthentication, None));
+        authorization.chain(peer).chain(request).collect()
     }
 
     fn pod_of_workload(&self, uid: &str) -> Option<&PodEntry> {

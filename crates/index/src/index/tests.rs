@@ -238,7 +238,7 @@ fn a_status_is_patched_once_it_differs() {
     index.apply(object(policy("shop", "p", json!({"rules": [{}]}))));
     let patches = index.status_patches();
     assert_eq!(patches.len(), 1);
-    assert_eq!((patches[0].generation, patches[0].judgement.reason), (Some(2), "Accepted"));
+    assert_eq!((patches[0].generation, patches[0].judgements[0].reason), (Some(2), "Accepted"));
     let mut said = policy("shop", "p", json!({"rules": [{}]}));
     said["status"] = json!({"conditions": [{"type": "ZtunnelAccepted", "status": "True", "reason": "Accepted",
         "message": "attached to ztunnel", "observedGeneration": 2}]});

@@ -1,48 +1,87 @@
-//! AuthorizationPolicy to L4 policy.
+//! AuthorizationPolicy to policy: to what node proxies can enforce of it, or, with target references, to the whole
+//! for waypoints.
 //!
-//! Invariant: what is enforced is never weaker than the policy as written. An ALLOW rule with anything that cannot be
-//! enforced is left out; a DENY rule is enforced without what cannot be. The only exception, a DENY rule of which
-//! nothing is left because all of it is L7, is reported as False.
+//! Invariant: what is enforced is never weaker than the policy as written. At a node an ALLOW rule with anything that
+//! cannot be enforced is left out, and a DENY rule is enforced without what cannot be; the only exception, a DENY rule
+//! of which nothing is left because all of it is L7, is reported as False. A waypoint gets a policy whole or not at
+//! all, and then it refuses everything.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ambit_api::{
-    conditions::{WAYPOINT_ACCEPTED, ZTUNNEL_ACCEPTED, reason},
+    conditions::{ZTUNNEL_ACCEPTED, reason},
     labels,
     policy::{self as api, AuthorizationPolicySpec},
 };
 use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
 use ipnet::IpNet;
 
-use super::{AuthorizationFacts, Holds, Judgement, PolicyFacts, selector};
+use super::{Attachment, AuthorizationFacts, Holds, Judgement, PolicyFacts, selector};
 use crate::object::{annotation, name_of};
 
+mod attribute;
 mod source;
 
 /// Most fields that a status message names.
 const FIELDS_NAMED_MAX: usize = 8;
 
+/// Who enforces a policy, and what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authorization {
+    /// Node proxies: what they get, if anything.
+    Ztunnel(Option<Arc<Policy>>),
+    /// The waypoints of its targets.
+    Waypoint(Attachment<Arc<Policy>>),
+}
+
+impl Authorization {
+    /// What node proxies get.
+    pub fn ztunnel(&self) -> Option<&Arc<Policy>> {
+        match self {
+            Self::Ztunnel(policy) => policy.as_ref(),
+            Self::Waypoint(_) => None,
+        }
+    }
+
+    /// What waypoints get, and where.
+    pub fn attachment(&self) -> Option<&Attachment<Arc<Policy>>> {
+        match self {
+            Self::Ztunnel(_) => None,
+            Self::Waypoint(attachment) => Some(attachment),
+        }
+    }
+}
+
 /// What proxies get, and what the status says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translation {
-    /// What proxies get, if anything.
-    pub policy: Option<Policy>,
-    /// What the status says.
-    pub judgement: Judgement,
+    /// What proxies get.
+    pub content: Authorization,
+    /// What the status says; of an attached policy only [`Attachment::judge`] can tell.
+    pub judgement: Option<Judgement>,
 }
 
-/// What could not be enforced as written, gathered over the rules of one policy.
+/// What of one rule a node cannot enforce, or nobody can.
+#[derive(Debug, Default)]
+struct Found {
+    /// Attributes of L7.
+    l7: BTreeSet<String>,
+    /// Fields with values that cannot be parsed.
+    invalid: Vec<String>,
+    /// The same of L7, which a node does not look at.
+    invalid_l7: Vec<String>,
+}
+
+/// What node proxies could not be given as written, gathered over the rules of one policy.
 #[derive(Debug, Default)]
 struct Findings {
-    /// Attributes of L7.
     unsupported: BTreeSet<String>,
-    /// Fields with values that cannot be parsed.
     invalid: Vec<String>,
     /// Rules of a DENY of which nothing is left.
     ineffective: usize,
 }
 
-/// Whether an alternative limits anything once what cannot be enforced is taken away.
+/// Whether an alternative limits anything once what cannot be parsed is taken away.
 enum Alternative {
     /// It does.
     Limits(Box<Match>),
@@ -53,30 +92,38 @@ enum Alternative {
 /// Reads an object.
 pub(crate) fn read(object: &ambit_api::AuthorizationPolicy, system_namespace: &str) -> AuthorizationFacts {
     let name = name_of(&object.metadata);
-    let dry_run = annotation(&object.metadata, labels::DRY_RUN) == Some("true");
     let mut translation = translate(&name, &object.spec, system_namespace);
-    if dry_run {
-        translation = on_trial(translation);
+    if annotation(&object.metadata, labels::DRY_RUN) == Some("true") {
+        on_trial(&mut translation);
     }
     PolicyFacts {
         name,
         created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
         selector: selector(object.spec.selector.as_ref()),
-        judgement: translation.judgement,
+        judgements: translation.judgement.into_iter().collect(),
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         generation: object.metadata.generation,
         conditions: object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default(),
-        content: translation.policy.map(Arc::new),
+        content: translation.content,
     }
 }
 
-fn on_trial(mut translation: Translation) -> Translation {
-    if let Some(policy) = &mut translation.policy {
-        policy.dry_run = true;
-        translation.judgement.message =
-            format!("dry run: judged and logged, not enforced; {}", translation.judgement.message);
+fn on_trial(translation: &mut Translation) {
+    match &mut translation.content {
+        Authorization::Ztunnel(None) => {}
+        Authorization::Ztunnel(Some(policy)) => {
+            Arc::make_mut(policy).dry_run = true;
+            if let Some(judgement) = &mut translation.judgement {
+                judgement.message =
+                    format!("dry run: judged and logged, not enforced; {}", judgement.message);
+            }
+        }
+        Authorization::Waypoint(attachment) => match &mut attachment.content {
+            Ok(policy) => Arc::make_mut(policy).dry_run = true,
+            // Nothing is enforced on trial, so nothing is refused either.
+            Err(_) => attachment.targets.clear(),
+        },
     }
-    translation
 }
 
 /// What proxies get of a policy, and what its status says.
@@ -85,45 +132,86 @@ pub fn translate(
     spec: &AuthorizationPolicySpec,
     system_namespace: &str,
 ) -> Translation {
-    if spec.target_ref.is_some() || !spec.target_refs.is_empty() {
-        return rejected(
-            WAYPOINT_ACCEPTED,
-            reason::ANCESTOR_NOT_BOUND,
-            "a policy with targetRefs is enforced by a waypoint, and this mesh runs none: it is not enforced"
-                .into(),
-        );
+    let references = spec.target_ref.iter().chain(&spec.target_refs);
+    let whole = || for_waypoints(name, spec).map(Arc::new);
+    if let Some(attachment) = Attachment::read(references, name, system_namespace, whole) {
+        return Translation { content: Authorization::Waypoint(attachment), judgement: None };
     }
-    let action = match spec.action {
-        api::Action::Allow => Action::Allow,
-        api::Action::Deny => Action::Deny,
-        api::Action::Audit | api::Action::Custom => {
-            let text =
-                format!("ztunnel does not support the {} action: it is not enforced", spec.action.as_str());
-            return rejected(ZTUNNEL_ACCEPTED, reason::UNSUPPORTED_VALUE, text);
-        }
-    };
-    let mut findings = Findings::default();
-    let rules: Vec<Rule> = spec
-        .rules
-        .iter()
-        .enumerate()
-        .filter_map(|(at, rule)| {
-            Translator { action, at, namespace: &name.namespace }.rule(rule, &mut findings)
-        })
-        .collect();
     let scope = match (selector(spec.selector.as_ref()), &*name.namespace == system_namespace) {
         (Some(_), _) => Scope::WorkloadSelector,
         (None, true) => Scope::Global,
         (None, false) => Scope::Namespace,
     };
-    let judgement = judge(action, rules.len(), &findings);
-    let is_void = action == Action::Deny && rules.is_empty();
-    let policy = Policy { key: name.clone(), scope, action, rules, dry_run: false };
-    Translation { policy: (!is_void).then_some(policy), judgement }
+    let (policy, judgement) = for_nodes(name, spec, scope);
+    Translation { content: Authorization::Ztunnel(policy.map(Arc::new)), judgement: Some(judgement) }
 }
 
-fn rejected(condition: &'static str, reason: &'static str, message: String) -> Translation {
-    Translation { policy: None, judgement: Judgement { condition, holds: Holds::False, reason, message } }
+/// The whole policy; an error names everything about it that cannot be enforced.
+fn for_waypoints(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> Result<Policy, String> {
+    if spec.selector.is_some() {
+        return Err("spec.selector and target references exclude each other".into());
+    }
+    let action = match spec.action {
+        api::Action::Allow => Action::Allow,
+        api::Action::Deny => Action::Deny,
+        api::Action::Audit => Action::Audit,
+        api::Action::Custom => return Err("waypoints do not support the CUSTOM action".into()),
+    };
+    let (rules, found): (Vec<Rule>, Vec<Found>) = rules(name, spec).unzip();
+    let invalid: Vec<String> =
+        found.into_iter().flat_map(|found| found.invalid.into_iter().chain(found.invalid_l7)).collect();
+    if !invalid.is_empty() {
+        return Err(named(&invalid));
+    }
+    Ok(Policy { key: name.clone(), scope: Scope::WorkloadSelector, action, rules, dry_run: false })
+}
+
+fn for_nodes(
+    name: &NamespacedName,
+    spec: &AuthorizationPolicySpec,
+    scope: Scope,
+) -> (Option<Policy>, Judgement) {
+    let action = match spec.action {
+        api::Action::Allow => Action::Allow,
+        api::Action::Deny => Action::Deny,
+        api::Action::Audit | api::Action::Custom => {
+            let message =
+                format!("ztunnel does not support the {} action: it is not enforced", spec.action.as_str());
+            let (holds, reason) = (Holds::False, reason::UNSUPPORTED_VALUE);
+            return (None, Judgement { condition: ZTUNNEL_ACCEPTED, holds, reason, message });
+        }
+    };
+    let mut findings = Findings::default();
+    let rules: Vec<Rule> = rules(name, spec)
+        .filter_map(|(rule, found)| projected(action, &rule, found, &mut findings))
+        .collect();
+    let judgement = judge(action, rules.len(), &findings);
+    (Policy { key: name.clone(), scope, action, rules, dry_run: false }.l4(), judgement)
+}
+
+/// What a node gets of a rule, if anything.
+fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findings) -> Option<Rule> {
+    let is_plain = found.l7.is_empty() && found.invalid.is_empty();
+    let is_valid = found.invalid.is_empty();
+    findings.unsupported.append(&mut found.l7);
+    findings.invalid.append(&mut found.invalid);
+    let l4 = rule.l4(action);
+    match action {
+        _ if is_plain => l4,
+        Action::Allow => None,
+        Action::Deny | Action::Audit
+            if is_valid && l4.as_ref().is_none_or(|rule| rule.clauses.is_empty()) =>
+        {
+            findings.ineffective += 1;
+            None
+        }
+        Action::Deny | Action::Audit => l4,
+    }
+}
+
+/// Every rule, without what cannot be parsed, and what that is.
+fn rules(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> impl Iterator<Item = (Rule, Found)> {
+    spec.rules.iter().enumerate().map(|(at, rule)| Translator { at, namespace: &name.namespace }.rule(rule))
 }
 
 fn judge(action: Action, rules: usize, findings: &Findings) -> Judgement {
@@ -131,7 +219,7 @@ fn judge(action: Action, rules: usize, findings: &Findings) -> Judgement {
     let unsupported: Vec<String> = findings.unsupported.iter().cloned().collect();
     let enforced = match action {
         Action::Allow => "rules that use them allow nothing",
-        Action::Deny => "rules that use them deny without them",
+        Action::Deny | Action::Audit => "rules that use them deny without them",
     };
     if !findings.invalid.is_empty() {
         return says(Holds::False, reason::INVALID, format!("{}; {enforced}", named(&findings.invalid)));
@@ -169,40 +257,27 @@ fn named(fields: &[String]) -> String {
     }
 }
 
-/// Translates the rules of one policy.
+/// Translates one rule.
 struct Translator<'a> {
-    action: Action,
     at: usize,
     namespace: &'a Arc<str>,
 }
 
 impl Translator<'_> {
-    fn rule(&self, rule: &api::Rule, findings: &mut Findings) -> Option<Rule> {
-        let mut found = Findings::default();
+    fn rule(&self, rule: &api::Rule) -> (Rule, Found) {
+        let mut found = Found::default();
         let from =
             rule.from.iter().enumerate().map(|(i, from)| self.source(i, &from.source, &mut found)).collect();
         let to =
             rule.to.iter().enumerate().map(|(i, to)| self.operation(i, &to.operation, &mut found)).collect();
         let when: Vec<Vec<Alternative>> =
             rule.when.iter().enumerate().map(|(i, c)| vec![self.condition(i, c, &mut found)]).collect();
-        let clauses: Vec<Clause> = [from, to]
+        let clauses = [from, to]
             .into_iter()
             .chain(when)
             .filter_map(|alternatives: Vec<Alternative>| clause(alternatives))
             .collect();
-        let is_plain = found.unsupported.is_empty() && found.invalid.is_empty();
-        let is_l7_only = found.invalid.is_empty() && clauses.is_empty();
-        findings.unsupported.append(&mut found.unsupported);
-        findings.invalid.append(&mut found.invalid);
-        match self.action {
-            _ if is_plain => Some(Rule { clauses }),
-            Action::Allow => None,
-            Action::Deny if is_l7_only => {
-                findings.ineffective += 1;
-                None
-            }
-            Action::Deny => Some(Rule { clauses }),
-        }
+        (Rule { clauses }, found)
     }
 
     fn path(&self, field: &str) -> String {

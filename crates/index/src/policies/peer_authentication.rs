@@ -61,7 +61,7 @@ pub(crate) fn read(object: &ambit_api::PeerAuthentication) -> PeerFacts {
         name: name_of(&object.metadata),
         created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
         selector,
-        judgement,
+        judgements: vec![judgement],
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         generation: object.metadata.generation,
         conditions: object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default(),

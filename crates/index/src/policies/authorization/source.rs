@@ -1,12 +1,15 @@
-//! The fields of sources, operations and conditions: which ones L4 can enforce.
+//! The fields of sources, operations and conditions: which ones L4 can enforce, and which ones need a request.
 
 use ambit_api::policy::{Condition, Operation, Source};
-use ambit_model::{Match, NamespacedName};
+use ambit_model::{
+    Match, NamespacedName, RequestMatch,
+    authorization::{AttributeMatch, PathPattern},
+};
 
-use super::{Alternative, Findings, Translator, network, port, principal, string};
+use super::{Alternative, Found, Translator, attribute::Key, network, port, principal, string};
 
 impl Translator<'_> {
-    pub(super) fn source(&self, at: usize, source: &Source, found: &mut Findings) -> Alternative {
+    pub(super) fn source(&self, at: usize, source: &Source, found: &mut Found) -> Alternative {
         let mut field = Fields { path: self.path(&format!("from[{at}].source")), found, given: 0 };
         let account = |text: &str| self.account(text);
         let result = Match {
@@ -20,67 +23,101 @@ impl Translator<'_> {
             not_source_ips: field.parse("notIpBlocks", &source.not_ip_blocks, network),
             ..Match::default()
         };
-        for (name, values) in [
-            ("requestPrincipals", &source.request_principals),
-            ("notRequestPrincipals", &source.not_request_principals),
-            ("remoteIpBlocks", &source.remote_ip_blocks),
-            ("notRemoteIpBlocks", &source.not_remote_ip_blocks),
-        ] {
-            field.unsupported(name, values);
-        }
-        field.alternative(result)
+        let request = RequestMatch {
+            principals: field.parse_l7("requestPrincipals", &source.request_principals, string),
+            not_principals: field.parse_l7("notRequestPrincipals", &source.not_request_principals, string),
+            remote_ips: field.parse_l7("remoteIpBlocks", &source.remote_ip_blocks, network),
+            not_remote_ips: field.parse_l7("notRemoteIpBlocks", &source.not_remote_ip_blocks, network),
+            ..RequestMatch::default()
+        };
+        field.alternative(result, request)
     }
 
-    pub(super) fn operation(&self, at: usize, operation: &Operation, found: &mut Findings) -> Alternative {
+    pub(super) fn operation(&self, at: usize, operation: &Operation, found: &mut Found) -> Alternative {
         let mut field = Fields { path: self.path(&format!("to[{at}].operation")), found, given: 0 };
         let result = Match {
             destination_ports: field.parse("ports", &operation.ports, port),
             not_destination_ports: field.parse("notPorts", &operation.not_ports, port),
             ..Match::default()
         };
-        for (name, values) in [
-            ("hosts", &operation.hosts),
-            ("notHosts", &operation.not_hosts),
-            ("methods", &operation.methods),
-            ("notMethods", &operation.not_methods),
-            ("paths", &operation.paths),
-            ("notPaths", &operation.not_paths),
-        ] {
-            field.unsupported(name, values);
-        }
-        field.alternative(result)
+        let request = RequestMatch {
+            hosts: field.parse_l7("hosts", &operation.hosts, string),
+            not_hosts: field.parse_l7("notHosts", &operation.not_hosts, string),
+            methods: field.parse_l7("methods", &operation.methods, string),
+            not_methods: field.parse_l7("notMethods", &operation.not_methods, string),
+            paths: field.parse_l7("paths", &operation.paths, path),
+            not_paths: field.parse_l7("notPaths", &operation.not_paths, path),
+            ..RequestMatch::default()
+        };
+        field.alternative(result, request)
     }
 
-    pub(super) fn condition(&self, at: usize, when: &Condition, found: &mut Findings) -> Alternative {
+    pub(super) fn condition(&self, at: usize, when: &Condition, found: &mut Found) -> Alternative {
         let mut field = Fields { path: self.path(&format!("when[{at}]")), found, given: 0 };
-        let mut result = Match::default();
-        match when.key.as_str() {
-            "source.ip" => {
-                result.source_ips = field.parse("values", &when.values, network);
-                result.not_source_ips = field.parse("notValues", &when.not_values, network);
+        let (values, not_values) = (&when.values, &when.not_values);
+        let (mut result, mut request) = (Match::default(), RequestMatch::default());
+        match Key::parse(&when.key) {
+            Ok(Key::SourceIp) => {
+                result.source_ips = field.parse("values", values, network);
+                result.not_source_ips = field.parse("notValues", not_values, network);
             }
-            "source.namespace" => {
-                result.namespaces = field.parse("values", &when.values, string);
-                result.not_namespaces = field.parse("notValues", &when.not_values, string);
+            Ok(Key::SourceNamespace) => {
+                result.namespaces = field.parse("values", values, string);
+                result.not_namespaces = field.parse("notValues", not_values, string);
             }
-            "source.principal" => {
-                result.principals = field.parse("values", &when.values, principal);
-                result.not_principals = field.parse("notValues", &when.not_values, principal);
+            Ok(Key::SourcePrincipal) => {
+                result.principals = field.parse("values", values, principal);
+                result.not_principals = field.parse("notValues", not_values, principal);
             }
-            "destination.ip" => {
-                result.destination_ips = field.parse("values", &when.values, network);
-                result.not_destination_ips = field.parse("notValues", &when.not_values, network);
+            Ok(Key::DestinationIp) => {
+                result.destination_ips = field.parse("values", values, network);
+                result.not_destination_ips = field.parse("notValues", not_values, network);
             }
-            "destination.port" => {
-                result.destination_ports = field.parse("values", &when.values, port);
-                result.not_destination_ports = field.parse("notValues", &when.not_values, port);
+            Ok(Key::DestinationPort) => {
+                result.destination_ports = field.parse("values", values, port);
+                result.not_destination_ports = field.parse("notValues", not_values, port);
             }
-            other => {
-                field.given += 1;
-                field.found.unsupported.insert(format!("when {other}"));
+            Ok(l7) => {
+                field.when_l7(when);
+                self.request_condition(l7, when, &mut field, &mut request);
+            }
+            Err(why) => {
+                field.when_l7(when);
+                let text = format!("{}.key {:?}: {why}", field.path, when.key);
+                field.found.invalid_l7.push(text);
             }
         }
-        field.alternative(result)
+        field.alternative(result, request)
+    }
+
+    fn request_condition(
+        &self,
+        key: Key,
+        when: &Condition,
+        field: &mut Fields<'_>,
+        request: &mut RequestMatch,
+    ) {
+        let (values, not_values) = (&when.values, &when.not_values);
+        match key {
+            Key::RemoteIp => {
+                request.remote_ips = field.values_l7("values", values, network);
+                request.not_remote_ips = field.values_l7("notValues", not_values, network);
+            }
+            Key::RequestPrincipal => {
+                request.principals = field.values_l7("values", values, string);
+                request.not_principals = field.values_l7("notValues", not_values, string);
+            }
+            Key::Attribute(attribute) => request.attributes.push(AttributeMatch {
+                attribute,
+                values: field.values_l7("values", values, string),
+                not_values: field.values_l7("notValues", not_values, string),
+            }),
+            Key::SourceIp
+            | Key::SourceNamespace
+            | Key::SourcePrincipal
+            | Key::DestinationIp
+            | Key::DestinationPort => {}
+        }
     }
 
     /// `name`, of the policy's namespace, or `namespace/name`.
@@ -99,45 +136,83 @@ impl Translator<'_> {
 /// The fields of one alternative.
 struct Fields<'a> {
     path: String,
-    found: &'a mut Findings,
+    found: &'a mut Found,
     /// Fields that hold something.
     given: usize,
 }
 
 impl Fields<'_> {
-    /// All values of a field, or none when one cannot be parsed: half a field would mean something else.
     fn parse<T>(
         &mut self,
         name: &str,
         values: &[String],
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        if values.is_empty() {
-            return Vec::new();
-        }
-        self.given += 1;
-        let mut parsed = Vec::with_capacity(values.len());
-        let before = self.found.invalid.len();
-        for (at, value) in values.iter().enumerate() {
-            match parse(value) {
-                Ok(value) => parsed.push(value),
-                Err(why) => self.found.invalid.push(format!("{}.{name}[{at}] {value:?}: {why}", self.path)),
-            }
-        }
-        if self.found.invalid.len() > before { Vec::new() } else { parsed }
+        self.given += usize::from(!values.is_empty());
+        all(&self.path, name, values, parse, &mut self.found.invalid)
     }
 
-    fn unsupported(&mut self, name: &str, values: &[String]) {
+    /// A field that only a request can answer.
+    fn parse_l7<T>(
+        &mut self,
+        name: &str,
+        values: &[String],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
         if !values.is_empty() {
             self.given += 1;
-            self.found.unsupported.insert(name.to_owned());
+            self.found.l7.insert(name.to_owned());
+        }
+        self.values_l7(name, values, parse)
+    }
+
+    fn values_l7<T>(
+        &mut self,
+        name: &str,
+        values: &[String],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        all(&self.path, name, values, parse, &mut self.found.invalid_l7)
+    }
+
+    /// A condition that only a request can answer.
+    fn when_l7(&mut self, when: &Condition) {
+        self.given += 1;
+        self.found.l7.insert(format!("when {}", when.key));
+        if when.values.is_empty() && when.not_values.is_empty() {
+            self.found.invalid_l7.push(format!("{} has neither values nor notValues", self.path));
         }
     }
 
-    fn alternative(self, result: Match) -> Alternative {
+    fn alternative(self, result: Match, request: RequestMatch) -> Alternative {
         if self.given == 0 {
             self.found.invalid.push(format!("{} is empty", self.path));
         }
+        let request = (!request.is_empty()).then(|| Box::new(request));
+        let result = Match { request, ..result };
         if result == Match::default() { Alternative::Anything } else { Alternative::Limits(Box::new(result)) }
     }
+}
+
+/// All values of a field, or none when one cannot be parsed: half a field would mean something else.
+fn all<T>(
+    path: &str,
+    name: &str,
+    values: &[String],
+    parse: impl Fn(&str) -> Result<T, String>,
+    invalid: &mut Vec<String>,
+) -> Vec<T> {
+    let mut parsed = Vec::with_capacity(values.len());
+    let before = invalid.len();
+    for (at, value) in values.iter().enumerate() {
+        match parse(value) {
+            Ok(value) => parsed.push(value),
+            Err(why) => invalid.push(format!("{path}.{name}[{at}] {value:?}: {why}")),
+        }
+    }
+    if invalid.len() > before { Vec::new() } else { parsed }
+}
+
+fn path(text: &str) -> Result<PathPattern, String> {
+    text.parse().map_err(|why: ambit_model::authorization::InvalidPathPattern| why.to_string())
 }

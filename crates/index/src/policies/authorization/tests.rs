@@ -6,8 +6,18 @@ fn translated(action: &str, rules: serde_json::Value) -> Translation {
     translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system")
 }
 
+fn judged(found: &Translation) -> &Judgement {
+    found.judgement.as_ref().unwrap()
+}
+
 fn status(found: &Translation) -> (Holds, &'static str) {
-    (found.judgement.holds, found.judgement.reason)
+    (judged(found).holds, judged(found).reason)
+}
+
+/// What node proxies get.
+fn at_nodes(found: &Translation) -> Option<Policy> {
+    assert!(found.content.attachment().is_none());
+    found.content.ztunnel().map(|policy| Policy::clone(policy))
 }
 
 #[test]
@@ -22,7 +32,7 @@ fn l4_fields_become_clauses() {
         }]),
     );
     assert_eq!(status(&found), (Holds::True, reason::ACCEPTED));
-    let policy = found.policy.unwrap();
+    let policy = at_nodes(&found).unwrap();
     assert_eq!((policy.scope, policy.action, policy.rules.len()), (Scope::Namespace, Action::Allow, 1));
     let clauses = &policy.rules[0].clauses;
     assert_eq!(clauses.len(), 4);
@@ -57,14 +67,14 @@ fn what_l4_cannot_enforce_makes_an_allow_narrower_and_a_deny_wider() {
     ]);
     let allow = translated("ALLOW", l7_and_l4.clone());
     assert_eq!(status(&allow), (Holds::True, reason::UNSUPPORTED_VALUE));
-    assert!(allow.judgement.message.contains("methods"), "{}", allow.judgement.message);
-    let rules = allow.policy.unwrap().rules;
+    assert!(judged(&allow).message.contains("methods"), "{}", judged(&allow).message);
+    let rules = at_nodes(&allow).unwrap().rules;
     assert_eq!(rules.len(), 1, "the rule with a method allows nothing");
     assert_eq!(rules[0].clauses[0].matches[0].destination_ports, [80]);
 
     let deny = translated("DENY", l7_and_l4);
     assert_eq!(status(&deny), (Holds::True, reason::UNSUPPORTED_VALUE));
-    let rules = deny.policy.unwrap().rules;
+    let rules = at_nodes(&deny).unwrap().rules;
     assert_eq!(rules.len(), 2);
     assert_eq!(rules[0].clauses.len(), 1, "namespace a is denied whatever its method");
 }
@@ -78,22 +88,22 @@ fn an_alternative_that_is_all_l7_makes_its_whole_clause_of_a_deny_true() {
             "to": [{"operation": {"methods": ["GET"]}}, {"operation": {"ports": ["80"]}}]
         }]),
     );
-    let rules = found.policy.unwrap().rules;
+    let rules = at_nodes(&found).unwrap().rules;
     assert_eq!(rules[0].clauses.len(), 1, "GET on any port was denied, so every port is");
 }
 
 #[test]
 fn a_deny_of_l7_alone_denies_nothing_and_says_so() {
     let found = translated("DENY", serde_json::json!([{"to": [{"operation": {"paths": ["/admin"]}}]}]));
-    assert_eq!((status(&found), found.policy), ((Holds::False, reason::INEFFECTIVE), None));
+    assert_eq!((status(&found), at_nodes(&found)), ((Holds::False, reason::INEFFECTIVE), None));
     let found = translated("DENY", serde_json::json!([]));
-    assert_eq!((status(&found), found.policy), ((Holds::False, reason::INEFFECTIVE), None));
+    assert_eq!((status(&found), at_nodes(&found)), ((Holds::False, reason::INEFFECTIVE), None));
     let found = translated(
         "DENY",
         serde_json::json!([{"when": [{"key": "request.headers[x]", "values": ["1"]}]}, {"to": [{"operation": {"ports": ["80"]}}]}]),
     );
     assert_eq!(status(&found), (Holds::False, reason::UNSUPPORTED_VALUE));
-    assert_eq!(found.policy.unwrap().rules.len(), 1);
+    assert_eq!(at_nodes(&found).unwrap().rules.len(), 1);
 }
 
 #[test]
@@ -104,22 +114,22 @@ fn an_unparsable_value_is_named_and_fails_closed() {
     ]);
     let allow = translated("ALLOW", bad.clone());
     assert_eq!(status(&allow), (Holds::False, reason::INVALID));
-    let message = &allow.judgement.message;
+    let message = &judged(&allow).message;
     assert!(message.contains("spec.rules[0].from[0].source.ipBlocks[1] \"10.0.0.0/33\""), "{message}");
-    assert_eq!(allow.policy.unwrap().rules.len(), 1, "only the good rule allows");
+    assert_eq!(at_nodes(&allow).unwrap().rules.len(), 1, "only the good rule allows");
 
     let deny = translated("DENY", bad);
     assert_eq!(status(&deny), (Holds::False, reason::INVALID));
-    let rules = deny.policy.unwrap().rules;
+    let rules = at_nodes(&deny).unwrap().rules;
     assert_eq!(rules.len(), 2);
     assert_eq!(rules[0].clauses.len(), 1, "port 80 is denied to every address");
 
     let only = translated("DENY", serde_json::json!([{"from": [{"source": {"ipBlocks": ["x"]}}]}]));
-    assert_eq!(only.policy.unwrap().rules, [Rule::default()], "nobody knows whom, so everyone is denied");
+    assert_eq!(at_nodes(&only).unwrap().rules, [Rule::default()], "nobody knows whom, so everyone is denied");
     for (field, value) in [("ports", "http"), ("ports", "0"), ("ports", "70000")] {
         let found = translated("ALLOW", serde_json::json!([{"to": [{"operation": {field: [value]}}]}]));
         assert_eq!(
-            (status(&found), found.policy.unwrap().rules.len()),
+            (status(&found), at_nodes(&found).unwrap().rules.len()),
             ((Holds::False, reason::INVALID), 0),
             "{value}"
         );
@@ -129,37 +139,30 @@ fn an_unparsable_value_is_named_and_fails_closed() {
 #[test]
 fn an_empty_source_is_invalid_and_fails_closed() {
     let empty = serde_json::json!([{"from": [{"source": {}}]}]);
-    assert_eq!(translated("ALLOW", empty.clone()).policy.unwrap().rules, []);
-    assert_eq!(translated("DENY", empty).policy.unwrap().rules, [Rule::default()]);
+    assert_eq!(at_nodes(&translated("ALLOW", empty.clone())).unwrap().rules, []);
+    assert_eq!(at_nodes(&translated("DENY", empty)).unwrap().rules, [Rule::default()]);
 }
 
 #[test]
 fn rules_without_clauses_match_everything_and_no_rules_match_nothing() {
-    assert_eq!(translated("ALLOW", serde_json::json!([{}])).policy.unwrap().rules, [Rule::default()]);
-    assert_eq!(translated("DENY", serde_json::json!([{}])).policy.unwrap().rules, [Rule::default()]);
-    assert_eq!(translated("ALLOW", serde_json::json!([])).policy.unwrap().rules, []);
+    assert_eq!(at_nodes(&translated("ALLOW", serde_json::json!([{}]))).unwrap().rules, [Rule::default()]);
+    assert_eq!(at_nodes(&translated("DENY", serde_json::json!([{}]))).unwrap().rules, [Rule::default()]);
+    assert_eq!(at_nodes(&translated("ALLOW", serde_json::json!([]))).unwrap().rules, []);
 }
 
 #[test]
-fn actions_and_targets_of_other_enforcers_are_refused() {
+fn actions_that_a_node_cannot_enforce_are_refused() {
     for action in ["AUDIT", "CUSTOM"] {
         let found = translated(action, serde_json::json!([{}]));
-        assert_eq!((status(&found), found.policy), ((Holds::False, reason::UNSUPPORTED_VALUE), None));
+        assert_eq!((status(&found), at_nodes(&found)), ((Holds::False, reason::UNSUPPORTED_VALUE), None));
     }
-    let spec: AuthorizationPolicySpec = serde_json::from_value(
-        serde_json::json!({"targetRefs": [{"kind": "Service", "name": "a"}], "rules": [{}]}),
-    )
-    .unwrap();
-    let found = translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system");
-    assert_eq!(found.judgement.condition, WAYPOINT_ACCEPTED);
-    assert_eq!((status(&found), found.policy), ((Holds::False, reason::ANCESTOR_NOT_BOUND), None));
 }
 
 #[test]
 fn the_scope_follows_selector_and_namespace() {
     let scope = |namespace: &str, selector: serde_json::Value| {
         let spec = serde_json::from_value(serde_json::json!({"selector": selector})).unwrap();
-        translate(&NamespacedName::new(namespace, "p"), &spec, "ambit-system").policy.unwrap().scope
+        at_nodes(&translate(&NamespacedName::new(namespace, "p"), &spec, "ambit-system")).unwrap().scope
     };
     let labels = serde_json::json!({"matchLabels": {"app": "a"}});
     assert_eq!(scope("shop", labels.clone()), Scope::WorkloadSelector);

@@ -58,7 +58,8 @@ fn a_port_that_is_no_port_is_named() {
     }))
     .unwrap();
     let facts = read(&object);
-    assert_eq!((facts.judgement.holds, facts.judgement.reason), (Holds::False, reason::INVALID));
-    assert!(facts.judgement.message.contains("\"http\""));
+    let judgement = &facts.judgements[0];
+    assert_eq!((judgement.holds, judgement.reason), (Holds::False, reason::INVALID));
+    assert!(judgement.message.contains("\"http\""));
     assert_eq!(facts.content.ports, BTreeMap::from([(80, Some(Mode::Permissive))]));
 }

@@ -1,0 +1,114 @@
+//! The keys of `when` conditions.
+//!
+//! Invariant: a key that is not understood is an error, never a condition that always or never holds.
+
+use ambit_model::authorization::Attribute;
+
+use crate::policies::header_name;
+
+/// What a condition looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    SourceIp,
+    SourceNamespace,
+    SourcePrincipal,
+    DestinationIp,
+    DestinationPort,
+    RemoteIp,
+    RequestPrincipal,
+    Attribute(Attribute),
+}
+
+impl Key {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "source.ip" => Self::SourceIp,
+            "source.namespace" => Self::SourceNamespace,
+            "source.principal" => Self::SourcePrincipal,
+            "destination.ip" => Self::DestinationIp,
+            "destination.port" => Self::DestinationPort,
+            "remote.ip" => Self::RemoteIp,
+            "request.auth.principal" => Self::RequestPrincipal,
+            "request.auth.presenter" => Self::Attribute(Attribute::Presenter),
+            "request.auth.audiences" => Self::Attribute(Attribute::Audiences),
+            "connection.sni" => Self::Attribute(Attribute::Sni),
+            other => Self::Attribute(named(other)?),
+        })
+    }
+}
+
+fn named(text: &str) -> Result<Attribute, String> {
+    if let Some(names) = text.strip_prefix("request.headers") {
+        return match brackets(names)?.as_slice() {
+            [name] => header(name),
+            _ => Err("it names more than one header".into()),
+        };
+    }
+    match text.strip_prefix("request.auth.claims") {
+        Some(names) => Ok(Attribute::Claim(brackets(names)?.into_iter().map(Into::into).collect())),
+        None => Err("it is no attribute that is known here".into()),
+    }
+}
+
+/// Only what is in the header section of HTTP/1.1 and HTTP/2 alike.
+fn header(name: &str) -> Result<Attribute, String> {
+    if ["host", ":authority", ":method", ":path"].iter().any(|other| name.eq_ignore_ascii_case(other)) {
+        return Err("use hosts, methods and paths of an operation instead".into());
+    }
+    header_name(name).map(Attribute::Header).ok_or_else(|| "it is no header name".into())
+}
+
+/// `[a][b]`: at least one name, none empty. A name may hold anything but brackets.
+fn brackets(text: &str) -> Result<Vec<&str>, String> {
+    let wrong = || "names stand in brackets: [name], or [name][name] for nested claims".to_owned();
+    let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).ok_or_else(wrong)?;
+    let names: Vec<&str> = inner.split("][").collect();
+    if names.iter().any(|name| name.is_empty() || name.contains(['[', ']'])) {
+        return Err(wrong());
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_an_attribute_or_an_error() {
+        let claim = |path: &[&str]| {
+            Ok(Key::Attribute(Attribute::Claim(path.iter().map(|name| (*name).into()).collect())))
+        };
+        let header = |name: &str| Ok(Key::Attribute(Attribute::Header(name.into())));
+        let table = [
+            ("remote.ip", Ok(Key::RemoteIp)),
+            ("request.auth.principal", Ok(Key::RequestPrincipal)),
+            ("request.auth.audiences", Ok(Key::Attribute(Attribute::Audiences))),
+            ("connection.sni", Ok(Key::Attribute(Attribute::Sni))),
+            ("request.headers[X-User]", header("x-user")),
+            ("request.auth.claims[iss]", claim(&["iss"])),
+            ("request.auth.claims[realm][roles]", claim(&["realm", "roles"])),
+            ("request.auth.claims[https://a.example/roles]", claim(&["https://a.example/roles"])),
+        ];
+        for (text, expected) in table {
+            assert_eq!(Key::parse(text), expected, "{text}");
+        }
+        for bad in [
+            "",
+            "request.headers",
+            "request.headers[]",
+            "request.headers[a",
+            "request.headers[a][b]",
+            "request.headers[a b]",
+            "request.headers[:path]",
+            "request.headers[Host]",
+            "request.auth.claims",
+            "request.auth.claims[a][]",
+            "request.auth.claims[a]b]",
+            "request.auth.claims[[a]]",
+            "request.auth.issuer",
+            "experimental.envoy.filters.a[b]",
+        ] {
+            Key::parse(bad).expect_err(bad);
+        }
+    }
+}

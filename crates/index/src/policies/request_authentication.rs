@@ -1,0 +1,214 @@
+//! RequestAuthentication to token issuers.
+//!
+//! Invariant: a rule whose keys are not known, or cannot be read, vouches for nobody; a rule that says nothing certain
+//! about whom it trusts makes its targets refuse everything.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ambit_api::{
+    conditions::{ZTUNNEL_ACCEPTED, reason},
+    policy::{JwtRule, RequestAuthenticationSpec},
+};
+use ambit_model::{
+    NamespacedName,
+    bound::{ClaimHeader, JwtProvider, TokenLocation},
+};
+
+use super::{Attachment, Holds, Judgement, PolicyFacts, Reach, RequestFacts, Target, header_name, selector};
+use crate::object::name_of;
+
+/// Key sets by URI: as [`key_set`] returned them, or why there is none.
+pub type KeySets = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
+
+/// The issuers of one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Providers(Vec<Provider>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Provider {
+    /// Without keys.
+    rule: JwtProvider,
+    keys: Keys,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Keys {
+    /// In the policy.
+    Inline(Arc<str>),
+    /// To be fetched.
+    At(Arc<str>),
+    /// None, and why.
+    Refused(String),
+}
+
+impl Providers {
+    /// Where key sets are to be fetched.
+    pub fn uris(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().filter_map(|provider| match &provider.keys {
+            Keys::At(uri) => Some(uri),
+            Keys::Inline(_) | Keys::Refused(_) => None,
+        })
+    }
+
+    /// What waypoints get, given what was fetched.
+    pub fn compile(&self, fetched: &KeySets) -> Vec<JwtProvider> {
+        let keys = |provider: &Provider| provider.keys.known(fetched).ok();
+        self.0.iter().map(|provider| JwtProvider { jwks: keys(provider), ..provider.rule.clone() }).collect()
+    }
+
+    /// The issuers that vouch for nobody, each with the reason.
+    fn faults(&self, fetched: &KeySets) -> Vec<String> {
+        let fault = |provider: &Provider| {
+            let why = provider.keys.known(fetched).err()?;
+            Some(format!("no token of {:?} is valid: {why}", provider.rule.issuer))
+        };
+        self.0.iter().filter_map(fault).collect()
+    }
+}
+
+impl Keys {
+    fn known(&self, fetched: &KeySets) -> Result<Arc<str>, String> {
+        match self {
+            Self::Inline(keys) => Ok(keys.clone()),
+            Self::Refused(why) => Err(why.clone()),
+            Self::At(uri) => match fetched.get(uri) {
+                Some(Ok(keys)) => Ok(keys.clone()),
+                Some(Err(why)) => Err(format!("{uri}: {why}")),
+                None => Err(format!("{uri} has not been fetched yet")),
+            },
+        }
+    }
+}
+
+impl Attachment<Providers> {
+    /// What the status says: [`Attachment::judge`], and never True while an issuer vouches for nobody.
+    pub fn judge_with_keys(&self, fetched: &KeySets, reach: impl Fn(&Target) -> Reach) -> Judgement {
+        let judgement = self.judge(reach);
+        let faults = self.content.as_ref().map(|providers| providers.faults(fetched)).unwrap_or_default();
+        if faults.is_empty() {
+            return judgement;
+        }
+        let message = format!("{}; {}", faults.join("; "), judgement.message);
+        Judgement { holds: Holds::False, reason: reason::INVALID, message, ..judgement }
+    }
+}
+
+/// Reads an object.
+pub(crate) fn read(object: &ambit_api::RequestAuthentication, system_namespace: &str) -> RequestFacts {
+    let name = name_of(&object.metadata);
+    let content = attachment(&name, &object.spec, system_namespace);
+    let unattached = || Judgement {
+        condition: ZTUNNEL_ACCEPTED,
+        holds: Holds::False,
+        reason: reason::UNSUPPORTED_VALUE,
+        message: "ztunnel sees no requests: without targetRefs the policy is not enforced".into(),
+    };
+    PolicyFacts {
+        name,
+        created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
+        selector: selector(object.spec.selector.as_ref()),
+        judgements: if content.is_none() { vec![unattached()] } else { Vec::new() },
+        resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+        generation: object.metadata.generation,
+        conditions: object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default(),
+        content,
+    }
+}
+
+/// What waypoints get of a policy, and where; none without target references.
+pub fn attachment(
+    name: &NamespacedName,
+    spec: &RequestAuthenticationSpec,
+    system_namespace: &str,
+) -> Option<Attachment<Providers>> {
+    let references = spec.target_ref.iter().chain(&spec.target_refs);
+    Attachment::read(references, name, system_namespace, || {
+        if spec.selector.is_some() {
+            return Err("spec.selector and target references exclude each other".into());
+        }
+        let rules = spec.jwt_rules.iter().enumerate();
+        rules.map(|(at, rule)| provider(at, rule)).collect::<Result<_, _>>().map(Providers)
+    })
+}
+
+/// A key set (RFC 7517) as it goes to waypoints.
+///
+/// # Errors
+/// When it is not an object with keys, in words for the status.
+pub fn key_set(text: &str) -> Result<Arc<str>, String> {
+    let value: serde_json::Value =
+        serde_json::from_str(text).map_err(|error| format!("the key set is not JSON: {error}"))?;
+    let keys = value.get("keys").and_then(serde_json::Value::as_array);
+    match keys.map(Vec::as_slice) {
+        None => Err("the key set has no member \"keys\"".into()),
+        Some([]) => Err("the key set holds no key".into()),
+        Some(keys) if keys.iter().all(|key| key.get("kty").is_some_and(serde_json::Value::is_string)) => {
+            Ok(text.into())
+        }
+        Some(_) => Err("the key set holds a key without \"kty\"".into()),
+    }
+}
+
+fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
+    let at = |field: &str| format!("spec.jwtRules[{at}].{field}");
+    if rule.issuer.is_empty() {
+        return Err(format!("{} is empty", at("issuer")));
+    }
+    let header = |field: &str, name: &str| {
+        header_name(name).ok_or_else(|| format!("{} {name:?} is no header name", at(field)))
+    };
+    let filled = |field: &str, name: &str| match name {
+        "" => Err(format!("{} holds an empty name", at(field))),
+        name => Ok(Arc::<str>::from(name)),
+    };
+    let mut locations = Vec::new();
+    for from in &rule.from_headers {
+        let name = header("fromHeaders", &from.name)?;
+        locations.push(TokenLocation::Header { name, prefix: from.prefix.as_str().into() });
+    }
+    for name in &rule.from_params {
+        locations.push(TokenLocation::Query(filled("fromParams", name)?));
+    }
+    for name in &rule.from_cookies {
+        locations.push(TokenLocation::Cookie(filled("fromCookies", name)?));
+    }
+    let mut claim_headers = Vec::new();
+    for output in &rule.output_claim_to_headers {
+        let claim = filled("outputClaimToHeaders", &output.claim)?;
+        claim_headers.push(ClaimHeader { header: header("outputClaimToHeaders", &output.header)?, claim });
+    }
+    let payload_header = match rule.output_payload_to_header.as_str() {
+        "" => None,
+        name => Some(header("outputPayloadToHeader", name)?),
+    };
+    let provider = JwtProvider {
+        issuer: rule.issuer.as_str().into(),
+        audiences: rule.audiences.iter().map(|audience| audience.as_str().into()).collect(),
+        jwks: None,
+        locations,
+        forward: rule.forward_original_token,
+        payload_header,
+        claim_headers,
+    };
+    Ok(Provider { rule: provider, keys: keys(rule) })
+}
+
+fn keys(rule: &JwtRule) -> Keys {
+    let refused = |why: &str| Keys::Refused(why.to_owned());
+    match (rule.jwks.as_str(), rule.jwks_uri.as_str()) {
+        ("", "") => refused("it has neither jwks nor jwksUri"),
+        ("", uri) if is_fetchable(uri) => Keys::At(uri.into()),
+        ("", _) => refused("jwksUri is no http or https address"),
+        (jwks, "") => key_set(jwks).map_or_else(Keys::Refused, Keys::Inline),
+        (_, _) => refused("it has both jwks and jwksUri"),
+    }
+}
+
+fn is_fetchable(uri: &str) -> bool {
+    let rest = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
+    let is_clean = uri.bytes().all(|byte| byte.is_ascii_graphic());
+    is_clean && rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#', ':']))
+}
+
+#[cfg(test)]
+mod tests;
