@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "ambit/reports.proto",
     "ambit/waypoint.proto",
     "ambit/zds_ext.proto",
+    "otlp/collector.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -59,6 +59,43 @@ pub mod ambit {
         }
     }
 }
+/// Spans (OTLP).
+pub mod opentelemetry {
+    /// OTLP's packages.
+    pub mod proto {
+        /// Attributes.
+        pub mod common {
+            /// Version 1.
+            pub mod v1 {
+                package!("opentelemetry.proto.common.v1");
+            }
+        }
+        /// Who sends.
+        pub mod resource {
+            /// Version 1.
+            pub mod v1 {
+                package!("opentelemetry.proto.resource.v1");
+            }
+        }
+        /// Spans.
+        pub mod trace {
+            /// Version 1.
+            pub mod v1 {
+                package!("opentelemetry.proto.trace.v1");
+            }
+        }
+        /// Who takes them.
+        pub mod collector {
+            /// Spans.
+            pub mod trace {
+                /// Version 1.
+                pub mod v1 {
+                    package!("opentelemetry.proto.collector.trace.v1");
+                }
+            }
+        }
+    }
+}
 pub use ambit::node::v1 as node;
 pub use ambit::waypoint::v1 as waypoint;
 pub use ambit::zds::v1 as zds_ext;
