@@ -6,6 +6,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 
+mod requests;
+
 fn exact(text: &str) -> StringMatch {
     StringMatch::Exact(text.into())
 }

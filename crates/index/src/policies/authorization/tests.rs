@@ -1,4 +1,10 @@
+use ambit_model::{
+    RequestMatch,
+    authorization::{Attribute, AttributeMatch},
+};
+
 use super::*;
+use crate::policies::{Reach, Target};
 
 fn translated(action: &str, rules: serde_json::Value) -> Translation {
     let spec: AuthorizationPolicySpec =
@@ -169,4 +175,188 @@ fn the_scope_follows_selector_and_namespace() {
     assert_eq!(scope("ambit-system", labels), Scope::WorkloadSelector);
     assert_eq!(scope("shop", serde_json::json!({})), Scope::Namespace);
     assert_eq!(scope("ambit-system", serde_json::Value::Null), Scope::Global);
+}
+
+fn attached(action: &str, rules: serde_json::Value) -> Attachment<Arc<Policy>> {
+    let spec: AuthorizationPolicySpec = serde_json::from_value(
+        serde_json::json!({"targetRefs": [{"kind": "Service", "name": "a"}], "action": action, "rules": rules}),
+    )
+    .unwrap();
+    let found = translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system");
+    assert_eq!((found.content.ztunnel(), &found.judgement), (None, &None), "nodes get nothing of it");
+    found.content.attachment().unwrap().clone()
+}
+
+#[test]
+fn an_attached_policy_is_translated_whole() {
+    let found = attached(
+        "ALLOW",
+        serde_json::json!([{
+            "from": [{"source": {
+                "namespaces": ["a"], "requestPrincipals": ["iss/*"], "notRequestPrincipals": ["iss/eve"],
+                "remoteIpBlocks": ["192.0.2.0/24"], "notRemoteIpBlocks": ["192.0.2.1"]
+            }}],
+            "to": [{"operation": {
+                "hosts": ["*.example"], "notHosts": ["b.example"], "methods": ["GET"], "notMethods": ["HEAD"],
+                "paths": ["/a/{*}", "/b*"], "notPaths": ["/b/c"], "ports": ["80"]
+            }}],
+            "when": [
+                {"key": "request.headers[X-User]", "values": ["ann"], "notValues": ["bob"]},
+                {"key": "request.auth.claims[realm][role]", "values": ["admin"]},
+                {"key": "request.auth.principal", "values": ["*"]},
+                {"key": "remote.ip", "notValues": ["192.0.2.2"]},
+                {"key": "source.namespace", "values": ["a"]},
+                {"key": "connection.sni", "values": ["a.example"]}
+            ]
+        }]),
+    );
+    assert_eq!(found.targets, [Target::Service(NamespacedName::new("shop", "a"))]);
+    let policy = found.content.unwrap();
+    assert_eq!((policy.action, policy.dry_run), (Action::Allow, false));
+    let exact = |text: &str| StringMatch::Exact(text.into());
+    let request = |request| Some(Box::new(request));
+    let attribute = |attribute, values, not_values| RequestMatch {
+        attributes: vec![AttributeMatch { attribute, values, not_values }],
+        ..RequestMatch::default()
+    };
+    let only = |asked| Match { request: request(asked), ..Match::default() };
+    let expected = [
+        Match {
+            namespaces: vec![exact("a")],
+            request: request(RequestMatch {
+                principals: vec![StringMatch::Prefix("iss/".into())],
+                not_principals: vec![exact("iss/eve")],
+                remote_ips: vec!["192.0.2.0/24".parse().unwrap()],
+                not_remote_ips: vec!["192.0.2.1/32".parse().unwrap()],
+                ..RequestMatch::default()
+            }),
+            ..Match::default()
+        },
+        Match {
+            destination_ports: vec![80],
+            request: request(RequestMatch {
+                hosts: vec![StringMatch::Suffix(".example".into())],
+                not_hosts: vec![exact("b.example")],
+                methods: vec![exact("GET")],
+                not_methods: vec![exact("HEAD")],
+                paths: vec!["/a/{*}".parse().unwrap(), "/b*".parse().unwrap()],
+                not_paths: vec!["/b/c".parse().unwrap()],
+                ..RequestMatch::default()
+            }),
+            ..Match::default()
+        },
+        only(attribute(Attribute::Header("x-user".into()), vec![exact("ann")], vec![exact("bob")])),
+        only(attribute(Attribute::Claim(vec!["realm".into(), "role".into()]), vec![exact("admin")], vec![])),
+        only(RequestMatch { principals: vec![StringMatch::Presence], ..RequestMatch::default() }),
+        only(RequestMatch {
+            not_remote_ips: vec!["192.0.2.2/32".parse().unwrap()],
+            ..RequestMatch::default()
+        }),
+        Match { namespaces: vec![exact("a")], ..Match::default() },
+        only(attribute(Attribute::Sni, vec![exact("a.example")], vec![])),
+    ];
+    let clauses: Vec<Clause> = expected.into_iter().map(|m| Clause { matches: vec![m] }).collect();
+    assert_eq!(policy.rules, [Rule { clauses }]);
+}
+
+#[test]
+fn an_attached_policy_may_audit_and_may_refuse_everything() {
+    assert_eq!(attached("AUDIT", serde_json::json!([{}])).content.unwrap().action, Action::Audit);
+    assert_eq!(attached("ALLOW", serde_json::json!([])).content.unwrap().rules, []);
+    assert_eq!(attached("DENY", serde_json::json!([])).content.unwrap().rules, []);
+}
+
+#[test]
+fn an_attached_policy_with_anything_that_cannot_be_enforced_is_refused_as_a_whole() {
+    let to = |field: &str, value: &str| serde_json::json!([{"to": [{"operation": {field: [value]}}]}, {}]);
+    let from = |field: &str, value: &str| serde_json::json!([{"from": [{"source": {field: [value]}}]}, {}]);
+    let when =
+        |key: &str, values: &[&str]| serde_json::json!([{"when": [{"key": key, "values": values}]}, {}]);
+    let table = [
+        ("CUSTOM", serde_json::json!([{}]), "CUSTOM"),
+        ("ALLOW", to("paths", "/a/{*}.txt"), "spec.rules[0].to[0].operation.paths[0] \"/a/{*}.txt\""),
+        ("DENY", to("notPaths", "/a/*/b"), "spec.rules[0].to[0].operation.notPaths[0]"),
+        ("DENY", to("ports", "http"), "spec.rules[0].to[0].operation.ports[0] \"http\""),
+        ("DENY", to("hosts", ""), "spec.rules[0].to[0].operation.hosts[0]"),
+        ("AUDIT", from("ipBlocks", "10.0.0.0/33"), "spec.rules[0].from[0].source.ipBlocks[0]"),
+        ("AUDIT", from("remoteIpBlocks", "x"), "spec.rules[0].from[0].source.remoteIpBlocks[0]"),
+        ("ALLOW", serde_json::json!([{"from": [{"source": {}}]}]), "spec.rules[0].from[0].source is empty"),
+        ("ALLOW", when("request.headers", &["a"]), "spec.rules[0].when[0].key \"request.headers\""),
+        ("DENY", when("request.time", &["a"]), "spec.rules[0].when[0].key \"request.time\""),
+        ("DENY", when("remote.ip", &["a"]), "spec.rules[0].when[0].values[0] \"a\""),
+        ("DENY", when("request.headers[x]", &[]), "neither values nor notValues"),
+    ];
+    for (action, rules, says) in table {
+        let found = attached(action, rules);
+        let why = found.content.as_ref().unwrap_err();
+        assert!(why.contains(says), "{why}");
+        let judgement = found.judge(|_| Reach::Bound(NamespacedName::new("shop", "waypoint")));
+        assert_eq!((judgement.holds, judgement.reason), (Holds::False, reason::INVALID));
+    }
+    let spec: AuthorizationPolicySpec = serde_json::from_value(serde_json::json!({
+        "targetRef": {"kind": "Service", "name": "a"}, "selector": {"matchLabels": {"app": "a"}}, "rules": [{}]
+    }))
+    .unwrap();
+    let found = translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system");
+    assert!(found.content.attachment().unwrap().content.is_err(), "nobody knows which of the two was meant");
+}
+
+fn object(annotations: serde_json::Value, spec: serde_json::Value) -> ambit_api::AuthorizationPolicy {
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy",
+        "metadata": {"name": "p", "namespace": "shop", "annotations": annotations}, "spec": spec
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_dry_run_enforces_nothing_wherever_it_is_attached() {
+    let dry_run = || serde_json::json!({"istio.io/dry-run": "true"});
+    let target = serde_json::json!([{"kind": "Service", "name": "a"}]);
+    let at_node = read(&object(dry_run(), serde_json::json!({"rules": [{}]})), "ambit-system");
+    assert!(at_node.content.ztunnel().unwrap().dry_run);
+    assert!(at_node.judgements[0].message.starts_with("dry run"));
+    let spec = serde_json::json!({"targetRefs": target, "rules": [{}]});
+    let attached = read(&object(dry_run(), spec), "ambit-system");
+    assert!(attached.content.attachment().unwrap().content.as_ref().unwrap().dry_run);
+    let spec = serde_json::json!({"targetRefs": target, "action": "CUSTOM", "rules": [{}]});
+    let refused = read(&object(dry_run(), spec), "ambit-system");
+    assert_eq!(refused.content.attachment().unwrap().targets, [], "on trial nothing closes");
+}
+
+#[test]
+fn a_status_that_no_longer_holds_is_taken_back_and_others_stay() {
+    let condition =
+        |kind: &str| serde_json::json!({"type": kind, "status": "True", "reason": "Accepted", "message": ""});
+    let mut object = object(
+        serde_json::json!({}),
+        serde_json::json!({"targetRefs": [{"kind": "Service", "name": "a"}], "rules": [{}]}),
+    );
+    object.status = serde_json::from_value(serde_json::json!({
+        "conditions": [condition(ZTUNNEL_ACCEPTED), condition("Theirs")]
+    }))
+    .unwrap();
+    let facts = read(&object, "ambit-system");
+    let judgement = facts.content.attachment().unwrap().judge(|_| Reach::NotFound);
+    let patch = facts.status_patch(crate::Kind::AuthorizationPolicy, Some(judgement.clone())).unwrap();
+    assert_eq!(patch.judgements, [judgement]);
+    assert_eq!(patch.current.iter().map(|c| c.kind.as_str()).collect::<Vec<_>>(), ["Theirs"]);
+}
+
+/// What users see of a node's part is not changed by what waypoints can do.
+#[test]
+fn at_a_node_l7_is_unsupported_whether_or_not_a_waypoint_could_read_it() {
+    for path in ["/a/{*}", "/a/{*}.txt"] {
+        let rules = serde_json::json!([{"to": [{"operation": {"paths": [path], "ports": ["80"]}}]}]);
+        let allow = translated("ALLOW", rules.clone());
+        assert_eq!(status(&allow), (Holds::True, reason::UNSUPPORTED_VALUE));
+        assert_eq!(at_nodes(&allow).unwrap().rules, []);
+        let deny = translated("DENY", rules);
+        assert_eq!(status(&deny), (Holds::True, reason::UNSUPPORTED_VALUE));
+        let policy = at_nodes(&deny).unwrap();
+        assert!(!policy.is_l7());
+        assert_eq!(policy.rules[0].clauses[0].matches[0].destination_ports, [80]);
+        let only = translated("DENY", serde_json::json!([{"to": [{"operation": {"paths": [path]}}]}]));
+        assert_eq!((status(&only), at_nodes(&only)), ((Holds::False, reason::INEFFECTIVE), None));
+    }
 }
