@@ -98,7 +98,7 @@ impl Snapshot {
         let shared = self.services.entry(key.clone()).or_default();
         let entry = Arc::make_mut(shared);
         change(entry);
-        entry.forget_table();
+        entry.forget_seen();
         if entry.service.is_none() && entry.endpoints.is_empty() {
             self.services.remove(key);
         }

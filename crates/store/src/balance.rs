@@ -1,7 +1,7 @@
 //! The endpoints of one service as seen from one place, laid out so that choosing one does not walk them.
 //!
-//! Invariant: a table holds exactly the endpoints that may take traffic, best tier first. It is built at most
-//! once per place and change of the service, by the first connection that asks.
+//! Invariant: [`Endpoints`] holds exactly those that may take traffic, best tier first. Who asks from one place gets
+//! the same object until the service or one of its endpoints changes, so that callers may keep what they know of it.
 
 use std::{cmp::Reverse, sync::Arc};
 
@@ -16,34 +16,39 @@ use imbl::OrdMap;
 pub(crate) struct ServiceEntry {
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) endpoints: OrdMap<Arc<str>, Arc<Workload>>,
-    table: ArcSwapOption<Table>,
+    seen: ArcSwapOption<Endpoints>,
 }
 
-/// A changed entry starts without a table.
+/// A changed entry starts as one nobody looked at.
 impl Clone for ServiceEntry {
     fn clone(&self) -> Self {
         Self {
             service: self.service.clone(),
             endpoints: self.endpoints.clone(),
-            table: ArcSwapOption::default(),
+            seen: ArcSwapOption::default(),
         }
     }
 }
 
 impl ServiceEntry {
     /// For a change in place: what was computed from the old contents goes.
-    pub(crate) fn forget_table(&mut self) {
-        self.table = ArcSwapOption::default();
+    pub(crate) fn forget_seen(&mut self) {
+        self.seen = ArcSwapOption::default();
     }
 
-    /// The endpoints as `client` sees them. All clients of a node share a place, so one table is kept.
-    pub(crate) fn table(&self, service: &Service, client: &Workload) -> Arc<Table> {
-        if let Some(table) = self.table.load_full().filter(|table| table.place.is_of(client)) {
-            return table;
+    /// The endpoints as `client` sees them. All clients of a node share a place, so one view is kept.
+    pub(crate) fn seen_by(&self, service: &Service, client: &Workload) -> Arc<Endpoints> {
+        let seen = self.seen.load();
+        if let Some(endpoints) = seen.as_ref().filter(|endpoints| endpoints.place.is_of(client)) {
+            return endpoints.clone();
         }
-        let table = Arc::new(Table::new(&service.load_balancing, &self.endpoints, client));
-        self.table.store(Some(table.clone()));
-        table
+        let own = Arc::new(Endpoints::new(&service.load_balancing, &self.endpoints, client));
+        let before = self.seen.compare_and_swap(&seen, Some(own.clone()));
+        // Another thread may have been faster: then its view is the one that everybody gets.
+        match before.as_ref().filter(|other| other.place.is_of(client)) {
+            Some(other) => other.clone(),
+            None => own,
+        }
     }
 }
 
@@ -74,18 +79,18 @@ impl Place {
     }
 }
 
-/// Endpoints that may take traffic, best tier first.
+/// Endpoints of a service that may take traffic from one place, best tier first.
 #[derive(Debug)]
-pub(crate) struct Table {
+pub struct Endpoints {
     place: Place,
     endpoints: Vec<Arc<Workload>>,
-    /// Length of the first tier; later ones only serve when connecting to the first failed.
-    first_tier: usize,
+    /// Where each tier ends; later tiers only serve when connecting to the earlier ones failed.
+    tier_ends: Vec<usize>,
     /// Running sum of the weights of the first tier; empty when they are all alike.
     cumulative: Vec<u64>,
 }
 
-impl Table {
+impl Endpoints {
     fn new(
         balancing: &LoadBalancing,
         endpoints: &OrdMap<Arc<str>, Arc<Workload>>,
@@ -103,19 +108,38 @@ impl Table {
             LoadBalancingMode::Failover => ranked.sort_by_key(|(rank, _)| Reverse(*rank)),
             LoadBalancingMode::Standard | LoadBalancingMode::Passthrough => {}
         }
-        let best = ranked.first().map(|(rank, _)| *rank);
-        let first_tier = ranked.iter().take_while(|(rank, _)| Some(*rank) == best).count();
+        let tiers = ranked.chunk_by(|(a, _), (b, _)| a == b).scan(0, |end, tier| {
+            *end += tier.len();
+            Some(*end)
+        });
+        let tier_ends: Vec<usize> = tiers.collect();
         let endpoints: Vec<_> = ranked.into_iter().map(|(_, endpoint)| endpoint.clone()).collect();
-        let cumulative = cumulative(endpoints.iter().take(first_tier).map(|endpoint| endpoint.capacity));
-        Self { place: Place::of(client), endpoints, first_tier, cumulative }
+        let first_tier = endpoints.iter().take(tier_ends.first().copied().unwrap_or_default());
+        let cumulative = cumulative(first_tier.map(|endpoint| endpoint.capacity));
+        Self { place: Place::of(client), endpoints, tier_ends, cumulative }
+    }
+
+    /// Whether nobody may take traffic.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    /// The tiers, best first, none of them empty; a later one only serves when no endpoint of the earlier ones can.
+    pub fn tiers(&self) -> impl Iterator<Item = &[Arc<Workload>]> {
+        let begins = std::iter::once(0).chain(self.tier_ends.iter().copied());
+        begins.zip(&self.tier_ends).filter_map(|(begin, end)| self.endpoints.get(begin..*end))
     }
 
     /// Every endpoint once, the one that the random number `pick` chooses by weight first, then the others of
     /// its tier, then the later tiers.
     pub(crate) fn picked_first(&self, pick: u64) -> impl Iterator<Item = &Arc<Workload>> {
-        let (tier, rest) = self.endpoints.split_at_checked(self.first_tier).unwrap_or_default();
+        let (tier, rest) = self.endpoints.split_at_checked(self.first_tier()).unwrap_or_default();
         let (before, from) = tier.split_at_checked(self.chosen(pick)).unwrap_or_default();
         from.iter().chain(before).chain(rest)
+    }
+
+    fn first_tier(&self) -> usize {
+        self.tier_ends.first().copied().unwrap_or_default()
     }
 
     fn chosen(&self, pick: u64) -> usize {
@@ -124,13 +148,13 @@ impl Table {
                 let point = pick % total;
                 self.cumulative.partition_point(|end| *end <= point)
             }
-            None => usize::try_from(pick % (self.first_tier.max(1) as u64)).unwrap_or(0),
+            None => usize::try_from(pick % (self.first_tier().max(1) as u64)).unwrap_or(0),
         }
     }
 }
 
 /// Another network is only reachable through a gateway, which this mesh does not route through.
-fn takes_traffic(endpoint: &Workload, health: HealthPolicy, client: &Workload) -> bool {
+pub(crate) fn takes_traffic(endpoint: &Workload, health: HealthPolicy, client: &Workload) -> bool {
     let healthy = match health {
         HealthPolicy::OnlyHealthy => endpoint.health == Health::Healthy,
         HealthPolicy::AllowAll => true,

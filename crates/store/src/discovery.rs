@@ -1,51 +1,30 @@
 //! Feeds a [`Store`] from xDS.
 //!
 //! Invariant: the store hears of a type only once its initial state is complete, because half of the addresses or
-//! policies decides differently from all of them. A policy that cannot be read denies where it may apply.
+//! policies decides differently from all of them. A policy that cannot be read denies where it may apply, and a bound
+//! service that cannot be read is refused.
 
-use std::{collections::BTreeMap, sync::Arc};
+mod bound;
+mod intake;
+
+use std::sync::Arc;
 
 use ambit_model::{Action, NamespacedName, Policy};
 use ambit_proto::{ADDRESS, AUTHORIZATION};
-use ambit_wds::{Decoded, UnreadablePolicy, unpack_address, unpack_policy};
+use ambit_wds::{UnreadablePolicy, unpack_policy};
 use ambit_xds::{Handler, Rejection, Resource};
 
 use crate::store::{AddressUpdate, PolicyUpdate, Store};
+use intake::{Intake, not_used, rejection};
 
-/// The handler of a proxy's subscriptions.
+pub use bound::BoundDiscovery;
+
+/// The handler of a node proxy's subscriptions.
 #[derive(Debug)]
 pub struct Discovery {
     store: Arc<Store>,
     addresses: Intake<AddressUpdate>,
     policies: Intake<PolicyUpdate>,
-}
-
-/// What has arrived by name, `None` for a removal; kept until the initial state is complete.
-#[derive(Debug)]
-struct Intake<T> {
-    complete: bool,
-    pending: BTreeMap<Arc<str>, Option<T>>,
-}
-
-impl<T> Intake<T> {
-    fn new() -> Self {
-        Self { complete: false, pending: BTreeMap::new() }
-    }
-
-    /// What to apply now: changes and names that are gone.
-    fn take(&mut self) -> Option<(Vec<T>, Vec<Arc<str>>)> {
-        if !self.complete {
-            return None;
-        }
-        let (mut changed, mut removed) = (Vec::with_capacity(self.pending.len()), Vec::new());
-        for (name, update) in std::mem::take(&mut self.pending) {
-            match update {
-                Some(update) => changed.push(update),
-                None => removed.push(name),
-            }
-        }
-        Some((changed, removed))
-    }
 }
 
 impl Discovery {
@@ -57,38 +36,11 @@ impl Discovery {
         Self { store, addresses: Intake::new(), policies: Intake::new() }
     }
 
-    fn publish_addresses(&mut self) {
-        if let Some((changed, removed)) = self.addresses.take() {
-            self.store.apply_addresses(changed, &removed);
-        }
-    }
-
     fn publish_policies(&mut self) {
         if let Some((changed, removed)) = self.policies.take() {
-            let removed: Vec<_> = removed.iter().map(|name| policy_key(name)).collect();
+            let removed: Vec<_> = removed.iter().map(|name| key(name)).collect();
             self.store.apply_policies(changed, &removed);
         }
-    }
-
-    fn take_addresses(&mut self, resources: Vec<Resource>) -> Vec<Rejection> {
-        let mut rejections = Vec::new();
-        for Resource { name, bytes, .. } in resources {
-            match unpack_address(&name, &bytes) {
-                Ok(decoded) => {
-                    let update = match decoded {
-                        Decoded::Workload(workload) => AddressUpdate::Workload(workload),
-                        Decoded::Service(service) => AddressUpdate::Service(service),
-                    };
-                    self.addresses.pending.insert(name.into(), Some(update));
-                }
-                // What was known under this name stays in force.
-                Err(error) => {
-                    tracing::warn!(resource = %name, %error, "Refused an address");
-                    rejections.push(Rejection { name, reason: format!("{}: {}", error.field, error.reason) });
-                }
-            }
-        }
-        rejections
     }
 
     fn take_policies(&mut self, resources: Vec<Resource>) -> Vec<Rejection> {
@@ -99,12 +51,11 @@ impl Discovery {
                 Err(unreadable) => {
                     let error = &unreadable.error;
                     tracing::warn!(policy = %name, %error, scope = ?unreadable.scope, "Refused a policy; it denies");
-                    let reason = format!("{}: {}", error.field, error.reason);
-                    rejections.push(Rejection { name: name.clone(), reason });
+                    rejections.push(rejection(name.clone(), error));
                     stand_in(&name, &unreadable)
                 }
             };
-            self.policies.pending.insert(name.into(), Some(update));
+            self.policies.change(name, update);
         }
         rejections
     }
@@ -113,38 +64,21 @@ impl Discovery {
 impl Handler for Discovery {
     fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection> {
         match type_url {
-            ADDRESS => {
-                let rejections = self.take_addresses(resources);
-                self.addresses.pending.extend(removed.into_iter().map(|name| (name.into(), None)));
-                self.publish_addresses();
-                rejections
-            }
+            ADDRESS => self.addresses.take_addresses(&self.store, resources, removed),
             AUTHORIZATION => {
                 let rejections = self.take_policies(resources);
-                self.policies.pending.extend(removed.into_iter().map(|name| (name.into(), None)));
+                self.policies.remove(removed);
                 self.publish_policies();
                 rejections
             }
-            other => resources
-                .into_iter()
-                .map(|resource| Rejection {
-                    name: resource.name,
-                    reason: format!("{other} is not used here"),
-                })
-                .collect(),
+            other => not_used(other, resources),
         }
     }
 
     fn complete(&mut self, type_url: &str) {
         match type_url {
-            ADDRESS if !self.addresses.complete => {
-                self.addresses.complete = true;
-                self.publish_addresses();
-            }
-            AUTHORIZATION if !self.policies.complete => {
-                self.policies.complete = true;
-                self.publish_policies();
-            }
+            ADDRESS if self.addresses.complete() => self.addresses.publish_addresses(&self.store),
+            AUTHORIZATION if self.policies.complete() => self.publish_policies(),
             _ => {}
         }
     }
@@ -152,7 +86,7 @@ impl Handler for Discovery {
 
 /// What holds the place of a policy that could not be read: a denial, or nothing where it asked not to be enforced.
 fn stand_in(name: &str, unreadable: &UnreadablePolicy) -> PolicyUpdate {
-    let (key, scope) = (policy_key(name), unreadable.scope);
+    let (key, scope) = (key(name), unreadable.scope);
     if unreadable.dry_run {
         PolicyUpdate::Readable(Policy { key, scope, action: Action::Deny, rules: Vec::new(), dry_run: true })
     } else {
@@ -160,8 +94,8 @@ fn stand_in(name: &str, unreadable: &UnreadablePolicy) -> PolicyUpdate {
     }
 }
 
-/// A name without a namespace is kept whole, so that the policy can be removed by it.
-fn policy_key(name: &str) -> NamespacedName {
+/// A name without a namespace is kept whole, so that its object can be removed by it.
+fn key(name: &str) -> NamespacedName {
     let (namespace, name) = name.split_once('/').unwrap_or(("", name));
     NamespacedName::new(namespace, name)
 }

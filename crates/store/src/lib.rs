@@ -2,17 +2,20 @@
 //!
 //! Readers take an immutable [`Snapshot`] and no lock; one writer at a time applies updates and publishes the
 //! next. Invariant: nothing is decided before it is known. A store that has not heard of addresses routes
-//! nothing, one that has not heard of policies admits nothing.
+//! nothing, one that has not heard of policies admits nothing, one that has not heard of bound services serves none.
 
 mod apply;
 mod balance;
+mod bound;
 mod discovery;
 mod policies;
 mod resolve;
 mod snapshot;
 mod store;
 
-pub use discovery::Discovery;
-pub use resolve::{ALTERNATIVES_MAX, OutboundRequest, Refusal, Route, alternatives, resolve};
+pub use balance::Endpoints;
+pub use bound::BoundEntry;
+pub use discovery::{BoundDiscovery, Discovery};
+pub use resolve::{ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, resolve, route_to};
 pub use snapshot::Snapshot;
 pub use store::{AddressUpdate, PolicyUpdate, Store};

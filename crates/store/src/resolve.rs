@@ -3,6 +3,8 @@
 //! Invariant: it fails closed. What cannot be reached as the mesh demands is refused with a reason; plaintext
 //! is chosen only for a peer that is known to take no tunnel, or for a destination outside the mesh.
 
+mod waypoint;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -29,13 +31,15 @@ pub struct OutboundRequest<'a> {
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Through a tunnel to the pod's own proxy.
+    /// Through a tunnel.
     Hbone {
-        /// Where that proxy listens.
+        /// Where the proxy listens that takes the tunnel.
         address: SocketAddr,
-        /// What to put into `:authority`: the pod and its target port.
+        /// What to put into `:authority`: the pod and its target port, or for a waypoint what the client asked for.
         authority: SocketAddr,
-        /// The pod.
+        /// Whether the tunnel ends where the connection does.
+        hop: Hop,
+        /// The pod at the end of the tunnel.
         upstream: Arc<Workload>,
         /// The service that was addressed.
         service: Option<Arc<Service>>,
@@ -53,6 +57,15 @@ pub enum Route {
     Refused(Refusal),
 }
 
+/// How far a tunnel leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hop {
+    /// To the pod that serves the connection.
+    Last,
+    /// To a pod of the waypoint, which decides where it goes on.
+    Waypoint,
+}
+
 /// Why there is no way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -65,11 +78,17 @@ pub enum Refusal {
     /// The service does not serve this port on any endpoint.
     #[error("service {0} does not serve port {1}")]
     NoSuchPort(NamespacedName, u16),
-    /// A waypoint is demanded, and connections are not sent through waypoints.
+    /// A waypoint is demanded, and none of its pods may take traffic.
     #[error(
-        "{0} must be reached through its waypoint, which this proxy cannot do; remove its use-waypoint label"
+        "no healthy upstream: {destination} is only reached through its waypoint {waypoint}, which has no pod that \
+         is ready; see its Gateway"
     )]
-    WaypointUnsupported(Arc<str>),
+    NoReadyWaypoint {
+        /// The service or workload.
+        destination: Arc<str>,
+        /// Its waypoint.
+        waypoint: Arc<str>,
+    },
 }
 
 impl Route {
@@ -91,10 +110,12 @@ impl Route {
     }
 
     /// The identities of which the peer's certificate must carry one: the pod's, and what its service says its
-    /// endpoints may also present. Empty for a route without a tunnel. Needed only to dial, so it is not stored.
+    /// endpoints may also present; for a waypoint only its own. Empty for a route without a tunnel. Needed only to
+    /// dial, so it is not stored.
     pub fn expected_identities(&self) -> Vec<Spiffe> {
         match self {
-            Self::Hbone { upstream, service, .. } => {
+            Self::Hbone { hop: Hop::Waypoint, upstream, .. } => vec![upstream.identity()],
+            Self::Hbone { hop: Hop::Last, upstream, service, .. } => {
                 let also = service.iter().flat_map(|service| &service.subject_alt_names);
                 std::iter::once(upstream.identity()).chain(also.filter_map(|id| id.parse().ok())).collect()
             }
@@ -108,78 +129,89 @@ pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> 
     if !snapshot.addresses_received {
         return Route::Refused(Refusal::AddressesNotReceived);
     }
-    let destination = NetworkAddress {
-        network: request.source.network.clone(),
-        address: request.destination.ip().to_canonical(),
-    };
-    if let Some((entry, service)) = snapshot
-        .entry_by_vip(&destination, &request.source.namespace)
-        .and_then(|entry| Some((entry, entry.service.as_ref()?)))
-    {
-        return to_service(entry, service, request, pick);
+    if let Some((entry, service)) = addressed(snapshot, request) {
+        return to_service(snapshot, (entry, service), request, pick);
     }
-    match snapshot.workload_by_address(&destination) {
-        Some(upstream) => to_pod(upstream, request),
+    match snapshot.workload_by_address(&destination(request)) {
+        Some(upstream) => to_pod(snapshot, upstream, request, pick),
         None => Route::Tcp { address: canonical(request.destination), upstream: None, service: None },
     }
 }
 
 /// Other endpoints to try when the connection to the one that [`resolve`] chose with the same `pick` failed
-/// before a byte was sent; empty unless a service was addressed. At most [`ALTERNATIVES_MAX`].
+/// before a byte was sent; empty unless a service or a waypoint was to be reached. At most [`ALTERNATIVES_MAX`].
 pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> Vec<Route> {
-    let destination = NetworkAddress {
-        network: request.source.network.clone(),
-        address: request.destination.ip().to_canonical(),
+    let Some((entry, service)) = addressed(snapshot, request) else {
+        let upstream = snapshot.workload_by_address(&destination(request));
+        let waypoint = upstream.and_then(|upstream| waypoint::of_workload(snapshot, upstream, request));
+        let routes = waypoint.map(|waypoint| waypoint.routes(None, request, pick)).unwrap_or_default();
+        return routes.into_iter().skip(1).collect();
     };
-    let Some((entry, service)) = snapshot
-        .entry_by_vip(&destination, &request.source.namespace)
-        .and_then(|entry| Some((entry, entry.service.as_ref()?)))
-        .filter(|(_, service)| service.waypoint.is_none() && !is_passthrough(service))
-    else {
+    if let Some(waypoint) = waypoint::of_service(snapshot, service, request) {
+        return waypoint.routes(Some(service), request, pick).into_iter().skip(1).collect();
+    }
+    if is_passthrough(service) {
         return Vec::new();
-    };
-    let key = service.key();
-    let table = entry.table(service, request.source);
-    table
+    }
+    let endpoints = entry.seen_by(service, request.source);
+    endpoints
         .picked_first(pick)
-        .filter_map(|endpoint| to_endpoint(endpoint, (&key, service), request))
+        .filter_map(|endpoint| route_to(endpoint, service, request))
         .skip(1)
         .take(ALTERNATIVES_MAX)
         .collect()
 }
 
+fn destination(request: OutboundRequest<'_>) -> NetworkAddress {
+    NetworkAddress {
+        network: request.source.network.clone(),
+        address: request.destination.ip().to_canonical(),
+    }
+}
+
+/// The service whose virtual address is asked for.
+fn addressed<'a>(
+    snapshot: &'a Snapshot,
+    request: OutboundRequest<'_>,
+) -> Option<(&'a Arc<ServiceEntry>, &'a Arc<Service>)> {
+    let entry = snapshot.entry_by_vip(&destination(request), &request.source.namespace)?;
+    Some((entry, entry.service.as_ref()?))
+}
+
 fn to_service(
-    entry: &ServiceEntry,
-    service: &Arc<Service>,
+    snapshot: &Snapshot,
+    (entry, service): (&ServiceEntry, &Arc<Service>),
     request: OutboundRequest<'_>,
     pick: u64,
 ) -> Route {
-    let key = service.key();
-    if service.waypoint.is_some() {
-        return Route::Refused(Refusal::WaypointUnsupported(key.to_string().into()));
+    if let Some(waypoint) = waypoint::of_service(snapshot, service, request) {
+        let refused = || waypoint.refusal(service.key().to_string());
+        return waypoint.routes(Some(service), request, pick).into_iter().next().unwrap_or_else(refused);
     }
     if is_passthrough(service) {
         let address = canonical(request.destination);
         return Route::Tcp { address, upstream: None, service: Some(service.clone()) };
     }
-    let table = entry.table(service, request.source);
-    let mut endpoints = table.picked_first(pick).peekable();
-    if endpoints.peek().is_none() {
-        return Route::Refused(Refusal::NoHealthyEndpoint(key));
+    let endpoints = entry.seen_by(service, request.source);
+    if endpoints.is_empty() {
+        return Route::Refused(Refusal::NoHealthyEndpoint(service.key()));
     }
     // Usually the first; an endpoint without the named port is passed over.
     endpoints
-        .find_map(|endpoint| to_endpoint(endpoint, (&key, service), request))
-        .unwrap_or(Route::Refused(Refusal::NoSuchPort(key, request.destination.port())))
+        .picked_first(pick)
+        .find_map(|endpoint| route_to(endpoint, service, request))
+        .unwrap_or_else(|| Route::Refused(Refusal::NoSuchPort(service.key(), request.destination.port())))
 }
 
-fn to_endpoint(
+/// The way to one endpoint of `service`, past any waypoint: `request.destination` says which port of the service, and
+/// by its address which family is preferred. None when the endpoint does not serve that port.
+pub fn route_to(
     endpoint: &Arc<Workload>,
-    (key, service): (&NamespacedName, &Arc<Service>),
+    service: &Arc<Service>,
     request: OutboundRequest<'_>,
 ) -> Option<Route> {
     let port = request.destination.port();
-    let target = endpoint.target_port(key, port).or_else(|| {
+    let target = endpoint.target_port(&service.key(), port).or_else(|| {
         let of_service = service.ports.iter().find(|p| p.port == port)?;
         (of_service.target_port > 0).then_some(of_service.target_port)
     })?;
@@ -189,20 +221,26 @@ fn to_endpoint(
     // and nobody listens for tunnels; so a call through the service behaves as a call to the address does.
     Some(if tunnels(endpoint) && endpoint.uid != request.source.uid {
         let address = endpoint.hbone_address(authority.ip());
-        Route::Hbone { address, authority, upstream: endpoint.clone(), service }
+        Route::Hbone { address, authority, hop: Hop::Last, upstream: endpoint.clone(), service }
     } else {
         Route::Tcp { address: authority, upstream: Some(endpoint.clone()), service }
     })
 }
 
-fn to_pod(upstream: &Arc<Workload>, request: OutboundRequest<'_>) -> Route {
-    if upstream.waypoint.is_some() {
-        return Route::Refused(Refusal::WaypointUnsupported(upstream.uid.clone()));
+fn to_pod(snapshot: &Snapshot, upstream: &Arc<Workload>, request: OutboundRequest<'_>, pick: u64) -> Route {
+    if let Some(waypoint) = waypoint::of_workload(snapshot, upstream, request) {
+        let refused = || waypoint.refusal(upstream.uid.to_string());
+        return waypoint.routes(None, request, pick).into_iter().next().unwrap_or_else(refused);
     }
     let destination = canonical(request.destination);
     if tunnels(upstream) && upstream.uid != request.source.uid {
-        let address = upstream.hbone_address(destination.ip());
-        return Route::Hbone { address, authority: destination, upstream: upstream.clone(), service: None };
+        return Route::Hbone {
+            address: upstream.hbone_address(destination.ip()),
+            authority: destination,
+            hop: Hop::Last,
+            upstream: upstream.clone(),
+            service: None,
+        };
     }
     Route::Tcp { address: destination, upstream: Some(upstream.clone()), service: None }
 }

@@ -9,7 +9,8 @@ use ambit_model::{NamespacedName, NetworkAddress, Service, Workload, authorizati
 use imbl::{HashMap, OrdSet};
 
 use crate::{
-    balance::ServiceEntry,
+    balance::{Endpoints, ServiceEntry},
+    bound::{Bound, BoundEntry},
     policies::{Policies, Stored},
 };
 
@@ -25,6 +26,7 @@ pub struct Snapshot {
     pub(crate) services: HashMap<NamespacedName, Arc<ServiceEntry>>,
     pub(crate) by_vip: HashMap<NetworkAddress, OrdSet<NamespacedName>>,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) bound: Arc<Bound>,
 }
 
 impl Snapshot {
@@ -33,9 +35,31 @@ impl Snapshot {
         self.generation
     }
 
-    /// Whether both addresses and policies have been received.
+    /// Whether both addresses and policies have been received, as a node's proxy needs them.
     pub fn synced(&self) -> bool {
         self.addresses_received && self.policies.received()
+    }
+
+    /// Whether both addresses and bound services have been received, as a waypoint needs them.
+    pub fn bound_synced(&self) -> bool {
+        self.addresses_received && self.bound.received()
+    }
+
+    /// What is known of a service that is bound to this waypoint; none for one that is not.
+    pub fn bound(&self, key: &NamespacedName) -> Option<&BoundEntry> {
+        self.bound.get(key)
+    }
+
+    /// All services that are bound to this waypoint, in no order.
+    pub fn bound_services(&self) -> impl Iterator<Item = (&NamespacedName, &BoundEntry)> {
+        self.bound.iter()
+    }
+
+    /// The endpoints of a service that may take traffic from `client`. The same object (`Arc::ptr_eq`) as from an
+    /// earlier snapshot while neither the service nor one of its endpoints changed. None for an unknown service.
+    pub fn endpoints(&self, key: &NamespacedName, client: &Workload) -> Option<Arc<Endpoints>> {
+        let entry = self.services.get(key)?;
+        Some(entry.seen_by(entry.service.as_ref()?, client))
     }
 
     /// The workload with this uid (`<cluster>//Pod/<namespace>/<name>`).

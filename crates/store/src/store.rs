@@ -8,7 +8,7 @@ use ambit_model::{NamespacedName, Policy, Scope, Service, Workload};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
-use crate::{apply::Judgement, policies::Stored, snapshot::Snapshot};
+use crate::{apply::Judgement, bound::BoundEntry, policies::Stored, snapshot::Snapshot};
 
 /// A workload or a service, new or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub struct Store {
     writer: Mutex<()>,
     generation: watch::Sender<u64>,
     judgement: watch::Sender<u64>,
+    bound: watch::Sender<u64>,
 }
 
 impl Default for Store {
@@ -51,6 +52,7 @@ impl Store {
             writer: Mutex::new(()),
             generation: watch::Sender::new(0),
             judgement: watch::Sender::new(0),
+            bound: watch::Sender::new(0),
         }
     }
 
@@ -64,7 +66,7 @@ impl Store {
         self.current.load_full()
     }
 
-    /// Whether both addresses and policies have been received.
+    /// Whether both addresses and policies have been received, as a node's proxy needs them.
     pub fn synced(&self) -> bool {
         self.load().synced()
     }
@@ -79,6 +81,11 @@ impl Store {
     /// connection as live before judging it the first time, or a change in between is missed.
     pub fn judgements(&self) -> watch::Receiver<u64> {
         self.judgement.subscribe()
+    }
+
+    /// Changes when a bound service came, changed or went, or when they were all received for the first time.
+    pub fn bound_changes(&self) -> watch::Receiver<u64> {
+        self.bound.subscribe()
     }
 
     /// Waits until the workload of a pod's namespace and name is known. The caller bounds the wait.
@@ -139,6 +146,21 @@ impl Store {
             }
             None => Judgement::Stands,
         });
+    }
+
+    /// Applies one response about services that are bound to this waypoint.
+    pub fn apply_bound(&self, changed: Vec<(NamespacedName, BoundEntry)>, removed: &[NamespacedName]) {
+        let mut is_news = false;
+        self.publish(|next| {
+            if let Some(bound) = next.bound.next(changed, removed) {
+                next.bound = Arc::new(bound);
+                is_news = true;
+            }
+            Judgement::Stands
+        });
+        if is_news {
+            self.bound.send_modify(|count| *count += 1);
+        }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot) -> Judgement) {

@@ -1,0 +1,59 @@
+//! What is known of the services that are bound to one waypoint.
+//!
+//! Invariant: a service that was received and could not be read stays in the table, so that it is refused and not
+//! taken for one that has nothing to do with this waypoint.
+
+use std::sync::Arc;
+
+use ambit_model::{BoundService, NamespacedName};
+use imbl::HashMap;
+
+/// A service that is bound to this waypoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BoundEntry {
+    /// Understood. The same object (`Arc::ptr_eq`) as before while nothing about it changed.
+    Ready(Arc<BoundService>),
+    /// Not understood, with the reason: everything for it is refused.
+    Unreadable(Arc<str>),
+}
+
+/// All of them; none before they were received.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bound {
+    received: bool,
+    entries: HashMap<NamespacedName, BoundEntry>,
+}
+
+impl Bound {
+    pub(crate) fn received(&self) -> bool {
+        self.received
+    }
+
+    pub(crate) fn get(&self, key: &NamespacedName) -> Option<&BoundEntry> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NamespacedName, &BoundEntry)> {
+        self.entries.iter()
+    }
+
+    /// The table after one response, or none if that changes nothing.
+    pub(crate) fn next(
+        &self,
+        changed: Vec<(NamespacedName, BoundEntry)>,
+        removed: &[NamespacedName],
+    ) -> Option<Self> {
+        let mut next = Self { received: true, entries: self.entries.clone() };
+        let mut is_news = !self.received;
+        for (key, entry) in changed {
+            if next.entries.get(&key) != Some(&entry) {
+                next.entries.insert(key, entry);
+                is_news = true;
+            }
+        }
+        for key in removed {
+            is_news |= next.entries.remove(key).is_some();
+        }
+        is_news.then_some(next)
+    }
+}

@@ -1,0 +1,125 @@
+//! The way to what is only reached through a waypoint.
+//!
+//! Invariant: it leads to a pod of the waypoint that may take traffic, in a tunnel, or nowhere. Only the waypoint's own
+//! pods are reached without it, and reach others without it; so a connection passes one waypoint, once.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use ambit_model::{GatewayAddress, GatewayDestination, HealthPolicy, NamespacedName, Service, Workload};
+
+use super::{ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, canonical, preferred_address, tunnels};
+use crate::{
+    Snapshot,
+    balance::{ServiceEntry, takes_traffic},
+};
+
+/// The waypoint of a service or workload, as far as it is known.
+pub(super) struct Waypoint<'a> {
+    gateway: &'a GatewayAddress,
+    pods: Pods<'a>,
+}
+
+enum Pods<'a> {
+    /// The endpoints of its service, if the service is known.
+    Service(NamespacedName, Option<(&'a ServiceEntry, &'a Arc<Service>)>),
+    /// The one pod whose address is given.
+    One(&'a Arc<Workload>),
+    /// Nothing has the address.
+    Unknown,
+}
+
+/// The waypoint through which `service` must be reached; none if it has none, is one, or is asked for by one.
+pub(super) fn of_service<'a>(
+    snapshot: &'a Snapshot,
+    service: &'a Service,
+    request: OutboundRequest<'_>,
+) -> Option<Waypoint<'a>> {
+    let waypoint = Waypoint::find(snapshot, service.waypoint.as_ref()?, request);
+    (!waypoint.is(service) && !waypoint.has(request.source)).then_some(waypoint)
+}
+
+/// The waypoint through which `workload` must be reached by its own address; none as for a service.
+pub(super) fn of_workload<'a>(
+    snapshot: &'a Snapshot,
+    workload: &'a Workload,
+    request: OutboundRequest<'_>,
+) -> Option<Waypoint<'a>> {
+    let waypoint = Waypoint::find(snapshot, workload.waypoint.as_ref()?, request);
+    // A pod that reaches itself stays inside its network namespace.
+    let is_itself = workload.uid == request.source.uid;
+    (!is_itself && !waypoint.has(workload) && !waypoint.has(request.source)).then_some(waypoint)
+}
+
+impl<'a> Waypoint<'a> {
+    fn find(snapshot: &'a Snapshot, gateway: &'a GatewayAddress, request: OutboundRequest<'_>) -> Self {
+        let known = |entry: &'a Arc<ServiceEntry>| Some((&**entry, entry.service.as_ref()?));
+        let pods = match &gateway.destination {
+            GatewayDestination::Hostname(key) => {
+                Pods::Service(key.clone(), snapshot.services.get(key).and_then(known))
+            }
+            GatewayDestination::Address(address) => {
+                match snapshot.entry_by_vip(address, &request.source.namespace).and_then(known) {
+                    Some((entry, service)) => Pods::Service(service.key(), Some((entry, service))),
+                    None => snapshot.workload_by_address(address).map_or(Pods::Unknown, Pods::One),
+                }
+            }
+        };
+        Self { gateway, pods }
+    }
+
+    fn is(&self, service: &Service) -> bool {
+        match &self.pods {
+            Pods::Service(key, _) => key.name == service.hostname && key.namespace == service.namespace,
+            Pods::One(_) | Pods::Unknown => false,
+        }
+    }
+
+    fn has(&self, workload: &Workload) -> bool {
+        match &self.pods {
+            Pods::Service(key, _) => workload.services.contains_key(key),
+            Pods::One(pod) => pod.uid == workload.uid,
+            Pods::Unknown => false,
+        }
+    }
+
+    /// Through one of its pods, the one that `pick` chooses first; at most [`ALTERNATIVES_MAX`] more.
+    pub(super) fn routes(
+        &self,
+        service: Option<&Arc<Service>>,
+        request: OutboundRequest<'_>,
+        pick: u64,
+    ) -> Vec<Route> {
+        let through = |pod: &Arc<Workload>| {
+            let ip = preferred_address(pod, request.destination.ip())?;
+            tunnels(pod).then(|| Route::Hbone {
+                address: SocketAddr::new(ip, self.gateway.hbone_mtls_port),
+                authority: canonical(request.destination),
+                hop: Hop::Waypoint,
+                upstream: pod.clone(),
+                service: service.cloned(),
+            })
+        };
+        match &self.pods {
+            Pods::Service(_, Some((entry, of_waypoint))) => {
+                let endpoints = entry.seen_by(of_waypoint, request.source);
+                endpoints.picked_first(pick).filter_map(through).take(1 + ALTERNATIVES_MAX).collect()
+            }
+            Pods::One(pod) if takes_traffic(pod, HealthPolicy::OnlyHealthy, request.source) => {
+                through(pod).into_iter().collect()
+            }
+            Pods::Service(_, None) | Pods::One(_) | Pods::Unknown => Vec::new(),
+        }
+    }
+
+    /// Why `destination` cannot be reached when [`Self::routes`] are none.
+    pub(super) fn refusal(&self, destination: String) -> Route {
+        let waypoint = match &self.gateway.destination {
+            GatewayDestination::Hostname(key) => key.to_string(),
+            GatewayDestination::Address(address) => address.address.to_string(),
+        };
+        Route::Refused(Refusal::NoReadyWaypoint {
+            destination: destination.into(),
+            waypoint: waypoint.into(),
+        })
+    }
+}
