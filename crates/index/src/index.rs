@@ -15,7 +15,8 @@ use crate::{
     object::{Key, Kind, Object, name_of},
     pods::PodFacts,
     policies::{
-        AuthorizationFacts, PeerFacts, RequestFacts, authorization, peer_authentication, request_authentication,
+        AuthorizationFacts, PeerFacts, RequestFacts, authorization, peer_authentication,
+        request_authentication,
     },
     services::ServiceFacts,
     settings::Settings,
