@@ -1,1 +1,165 @@
-//! Who vouches for a request.
+//! Who vouches for a request: JSON Web Tokens (RFC 7519), checked as RequestAuthentication asks.
+//!
+//! Invariant: a request without token passes and proves nobody; one with a token passes only if that token was signed
+//! by a key of its issuer (never by a shared secret), is for this service and holds now. Whatever cannot be told is
+//! refused.
+
+mod claims;
+mod edit;
+mod keys;
+mod locate;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ambit_model::{authorization::Token, bound::JwtProvider};
+use ambit_route::{RequestHead, is_free};
+use http::{HeaderName, HeaderValue};
+
+use self::{
+    claims::Claims,
+    keys::{KeySet, Signed},
+    locate::{Location, Presented},
+};
+pub use self::{edit::Edit, keys::UnusableKeys, refusal::Refusal};
+
+/// How far the clocks of an issuer and of a waypoint may differ.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
+/// Bytes a token may have.
+pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+/// What a 401 says in `www-authenticate` (RFC 6750 §3.1).
+pub const CHALLENGE: &str = r#"Bearer error="invalid_token""#;
+
+/// Checks the tokens of one service.
+#[derive(Debug)]
+pub struct Validator {
+    providers: Vec<Provider>,
+    /// Headers that only a checked token may fill.
+    reserved: Vec<HeaderName>,
+}
+
+#[derive(Debug)]
+struct Provider {
+    issuer: Arc<str>,
+    audiences: Vec<Arc<str>>,
+    keys: Result<KeySet, UnusableKeys>,
+    locations: Vec<Location>,
+    forward: bool,
+    payload_header: Option<HeaderName>,
+    /// Header and claim.
+    claim_headers: Vec<(HeaderName, Arc<str>)>,
+}
+
+/// A request that passes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its token. None: it carried none, and proves nobody.
+    pub token: Option<Token>,
+    /// What has to be done to it, in order, before anyone else judges it.
+    pub edits: Vec<Edit>,
+}
+
+impl Validator {
+    /// Reads the keys. It never fails: of a provider whose keys cannot be read, every token is refused.
+    pub fn new(providers: &[JwtProvider]) -> Self {
+        let providers: Vec<_> = providers.iter().map(Provider::new).collect();
+        let filled = providers.iter().flat_map(|provider| {
+            provider.payload_header.iter().chain(provider.claim_headers.iter().map(|(name, _)| name))
+        });
+        let mut reserved: Vec<_> = filled.cloned().collect();
+        reserved.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        reserved.dedup();
+        Self { providers, reserved }
+    }
+
+    /// Judges a request. What is refused is answered 401 with [`CHALLENGE`].
+    pub fn check(&self, head: &RequestHead<'_>, now: SystemTime) -> Result<Accepted, Refusal> {
+        let mut accepted = Accepted::default();
+        let present = self.reserved.iter().filter(|name| head.headers.contains_key(*name));
+        accepted.edits.extend(present.cloned().map(Edit::RemoveHeader));
+        let locations = self.providers.iter().map(|provider| provider.locations.as_slice());
+        let Some(presented) = locate::present(locations, head)? else {
+            return Ok(accepted);
+        };
+        let signed = Signed::parse(presented.token)?;
+        let claims = Claims::parse(signed.payload)?;
+        let provider = self.vouch(&presented, &signed, &claims, now)?;
+        provider.edit(&presented, &signed, &claims, &mut accepted.edits);
+        accepted.token = Some(claims.token());
+        Ok(accepted)
+    }
+
+    /// Providers whose every token is refused, with the reason.
+    pub fn unusable(&self) -> impl Iterator<Item = (&Arc<str>, &UnusableKeys)> {
+        self.providers.iter().filter_map(|provider| Some((&provider.issuer, provider.keys.as_ref().err()?)))
+    }
+
+    /// The first provider of the token's issuer that accepts it; it must have looked where the token was.
+    fn vouch(
+        &self,
+        presented: &Presented<'_>,
+        signed: &Signed<'_>,
+        claims: &Claims,
+        now: SystemTime,
+    ) -> Result<&Provider, Refusal> {
+        let mut refusal = Refusal::UnknownIssuer;
+        for place in &presented.providers {
+            let Some(provider) = self.providers.get(*place).filter(|p| claims.is_issued_by(&p.issuer)) else {
+                continue;
+            };
+            match provider.judge(signed, claims, now) {
+                Ok(()) => return Ok(provider),
+                Err(reason) => refusal = reason,
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Provider {
+    fn new(source: &JwtProvider) -> Self {
+        // The operator refuses other names; a header of ours must not end up in another's frame.
+        let name = |text: &Arc<str>| HeaderName::from_bytes(text.as_bytes()).ok().filter(is_free);
+        Self {
+            issuer: source.issuer.clone(),
+            audiences: source.audiences.clone(),
+            keys: KeySet::parse(source.jwks.as_deref()),
+            locations: Location::compile(&source.locations),
+            forward: source.forward,
+            payload_header: source.payload_header.as_ref().and_then(name),
+            claim_headers: source
+                .claim_headers
+                .iter()
+                .filter_map(|wanted| Some((name(&wanted.header)?, wanted.claim.clone())))
+                .collect(),
+        }
+    }
+
+    fn judge(&self, signed: &Signed<'_>, claims: &Claims, now: SystemTime) -> Result<(), Refusal> {
+        let keys = self.keys.as_ref().map_err(|_| Refusal::NoKeys)?;
+        keys.verify(signed)?;
+        claims.check_time(now)?;
+        if !self.audiences.is_empty() && !claims.is_for_any(&self.audiences) {
+            return Err(Refusal::WrongAudience);
+        }
+        Ok(())
+    }
+
+    fn edit(&self, presented: &Presented<'_>, signed: &Signed<'_>, claims: &Claims, edits: &mut Vec<Edit>) {
+        if !self.forward {
+            edits.extend(presented.found.iter().map(|location| location.removal()));
+        }
+        if let (Some(name), Ok(value)) = (&self.payload_header, HeaderValue::from_str(signed.payload)) {
+            edits.push(Edit::SetHeader(name.clone(), value));
+        }
+        for (name, claim) in &self.claim_headers {
+            let value = claims.text(claim).and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok());
+            edits.extend(value.map(|value| Edit::SetHeader(name.clone(), value)));
+        }
+    }
+}

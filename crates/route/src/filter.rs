@@ -13,8 +13,8 @@ mod tests;
 use ambit_model::bound::{Filter, Mirror, PathMatch};
 use http::{HeaderMap, Response, request::Parts};
 
-pub use self::cors::CrossOriginRequest;
 use self::{cors::CrossOrigin, header::HeaderEdits, redirect::Redirection, rewrite::Rewriting};
+pub use self::{cors::CrossOriginRequest, header::is_free};
 use crate::{Invalid, RequestHead, takes};
 
 /// How a request came to its filters.

@@ -64,8 +64,11 @@ impl<'a> RequestHead<'a> {
 
     /// Every value of a cookie.
     pub fn cookies(&self, name: &str) -> impl Iterator<Item = &'a str> {
-        let headers =
-            self.headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+        let headers = self
+            .headers
+            .get_all(header::COOKIE)
+            .into_iter()
+            .filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
         headers
             .flat_map(|header| pairs(header, ';'))
             .filter(move |(key, _)| key.trim() == name)

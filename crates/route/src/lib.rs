@@ -14,7 +14,7 @@ mod split;
 mod table;
 
 pub use criteria::HeaderCriteria;
-pub use filter::{Arrival, CrossOriginRequest, Filters};
+pub use filter::{Arrival, CrossOriginRequest, Filters, is_free};
 pub use head::RequestHead;
 pub use invalid::Invalid;
 pub use split::{pick, takes};

@@ -48,7 +48,6 @@ impl HeaderEdits {
             edits.add.push((name.clone(), header_value(&name, value)?));
         }
         edits.remove = change.remove.iter().map(header_name).collect::<Result<_, _>>()?;
-        let is_free = |name: &HeaderName| *name != header::HOST && !OF_THE_CONNECTION.contains(name);
         edits.set.retain(|(name, _)| is_free(name));
         edits.add.retain(|(name, _)| is_free(name));
         edits.remove.retain(is_free);
@@ -73,6 +72,12 @@ impl HeaderEdits {
             headers.remove(name);
         }
     }
+}
+
+/// Whether a header may be changed like any other: it neither describes the connection nor frames the message, and is
+/// not the host.
+pub fn is_free(name: &HeaderName) -> bool {
+    *name != header::HOST && !OF_THE_CONNECTION.contains(name)
 }
 
 /// A host, with or without port.
