@@ -69,8 +69,10 @@ kubernetes_flags() {
 }
 
 # runc needs cgo, and libseccomp: containerd gives every sandbox a seccomp profile, which a runc without it refuses.
+# Go keeps what pkg-config said without looking at it again, and this folder is another each time: hence CGO_LDFLAGS.
 runc() {
-  PKG_CONFIG_PATH="$work/deb/usr/lib/x86_64-linux-gnu/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work/deb" CGO_ENABLED=1 \
+  local libraries=$work/deb/usr/lib/x86_64-linux-gnu
+  PKG_CONFIG_PATH="$libraries/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$work/deb" CGO_LDFLAGS="-O2 -g -L$libraries" CGO_ENABLED=1 \
     go build -tags 'seccomp netgo osusergo' -ldflags='-s -w -extldflags=-static' -o "$work/bin/runc" github.com/opencontainers/runc
 }
 

@@ -2,7 +2,7 @@
 # Build the Gateway API's mesh conformance suite and the image of its pods, into a folder of the cache that is named by
 # the content of everything they are made from.
 #
-#   build.sh           builds unless it is there; prints the folder as its last line
+#   build.sh           builds unless it is there; prints the folder
 #
 # Invariant: the folder exists exactly when it is complete (it is renamed into place at the end).
 set -euo pipefail
@@ -28,9 +28,9 @@ quietly() {
   "$@" > "$work/log" 2>&1 || { sed -E 's#(https?|ftp)://[^ "]*#<address>#g' "$work/log" >&2; exit 1; }
 }
 
-echo "building the Gateway API's mesh conformance suite"
+echo "building the Gateway API's mesh conformance suite" >&2
 quietly go test -c -ldflags='-s -w' -o "$work/mesh.test" ./conformance
-echo "building its echo image"
+echo "building its echo image" >&2
 mkdir -p "$work/root/usr/local/bin"
 quietly go build -ldflags='-s -w' -o "$work/root/usr/local/bin/" $ECHO/client $ECHO/server
 # The manifests name these two files. Nobody verifies the certificate.

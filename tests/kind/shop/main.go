@@ -17,6 +17,7 @@ var commands = map[string]func(context.Context, []string) error{
 	"cart":    cart,
 	"echo":    echo,
 	"get":     get,
+	"ask":     ask,
 	"load":    load,
 	"capture": capture,
 }
@@ -26,6 +27,7 @@ const usage = `usage:
   shop cart --listen :8080 --redis redis:6379
   shop echo --listen :7000
   shop get [-n TIMES] [-t SECONDS] URL
+  shop ask [-n TIMES] [-every 50ms] [-t 5s] [-X METHOD] [-H NAME:VALUE]... URL
   shop load (--url URL | --tcp HOST:PORT) [--rate PER_SECOND] [--duration 30s] [--out FILE]
   shop capture --iface eth0 --port 15008 --marker TEXT --seconds N
 `

@@ -27,20 +27,20 @@ func countVisit(ctx context.Context, address, key string) (string, error) {
 		return "", err
 	}
 	reader := bufio.NewReader(connection)
-	if _, err := ask(connection, reader, "INCR", key); err != nil {
+	if _, err := command(connection, reader, "INCR", key); err != nil {
 		return "", err
 	}
-	return ask(connection, reader, "GET", key)
+	return command(connection, reader, "GET", key)
 }
 
-// ask sends one command of the Redis protocol (RESP2) and reads its reply.
-func ask(w io.Writer, r *bufio.Reader, words ...string) (string, error) {
-	var command strings.Builder
-	fmt.Fprintf(&command, "*%d\r\n", len(words))
+// command sends one command of the Redis protocol (RESP2) and reads its reply.
+func command(w io.Writer, r *bufio.Reader, words ...string) (string, error) {
+	var text strings.Builder
+	fmt.Fprintf(&text, "*%d\r\n", len(words))
 	for _, word := range words {
-		fmt.Fprintf(&command, "$%d\r\n%s\r\n", len(word), word)
+		fmt.Fprintf(&text, "$%d\r\n%s\r\n", len(word), word)
 	}
-	if _, err := io.WriteString(w, command.String()); err != nil {
+	if _, err := io.WriteString(w, text.String()); err != nil {
 		return "", err
 	}
 	return reply(r)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,17 +24,31 @@ const (
 	bodyMax = 1 << 20
 )
 
-// answer is what a part of the shop says, as one line of JSON.
+// answer is what a part of the shop says, as one line of JSON: who it is, and the request as it came.
 type answer struct {
-	Pod    string          `json:"pod"`
-	From   string          `json:"from"`
-	Marker string          `json:"marker"`
-	Visits string          `json:"visits,omitempty"`
-	Cart   json.RawMessage `json:"cart,omitempty"`
+	Pod     string            `json:"pod"`
+	Version string            `json:"version,omitempty"`
+	From    string            `json:"from"`
+	Method  string            `json:"method"`
+	Host    string            `json:"host"`
+	Path    string            `json:"path"`
+	Headers map[string]string `json:"headers"`
+	Marker  string            `json:"marker"`
+	Visits  string            `json:"visits,omitempty"`
+	Cart    json.RawMessage   `json:"cart,omitempty"`
 }
 
 func answerTo(r *http.Request) answer {
-	return answer{Pod: podName(), From: r.RemoteAddr, Marker: r.URL.Query().Get("marker")}
+	return answer{
+		Pod:     podName(),
+		Version: os.Getenv("VERSION"),
+		From:    r.RemoteAddr,
+		Method:  r.Method,
+		Host:    r.Host,
+		Path:    r.URL.RequestURI(),
+		Headers: flat(r.Header),
+		Marker:  r.URL.Query().Get("marker"),
+	}
 }
 
 func podName() string {
@@ -70,10 +85,17 @@ func fetch(ctx context.Context, client *http.Client, target string) ([]byte, err
 	return body, nil
 }
 
-// serve answers /healthz by itself and everything else by handle, until the context ends.
+// serve answers /healthz and /status/CODE by itself and everything else by handle, until the context ends.
 func serve(ctx context.Context, listen string, handle func(*http.Request) (answer, error)) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/status/{code}", func(w http.ResponseWriter, r *http.Request) {
+		code, err := strconv.Atoi(r.PathValue("code"))
+		if err != nil || code < 200 || code > 599 {
+			code = http.StatusBadRequest
+		}
+		w.WriteHeader(code)
+	})
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		said, err := handle(r)
 		if err != nil {

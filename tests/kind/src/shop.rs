@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{kubectl, load::Load, mesh, wait};
+use crate::{
+    ask::{Ask, Reply},
+    kubectl,
+    load::Load,
+    mesh, wait, waypoint,
+};
 
 /// Requests begun per second by the client.
 const RATE: &str = "20";
@@ -49,6 +54,37 @@ impl Shop {
         Load { namespace: self.namespace, deployment: "client" }
     }
 
+    /// Starts it, enrolls it and opts it in to a waypoint.
+    ///
+    /// # Errors
+    /// When one of these is not so in time.
+    pub fn start_with_waypoint(namespace: &'static str) -> Result<Self> {
+        mesh::require_ready()?;
+        let shop = Self::start(namespace)?;
+        mesh::label(namespace, "istio.io/dataplane-mode", "ambient")?;
+        mesh::until_enrolled(namespace, mesh::Enrolled::All)?;
+        waypoint::opt_in(namespace)?;
+        Ok(shop)
+    }
+
+    /// Starts a second version of cart, `cart-v2`, that only a route leads to.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_v2(&self) -> Result<()> {
+        kubectl::apply(&self.filled(include_str!("../manifests/cart-v2.yaml")))?;
+        let status = ["rollout", "status", "-n", self.namespace, "deploy/cart-v2", "--timeout=120s"];
+        kubectl::run(&status).map(|_| ())
+    }
+
+    /// Requests from the client's pod, and what became of them.
+    ///
+    /// # Errors
+    /// When the pod cannot be reached.
+    pub fn ask(&self, question: &Ask<'_>) -> Result<Vec<Reply>> {
+        question.from(self.namespace, "deploy/client")
+    }
+
     /// One request from the client's pod, on a new connection: the answer, if it is a good one.
     ///
     /// # Errors
@@ -90,7 +126,11 @@ impl Shop {
     }
 
     fn manifest(&self) -> String {
-        include_str!("../manifests/shop.yaml")
+        self.filled(include_str!("../manifests/shop.yaml"))
+    }
+
+    fn filled(&self, manifest: &str) -> String {
+        manifest
             .replace("@NS@", self.namespace)
             .replace("@A@", &self.node_a)
             .replace("@B@", &self.node_b)

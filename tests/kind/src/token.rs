@@ -1,0 +1,97 @@
+//! JSON Web Tokens (RFC 7519) of an issuer that only a test knows.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, anyhow};
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _},
+};
+
+/// How long a token is valid.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// Length of a coordinate of P-256, bytes; an uncompressed point begins with one byte more.
+const COORDINATE_BYTES: usize = 32;
+
+/// Someone who vouches for requests.
+#[derive(Debug)]
+pub struct Issuer {
+    /// `iss`.
+    pub name: &'static str,
+    key: EcdsaKeyPair,
+}
+
+impl Issuer {
+    /// With a new key.
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn new(name: &'static str) -> Result<Self> {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
+        Ok(Self { name, key: key.map_err(|_| anyhow!("no key could be made"))? })
+    }
+
+    /// Its key set (RFC 7517).
+    pub fn key_set(&self) -> String {
+        let point = self.key.public_key().as_ref();
+        let (x, y) = point.get(1..).unwrap_or_default().split_at(COORDINATE_BYTES);
+        format!(
+            r#"{{"keys":[{{"kty":"EC","crv":"P-256","alg":"ES256","use":"sig","kid":"one","x":"{}","y":"{}"}}]}}"#,
+            base64url(x),
+            base64url(y)
+        )
+    }
+
+    /// A token for `subject`.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn token(&self, subject: &str) -> Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let (issued, ends) = (now.as_secs(), (now + LIFETIME).as_secs());
+        let claims = format!(r#"{{"iss":"{}","sub":"{subject}","iat":{issued},"exp":{ends}}}"#, self.name);
+        let header = r#"{"alg":"ES256","typ":"JWT","kid":"one"}"#;
+        let signed = format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes()));
+        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes());
+        let signature = signature.map_err(|_| anyhow!("the token could not be signed"))?;
+        Ok(format!("{signed}.{}", base64url(signature.as_ref())))
+    }
+}
+
+/// Base 64 with the alphabet for URLs and without padding (RFC 4648 section 5).
+fn base64url(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits =
+            chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            let index = (bits >> (18 - 6 * place)) as usize & 63;
+            text.push(ALPHABET.get(index).copied().map_or('A', char::from));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64url_is_as_rfc_4648_gives_it() {
+        let cases =
+            [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("fooba", "Zm9vYmE")];
+        for (bytes, text) in cases {
+            assert_eq!(base64url(bytes.as_bytes()), text);
+        }
+        assert_eq!(base64url(&[0xfb, 0xff]), "-_8");
+    }
+
+    #[test]
+    fn a_token_has_three_parts_and_the_key_set_one_key() {
+        let issuer = Issuer::new("https://issuer.test").unwrap();
+        assert_eq!(issuer.token("me").unwrap().split('.').count(), 3);
+        let keys: serde_json::Value = serde_json::from_str(&issuer.key_set()).unwrap();
+        assert_eq!(keys.pointer("/keys/0/x").unwrap().as_str().unwrap().len(), 43);
+    }
+}

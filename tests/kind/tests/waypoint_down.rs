@@ -1,0 +1,117 @@
+//! While a waypoint is down: are its services closed to everyone, and do they come back by themselves?
+
+use std::time::Duration;
+
+use ambit_kind_tests::{
+    Result,
+    ask::{Ask, Reply, expect, tally},
+    kubectl, mesh,
+    outside::Outside,
+    shop::Shop,
+    wait, waypoint,
+};
+use anyhow::{Context as _, ensure};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Address of a pod with this `app` label.
+fn pod_ip(namespace: &str, app: &str) -> Result<String> {
+    let pods = kubectl::items(&["get", "pods", "-n", namespace, "-l", &format!("app={app}")])?;
+    let pod = pods.first().with_context(|| format!("no pod of {app}"))?;
+    Ok(kubectl::text(pod, "/status/podIP").to_owned())
+}
+
+/// Takes the waypoint away (and the operator, which would put it back), does `work`, brings it back.
+fn without_waypoint(namespace: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let operator = |replicas| kubectl::run(&["scale", "-n", mesh::SYSTEM, "deploy/ambit-operator", replicas]);
+    let waypoint = |replicas| kubectl::run(&["scale", "-n", namespace, "deploy/waypoint", replicas]);
+    operator("--replicas=0")?;
+    let gone = ["pod", "-l", "app=ambit-operator", "--for=delete", "--timeout=60s"];
+    kubectl::run(&[&["wait", "-n", mesh::SYSTEM], &gone[..]].concat())?;
+    waypoint("--replicas=0")?;
+    waypoint::kill(namespace)?;
+    let gone = ["pod", "-l", waypoint::PODS, "--for=delete", "--timeout=60s"];
+    kubectl::run(&[&["wait", "-n", namespace], &gone[..]].concat())?;
+    let done = work();
+    operator("--replicas=2")?;
+    waypoint("--replicas=1")?;
+    done
+}
+
+fn none_answered(who: &str, replies: &[Reply]) -> Result<()> {
+    let served = replies.iter().any(|reply| reply.is(200));
+    ensure!(!served, "{who}: {:?}", tally(replies));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs a cluster with the mesh: make test"]
+fn a_waypoint_that_is_down_closes_its_services_to_everyone() {
+    let shop = Shop::start_with_waypoint("waypoint-down").unwrap();
+    let outside = Outside::start("waypoint-down-outside", &shop.node_b).unwrap();
+    let by_service = format!("http://cart.{}/", shop.namespace);
+    let by_pod = format!("http://{}:8080/", pod_ip(shop.namespace, "cart").unwrap());
+    let service = Ask { url: &by_service, times: 5, ..Ask::default() };
+    let pod = Ask { url: &by_pod, ..service };
+    let served = |what: &str| {
+        wait::until(what, LIMIT, || {
+            expect(&shop.ask(&service)?, 200)?;
+            Ok(Some(()))
+        })
+    };
+    served("a client in the mesh to be served").unwrap();
+
+    let round = || -> Result<()> {
+        none_answered("in the mesh, by pod IP", &shop.ask(&pod)?)?;
+        none_answered("outside the mesh, by pod IP", &outside.ask(&pod)?)
+    };
+    wait::until("nobody to get round the waypoint", LIMIT, || round().map(Some)).unwrap();
+
+    without_waypoint(shop.namespace, || {
+        none_answered("in the mesh, by service", &shop.ask(&service)?)?;
+        none_answered("outside the mesh, by service", &outside.ask(&service)?)?;
+        round()
+    })
+    .unwrap();
+
+    served("the service to be back").unwrap();
+    shop.load().settled(LIMIT).unwrap();
+    round().unwrap();
+    mesh::until_condition("Ready", "True").unwrap();
+    outside.stop().unwrap();
+    shop.stop().unwrap();
+}
+
+#[test]
+#[ignore = "needs a cluster with the mesh: make test"]
+fn killed_under_load_a_waypoint_lets_nothing_round_its_policies_and_heals() {
+    let shop = Shop::start_with_waypoint("waypoint-killed").unwrap();
+    kubectl::apply(DENY).unwrap();
+    let denied = Ask { url: "http://cart/admin/keys", ..Ask::default() };
+    wait::until("the path to be denied", LIMIT, || {
+        expect(&shop.ask(&denied)?, 403)?;
+        Ok(Some(()))
+    })
+    .unwrap();
+
+    let watcher = {
+        let shop = shop.clone();
+        let every = Duration::from_millis(50);
+        std::thread::spawn(move || shop.ask(&Ask { times: 200, every, ..denied }))
+    };
+    waypoint::kill(shop.namespace).unwrap();
+    let replies = watcher.join().unwrap().unwrap();
+    none_answered("a denied path while the waypoint was gone", &replies).unwrap();
+    shop.load().settled(LIMIT).unwrap();
+    shop.stop().unwrap();
+}
+
+const DENY: &str = "
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-admin, namespace: waypoint-killed}
+spec:
+  targetRefs: [{group: '', kind: Service, name: cart}]
+  action: DENY
+  rules: [{to: [{operation: {paths: ['/admin/*']}}]}]
+";
