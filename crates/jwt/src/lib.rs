@@ -18,7 +18,7 @@ use std::{
 };
 
 use ambit_model::{authorization::Token, bound::JwtProvider};
-use ambit_route::{RequestHead, is_free};
+use ambit_route::{RequestHead, filter::is_free};
 use http::{HeaderName, HeaderValue};
 
 use self::{

@@ -6,7 +6,7 @@
 
 mod criteria;
 mod expression;
-mod filter;
+pub mod filter;
 mod head;
 mod invalid;
 pub mod session;
@@ -14,7 +14,7 @@ mod split;
 mod table;
 
 pub use criteria::HeaderCriteria;
-pub use filter::{Arrival, CrossOriginRequest, Filters, is_free};
+pub use filter::{Arrival, Filters};
 pub use head::RequestHead;
 pub use invalid::Invalid;
 pub use split::{pick, takes};

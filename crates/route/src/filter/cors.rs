@@ -94,7 +94,7 @@ impl CrossOrigin {
     pub(super) fn mark(&self, headers: &mut HeaderMap, asked: Option<&CrossOriginRequest>) {
         // A cache may not give one origin the answer made for another.
         let origin_counts = self.credentials || !self.takes_any();
-        if origin_counts && !headers.get_all(header::VARY).iter().any(|value| value == "origin") {
+        if origin_counts && !varies_by_origin(headers) {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
         let Some(CrossOriginRequest { origin, preflight }) = asked else { return };
@@ -133,6 +133,11 @@ impl CrossOrigin {
             List::These(names) => Some(names.clone()),
         }
     }
+}
+
+fn varies_by_origin(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).any(|name| matches!(name.trim(), "*" | "origin" | "Origin"))
 }
 
 impl List {

@@ -161,6 +161,8 @@ fn what_no_browser_asks_across_origins_is_left_alone() {
         assert_eq!(status, None, "{name}");
         assert_eq!(headers, said(&[("access-control-allow-origin", "x"), ("vary", "origin")]), "{name}");
     }
+    let (_, headers) = answered(&cors(&[ORIGIN], false), &asked("GET", &[]), &[("vary", "Accept, Origin")]);
+    assert_eq!(headers, said(&[("vary", "Accept, Origin")]));
     let no_preflight = [
         ("OPTIONS by itself", asked("OPTIONS", &[("origin", ORIGIN)])),
         ("not OPTIONS", asked("PUT", &[("origin", ORIGIN), ("access-control-request-method", "PUT")])),
