@@ -1,10 +1,12 @@
 //! Routes as tables: a request against a small mesh.
 
+mod waypoint;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ambit_model::{
-    GatewayAddress, GatewayDestination, Health, HealthPolicy, LoadBalancing, LoadBalancingScope, Locality,
-    NetworkMode, PortMapping, ServicePort, WorkloadKind,
+    Health, HealthPolicy, LoadBalancing, LoadBalancingScope, Locality, NetworkMode, PortMapping, ServicePort,
+    WorkloadKind,
 };
 use proptest::prelude::*;
 
@@ -12,7 +14,6 @@ use super::*;
 use crate::{AddressUpdate, Store};
 
 const VIP: &str = "10.96.0.1";
-const WAYPOINT_VIP: &str = "10.96.0.2";
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -60,40 +61,6 @@ fn cart() -> Service {
         canonical: true,
         ..Service::default()
     }
-}
-
-fn waypoint_key() -> NamespacedName {
-    NamespacedName::new("shop", "waypoint.shop.svc.cluster.local")
-}
-
-fn waypoint() -> Option<GatewayAddress> {
-    let destination = GatewayDestination::Hostname(waypoint_key());
-    Some(GatewayAddress { destination, hbone_mtls_port: 15_008 })
-}
-
-fn waypoint_at(address: &str) -> Option<GatewayAddress> {
-    let address = NetworkAddress { network: "".into(), address: ip(address) };
-    Some(GatewayAddress { destination: GatewayDestination::Address(address), hbone_mtls_port: 15_009 })
-}
-
-fn waypoint_pod(name: &str, address: &str) -> Workload {
-    let services = BTreeMap::from([(waypoint_key(), vec![])]);
-    Workload { services, service_account: "waypoint".into(), native_tunnel: true, ..pod(name, address) }
-}
-
-fn waypoint_service() -> Service {
-    Service {
-        name: "waypoint".into(),
-        hostname: waypoint_key().name,
-        addresses: vec![NetworkAddress { network: "".into(), address: ip(WAYPOINT_VIP) }],
-        ports: vec![ServicePort { port: 15_008, target_port: 15_008 }],
-        subject_alt_names: vec!["spiffe://td/ns/x/sa/y".into()],
-        ..cart()
-    }
-}
-
-fn bound_cart() -> Service {
-    Service { waypoint: waypoint(), ..cart() }
 }
 
 fn client() -> Workload {
@@ -248,137 +215,14 @@ fn an_endpoint_takes_traffic_only_when_it_may() {
         ),
         (
             "a guarded endpoint of a service without waypoint is reached directly",
-            snapshot(vec![cart()], vec![Workload { waypoint: waypoint(), ..endpoint("a", "10.0.0.1") }]),
+            snapshot(
+                vec![cart()],
+                vec![Workload { waypoint: waypoint::gateway(), ..endpoint("a", "10.0.0.1") }],
+            ),
             "10.96.0.1:80",
             "hbone 10.0.0.1:15008 for 10.0.0.1:8080 (a)",
         ),
     ]);
-}
-
-fn mesh(bound: Service, pods: Vec<Workload>) -> Arc<Snapshot> {
-    let guarded = Workload { waypoint: waypoint(), ..pod("guarded", "10.0.0.4") };
-    snapshot(vec![bound, waypoint_service()], [vec![endpoint("a", "10.0.0.1"), guarded], pods].concat())
-}
-
-#[test]
-fn what_has_a_waypoint_is_reached_through_a_ready_pod_of_it() {
-    let ready = || waypoint_pod("w1", "10.0.1.1");
-    let by_address = |address| Service { waypoint: waypoint_at(address), ..cart() };
-    let passthrough = LoadBalancing { mode: LoadBalancingMode::Passthrough, ..LoadBalancing::default() };
-    let sick = Workload { health: Health::Unhealthy, ..waypoint_pod("w0", "10.0.1.0") };
-    let s = mesh(bound_cart(), vec![sick, ready()]);
-    assert_routes(vec![
-        ("service", s.clone(), "10.96.0.1:80", "hbone 10.0.1.1:15008 for 10.96.0.1:80 through w1"),
-        (
-            "the waypoint knows the ports",
-            s.clone(),
-            "10.96.0.1:82",
-            "hbone 10.0.1.1:15008 for 10.96.0.1:82 through w1",
-        ),
-        ("workload", s.clone(), "10.0.0.4:80", "hbone 10.0.1.1:15008 for 10.0.0.4:80 through w1"),
-        ("workload without", s, "10.0.0.1:80", "hbone 10.0.0.1:15008 for 10.0.0.1:80 (a)"),
-        (
-            "by the virtual address of the waypoint, on its own port",
-            mesh(by_address(WAYPOINT_VIP), vec![ready()]),
-            "10.96.0.1:80",
-            "hbone 10.0.1.1:15009 for 10.96.0.1:80 through w1",
-        ),
-        (
-            "by the address of its pod",
-            mesh(by_address("10.0.1.1"), vec![ready()]),
-            "10.96.0.1:80",
-            "hbone 10.0.1.1:15009 for 10.96.0.1:80 through w1",
-        ),
-        (
-            "also where the original destination would be kept",
-            mesh(Service { load_balancing: passthrough, ..bound_cart() }, vec![ready()]),
-            "10.96.0.1:80",
-            "hbone 10.0.1.1:15008 for 10.96.0.1:80 through w1",
-        ),
-    ]);
-}
-
-#[test]
-fn what_has_a_waypoint_is_not_reached_without_a_ready_pod_of_it() {
-    let refused = |destination: &str, waypoint: &str| {
-        format!("refused: NoReadyWaypoint {{ destination: \"{destination}\", waypoint: \"{waypoint}\" }}")
-    };
-    let of_service = refused("shop/cart.shop.svc.cluster.local", "shop/waypoint.shop.svc.cluster.local");
-    let of_pod = refused("Kubernetes//Pod/shop/guarded", "shop/waypoint.shop.svc.cluster.local");
-    let sick = |name| Workload { health: Health::Unhealthy, ..waypoint_pod(name, "10.0.1.1") };
-    let elsewhere = Workload { network: "other".into(), ..waypoint_pod("w", "10.0.1.1") };
-    let untunnelled = plain(waypoint_pod("w", "10.0.1.1"));
-    for pods in [vec![], vec![sick("w1"), sick("w2")], vec![elsewhere], vec![untunnelled]] {
-        let s = mesh(bound_cart(), pods);
-        assert_routes(vec![
-            ("service", s.clone(), "10.96.0.1:80", &of_service),
-            ("workload", s.clone(), "10.0.0.4:80", &of_pod),
-        ]);
-        let source = client();
-        let request = OutboundRequest { source: &source, destination: at("10.96.0.1:80") };
-        assert!(alternatives(&s, request, 7).is_empty());
-    }
-    let unknown =
-        snapshot(vec![bound_cart()], vec![endpoint("a", "10.0.0.1"), waypoint_pod("w", "10.0.1.1")]);
-    let by_address = |pods| mesh(Service { waypoint: waypoint_at("10.0.1.1"), ..cart() }, pods);
-    let cart_at = |address| refused("shop/cart.shop.svc.cluster.local", address);
-    assert_routes(vec![
-        ("nobody knows the waypoint's service", unknown, "10.96.0.1:80", &of_service),
-        ("nothing has its address", by_address(vec![]), "10.96.0.1:80", &cart_at("10.0.1.1")),
-        ("its pod is not ready", by_address(vec![sick("w")]), "10.96.0.1:80", &cart_at("10.0.1.1")),
-    ]);
-}
-
-#[test]
-fn a_waypoint_goes_straight_to_what_it_guards_and_is_not_reached_through_itself() {
-    let me = waypoint_pod("w1", "10.0.1.1");
-    let guarded_pod = Workload { waypoint: waypoint(), ..waypoint_pod("w2", "10.0.1.2") };
-    let itself = Service { waypoint: waypoint(), ..waypoint_service() };
-    let guarded = Workload { waypoint: waypoint(), ..pod("guarded", "10.0.0.4") };
-    let s = snapshot(
-        vec![bound_cart(), itself],
-        vec![endpoint("a", "10.0.0.1"), guarded, me.clone(), guarded_pod],
-    );
-    let from_waypoint =
-        |destination| told(&resolve(&s, OutboundRequest { source: &me, destination: at(destination) }, 0));
-    assert_eq!(from_waypoint("10.96.0.1:80"), "hbone 10.0.0.1:15008 for 10.0.0.1:8080 (a)");
-    assert_eq!(from_waypoint("10.0.0.4:80"), "hbone 10.0.0.4:15008 for 10.0.0.4:80 (guarded)");
-    assert_routes(vec![
-        ("its service", s.clone(), "10.96.0.2:15008", "hbone 10.0.1.2:15008 for 10.0.1.2:15008 (w2)"),
-        ("its pod", s.clone(), "10.0.1.2:80", "hbone 10.0.1.2:15008 for 10.0.1.2:80 (w2)"),
-    ]);
-    // Another waypoint is a client like any other.
-    let other = Workload { services: BTreeMap::new(), ..waypoint_pod("other", "10.0.1.9") };
-    let route = resolve(&s, OutboundRequest { source: &other, destination: at("10.96.0.1:80") }, 0);
-    assert_eq!(told(&route), "hbone 10.0.1.1:15008 for 10.96.0.1:80 through w1");
-    let itself = Workload { waypoint: waypoint(), ..client() };
-    let s = snapshot(vec![waypoint_service()], vec![itself, me]);
-    assert_eq!(told(&from_client(&s, "10.0.0.9:80", 0)), "tcp 10.0.0.9:80 (web)");
-}
-
-#[test]
-fn another_pod_of_the_waypoint_is_the_alternative_and_never_the_endpoint_itself() {
-    let pods = (1..=5).map(|i| waypoint_pod(&format!("w{i}"), &format!("10.0.1.{i}"))).collect();
-    let s = mesh(bound_cart(), pods);
-    let source = client();
-    for destination in ["10.96.0.1:80", "10.0.0.4:80"] {
-        let request = OutboundRequest { source: &source, destination: at(destination) };
-        assert_eq!(resolve(&s, request, 1).upstream().unwrap().name.as_ref(), "w2");
-        let others: Vec<String> = alternatives(&s, request, 1).iter().map(told).collect();
-        let expected = ["w3", "w4"]
-            .map(|name| format!("hbone 10.0.1.{}:15008 for {destination} through {name}", &name[1..]));
-        assert_eq!(others, expected, "{destination}");
-    }
-}
-
-#[test]
-fn only_the_pods_own_identity_is_taken_for_a_waypoint() {
-    let bound = Service { subject_alt_names: vec!["spiffe://td/ns/x/sa/cart".into()], ..bound_cart() };
-    let s = mesh(bound, vec![waypoint_pod("w", "10.0.1.1")]);
-    let route = from_client(&s, "10.96.0.1:80", 0);
-    let expected: Vec<String> = route.expected_identities().iter().map(ToString::to_string).collect();
-    assert_eq!(expected, ["spiffe://cluster.local/ns/shop/sa/waypoint"]);
-    assert_eq!(route.service().unwrap().key(), key(), "books are kept for what the client asked for");
 }
 
 #[test]
