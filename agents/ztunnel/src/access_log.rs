@@ -8,7 +8,7 @@ mod writer;
 use std::str::FromStr;
 
 pub use line::{Direction, End, Format, Record};
-pub use writer::{AccessLog, Sink};
+pub use writer::AccessLog;
 
 /// Which connections are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

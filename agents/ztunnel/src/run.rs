@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
-use ambit_runtime::{Readiness, admin, signal, telemetry};
+use ambit_runtime::{Readiness, admin, lines, signal, telemetry};
 use ambit_store::Store;
 use tokio::{task::JoinSet, time::interval};
 
@@ -105,7 +105,7 @@ fn start_log(config: &Config, metrics: &Metrics) -> std::io::Result<AccessLog> {
         telemetry::Format::Text => Format::Text,
         telemetry::Format::Json => Format::Json,
     };
-    AccessLog::start(config.access_log, format, metrics.log_dropped.clone(), AccessLog::stdout())
+    AccessLog::start(config.access_log, format, metrics.log_dropped.clone(), lines::stdout())
 }
 
 /// Tells two processes of one node apart: pod names are unique while both live, and a restarted container counts up.

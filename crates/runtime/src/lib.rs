@@ -1,12 +1,14 @@
 //! What every program needs to run well.
 //!
-//! A thing lives here only if all programs use it; nothing here knows what a workload is.
+//! A thing lives here only if several programs use it; nothing here knows what a workload is.
 
 pub mod admin;
 pub mod backoff;
 pub mod drain;
 pub mod env;
+pub mod lines;
 pub mod readiness;
+pub mod series;
 pub mod signal;
 pub mod telemetry;
 

@@ -5,6 +5,7 @@
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use ambit_model::{Spiffe, Workload};
+use ambit_runtime::lines::quote;
 
 /// The log scope of these lines, also the target that `RUST_LOG` filters.
 pub(super) const SCOPE: &str = "access";
@@ -194,27 +195,10 @@ fn push(out: &mut String, format: Format, value: &Value<'_>) {
         (Format::Text, Value::Target(target)) => write!(out, "{}", target.escape_debug()),
         (Format::Json, Value::Addr(addr)) => write!(out, "\"{addr}\""),
         (_, Value::Text(text)) | (Format::Json, Value::Target(text)) => {
-            escape(out, text);
+            quote(out, text);
             Ok(())
         }
     };
-}
-
-/// A JSON string (RFC 8259, 7); text uses the same form.
-fn escape(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            c if c.is_control() => {
-                let _ = write!(out, "\\u{:04x}", u32::from(c));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]

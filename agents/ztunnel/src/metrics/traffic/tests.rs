@@ -109,5 +109,5 @@ fn counts_into_one_series_once_there_are_too_many() {
         line.starts_with("istio_tcp_connections_opened_total") && line.contains("source_workload=\"other\"")
     });
     assert!(overflow.is_some_and(|line| line.ends_with(" 5")), "{overflow:?}");
-    assert_eq!(traffic.lock().len(), SERIES_MAX + 1);
+    assert_eq!(traffic.0.len(), SERIES_MAX + 1);
 }

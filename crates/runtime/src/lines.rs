@@ -1,0 +1,163 @@
+//! A log of whole lines that its writers never wait for: access logs.
+//!
+//! Invariant: a line is written whole or not at all; lines beyond [`LINES_MAX`] are dropped and counted, and all that
+//! were taken are written before the last clone is gone.
+
+use std::{
+    fmt::{self, Write as _},
+    io::Write as _,
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use prometheus_client::metrics::counter::Counter;
+
+/// Lines waiting for a slow reader.
+pub const LINES_MAX: usize = 8192;
+/// Bytes written at once.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Where lines go, several at a time.
+pub type Sink = Box<dyn FnMut(&str) + Send>;
+
+/// Takes lines. Clone one per thread.
+#[derive(Clone)]
+pub struct Lines {
+    lines: SyncSender<String>,
+    dropped: Counter,
+    // Last, so that the channel is closed before the last clone waits for the thread.
+    _thread: Arc<Thread>,
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lines").field("dropped", &self.dropped.get()).finish_non_exhaustive()
+    }
+}
+
+/// Joins the writer once every sender is gone.
+struct Thread(Option<JoinHandle<()>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // A panic in the writer was already reported by its own thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Lines {
+    /// Starts the writer, a thread of this name. Lines that cannot be kept are counted in `dropped`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(name: &str, dropped: Counter, sink: Sink) -> std::io::Result<Self> {
+        let (lines, waiting) = sync_channel(LINES_MAX);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || write(&waiting, sink))?;
+        Ok(Self { lines, dropped, _thread: Arc::new(Thread(Some(thread))) })
+    }
+
+    /// A line, with its newline.
+    pub fn put(&self, line: String) {
+        if self.lines.try_send(line).is_err() {
+            self.dropped.inc();
+        }
+    }
+}
+
+/// Until every sender is gone.
+fn write(waiting: &Receiver<String>, mut sink: Sink) {
+    let mut batch = String::with_capacity(BATCH_BYTES);
+    while let Ok(line) = waiting.recv() {
+        batch.push_str(&line);
+        while batch.len() < BATCH_BYTES
+            && let Ok(line) = waiting.try_recv()
+        {
+            batch.push_str(&line);
+        }
+        sink(&batch);
+        batch.clear();
+    }
+}
+
+/// Standard output.
+pub fn stdout() -> Sink {
+    Box::new(|lines| {
+        // Nobody is left to tell when standard output is gone.
+        let _ = std::io::stdout().lock().write_all(lines.as_bytes());
+    })
+}
+
+/// The present moment as lines begin with it (RFC 3339, microseconds).
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
+}
+
+/// Adds `text` as a JSON string (RFC 8259, 7); lines of text quote in the same way.
+pub fn quote(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c if c.is_control() => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn everything_taken_is_written_before_the_last_clone_is_gone() {
+        let written = Arc::new(Mutex::new(String::new()));
+        let copy = written.clone();
+        let sink: Sink = Box::new(move |lines| copy.lock().unwrap().push_str(lines));
+        let lines = Lines::start("test", Counter::default(), sink).unwrap();
+        let clone = lines.clone();
+        (0..1000).for_each(|i| lines.put(format!("{i}\n")));
+        drop(lines);
+        clone.put("end\n".to_owned());
+        drop(clone);
+        let written = written.lock().unwrap();
+        assert!(written.lines().count() == 1001 && written.ends_with("999\nend\n"), "{written}");
+    }
+
+    #[test]
+    fn a_reader_that_does_not_read_costs_lines_not_time() {
+        let (release, held) = mpsc::channel::<()>();
+        let dropped = Counter::default();
+        // Holds the first batch until released.
+        let sink: Sink = Box::new(move |_| {
+            let _ = held.recv();
+        });
+        let lines = Lines::start("test", dropped.clone(), sink).unwrap();
+        // Whole batches, so that each is one line.
+        let line = "x".repeat(BATCH_BYTES / 64);
+        let count = LINES_MAX + 1000;
+        (0..count).for_each(|_| lines.put(line.clone()));
+        // What waits, and at most a batch in the writer's hands.
+        assert!((1000 - 64..=1000).contains(&(dropped.get() as usize)), "{}", dropped.get());
+        drop(release);
+    }
+
+    #[test]
+    fn quoted_text_stays_on_its_line() {
+        let mut out = String::new();
+        quote(&mut out, "a \"b\"\n\\\u{1}ü");
+        assert_eq!(out, "\"a \\\"b\\\"\\n\\\\\\u0001ü\"");
+    }
+}
