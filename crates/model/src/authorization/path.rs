@@ -161,50 +161,57 @@ impl PathTemplate {
 /// # Errors
 /// When nobody can say what the path means.
 pub fn normalize_path(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
-    absolute(raw).map(without_dots)
+    let text = slashed(unescaped(raw)?);
+    if text.starts_with('/') { Ok(without_dots(text)) } else { Err(UnreadablePath) }
 }
 
 /// The ways in which servers read one path.
 pub(super) struct Readings<'a> {
     /// As [`normalize_path`] says.
     strict: Cow<'a, str>,
-    /// With `%2F` and `%5C` taken for slashes and slashes merged, where that is another path.
-    loose: Option<String>,
+    /// Where that is another path: with `%2F` and `%5C` taken for slashes and slashes merged, and as it came, because
+    /// it goes on as it came to a server that may resolve neither dots nor `\`.
+    others: Vec<String>,
 }
 
 impl<'a> Readings<'a> {
     pub(super) fn new(raw: &'a str) -> Result<Self, UnreadablePath> {
-        let text = absolute(raw)?;
-        let is_loose = text.contains("//") || text.contains("%2F") || text.contains("%5C");
-        // Merged before dot segments go: what a dot segment removes then is another segment.
-        let loose = is_loose.then(|| without_dots(Cow::Owned(merged(&text))).into_owned());
+        let literal = unescaped(raw)?;
+        let text = slashed(literal.clone());
+        if !text.starts_with('/') {
+            return Err(UnreadablePath);
+        }
+        let mut others = Vec::new();
+        if text.contains("//") || text.contains("%2F") || text.contains("%5C") {
+            // Merged before dot segments go: what a dot segment removes then is another segment.
+            others.push(without_dots(Cow::Owned(merged(&text))).into_owned());
+        }
         let strict = without_dots(text);
-        Ok(Self { loose: loose.filter(|loose| *loose != strict), strict })
+        if literal != strict {
+            others.push(literal.into_owned());
+        }
+        others.retain(|other| *other != strict);
+        Ok(Self { strict, others })
     }
 
     /// What `test` says of every reading; none when they differ.
     pub(super) fn agree(&self, test: impl Fn(&str) -> bool) -> Option<bool> {
         let answer = test(&self.strict);
-        let is_common = self.loose.as_ref().is_none_or(|loose| test(loose) == answer);
-        is_common.then_some(answer)
+        self.others.iter().all(|other| test(other) == answer).then_some(answer)
     }
 }
 
-fn absolute(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
-    let text = canonical(raw)?;
-    if text.starts_with('/') { Ok(text) } else { Err(UnreadablePath) }
-}
-
-/// One spelling for what is spelled in several: RFC 3986 6.2.2.1 and 6.2.2.2, and `\` as `/`.
-fn canonical(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
+/// One spelling for escapes that are spelled in several: RFC 3986 6.2.2.1 and 6.2.2.2.
+fn unescaped(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
     if raw.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b'?' | b'#')) {
         return Err(UnreadablePath);
     }
-    if !raw.contains(['%', '\\']) {
+    let mut chunks = raw.split('%');
+    let first = chunks.next().unwrap_or_default();
+    if first.len() == raw.len() {
         return Ok(Cow::Borrowed(raw));
     }
-    let mut chunks = raw.split('%');
-    let mut text = chunks.next().unwrap_or_default().replace('\\', "/");
+    let mut text = first.to_owned();
     for chunk in chunks {
         let (digits, rest) = chunk.split_at_checked(2).ok_or(UnreadablePath)?;
         if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -221,13 +228,18 @@ fn canonical(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
                 text.push_str(&digits.to_ascii_uppercase());
             }
         }
-        text.push_str(&rest.replace('\\', "/"));
+        text.push_str(rest);
     }
     Ok(Cow::Owned(text))
 }
 
+/// WHATWG URL 4.4: browsers and many servers take `\` for a slash.
+fn slashed(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.contains('\\') { Cow::Owned(text.replace('\\', "/")) } else { text }
+}
+
 fn canonical_literal(text: &str) -> Result<Arc<str>, InvalidPathPattern> {
-    canonical(text).map(Into::into).map_err(|UnreadablePath| InvalidPathPattern::Unreadable)
+    unescaped(text).map(|text| slashed(text).into()).map_err(|UnreadablePath| InvalidPathPattern::Unreadable)
 }
 
 /// With encoded slashes as slashes, and several slashes as one.

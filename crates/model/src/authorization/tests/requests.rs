@@ -221,9 +221,9 @@ fn a_path_or_host_that_is_read_in_two_ways_or_in_none_never_suits_the_client() {
     let to = |path| Sent { path, ..sent() };
     let paths = [
         ("/admin", true, true),
-        ("/a/../admin", true, true),
         ("/%61dmin", true, true),
-        ("\\admin", true, true),
+        ("/a/../admin", false, true),
+        ("\\admin", false, true),
         ("//admin", false, true),
         ("/x%2f..%2fadmin", false, true),
         ("admin", false, true),
