@@ -23,6 +23,8 @@ export KUBECTL ?= $(shell command -v kubectl || echo $(CURDIR)/tests/kind/kubect
 CARGO := cargo
 TARGET := x86_64-unknown-linux-gnu
 STATIC := -C target-feature=+crt-static
+# What `make test` runs, in this order.
+STAGES ?= unit netns cluster
 PROGRAMS := --bin ambit-operator --bin ambit-ztunnel --bin ambit-waypoint --bin ambit-node-agent --bin ambit-cni-plugin
 
 .PHONY: help
@@ -30,12 +32,12 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(OWN_CLUSTER) install ## from nothing to an enrolled namespace, shown as a table of checks
+demo: $(OWN_CLUSTER) gateway-api install ## from nothing to an enrolled namespace, shown as a table of checks
 	@$(CARGO) run --locked --quiet -p ambit-kind-tests --bin demo
 
 .PHONY: test
 test: ## unit, model, namespace and cluster tests; last line: N passed, N failed
-	@tests/run.sh unit netns cluster
+	@tests/run.sh $(STAGES)
 
 .PHONY: test-unit
 test-unit: ## tests that need no root and no cluster
@@ -45,8 +47,16 @@ test-unit: ## tests that need no root and no cluster
 test-netns: ## tests in network namespaces of their own, with the real redirection (root)
 	@tests/run.sh netns
 
+.PHONY: conformance
+conformance: $(OWN_CLUSTER) install ## the Gateway API's mesh conformance suite; events and report in target/conformance
+	@tests/conformance.sh
+
+.PHONY: conformance-control
+conformance-control: $(OWN_CLUSTER) ## the same suite where no mesh is: all but plain requests must fail
+	@tests/conformance.sh --control
+
 .PHONY: e2e
-e2e: ## cluster tests alone, against a cluster on which `make install` has run
+e2e: gateway-api ## cluster tests alone, against a cluster on which `make install` has run
 	@tests/run.sh e2e
 
 .PHONY: cluster
@@ -72,6 +82,10 @@ load: images ## put the images onto the cluster's nodes, without a registry
 .PHONY: install
 install: $(OWN_CLUSTER) load ## install the operator (config/install.yaml) and wait for it
 	@tests/install.sh
+
+.PHONY: gateway-api
+gateway-api: $(OWN_CLUSTER) ## install the Gateway API's CRDs where the cluster has none
+	@tests/kind/gateway-api.sh
 
 .PHONY: gen
 gen: ## write crds/ and config/ from the Rust types

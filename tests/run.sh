@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh STAGE...: unit, netns, cluster (brings up, installs, then e2e), e2e (an installed cluster).
+# run.sh STAGE...: unit, netns, cluster (brings up, installs, then e2e), e2e (an installed cluster), conformance.
 # Without an installed mesh the cluster tests are not run: the stage that broke is the failure.
 # Prints what each stage prints and, last, the sum of all test lines: "N passed, N failed".
 set -uo pipefail
@@ -22,16 +22,22 @@ for wanted in "$@"; do
     # Tests that make namespaces, cgroups and BPF links of their own: one at a time. Cluster tests are another stage.
     netns) stage netns cargo test --locked --workspace --exclude ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
     cluster)
-      stage install make --no-print-directory install
+      stage install make --no-print-directory gateway-api install
       case " ${broken[*]} " in *" install "*) continue ;; esac
       stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1
       ;;
     e2e) stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
-    *) echo "unknown stage $wanted: unit, netns, cluster or e2e" >&2; exit 2 ;;
+    conformance) stage conformance make --no-print-directory conformance ;;
+    *) echo "unknown stage $wanted: unit, netns, cluster, e2e or conformance" >&2; exit 2 ;;
   esac
 done
 
-count() { awk -v word="$1" '/^test result:/ { for (i = 2; i <= NF; i++) if ($i == word ";") n += $(i - 1) } END { print n + 0 }' "$log"; }
+# Cargo says "test result: ok. 3 passed; 0 failed; ...", conformance "22 passed, 0 failed".
+count() {
+  awk -v word="$1" '/^test result:|^[0-9]+ passed, [0-9]+ failed$/ {
+    for (i = 2; i <= NF; i++) { said = $i; gsub(/[,;]/, "", said); if (said == word) n += $(i - 1) }
+  } END { print n + 0 }' "$log"
+}
 passed=$(count passed) failed=$(count failed)
 # A stage that broke without a failing test (it did not compile, the cluster did not come up) is a failure too.
 [ "${#broken[@]}" = 0 ] || { echo "failed: ${broken[*]}"; [ "$failed" != 0 ] || failed=${#broken[@]}; }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the Gateway API's standard CRDs, of the version that go.mod names, where the cluster has none.
+# Install the Gateway API's CRDs of the version that go.mod names, where the cluster has none. Of the experimental channel, a
+# superset of the standard one: only there an HTTPRoute has retries and session persistence.
 #
 #   [KUBECONFIG=file] [KUBECTL=program] gateway-api.sh
 #
@@ -16,5 +17,5 @@ trap 'rm -f "$log"' EXIT
 go mod download sigs.k8s.io/gateway-api 2> "$log" || { sed -E 's#(https?|ftp)://[^ "]*#<address>#g' "$log" >&2; exit 1; }
 from=$(go list -m -f '{{.Dir}}' sigs.k8s.io/gateway-api)
 echo "installing the Gateway API $(go list -m -f '{{.Version}}' sigs.k8s.io/gateway-api)"
-"$kubectl" apply --server-side -o name -k "$from/config/crd" | grep ^customresourcedefinition |
+"$kubectl" apply --server-side -o name -k "$from/config/crd/experimental" | grep ^customresourcedefinition |
   xargs "$kubectl" wait --for=condition=Established --timeout=$ESTABLISHED_WAIT >/dev/null

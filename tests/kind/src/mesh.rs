@@ -40,12 +40,12 @@ pub fn until_condition(kind: &str, status: &str) -> Result<Duration> {
     Ok(took)
 }
 
-/// The pods of a namespace.
+/// The pods of a namespace, but for those that never take part, such as a waypoint's.
 ///
 /// # Errors
 /// When they cannot be listed.
 pub fn pods(namespace: &str) -> Result<Vec<Value>> {
-    kubectl::items(&["get", "pods", "-n", namespace])
+    kubectl::items(&["get", "pods", "-n", namespace, "-l", "istio.io/dataplane-mode!=none"])
 }
 
 /// Waits until every running pod of a namespace is enrolled, or none is.

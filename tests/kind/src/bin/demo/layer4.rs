@@ -1,60 +1,30 @@
-//! `make demo`: from an installed operator to proof, as a table. Rerunnable: it cleans up what an earlier run left.
-
-#![expect(clippy::print_stdout, reason = "a demo speaks to a person")]
-
-use std::{process::ExitCode, time::Duration};
+//! First act: a running namespace goes into the mesh and out again, and L4 policy bites.
 
 use ambit_kind_tests::{
-    Result, capture,
+    Result,
+    ask::Ask,
+    capture,
     checks::Checks,
     kubectl,
-    load::Totals,
     mesh::{self, Enrolled},
+    outside::Outside,
     shop::Shop,
     wait,
 };
 use anyhow::{Context as _, bail, ensure};
 
-const SHOP: &str = "shop";
-const OUTSIDE: &str = "shop-outside";
-const MODE: &str = "istio.io/dataplane-mode";
-/// Requests that must be answered before and after a change for "no request failed" to mean something.
-const REQUESTS: u64 = 60;
-/// How soon a policy must bite.
-const POLICY: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_secs(60);
+use crate::{
+    LIMIT, MODE, POLICY, SHOP, Stage,
+    seen::{none_failed, same, within},
+};
 
-fn main() -> ExitCode {
-    let mut checks = Checks::default();
-    if let Err(error) = act(&mut checks) {
-        checks.check("the demo ran to its end", Err(error));
-    }
-    if checks.finish("demo") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn act(checks: &mut Checks) -> Result<()> {
-    checks.step("applying config/samples/mesh.yaml");
-    kubectl::run(&["apply", "-f", "config/samples/mesh.yaml"])?;
-    mesh::until_condition("Ready", "True")?;
-
-    checks
-        .step("starting the shop (client, front, cart, redis over two nodes) and a client outside the mesh");
-    mesh::label(SHOP, MODE, "").ok();
-    let shop = Shop::start(SHOP)?;
-    mesh::label(SHOP, MODE, "")?;
-    mesh::until_enrolled(SHOP, Enrolled::None)?;
-    outside(&shop)?;
-    checks.check("before: the marker is readable on the wire", readable(&shop));
-
-    enroll(checks, &shop)?;
-    policies(checks, &shop)?;
-    leave(checks, &shop)?;
-
-    checks.step("kubectl get mesh.ambit.dev");
-    let table = kubectl::run(&["get", "meshes.ambit.dev"])?;
-    table.lines().for_each(|line| println!("          {line}"));
-    checks.check("kubectl get mesh.ambit.dev reads Ready", ready(&table));
-    Ok(())
+/// Plays it.
+pub(crate) fn act(checks: &mut Checks, stage: &Stage) -> Result<()> {
+    let shop = &stage.shop;
+    checks.check("before: the marker is readable on the wire", readable(shop));
+    enroll(checks, shop)?;
+    policies(checks, stage)?;
+    leave(checks, shop)
 }
 
 /// Labels the namespace under load.
@@ -76,7 +46,8 @@ fn enroll(checks: &mut Checks, shop: &Shop) -> Result<()> {
 }
 
 /// L4 policy: a DENY by principal, then STRICT.
-fn policies(checks: &mut Checks, shop: &Shop) -> Result<()> {
+fn policies(checks: &mut Checks, stage: &Stage) -> Result<()> {
+    let Stage { shop, outside } = stage;
     checks.step("AuthorizationPolicy: DENY principal client at front");
     kubectl::apply(DENY)?;
     let denied = wait::until("the DENY to bite", LIMIT, || Ok(shop.get().is_err().then_some(())));
@@ -85,13 +56,13 @@ fn policies(checks: &mut Checks, shop: &Shop) -> Result<()> {
     let back = wait::until("requests to pass again", LIMIT, || Ok(shop.get().ok()));
     checks.check("without it requests pass again", within(back, POLICY * 2));
 
-    checks.check("PERMISSIVE: a client outside the mesh is served", outside_is(Answer::Served));
+    checks.check("PERMISSIVE: a client outside the mesh is served", outside_is(outside, Answer::Served));
     checks.step("PeerAuthentication: STRICT for the shop");
     kubectl::apply(STRICT)?;
-    checks.check("STRICT refuses a client outside the mesh", outside_is(Answer::Refused));
+    checks.check("STRICT refuses a client outside the mesh", outside_is(outside, Answer::Refused));
     checks.check("STRICT serves a client inside the mesh", shop.get().map(|_| "served".into()));
     kubectl::delete(STRICT)?;
-    checks.check("without it the client outside is served again", outside_is(Answer::Served));
+    checks.check("without it the client outside is served again", outside_is(outside, Answer::Served));
     Ok(())
 }
 
@@ -109,20 +80,6 @@ fn leave(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.check("no pod was restarted or replaced", same(&lives, &shop.lives()?));
     checks.check("un-labelling brings plaintext back", readable(shop));
     Ok(())
-}
-
-fn none_failed(shop: &Shop, before: Totals) -> Result<String> {
-    let since = shop.load().since(before, REQUESTS, LIMIT)?;
-    if since.failed > 0 {
-        let why = shop.load().failures()?;
-        bail!("{} of {} failed: {}", since.failed, since.sent, why.last().map_or("", String::as_str));
-    }
-    Ok(format!("{} answered, 0 failed", since.ok))
-}
-
-fn same(before: &[String], after: &[String]) -> Result<String> {
-    ensure!(before == after, "before {before:?}, after {after:?}");
-    Ok(format!("{} pods, same uid, same restart count", after.len()))
 }
 
 /// Encryption is only shown by packets: requests made now cross the nodes while we listen on both.
@@ -147,12 +104,6 @@ fn logged(shop: &Shop, id: &str) -> Result<String> {
     Ok(format!("src.identity={id}"))
 }
 
-fn within<T>(took: Result<(T, Duration)>, limit: Duration) -> Result<String> {
-    let (_, took) = took?;
-    ensure!(took <= limit, "took {:.1}s", took.as_secs_f64());
-    Ok(format!("after {:.1}s", took.as_secs_f64()))
-}
-
 /// What a client outside the mesh gets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Answer {
@@ -160,25 +111,19 @@ enum Answer {
     Refused,
 }
 
-fn outside_is(wanted: Answer) -> Result<String> {
+fn outside_is(outside: &Outside, wanted: Answer) -> Result<String> {
     let ((), took) = wait::until(&format!("the outside client to be {wanted:?}"), LIMIT, || {
         let url = format!("http://front.{SHOP}:8080/");
-        let (ok, text) = kubectl::exec(OUTSIDE, "deploy/outside", &["/bin/shop", "get", "-t", "2", &url])?;
-        let is = if ok { Answer::Served } else { Answer::Refused };
-        if is == wanted { Ok(Some(())) } else { bail!("{}", text.trim()) }
+        let replies = outside.ask(&Ask { url: &url, ..Ask::default() })?;
+        let served = replies.iter().all(|reply| reply.is(200));
+        let is = if served { Answer::Served } else { Answer::Refused };
+        if is == wanted {
+            Ok(Some(()))
+        } else {
+            bail!("{}", replies.first().map_or_else(String::new, ToString::to_string))
+        }
     })?;
     Ok(format!("{wanted:?} after {:.1}s", took.as_secs_f64()).to_lowercase())
-}
-
-fn outside(shop: &Shop) -> Result<()> {
-    kubectl::apply(&OUTSIDE_CLIENT.replace("@B@", &shop.node_b))?;
-    kubectl::run(&["rollout", "status", "-n", OUTSIDE, "deploy/outside", "--timeout=60s"]).map(|_| ())
-}
-
-fn ready(table: &str) -> Result<String> {
-    let row = table.lines().nth(1).context("no Mesh")?;
-    ensure!(row.split_whitespace().nth(1) == Some("True"), "{row}");
-    Ok("True".into())
 }
 
 const DENY: &str = r"
@@ -196,23 +141,4 @@ apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: {name: default, namespace: shop}
 spec: {mtls: {mode: STRICT}}
-";
-
-const OUTSIDE_CLIENT: &str = r"
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop-outside}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: outside, namespace: shop-outside}
-spec:
-  selector: {matchLabels: {app: outside}}
-  template:
-    metadata: {labels: {app: outside}}
-    spec:
-      nodeSelector: {kubernetes.io/hostname: @B@}
-      terminationGracePeriodSeconds: 1
-      containers:
-      - {name: outside, image: 'localhost/ambit-box:dev', imagePullPolicy: IfNotPresent, command: [/bin/sleep, '1000000']}
 ";

@@ -1,0 +1,82 @@
+//! `make demo`: from an installed operator to proof, as a table. Rerunnable: it cleans up what an earlier run left.
+
+#![expect(clippy::print_stdout, reason = "a demo speaks to a person")]
+
+mod layer4;
+mod layer7;
+mod seen;
+
+use std::{process::ExitCode, time::Duration};
+
+use ambit_kind_tests::{
+    Result,
+    checks::Checks,
+    kubectl,
+    mesh::{self, Enrolled},
+    outside::Outside,
+    shop::Shop,
+    waypoint,
+};
+use anyhow::{Context as _, ensure};
+
+const SHOP: &str = "shop";
+const MODE: &str = "istio.io/dataplane-mode";
+/// Requests that must be answered before and after a change for "no request failed" to mean something.
+const REQUESTS: u64 = 60;
+/// How soon a policy must bite.
+const POLICY: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Who takes part: the shop, and a client outside the mesh.
+struct Stage {
+    shop: Shop,
+    outside: Outside,
+}
+
+fn main() -> ExitCode {
+    let mut checks = Checks::default();
+    if let Err(error) = play(&mut checks) {
+        checks.check("the demo ran to its end", Err(error));
+    }
+    if checks.finish("demo") { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn play(checks: &mut Checks) -> Result<()> {
+    checks.step("applying config/samples/mesh.yaml");
+    kubectl::run(&["apply", "-f", "config/samples/mesh.yaml"])?;
+    mesh::until_condition("Ready", "True")?;
+
+    checks
+        .step("starting the shop (client, front, cart, redis over two nodes) and a client outside the mesh");
+    clean_up()?;
+    let shop = Shop::start(SHOP)?;
+    mesh::until_enrolled(SHOP, Enrolled::None)?;
+    let outside = Outside::start("shop-outside", &shop.node_b)?;
+    let stage = Stage { shop, outside };
+
+    layer4::act(checks, &stage)?;
+    layer7::act(checks, &stage)?;
+
+    checks.step("kubectl get mesh.ambit.dev");
+    let table = kubectl::run(&["get", "meshes.ambit.dev"])?;
+    table.lines().for_each(|line| println!("          {line}"));
+    checks.check("kubectl get mesh.ambit.dev reads Ready", ready(&table));
+    Ok(())
+}
+
+/// Takes away what an earlier run left in the shop's namespace.
+fn clean_up() -> Result<()> {
+    for label in [waypoint::LABEL, MODE] {
+        mesh::label(SHOP, label, "").ok();
+    }
+    let kinds = "httproutes,gateways.gateway.networking.k8s.io,trafficpolicies,authorizationpolicies,peerauthentications";
+    kubectl::run(&["delete", "-n", SHOP, kinds, "--all", "--timeout=60s"])?;
+    kubectl::run(&["wait", "-n", SHOP, "pod", "-l", waypoint::PODS, "--for=delete", "--timeout=60s"])
+        .map(|_| ())
+}
+
+fn ready(table: &str) -> Result<String> {
+    let row = table.lines().nth(1).context("no Mesh")?;
+    ensure!(row.split_whitespace().nth(1) == Some("True"), "{row}");
+    Ok("True".into())
+}

@@ -1,0 +1,31 @@
+//! What the acts look for, each as the row of a table: a value when it is so, an error when it is not.
+
+use std::time::Duration;
+
+use ambit_kind_tests::{Result, load::Totals, shop::Shop};
+use anyhow::{bail, ensure};
+
+use crate::{LIMIT, REQUESTS};
+
+/// Requests kept running since `before`, and none failed.
+pub(crate) fn none_failed(shop: &Shop, before: Totals) -> Result<String> {
+    let since = shop.load().since(before, REQUESTS, LIMIT)?;
+    if since.failed > 0 {
+        let why = shop.load().failures()?;
+        bail!("{} of {} failed: {}", since.failed, since.sent, why.last().map_or("", String::as_str));
+    }
+    Ok(format!("{} answered, 0 failed", since.ok))
+}
+
+/// Nothing was restarted or replaced.
+pub(crate) fn same(before: &[String], after: &[String]) -> Result<String> {
+    ensure!(before == after, "before {before:?}, after {after:?}");
+    Ok(format!("{} pods, same uid, same restart count", after.len()))
+}
+
+/// It was so, and soon enough.
+pub(crate) fn within<T>(took: Result<(T, Duration)>, limit: Duration) -> Result<String> {
+    let (_, took) = took?;
+    ensure!(took <= limit, "took {:.1}s", took.as_secs_f64());
+    Ok(format!("after {:.1}s", took.as_secs_f64()))
+}
