@@ -1,8 +1,23 @@
 //! waypoint: the proxy of a namespace, L7.
 //!
-//! A tunnel connection comes in, each of its streams names a service that is bound here, and what it carries is judged,
-//! routed and sent on through a tunnel of our own. Invariant: what is not bound here, not known or not allowed is
-//! refused.
+//! A tunnel connection comes in ([`inbound`]), each of its streams names a service that is bound here ([`target`]), and
+//! what it carries is judged, routed and sent on ([`http`], [`stream`]) through a tunnel of our own ([`upstream`]).
+//! [`dataplane`] runs that on worker threads; [`services`] says what is bound here, [`discovery`] what the mesh looks
+//! like. Invariant: what is not bound here, not known or not allowed is refused.
 
 pub mod config;
+pub mod context;
+pub mod dataplane;
+pub mod discovery;
+pub mod http;
+pub mod inbound;
 pub mod run;
+pub mod service;
+pub mod services;
+pub mod sockets;
+pub mod stage;
+pub mod stream;
+pub mod streams;
+pub mod target;
+pub mod telemetry;
+pub mod upstream;

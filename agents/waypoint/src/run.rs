@@ -2,18 +2,25 @@
 //!
 //! Invariant: the control runtime never carries a byte of an application, so that a slow operator delays none.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
-use ambit_runtime::{Readiness, admin, signal};
+use ambit_model::HBONE_PORT;
+use ambit_runtime::{Backoff, Blocker, Readiness, admin, signal};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::{config::Config, context::Shared, dataplane::DataPlane, discovery, services::Services, sockets};
 
 /// Port of `/healthz/ready`.
 const HEALTH_PORT: u16 = 15021;
 /// Port of `/metrics`.
 const METRICS_PORT: u16 = 15020;
+/// First and longest pause between two wishes for the own certificate.
+const CERTIFY_PAUSE_MIN: Duration = Duration::from_millis(100);
+const CERTIFY_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The name in the operator's certificate.
 const OPERATOR_NAME: &str = "ambit-operator.ambit-system.svc";
 
@@ -49,19 +56,47 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         server_name: OPERATOR_NAME.to_owned(),
         roots_path: config.roots.clone(),
     })?;
-    let ca = CaClient::new(operator, Token::new(&config.token), config.certificate_ttl);
+    let ca = CaClient::new(operator.clone(), Token::new(&config.token), config.certificate_ttl);
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
+    let shared = Arc::new(Shared {
+        store: Arc::default(),
+        services: Services::default(),
+        identities,
+        identity: config.identity.clone(),
+        pod: config.pod.clone(),
+    });
+    let listener = sockets::listen(HBONE_PORT).map_err(io("tunnels cannot be accepted"))?;
+    let plane =
+        DataPlane::start(&shared, listener, config.workers).map_err(io("workers cannot be started"))?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, shown));
     tasks.spawn(manage);
-    let waiting = readiness.block("certificate");
-    let identity = config.identity.clone();
-    tasks.spawn(async move {
-        if identities.get(&identity).await.is_ok() {
-            drop(waiting);
-        }
-    });
-    signal::shutdown().await.map_err(io("signals cannot be heard"))
+    tasks.spawn(certify(shared.clone(), readiness.block("certificate")));
+    let waiting = readiness.block("xds");
+    let (subscribed, store) = (config.clone(), shared.store.clone());
+    tasks.spawn(async move { discovery::run(&subscribed, operator, store, waiting).await });
+    let followed = shared.clone();
+    tasks.spawn(async move { followed.services.follow(&followed.store, &followed.pod).await });
+
+    tracing::info!(workers = config.workers.get(), gateway = %config.gateway, "waypoint started");
+    signal::shutdown().await.map_err(io("signals cannot be heard"))?;
+    // No new client comes here while those who are here finish.
+    let _not_ready = readiness.block("draining");
+    tracing::info!(deadline = ?config.drain, "Waiting for open requests");
+    plane.drain(config.drain).await;
+    tracing::info!("waypoint ended");
+    Ok(())
+}
+
+/// Holds the own certificate from the start, and keeps asking until there is one.
+async fn certify(shared: Arc<Shared>, waiting: Blocker) {
+    let mut backoff = Backoff::new(CERTIFY_PAUSE_MIN, CERTIFY_PAUSE_MAX);
+    while let Err(error) = shared.identities.get(&shared.identity).await {
+        let pause = backoff.pause();
+        tracing::warn!(%error, retry_in = ?pause, "No certificate yet");
+        tokio::time::sleep(pause).await;
+    }
+    drop(waiting);
 }

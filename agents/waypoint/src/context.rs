@@ -1,0 +1,96 @@
+//! What the connections of the process, and those of one worker, share.
+//!
+//! Invariant: nothing in [`Local`] is shared between threads but through [`Shared`].
+
+use std::{fmt, future::Future, rc::Rc, sync::Arc};
+
+use ambit_hbone::{Pool, settings::CLIENT_STREAMS_MAX};
+use ambit_identity::Manager;
+use ambit_model::{NamespacedName, Spiffe};
+use ambit_store::Store;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    services::Services,
+    stage::StageWatch,
+    streams::Streams,
+    telemetry::Telemetry,
+    upstream::{ConnectFailure, Connections, Way},
+};
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The mesh, as the control plane tells it.
+    pub store: Arc<Store>,
+    /// The services bound here, compiled.
+    pub services: Services,
+    /// Own certificate.
+    pub identities: Manager,
+    /// Own identity.
+    pub identity: Spiffe,
+    /// Own pod.
+    pub pod: NamespacedName,
+}
+
+/// What the connections of one worker share.
+pub struct Local {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// How far the process has come.
+    pub stage: StageWatch,
+    /// Byte streams that policy admitted.
+    pub streams: Rc<Streams>,
+    /// Tunnels to endpoints.
+    pub tunnels: Pool<Way, ConnectFailure>,
+    /// What is told about requests and streams.
+    pub telemetry: Telemetry,
+    /// HTTP connections to endpoints, inside tunnels or not.
+    pub upstreams: Connections,
+    tasks: TaskTracker,
+}
+
+impl Local {
+    /// For a new worker.
+    pub fn new(shared: Arc<Shared>, stage: StageWatch) -> Rc<Self> {
+        let tunnels = Pool::new(CLIENT_STREAMS_MAX, ambit_hbone::pool::IDLE_MAX);
+        // Ends when the pool does.
+        tokio::task::spawn_local(tunnels.sweeper());
+        Rc::new(Self {
+            shared,
+            stage,
+            streams: Rc::default(),
+            tunnels,
+            telemetry: Telemetry,
+            upstreams: Connections::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Runs something that the process waits for before it ends.
+    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.spawn_local(task);
+    }
+
+    /// Whether something runs.
+    pub fn is_busy(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// Returns once nothing runs any more. Call it only when no connection can begin.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Lets go of what was not used for long.
+    pub fn tidy(&self) {
+        self.upstreams.tidy();
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("streams", &self.streams).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! The worker threads, and the thread that accepts for them.
+//!
+//! Invariant: a connection lives and dies on the worker that was chosen for it, and the least loaded one is: a few long
+//! tunnel connections carry everything, so that chance would leave cores idle.
+
+mod accept;
+mod load;
+mod worker;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, TcpStream},
+    num::NonZeroUsize,
+    sync::{Arc, atomic::AtomicUsize},
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::{Runtime, RuntimeMetrics},
+    sync::mpsc,
+};
+
+pub use load::{Load, least_loaded};
+
+use crate::{
+    context::Shared,
+    stage::{Stage, StageControl},
+};
+
+/// Accepted connections that wait for one worker.
+const WAITING_MAX: usize = 256;
+/// How long connections that were cut may take to end.
+const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// All threads.
+#[derive(Debug)]
+pub struct DataPlane {
+    stage: StageControl,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A connection on its way to a worker.
+struct Accepted {
+    stream: TcpStream,
+    client: SocketAddr,
+    place: Place,
+}
+
+/// Counts as one connection of a worker while it lives.
+#[derive(Debug)]
+struct Place(Arc<AtomicUsize>);
+
+/// A worker as the accepting thread sees it.
+struct Seat {
+    connections: mpsc::Sender<Accepted>,
+    open: Arc<AtomicUsize>,
+    runtime: RuntimeMetrics,
+}
+
+impl DataPlane {
+    /// Starts the threads; connections come from `listener`.
+    ///
+    /// # Errors
+    /// When a thread or its runtime cannot be made.
+    pub fn start(shared: &Arc<Shared>, listener: TcpListener, workers: NonZeroUsize) -> io::Result<Self> {
+        let stage = StageControl::default();
+        let mut threads = Vec::with_capacity(workers.get() + 1);
+        let mut seats = Vec::with_capacity(workers.get());
+        for number in 0..workers.get() {
+            let (connections, accepted) = mpsc::channel(WAITING_MAX);
+            let runtime = runtime()?;
+            let metrics = runtime.metrics();
+            seats.push(Seat { connections, open: Arc::default(), runtime: metrics });
+            let (shared, stage) = (shared.clone(), stage.watch());
+            threads.push(thread(format!("waypoint-{number}"), runtime, move || {
+                worker::run(shared, accepted, stage)
+            })?);
+        }
+        let watch = stage.watch();
+        threads.push(thread("waypoint-accept".to_owned(), runtime()?, move || {
+            accept::run(listener, seats, watch)
+        })?);
+        Ok(Self { stage, threads })
+    }
+
+    /// Stops to accept, asks peers to go elsewhere, waits for what is open at most `deadline`, cuts the rest and ends
+    /// the threads.
+    pub async fn drain(self, deadline: Duration) {
+        self.stage.advance(Stage::Draining);
+        let Self { stage, threads } = self;
+        let ended = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+        let mut ended = std::pin::pin!(ended);
+        if tokio::time::timeout(deadline, &mut ended).await.is_ok() {
+            return;
+        }
+        stage.advance(Stage::Cut);
+        if tokio::time::timeout(CUT_TIME, ended).await.is_err() {
+            tracing::warn!("Connections that were cut did not end in time");
+        }
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn thread<F, R>(name: String, runtime: Runtime, run: F) -> io::Result<JoinHandle<()>>
+where
+    F: FnOnce() -> R + Send + 'static,
+    R: Future<Output = ()>,
+{
+    Builder::new().name(name).spawn(move || tokio::task::LocalSet::new().block_on(&runtime, run()))
+}

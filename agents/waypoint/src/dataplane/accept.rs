@@ -1,0 +1,83 @@
+//! Accepts on one thread and hands each connection to the least loaded worker.
+//!
+//! Invariant: while no worker has room nothing is accepted; clients wait in the kernel's backlog.
+
+use std::{
+    net::TcpListener,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc::error::SendError,
+    time::{Instant, MissedTickBehavior, interval, sleep},
+};
+
+use super::{Accepted, Load, Place, Seat, least_loaded};
+use crate::{sockets, stage::StageWatch};
+
+/// How often it is looked how busy the workers are.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Pause after `accept` failed, so that running out of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs until draining begins; then closes the listener.
+pub(super) async fn run(listener: TcpListener, seats: Vec<Seat>, stage: StageWatch) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "The listener cannot be polled"),
+    };
+    let mut loads = vec![Load::default(); seats.len()];
+    let mut ticks = interval(SAMPLE_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sampled = Instant::now();
+    let draining = stage.draining();
+    let mut draining = std::pin::pin!(draining);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut draining => return,
+            now = ticks.tick() => {
+                for (load, seat) in loads.iter_mut().zip(&seats) {
+                    load.sample(seat.runtime.worker_total_busy_duration(0), now - sampled);
+                }
+                sampled = now;
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, client)) => {
+                    sockets::tune(&stream);
+                    if hand_over(stream, sockets::canonical(client), &seats, &mut loads).await.is_err() {
+                        return tracing::error!("A worker thread is gone");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "A connection cannot be accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+async fn hand_over(
+    stream: tokio::net::TcpStream,
+    client: std::net::SocketAddr,
+    seats: &[Seat],
+    loads: &mut [Load],
+) -> Result<(), SendError<Accepted>> {
+    for (load, seat) in loads.iter_mut().zip(seats) {
+        load.connections = seat.open.load(Ordering::Relaxed);
+    }
+    let (Some(seat), Ok(stream)) = (seats.get(least_loaded(loads)), stream.into_std()) else {
+        return Ok(());
+    };
+    seat.open.fetch_add(1, Ordering::Relaxed);
+    let place = Place(Arc::clone(&seat.open));
+    seat.connections.send(Accepted { stream, client, place }).await
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,28 @@
+//! HTTP inside a tunnel: served, judged, routed, sent on.
+//!
+//! Invariant: a request goes nowhere before it was judged by the present policies of its service; what is not
+//! understood is answered here.
+
+mod answer;
+mod detect;
+mod dispatch;
+mod exchange;
+mod executor;
+mod headers;
+mod judged;
+mod mirror;
+mod request_body;
+mod response_body;
+mod server;
+mod session;
+mod tries;
+mod upgrade;
+mod watched;
+
+pub use answer::Refusal;
+pub use detect::{DETECT_TIMEOUT, Sniffed, sniff};
+pub use exchange::Exchange;
+pub use executor::LocalExecutor;
+pub use request_body::RequestBody;
+pub use server::serve;
+pub use session::Session;

@@ -1,0 +1,219 @@
+//! One request, phase by phase: who vouches for it, may it, how often, where to, and there.
+//!
+//! Invariant: phases run in this order and the first that answers ends it. Nothing is sent before all have passed.
+
+use std::{convert::Infallible, rc::Rc, time::SystemTime};
+
+use ambit_model::{authorization::Token, bound::Backend};
+use ambit_route::{Arrival, Filters, Found, RequestHead, filter::CrossOriginRequest, pick};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use hyper::body::Incoming;
+
+use super::{
+    Refusal, Session,
+    exchange::Exchange,
+    headers::{self, Wishes},
+    judged::judge,
+    response_body::ResponseBody,
+    tries::{self, Plan},
+};
+use crate::service::{Port, RouteRule, Rules, Service};
+
+/// What becomes of a request that is not sent on.
+enum Answer {
+    Refused(Refusal),
+    /// By a filter.
+    Filter(Response<()>),
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The rule that takes a request, and what belongs to it.
+struct Route<'a> {
+    found: Found<'a>,
+    rule: &'a RouteRule,
+}
+
+/// Serves one request.
+pub(super) async fn handle(
+    session: Rc<Session>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    session.progress.serving();
+    let service = session.service();
+    let (mut parts, body) = request.into_parts();
+    let mut exchange = Exchange::new(session.clone(), &parts);
+    let origin = CrossOriginRequest::of(&RequestHead::from(&parts));
+    // Those of the rule, then those of its backend.
+    let mut filters = Vec::new();
+    let answer = match prepare(&service, &mut parts, &mut exchange, &mut filters).await {
+        Ok(plan) => match tries::run(plan, (parts, body), exchange).await {
+            Ok(response) => return Ok(finish(response, &filters, origin.as_ref())),
+            Err((refusal, unused)) => {
+                exchange = unused;
+                Answer::Refused(refusal)
+            }
+        },
+        Err(answer) => answer,
+    };
+    let response = local(answer, &session, exchange);
+    Ok(finish(response, &filters, origin.as_ref()))
+}
+
+/// Filters see a response in the reverse of the order in which they saw the request.
+fn finish(
+    mut response: Response<ResponseBody>,
+    filters: &[&Filters],
+    origin: Option<&CrossOriginRequest>,
+) -> Response<ResponseBody> {
+    for filters in filters.iter().rev() {
+        filters.on_response(response.headers_mut(), origin);
+    }
+    response
+}
+
+fn local(answer: Answer, session: &Session, mut exchange: Exchange) -> Response<ResponseBody> {
+    let response = match answer {
+        Answer::Refused(refusal) => {
+            exchange.refused(&refusal);
+            refusal.response(exchange.asked.is_grpc)
+        }
+        Answer::Filter(response) => {
+            exchange.answered(response.status(), response.headers());
+            response.map(|()| Bytes::new())
+        }
+    };
+    response.map(|bytes| ResponseBody::own(bytes, session.progress.clone(), exchange))
+}
+
+/// All phases before the first byte is sent.
+async fn prepare<'a>(
+    service: &'a Service,
+    parts: &mut Parts,
+    exchange: &mut Exchange,
+    filters: &mut Vec<&'a Filters>,
+) -> Result<Plan<'a>, Answer> {
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::Method.into());
+    }
+    let session = exchange.session.clone();
+    let token = authenticate(service, parts, exchange)?;
+    if !service.policies.is_empty() {
+        judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
+            exchange.detail = Some(verdict.to_string());
+            Refusal::Denied
+        })?;
+    }
+    let port = service.port(session.destination.port()).ok_or(Refusal::Gone)?;
+    let route = find(port, &session, parts)?;
+    let rules = route.as_ref().map_or(&service.rules, |route| &route.rule.rules);
+    rules
+        .admit(&session.peer.identity, exchange.begun)
+        .map_err(|limited| Refusal::RateLimited(limited.after))?;
+    inject(rules, parts, exchange).await?;
+    let wishes = Wishes::of(parts);
+    let judged = wishes.upgrade.as_ref().map(|_| Box::new((parts.clone(), token)));
+    headers::forward(parts, &wishes, &service.bound.key.name);
+    let mut plan = match route {
+        Some(route) => route.plan((service, wishes), parts, exchange, filters)?,
+        // No rule takes it, where there are rules.
+        None if port.routes(&session.peer.identity.namespace).http.is_some() => {
+            return Err(Refusal::NoRoute.into());
+        }
+        None => {
+            let upstream = port.own.as_ref().ok_or(Refusal::Gone)?;
+            exchange.upstream = Some(upstream.clone());
+            Plan::to_service(service, upstream, wishes)
+        }
+    };
+    plan.judged = judged;
+    Ok(plan)
+}
+
+fn authenticate(
+    service: &Service,
+    parts: &mut Parts,
+    exchange: &mut Exchange,
+) -> Result<Option<Token>, Refusal> {
+    let Some(validator) = &service.validator else { return Ok(None) };
+    let checked = validator.check(&RequestHead::from(&*parts), SystemTime::now());
+    let accepted = checked.map_err(|refusal| {
+        exchange.detail = Some(refusal.to_string());
+        Refusal::Unauthenticated(HeaderValue::from_static(ambit_jwt::CHALLENGE))
+    })?;
+    accepted.edits.iter().for_each(|edit| edit.apply(parts));
+    Ok(accepted.token)
+}
+
+/// The rule that takes the request; none where there are no rules, or none of them does.
+fn find<'a>(port: &'a Port, session: &Session, parts: &Parts) -> Result<Option<Route<'a>>, Refusal> {
+    let Some(routes) = &port.routes(&session.peer.identity.namespace).http else { return Ok(None) };
+    let Some(found) = routes.table.find(&RequestHead::from(parts)) else { return Ok(None) };
+    let rule = routes.rules.get(found.index).ok_or(Refusal::InvalidRule)?;
+    Ok(Some(Route { found, rule }))
+}
+
+async fn inject(rules: &Rules, parts: &Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
+    let injection = rules.inject(&RequestHead::from(parts), rand::random());
+    if let Some(delay) = injection.delay {
+        exchange.flags.push("DI");
+        tokio::time::sleep(delay).await;
+    }
+    match injection.abort {
+        Some(status) => Err(Refusal::Fault(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY))),
+        None => Ok(()),
+    }
+}
+
+impl<'a> Route<'a> {
+    /// Runs the filters and chooses the backend.
+    fn plan(
+        self,
+        (service, wishes): (&'a Service, Wishes),
+        parts: &mut Parts,
+        exchange: &mut Exchange,
+        filters: &mut Vec<&'a Filters>,
+    ) -> Result<Plan<'a>, Answer> {
+        let Found { rule, matched, .. } = self.found;
+        exchange.rule = Some(rule.name.clone());
+        let actions = self.found.actions.map_err(|invalid| {
+            exchange.detail = Some(invalid.to_string());
+            Refusal::InvalidRule
+        })?;
+        let port = exchange.session.destination.port();
+        let arrival = Arrival { matched: &matched.path, port };
+        if let Some(response) = run(&actions.rule, parts, arrival, filters) {
+            return Err(Answer::Filter(response));
+        }
+        let chosen = pick(&rule.backends, rand::random()).ok_or(Refusal::InvalidRule)?;
+        if let Some(own) = actions.backends.get(chosen)
+            && let Some(response) = run(own, parts, arrival, filters)
+        {
+            return Err(Answer::Filter(response));
+        }
+        if let Some(Backend::Invalid(reason)) = rule.backends.get(chosen).map(|backend| &backend.backend) {
+            exchange.detail = Some(reason.to_string());
+        }
+        let upstream = self.rule.ways.get(chosen).and_then(Option::as_ref).ok_or(Refusal::InvalidRule)?;
+        exchange.upstream = Some(upstream.clone());
+        Ok(Plan::of_rule((service, rule, &matched.path), upstream, wishes, (filters, exchange.begun)))
+    }
+}
+
+fn run<'a>(
+    list: &'a Filters,
+    parts: &mut Parts,
+    arrival: Arrival<'_>,
+    filters: &mut Vec<&'a Filters>,
+) -> Option<Response<()>> {
+    if list.is_empty() {
+        return None;
+    }
+    filters.push(list);
+    list.on_request(parts, arrival)
+}

@@ -1,0 +1,163 @@
+//! What there is to tell about one request once it is over.
+//!
+//! Invariant: told exactly once, however the request ends, also when the client leaves in the middle.
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
+use http_body::Frame;
+
+use super::{Refusal, Session, request_body::BytesSeen, response_body::ResponseError};
+use crate::upstream::{Target, Upstream};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// A request as it came. All of it shares memory with the request.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Method.
+    pub method: Method,
+    /// Target.
+    pub uri: Uri,
+    /// Version.
+    pub version: Version,
+    /// `host`.
+    pub host: Option<HeaderValue>,
+    /// `user-agent`.
+    pub user_agent: Option<HeaderValue>,
+    /// `x-request-id`.
+    pub request_id: Option<HeaderValue>,
+    /// `x-forwarded-for`.
+    pub forwarded_for: Option<HeaderValue>,
+    /// Whether it is one of gRPC.
+    pub is_grpc: bool,
+}
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Its tunnel.
+    pub session: Rc<Session>,
+    /// When its head was whole.
+    pub begun: Instant,
+    /// The request.
+    pub asked: Asked,
+    /// Bytes of its body.
+    pub request_bytes: BytesSeen,
+    /// The rule that took it.
+    pub rule: Option<Arc<str>>,
+    /// Where it went.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The endpoint that answered, or was tried last.
+    pub target: Option<Arc<Target>>,
+    /// Tries.
+    pub tries: u32,
+    /// Time from the last try to the head of its answer.
+    pub endpoint_took: Option<std::time::Duration>,
+    /// What was answered. None: nothing.
+    pub status: Option<StatusCode>,
+    /// `grpc-status`, of the head or the trailers.
+    pub grpc_status: Option<u16>,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+    /// What is to be said beside the status, as Envoy and Istio name it.
+    pub flags: Vec<&'static str>,
+    /// More about a failure, in words.
+    pub detail: Option<String>,
+    ended: bool,
+}
+
+impl Asked {
+    fn of(parts: &Parts) -> Self {
+        let field = |name: &HeaderName| parts.headers.get(name).cloned();
+        Self {
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            version: parts.version,
+            host: field(&header::HOST),
+            user_agent: field(&header::USER_AGENT),
+            request_id: field(&REQUEST_ID),
+            forwarded_for: field(&FORWARDED_FOR),
+            is_grpc: super::headers::is_grpc(&parts.headers),
+        }
+    }
+}
+
+impl Exchange {
+    /// Begins.
+    pub fn new(session: Rc<Session>, parts: &Parts) -> Self {
+        Self {
+            session,
+            begun: Instant::now(),
+            asked: Asked::of(parts),
+            request_bytes: BytesSeen::default(),
+            rule: None,
+            upstream: None,
+            target: None,
+            tries: 0,
+            endpoint_took: None,
+            status: None,
+            grpc_status: None,
+            response_bytes: 0,
+            flags: Vec::new(),
+            detail: None,
+            ended: false,
+        }
+    }
+
+    /// Answered by an endpoint, or by a filter.
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.status = Some(status);
+        self.note_grpc(headers);
+    }
+
+    /// Answered here.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        if !refusal.flag().is_empty() {
+            self.flags.push(refusal.flag());
+        }
+        self.status = Some(refusal.status());
+    }
+
+    /// A part of the response goes to the client.
+    pub fn responded(&mut self, frame: &Frame<Bytes>) {
+        if let Some(bytes) = frame.data_ref() {
+            self.response_bytes = self.response_bytes.saturating_add(bytes.len() as u64);
+        } else if let Some(trailers) = frame.trailers_ref() {
+            self.note_grpc(trailers);
+        }
+    }
+
+    /// The response ends before its end.
+    pub fn broke_off(&mut self, error: &ResponseError) {
+        self.ended = true;
+        self.flags.push(match error {
+            ResponseError::Endpoint(_) => "UC",
+            ResponseError::Late => "UT",
+        });
+        self.detail = Some(error.to_string());
+    }
+
+    /// All of the response was taken.
+    pub fn whole(&mut self) {
+        self.ended = true;
+    }
+
+    fn note_grpc(&mut self, headers: &HeaderMap) {
+        let status = headers.get(GRPC_STATUS).and_then(|value| value.to_str().ok());
+        self.grpc_status = status.and_then(|status| status.parse().ok()).or(self.grpc_status);
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.flags.push("DC");
+        }
+        let local = self.session.local.clone();
+        local.telemetry.request(self);
+    }
+}

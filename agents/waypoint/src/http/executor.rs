@@ -1,0 +1,15 @@
+//! Runs what an HTTP/2 connection spawns on the thread of the connection.
+
+use std::future::Future;
+
+/// On the present thread's task set.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}

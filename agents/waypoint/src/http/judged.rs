@@ -1,0 +1,60 @@
+//! A request as authorization policies see it.
+//!
+//! Invariant: what is judged is what is sent on: no phase after this changes the path or host by itself, only filters of
+//! the route do.
+
+use ambit_model::{
+    Connection, Verdict,
+    authorization::{Headers, Request, Token},
+};
+use ambit_route::RequestHead;
+use http::{HeaderMap, HeaderName, request::Parts};
+
+use crate::service::Service;
+
+/// Fields of a request.
+struct Fields<'a>(&'a HeaderMap);
+
+impl Headers for Fields<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            self.0.get_all(name).iter().for_each(|value| visit(value.as_bytes()));
+        }
+    }
+}
+
+/// Judges a request, and says in the log what was only to be said.
+pub(super) fn judge(
+    service: &Service,
+    connection: &Connection,
+    parts: &Parts,
+    token: Option<&Token>,
+) -> Result<(), Verdict> {
+    let head = RequestHead::from(parts);
+    let fields = Fields(&parts.headers);
+    let request = Request {
+        host: head.authority().unwrap_or_default(),
+        method: parts.method.as_str(),
+        path: head.path(),
+        headers: &fields,
+        token,
+        remote_ip: connection.source_ip,
+        sni: None,
+    };
+    let service_key = &service.bound.key;
+    if let Some(verdict) = service.policies.rehearse_request(connection, &request) {
+        tracing::info!(service = %service_key, %verdict, "Policies in dry run would decide");
+    }
+    for policy in service.policies.audited_by(connection, Some(&request)) {
+        tracing::info!(
+            service = %service_key,
+            %policy,
+            source.ip = %connection.source_ip,
+            method = request.method,
+            path = request.path,
+            "Audited"
+        );
+    }
+    let verdict = service.policies.judge(connection, &request);
+    if verdict.is_allowed() { Ok(()) } else { Err(verdict) }
+}

@@ -1,0 +1,171 @@
+//! The body of a response on its way to the client.
+//!
+//! Invariant: what a request holds (its place at the endpoint, its connection) is held until the last byte of its
+//! response; a connection is given back only after a response that was read whole.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use ambit_resilience::{Permit, UnderWay};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep_until};
+
+use super::{exchange::Exchange, watched::Progress};
+use crate::upstream::Lease;
+
+/// Why a response breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseError {
+    /// The endpoint sent no more.
+    #[error("the endpoint's response broke off: {0}")]
+    Endpoint(#[from] hyper::Error),
+    /// A limit of time passed.
+    #[error("the response took too long")]
+    Late,
+}
+
+/// What goes to the client.
+#[derive(Debug)]
+pub(super) struct ResponseBody {
+    source: Source,
+    progress: Progress,
+    exchange: Exchange,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Made here.
+    Own(Option<Bytes>),
+    /// Of an endpoint.
+    Endpoint(Box<Flow>),
+}
+
+#[derive(Debug)]
+struct Flow {
+    body: Incoming,
+    held: Held,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// What is held while a response flows.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// The connection.
+    pub lease: Option<Lease>,
+    /// Under way at the endpoint.
+    pub _under_way: UnderWay,
+    /// Under way at the destination.
+    pub _permit: Permit,
+}
+
+impl ResponseBody {
+    /// Made here.
+    pub(super) fn own(bytes: Bytes, progress: Progress, exchange: Exchange) -> Self {
+        Self { source: Source::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), progress, exchange }
+    }
+
+    /// Of an endpoint; too late at `deadline`.
+    pub(super) fn of_endpoint(
+        (body, held): (Incoming, Held),
+        deadline: Option<Instant>,
+        progress: Progress,
+        exchange: Exchange,
+    ) -> Self {
+        let mut flow = Flow { body, held, deadline: None };
+        if flow.body.is_end_stream() {
+            flow.held.ended();
+        } else {
+            flow.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
+        }
+        Self { source: Source::Endpoint(Box::new(flow)), progress, exchange }
+    }
+}
+
+impl Held {
+    /// All of the response was read.
+    fn ended(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Flow {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if self.body.is_end_stream() {
+                    self.held.ended();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.held.lease = None;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                self.held.ended();
+                Poll::Ready(None)
+            }
+            Poll::Pending => match &mut self.deadline {
+                Some(deadline) => {
+                    ready!(deadline.as_mut().poll(cx));
+                    self.held.lease = None;
+                    Poll::Ready(Some(Err(ResponseError::Late)))
+                }
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = ResponseError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ResponseError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Own(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Endpoint(flow) => ready!(flow.poll(cx)),
+        };
+        match &frame {
+            Some(Ok(frame)) => this.exchange.responded(frame),
+            Some(Err(error)) => this.exchange.broke_off(error),
+            None => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Own(bytes) => bytes.is_none(),
+            Source::Endpoint(flow) => flow.body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Source::Endpoint(flow) => flow.body.size_hint(),
+        }
+    }
+}
+
+/// The next head may come.
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.progress.idle();
+        if self.is_end_stream() {
+            self.exchange.whole();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Serves HTTP/1.1 or HTTP/2 on a tunnel.
+//!
+//! Invariant: every limit of the protocol is set here by name; a connection that breaks one is ended, the others of the
+//! same client are not.
+
+use std::{pin::pin, rc::Rc};
+
+use ambit_hbone::TunnelStream;
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+
+use super::{LocalExecutor, Session, dispatch::handle, watched::Watched};
+
+/// Largest head of a request, target and fields together: then 431. Envoy's default.
+pub(super) const HEAD_MAX_BYTES: usize = 60 << 10;
+/// Read buffer of an HTTP/1 connection at most.
+const BUFFER_MAX_BYTES: usize = 64 << 10;
+/// Streams a client may have open on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+/// Receive window of a request.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+/// Receive window of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Response bytes queued for one stream before the endpoint is not read any more.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// Streams that a client may reset before they were looked at (CVE-2023-44487): then the connection ends.
+const RESETS_PENDING_MAX: usize = 20;
+/// Streams that may be reset because the client broke the protocol: then the connection ends.
+const RESETS_LOCAL_MAX: usize = 64;
+
+/// Serves a tunnel until it ends. hyper's own limit of 100 header fields holds for HTTP/1: then 431.
+pub async fn serve(session: Rc<Session>, stream: TunnelStream, is_http2: bool) {
+    let ended =
+        if is_http2 { serve_http2(session, stream).await } else { serve_http1(session, stream).await };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "HTTP on a tunnel ended badly");
+    }
+}
+
+async fn serve_http1(session: Rc<Session>, stream: TunnelStream) -> Result<(), hyper::Error> {
+    let io = TokioIo::new(Watched::new(stream, session.progress.clone()));
+    let each = session.clone();
+    let service = service_fn(move |request| handle(each.clone(), request));
+    let mut connection = http1::Builder::new()
+        .max_buf_size(BUFFER_MAX_BYTES)
+        .max_header_size(HEAD_MAX_BYTES)
+        .header_read_timeout(None)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut leaving = pin!(session.leaving());
+    let mut left = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => break ended,
+            () = &mut leaving, if !left => {
+                left = true;
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    // The client gets to read why its request was refused; a response that broke off is cut by a reset instead.
+    let answered = ended.as_ref().is_err_and(|error| error.is_parse() || is_late(error));
+    if let Some(parts) = connection.into_parts().filter(|_| answered) {
+        parts.io.into_inner().end().await;
+    }
+    ended
+}
+
+async fn serve_http2(session: Rc<Session>, stream: TunnelStream) -> Result<(), hyper::Error> {
+    let io = TokioIo::new(stream);
+    let each = session.clone();
+    let service = service_fn(move |request| handle(each.clone(), request));
+    let connection = http2::Builder::new(LocalExecutor)
+        .max_header_list_size(HEAD_MAX_BYTES as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_LOCAL_MAX)
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    let mut leaving = pin!(session.leaving());
+    let mut left = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => return ended,
+            () = &mut leaving, if !left => {
+                left = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn is_late(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,91 @@
+//! What the requests of one tunnel have in common.
+//!
+//! Invariant: each request begins with the present configuration of its service; one that is bound here no more is
+//! served as it was last known while its clients are asked to go, so that unbinding fails no request.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use ambit_model::Connection;
+use tokio::sync::Notify;
+
+use super::watched::Progress;
+use crate::{context::Local, inbound::Peer, service::Service};
+
+/// One tunnel that carries HTTP.
+#[derive(Debug)]
+pub struct Session {
+    /// The worker.
+    pub local: Rc<Local>,
+    /// The client.
+    pub peer: Rc<Peer>,
+    /// The address the client connected to.
+    pub destination: SocketAddr,
+    /// As policies see it.
+    pub connection: Connection,
+    /// Where the connection is.
+    pub progress: Progress,
+    current: RefCell<Current>,
+    leaving: Cell<bool>,
+    left: Notify,
+}
+
+#[derive(Debug)]
+struct Current {
+    generation: u64,
+    service: Arc<Service>,
+}
+
+impl Session {
+    /// For a tunnel to `destination`, which is an address of `service`.
+    pub fn new(local: Rc<Local>, peer: Rc<Peer>, destination: SocketAddr, service: Arc<Service>) -> Self {
+        let generation = local.shared.services.load().generation;
+        Self {
+            connection: peer.connection(destination),
+            local,
+            peer,
+            destination,
+            progress: Progress::default(),
+            // Looked up again by the first request, in case it was replaced in between.
+            current: RefCell::new(Current { generation: generation.wrapping_sub(1), service }),
+            leaving: Cell::new(false),
+            left: Notify::new(),
+        }
+    }
+
+    /// The service, as it is now.
+    pub fn service(&self) -> Arc<Service> {
+        let bound = self.local.shared.services.load();
+        let mut current = self.current.borrow_mut();
+        if current.generation != bound.generation {
+            current.generation = bound.generation;
+            match bound.get(&current.service.bound.key) {
+                Some(service) => current.service = service.clone(),
+                None => self.leave(),
+            }
+        }
+        current.service.clone()
+    }
+
+    /// Asks the client to go elsewhere after the requests it has begun.
+    fn leave(&self) {
+        self.leaving.set(true);
+        self.left.notify_waiters();
+    }
+
+    /// Returns once the client is to go elsewhere: the process ends, or the service is bound here no more.
+    pub async fn leaving(&self) {
+        let left = self.left.notified();
+        if self.leaving.get() {
+            return;
+        }
+        tokio::select! {
+            () = left => {}
+            () = self.local.stage.draining() => {}
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Sends a request to an endpoint of its destination, and to others where the first do not answer.
+//!
+//! Invariant: a request is tried again only while no byte of a response went to the client and while all of its body is
+//! still held; what was never sent may always go elsewhere.
+
+use std::{sync::Arc, time::Instant};
+
+use ambit_model::{
+    authorization::Token,
+    bound::{HttpRule, PathMatch, Retry, SessionPersistence},
+};
+use ambit_resilience::{
+    Deadlines, Late, Outcome, Permit,
+    retry::{Ended, Progress, pause},
+};
+use ambit_route::{Filters, RequestHead, session};
+use http::{Request, Response, Version, request::Parts};
+use hyper::body::Incoming;
+use tokio::time::{sleep, timeout_at};
+
+use super::{
+    Refusal, RequestBody,
+    exchange::Exchange,
+    headers::{self, Wishes},
+    mirror,
+    request_body::Held as HeldBody,
+    response_body::{Held, ResponseBody},
+    upgrade::{self, Pending},
+};
+use crate::{
+    service::Service,
+    upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered, Upstream},
+};
+
+/// Endpoints that are tried because the ones before could not be reached at all, whatever the route says.
+const CONNECT_TRIES_MAX: u32 = 3;
+/// Kept connections that may turn out to be closed before a new one is made.
+const STALE_CONNECTIONS_MAX: u32 = 3;
+
+/// What was decided about a request.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    service: &'a Service,
+    upstream: &'a Arc<Upstream>,
+    wishes: Wishes,
+    retry: Option<&'a Retry>,
+    stay: Option<(&'a SessionPersistence, &'a PathMatch)>,
+    deadlines: Deadlines,
+    mirrors: Vec<&'a Arc<Upstream>>,
+    /// The request as it was judged, where its connection may outlive it.
+    pub(super) judged: Option<Box<(Parts, Option<Token>)>>,
+}
+
+impl<'a> Plan<'a> {
+    /// To the service itself.
+    pub(super) fn to_service(service: &'a Service, upstream: &'a Arc<Upstream>, wishes: Wishes) -> Self {
+        let deadlines = Deadlines::new(&Default::default(), Instant::now());
+        Self {
+            service,
+            upstream,
+            wishes,
+            retry: None,
+            stay: None,
+            deadlines,
+            mirrors: Vec::new(),
+            judged: None,
+        }
+    }
+
+    /// As a rule has it.
+    pub(super) fn of_rule(
+        (service, rule, matched): (&'a Service, &'a HttpRule, &'a PathMatch),
+        upstream: &'a Arc<Upstream>,
+        wishes: Wishes,
+        (filters, begun): (&[&'a Filters], Instant),
+    ) -> Self {
+        let mirrors = filters.iter().flat_map(|filters| filters.mirrors(rand::random));
+        Self {
+            mirrors: mirrors.filter_map(|mirror| service.destination(&mirror.to)).collect(),
+            service,
+            upstream,
+            wishes,
+            retry: rule.retry.as_ref().filter(|retry| retry.attempts > 0),
+            stay: rule.session.as_ref().map(|session| (session, matched)),
+            deadlines: Deadlines::new(&rule.timeouts, begun),
+            judged: None,
+        }
+    }
+}
+
+/// How one try failed.
+#[derive(Debug)]
+enum Failure {
+    /// There is no endpoint.
+    NoEndpoint,
+    /// A limit of the destination.
+    Overflow(String),
+    /// Nothing was sent.
+    Unreachable(String),
+    /// Sent, and not answered.
+    Reset(String),
+    /// Too late.
+    Late(Late),
+}
+
+/// A try that was answered.
+struct Answered {
+    response: Response<Incoming>,
+    chosen: Chosen,
+    lease: Lease,
+}
+
+/// The body, as often as it may be needed.
+enum Body {
+    Once(Option<RequestBody>),
+    Again(HeldBody),
+}
+
+/// All that a request needs while it is tried.
+struct Attempts<'a> {
+    plan: Plan<'a>,
+    exchange: Exchange,
+    parts: Option<Parts>,
+    body: Body,
+    spoken: Spoken,
+    tried: Vec<Arc<str>>,
+    belongs: Option<session::Session>,
+}
+
+/// Tries until there is an answer. On failure the exchange comes back, to be answered here.
+pub(super) async fn run(
+    mut plan: Plan<'_>,
+    (mut parts, body): (Parts, Incoming),
+    mut exchange: Exchange,
+) -> Result<Response<ResponseBody>, (Refusal, Exchange)> {
+    let permit = match plan.upstream.breaker.request() {
+        Ok(permit) => permit,
+        Err(overflow) => {
+            exchange.detail = Some(overflow.to_string());
+            return Err((Refusal::Overflow, exchange));
+        }
+    };
+    let pending = upgrade::wish(&mut parts, plan.judged.take());
+    let spoken = spoken(&plan, &parts);
+    let is_held = plan.retry.is_some() || !plan.mirrors.is_empty();
+    let bytes = exchange.request_bytes.clone();
+    let body = match is_held {
+        true => Body::Again(HeldBody::new(body, bytes)),
+        false => Body::Once(Some(RequestBody::once(body, bytes))),
+    };
+    if let Body::Again(body) = &body {
+        mirror::send(&exchange.session.local, &plan.mirrors, &parts, body);
+    }
+    match spoken {
+        Spoken::Http1 => headers::for_http1(&mut parts, plan.wishes.upgrade.as_ref()),
+        Spoken::Http2 => headers::for_http2(&mut parts),
+    }
+    let parts = Some(parts);
+    let tried = Vec::new();
+    let attempts = Attempts { plan, exchange, parts, body, spoken, tried, belongs: None };
+    attempts.run(permit, pending).await
+}
+
+/// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
+fn spoken(plan: &Plan<'_>, parts: &Parts) -> Spoken {
+    match plan.upstream.protocol() {
+        ambit_model::AppProtocol::Http2 => Spoken::Http2,
+        ambit_model::AppProtocol::Detect
+        | ambit_model::AppProtocol::Http
+        | ambit_model::AppProtocol::Tcp
+        | ambit_model::AppProtocol::Tls => {
+            let is_grpc = parts.version == Version::HTTP_2 && headers::is_grpc(&parts.headers);
+            if is_grpc { Spoken::Http2 } else { Spoken::Http1 }
+        }
+    }
+}
+
+impl Attempts<'_> {
+    async fn run(
+        mut self,
+        permit: Permit,
+        pending: Option<Pending>,
+    ) -> Result<Response<ResponseBody>, (Refusal, Exchange)> {
+        let mut retries: Option<Permit> = None;
+        loop {
+            let begun = Instant::now();
+            self.exchange.tries += 1;
+            let limit = self.plan.deadlines.of_try(begun);
+            let outcome = self.once(begun, limit).await;
+            let ended = match &outcome {
+                Ok(answered) => Ended::Status(answered.response.status().as_u16()),
+                Err(_) => Ended::Unanswered,
+            };
+            if let Some(pause) = self.again(&outcome, ended, &mut retries) {
+                sleep(pause).await;
+                continue;
+            }
+            return match outcome {
+                Ok(answered) => Ok(self.answer(answered, permit, (pending, limit.map(|(at, _)| at)))),
+                Err(failure) => Err(self.refuse(failure)),
+            };
+        }
+    }
+
+    /// The pause before another try; none for no other.
+    fn again(
+        &mut self,
+        outcome: &Result<Answered, Failure>,
+        ended: Ended,
+        retries: &mut Option<Permit>,
+    ) -> Option<std::time::Duration> {
+        let now = Instant::now();
+        match outcome {
+            Err(Failure::NoEndpoint | Failure::Overflow(_) | Failure::Late(Late::Request)) => return None,
+            Err(Failure::Unreachable(_))
+                if self.exchange.tries < CONNECT_TRIES_MAX && self.parts.is_some() =>
+            {
+                return Some(std::time::Duration::ZERO);
+            }
+            Ok(_) | Err(Failure::Unreachable(_) | Failure::Reset(_) | Failure::Late(Late::Try)) => {}
+        }
+        let repeatable = match &self.body {
+            Body::Once(body) => body.is_some(),
+            Body::Again(body) => body.is_repeatable(),
+        };
+        let progress = Progress { tries: self.exchange.tries, answered: false, repeatable };
+        let pause = pause(self.plan.retry?, progress, ended, rand::random())?;
+        if !self.plan.deadlines.leave_time_for(pause, now) {
+            return None;
+        }
+        // One place among the retries for all tries of a request.
+        if retries.is_none() {
+            match self.plan.upstream.breaker.retry(now) {
+                Ok(permit) => *retries = Some(permit),
+                Err(_overflow) => {
+                    self.exchange.flags.push("URX");
+                    return None;
+                }
+            }
+        }
+        Some(pause)
+    }
+
+    /// One try, within its limit of time.
+    async fn once(&mut self, begun: Instant, limit: Option<(Instant, Late)>) -> Result<Answered, Failure> {
+        let chosen = self.choose().ok_or(Failure::NoEndpoint)?;
+        self.exchange.target = Some(chosen.target.clone());
+        let sending = self.send(&chosen);
+        let sent = match limit {
+            Some((at, late)) => match timeout_at(at.into(), sending).await {
+                Ok(sent) => sent,
+                Err(_elapsed) => Err(Failure::Late(late)),
+            },
+            None => sending.await,
+        };
+        let now = Instant::now();
+        self.exchange.endpoint_took = Some(now.duration_since(begun));
+        let outcome = match &sent {
+            Ok((response, _)) if response.status().is_server_error() => Outcome::Bad,
+            Ok(_) => Outcome::Good,
+            Err(_) => Outcome::Lost,
+        };
+        match sent {
+            // A limit of the waypoint says nothing about the endpoint.
+            Err(Failure::Overflow(reason)) => Err(Failure::Overflow(reason)),
+            Err(failure) => {
+                chosen.under_way.record(outcome, now);
+                self.tried.push(chosen.target.workload.uid.clone());
+                Err(failure)
+            }
+            Ok((response, lease)) => {
+                chosen.under_way.record(outcome, now);
+                if outcome == Outcome::Bad {
+                    self.tried.push(chosen.target.workload.uid.clone());
+                }
+                Ok(Answered { response, chosen, lease })
+            }
+        }
+    }
+
+    /// The endpoint of the client's session on the first try, else any.
+    fn choose(&mut self) -> Option<Chosen> {
+        let head = self.parts.as_ref().map(RequestHead::from);
+        if let (Some((policy, _)), Some(head), true) = (self.plan.stay, head, self.tried.is_empty())
+            && let Some((chosen, belongs)) = self.plan.upstream.stay(policy, &head)
+        {
+            self.belongs = Some(belongs);
+            return Some(chosen);
+        }
+        let asker = Asker { head, address: self.exchange.session.peer.client.ip() };
+        self.plan.upstream.choose(asker, &self.tried, rand::random())
+    }
+
+    async fn send(&mut self, chosen: &Chosen) -> Result<(Response<Incoming>, Lease), Failure> {
+        let local = self.exchange.session.local.clone();
+        let to = (&**self.plan.upstream, &*chosen.target);
+        let mut stale = 0;
+        let mut request: Option<Request<RequestBody>> = None;
+        loop {
+            let leased = local.upstreams.lease(&local, to, self.spoken).await;
+            let mut lease = match leased {
+                Ok(lease) => lease,
+                Err(failure) => {
+                    if let Some(request) = request {
+                        self.take_back(request);
+                    }
+                    return Err(match failure {
+                        LeaseFailure::Connect(failure) => Failure::Unreachable(failure.to_string()),
+                        LeaseFailure::Overflow(overflow) => Failure::Overflow(overflow.to_string()),
+                    });
+                }
+            };
+            let next = request.take().or_else(|| self.request());
+            let next = next.ok_or_else(|| Failure::Reset("the request cannot be repeated".to_owned()))?;
+            match lease.send(next).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(Unanswered { unsent: Some(unsent), .. })
+                    if lease.reused && stale < STALE_CONNECTIONS_MAX =>
+                {
+                    stale += 1;
+                    request = Some(unsent);
+                }
+                Err(Unanswered { unsent: Some(unsent), error }) => {
+                    self.take_back(unsent);
+                    return Err(Failure::Unreachable(error.to_string()));
+                }
+                Err(Unanswered { unsent: None, error }) => return Err(Failure::Reset(error.to_string())),
+            }
+        }
+    }
+
+    /// The request for one try: the only one, or a copy.
+    fn request(&mut self) -> Option<Request<RequestBody>> {
+        let (parts, body) = match &mut self.body {
+            Body::Once(body) => (self.parts.take()?, body.take()?),
+            Body::Again(body) => (self.parts.clone()?, body.read()),
+        };
+        Some(Request::from_parts(parts, body))
+    }
+
+    /// Nothing of it was sent.
+    fn take_back(&mut self, request: Request<RequestBody>) {
+        let (parts, unsent) = request.into_parts();
+        self.parts = Some(parts);
+        if let Body::Once(body) = &mut self.body {
+            *body = Some(unsent);
+        }
+    }
+
+    fn answer(
+        mut self,
+        Answered { response, chosen, lease }: Answered,
+        permit: Permit,
+        (pending, deadline): (Option<Pending>, Option<Instant>),
+    ) -> Response<ResponseBody> {
+        let progress = self.exchange.session.progress.clone();
+        let (mut parts, body) = response.into_parts();
+        self.exchange.answered(parts.status, &parts.headers);
+        let held = Held { lease: Some(lease), _under_way: chosen.under_way, _permit: permit };
+        if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return upgrade::switch(Response::from_parts(parts, body), pending, (held, self.exchange));
+        }
+        headers::strip(&mut parts.headers);
+        if let Some((policy, matched)) = self.plan.stay {
+            let endpoint = session::endpoint(&policy.route, &chosen.target.workload.uid);
+            let now = std::time::SystemTime::now();
+            session::mark(&mut parts.headers, session::write(policy, matched, self.belongs, endpoint, now));
+        }
+        let mut response = Response::new(());
+        *response.status_mut() = parts.status;
+        *response.headers_mut() = parts.headers;
+        response.map(|()| ResponseBody::of_endpoint((body, held), deadline, progress, self.exchange))
+    }
+
+    fn refuse(mut self, failure: Failure) -> (Refusal, Exchange) {
+        let (refusal, detail) = match failure {
+            Failure::NoEndpoint => (Refusal::NoHealthyEndpoint, None),
+            Failure::Overflow(reason) => (Refusal::Overflow, Some(reason)),
+            Failure::Unreachable(reason) => (Refusal::Unreachable, Some(reason)),
+            Failure::Reset(reason) => (Refusal::Reset, Some(reason)),
+            Failure::Late(_) => (Refusal::Late, None),
+        };
+        tracing::debug!(service = %self.plan.service.bound.key, ?refusal, ?detail, "Request failed");
+        self.exchange.detail = detail;
+        (refusal, self.exchange)
+    }
+}

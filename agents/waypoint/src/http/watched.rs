@@ -1,0 +1,144 @@
+//! A tunnel as the HTTP server sees it, with an eye on clients that send the head of a request too slowly.
+//!
+//! Invariant: a head that has begun is whole within [`HEAD_TIMEOUT`], or is answered 408 and the stream ends. A client
+//! that sends nothing between two requests costs no timer.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use ambit_hbone::TunnelStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
+
+/// How long the head of a request may take once its first byte is there.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// RFC 9110 15.5.9.
+const REQUEST_TIMEOUT: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// Where a connection is, as its reader and its requests both see it.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<AtomicU8>);
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const SERVING: u8 = 2;
+
+impl Progress {
+    /// The head of a request is whole.
+    pub fn serving(&self) {
+        self.0.store(SERVING, Ordering::Relaxed);
+    }
+
+    /// The response has ended.
+    pub fn idle(&self) {
+        self.0.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// Between two requests, or before the first.
+    pub fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == IDLE
+    }
+
+    fn bytes_came(&self) {
+        // Also told by others, but on the same thread.
+        if self.is_idle() {
+            self.0.store(HEAD, Ordering::Relaxed);
+        }
+    }
+
+    fn is_in_head(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == HEAD
+    }
+}
+
+/// The stream.
+#[derive(Debug)]
+pub(super) struct Watched {
+    stream: TunnelStream,
+    progress: Progress,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    /// Watches a stream.
+    pub(super) fn new(stream: TunnelStream, progress: Progress) -> Self {
+        Self { stream, progress, timer: None }
+    }
+
+    /// Ends the stream in order.
+    pub(super) async fn end(mut self) {
+        // A stream that the peer has reset meanwhile needs no end.
+        let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(HEAD_TIMEOUT)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
+            Poll::Ready(read) => {
+                self.progress.bytes_came();
+                if !self.progress.is_in_head() {
+                    self.timer = None;
+                }
+                Poll::Ready(read)
+            }
+            Poll::Pending if self.progress.is_in_head() => {
+                ready!(self.poll_timer(cx));
+                // What does not fit into the window now is not worth waiting for.
+                let _ = Pin::new(&mut self.stream).poll_write(cx, REQUEST_TIMEOUT);
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            Poll::Pending => {
+                self.timer = None;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

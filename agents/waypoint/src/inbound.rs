@@ -1,0 +1,136 @@
+//! Tunnels that reach the waypoint: mTLS, then for each CONNECT the service it names, then what it carries.
+//!
+//! Invariant: no byte goes anywhere before the peer proved an identity of the trust domain; a peer that speaks anything
+//! but mTLS is closed.
+
+mod protocol;
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use ::http::StatusCode;
+use ambit_hbone::{ConnectRequest, Responder, TunnelStream, settings};
+use ambit_identity::ServerStream;
+use ambit_model::{Connection, Spiffe};
+use tokio::net::TcpStream;
+
+use crate::{
+    context::Local,
+    http::{self, Session},
+    stream,
+    target::{self, Target},
+};
+
+use protocol::{Protocol, tell};
+
+/// A client, by the connection of its tunnels.
+#[derive(Debug)]
+pub struct Peer {
+    /// Who it proved to be.
+    pub identity: Spiffe,
+    /// Its address.
+    pub client: SocketAddr,
+}
+
+impl Peer {
+    /// As policies see what it opens to `destination`.
+    pub fn connection(&self, destination: SocketAddr) -> Connection {
+        Connection {
+            source: Some(self.identity.clone()),
+            source_ip: self.client.ip(),
+            destination_ip: destination.ip(),
+            destination_port: destination.port(),
+        }
+    }
+}
+
+/// Why a tunnel connection did not come about.
+#[derive(Debug, thiserror::Error)]
+enum Insecure {
+    #[error("{0}")]
+    Certificate(#[from] ambit_identity::Error),
+    #[error("{0}")]
+    Handshake(#[from] ambit_identity::HandshakeError),
+}
+
+/// Serves one tunnel connection until it ends.
+pub async fn serve(local: Rc<Local>, stream: TcpStream, client: SocketAddr) {
+    let (stream, identity) = match secure(&local, stream).await {
+        Ok(secured) => secured,
+        Err(error) => {
+            local.telemetry.handshake_failed();
+            return tracing::debug!(%client, %error, "Connection refused");
+        }
+    };
+    let peer = Rc::new(Peer { identity, client });
+    let draining = local.stage.clone();
+    let handler = {
+        let (local, peer) = (local.clone(), peer.clone());
+        move |request, responder| local.spawn(connect(local.clone(), peer.clone(), request, responder))
+    };
+    let served =
+        ambit_hbone::serve(stream, settings::SERVER, async move { draining.draining().await }, handler);
+    match served.await {
+        Ok(()) => tracing::debug!(peer = %peer.identity, "Tunnel connection ended"),
+        Err(error) => tracing::debug!(peer = %peer.identity, %error, "Tunnel connection lost"),
+    }
+}
+
+/// Proves who is who. Bounded in time by its parts.
+async fn secure(local: &Local, stream: TcpStream) -> Result<(ServerStream<TcpStream>, Spiffe), Insecure> {
+    let svid = local.shared.identities.get(&local.shared.identity).await?;
+    Ok(ambit_identity::accept(&svid, stream).await?)
+}
+
+/// One CONNECT.
+async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, responder: Responder) {
+    let begun = Instant::now();
+    let found = {
+        let (bound, snapshot) = (local.shared.services.load(), local.shared.store.load());
+        let own = snapshot.workload_by_name(&local.shared.pod);
+        let network: Arc<str> = own.map(|own| own.network.clone()).unwrap_or_default();
+        target::target(&request.authority, &peer.identity, (&bound, &snapshot), &network)
+    };
+    let Target { service, address } = match found {
+        Ok(target) => target,
+        Err(refused) => {
+            tracing::info!(peer = %peer.identity, reason = %refused, "CONNECT refused");
+            return refuse(responder, refused.status());
+        }
+    };
+    // Said before an endpoint is known: most tunnels outlive their first request.
+    let mut tunnel = match responder.accept(None) {
+        Ok(tunnel) => tunnel.into_stream(),
+        Err(error) => return tracing::debug!(%error, "CONNECT cannot be answered"),
+    };
+    let Some(protocol) = service.port(address.port()).map(|port| port.protocol) else { return };
+    match tell(protocol, &mut tunnel).await {
+        Ok(Protocol::Stream) => {
+            stream::serve(local, peer, Target { service, address }, (tunnel, begun)).await
+        }
+        Ok(Protocol::Http1) => {
+            http::serve(session(local, peer, Target { service, address }), tunnel, false).await
+        }
+        Ok(Protocol::Http2) => {
+            http::serve(session(local, peer, Target { service, address }), tunnel, true).await
+        }
+        // Said nothing, and left.
+        Ok(Protocol::Nothing) => end(tunnel).await,
+        Err(error) => tracing::debug!(%error, "Tunnel was reset before its first byte"),
+    }
+}
+
+fn session(local: Rc<Local>, peer: Rc<Peer>, target: Target) -> Rc<Session> {
+    Rc::new(Session::new(local, peer, target.address, target.service))
+}
+
+async fn end(mut tunnel: TunnelStream) {
+    // Cannot fail: it only marks the end.
+    let _ = tokio::io::AsyncWriteExt::shutdown(&mut tunnel).await;
+}
+
+fn refuse(responder: Responder, status: StatusCode) {
+    // A peer that has left meanwhile needs no answer.
+    if let Err(error) = responder.reject(status) {
+        tracing::debug!(%error, "CONNECT cannot be answered");
+    }
+}

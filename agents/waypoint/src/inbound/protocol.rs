@@ -1,0 +1,63 @@
+//! What a tunnel carries: what its port is declared to speak, told by the first bytes where that leaves a choice.
+//!
+//! Invariant: nothing is read out of the tunnel, and nothing is kept for a client that is silent.
+
+use std::{future::poll_fn, io};
+
+use ambit_hbone::TunnelStream;
+use ambit_model::AppProtocol;
+use tokio::time::timeout;
+
+use crate::http::{DETECT_TIMEOUT, Sniffed, sniff};
+
+/// What to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Stream,
+    Http1,
+    Http2,
+    /// The client ended without a byte.
+    Nothing,
+}
+
+/// Waits for as many bytes as it takes to tell.
+pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io::Result<Protocol> {
+    match declared {
+        AppProtocol::Tcp | AppProtocol::Tls => Ok(Protocol::Stream),
+        AppProtocol::Http2 => Ok(Protocol::Http2),
+        AppProtocol::Http => Ok(match first_bytes(tunnel).await? {
+            // What is no HTTP at all is answered 400.
+            Some(Sniffed::Http1 | Sniffed::Opaque | Sniffed::More) => Protocol::Http1,
+            Some(Sniffed::Http2) => Protocol::Http2,
+            None => Protocol::Nothing,
+        }),
+        AppProtocol::Detect => match timeout(DETECT_TIMEOUT, first_bytes(tunnel)).await {
+            Ok(first) => Ok(match first? {
+                Some(Sniffed::Http1) => Protocol::Http1,
+                Some(Sniffed::Http2) => Protocol::Http2,
+                Some(Sniffed::Opaque | Sniffed::More) => Protocol::Stream,
+                None => Protocol::Nothing,
+            }),
+            Err(_silent) => Ok(Protocol::Stream),
+        },
+    }
+}
+
+/// None when the client ends without a byte; [`Sniffed::More`] when it ends, or stops, too early to tell.
+async fn first_bytes(tunnel: &mut TunnelStream) -> io::Result<Option<Sniffed>> {
+    let mut have = 0;
+    loop {
+        let (told, seen) = poll_fn(|cx| {
+            let bytes = std::task::ready!(tunnel.poll_peek_more(cx, have))?;
+            std::task::Poll::Ready(Ok::<_, io::Error>((sniff(bytes), bytes.len())))
+        })
+        .await?;
+        match told {
+            Sniffed::More if seen == 0 => return Ok(None),
+            // As much as before: it has ended.
+            Sniffed::More if seen == have => return Ok(Some(Sniffed::More)),
+            Sniffed::More => have = seen,
+            Sniffed::Http1 | Sniffed::Http2 | Sniffed::Opaque => return Ok(Some(told)),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The labels of requests and streams.
+//!
+//! Invariant: names and values are Istio's; what is not known is written `unknown`, and `overflow` where there were too
+//! many series, in which a status keeps its class (`5xx`), so that errors still show as errors.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
+
+use ambit_model::{NamespacedName, Spiffe, Workload};
+use ambit_runtime::series;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder};
+
+const UNKNOWN: &str = "unknown";
+const OVERFLOW: &str = "overflow";
+/// gRPC's own statuses; an endpoint may write any number, which means `UNKNOWN`.
+const GRPC_STATUS_MAX: u16 = 16;
+const GRPC_UNKNOWN: u16 = 2;
+/// Flags that are kept of one request.
+const FLAGS_MAX: usize = 2;
+
+/// One end of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct End {
+    workload: Option<Arc<str>>,
+    canonical_service: Option<Arc<str>>,
+    canonical_revision: Option<Arc<str>>,
+    namespace: Option<Arc<str>>,
+    principal: Option<Spiffe>,
+    cluster: Option<Arc<str>>,
+}
+
+impl End {
+    /// What the mesh knows of a workload, and who it proved to be.
+    pub fn new(workload: Option<&Workload>, principal: Option<Spiffe>) -> Self {
+        let known = |field: fn(&Workload) -> &Arc<str>| {
+            workload.map(field).filter(|text| !text.is_empty()).cloned()
+        };
+        let namespace = known(|workload| &workload.namespace);
+        Self {
+            workload: known(|workload| &workload.workload_name),
+            canonical_service: known(|workload| &workload.canonical_name),
+            canonical_revision: known(|workload| &workload.canonical_revision),
+            namespace: namespace.or_else(|| principal.as_ref().map(|id| id.namespace.clone())),
+            cluster: known(|workload| &workload.cluster_id),
+            principal,
+        }
+    }
+}
+
+/// What was spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP.
+    Http,
+    /// gRPC.
+    Grpc,
+    /// Bytes.
+    Tcp,
+}
+
+/// What there is to say beside the status, in Envoy's and Istio's abbreviations; `-` when there is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags([Option<&'static str>; FLAGS_MAX]);
+
+impl Flags {
+    /// The first ones; an empty one says nothing.
+    pub fn new(flags: &[&'static str]) -> Self {
+        let mut said = flags.iter().copied().filter(|flag| !flag.is_empty());
+        Self([said.next(), said.next()])
+    }
+}
+
+impl fmt::Display for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [None, _] => f.write_char('-'),
+            [Some(one), None] => f.write_str(one),
+            [Some(one), Some(other)] => write!(f, "{one},{other}"),
+        }
+    }
+}
+
+/// How a request or stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ended {
+    protocol: Protocol,
+    /// 0: nothing was answered.
+    code: u16,
+    grpc_status: Option<u16>,
+    flags: Flags,
+}
+
+impl Ended {
+    /// A request; `code` is 0 when nothing was answered.
+    pub fn request(code: u16, flags: Flags) -> Self {
+        Self { protocol: Protocol::Http, code, grpc_status: None, flags }
+    }
+
+    /// A request of gRPC; without a status it ended before its trailers.
+    pub fn grpc(code: u16, status: Option<u16>, flags: Flags) -> Self {
+        let status = status.map(|status| if status > GRPC_STATUS_MAX { GRPC_UNKNOWN } else { status });
+        Self { protocol: Protocol::Grpc, code, grpc_status: status, flags }
+    }
+
+    /// A stream.
+    pub fn stream(flags: Flags) -> Self {
+        Self { protocol: Protocol::Tcp, code: 0, grpc_status: None, flags }
+    }
+}
+
+/// The label set of one series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Labels {
+    pub(super) source: Arc<End>,
+    pub(super) destination: Arc<End>,
+    /// The service that the client asked for: namespace and hostname.
+    pub(super) service: Option<NamespacedName>,
+    pub(super) ended: Ended,
+    pub(super) overflow: bool,
+}
+
+impl series::Labels for Labels {
+    fn overflow(&self) -> Self {
+        let ended = Ended {
+            code: self.ended.code / 100 * 100,
+            flags: Flags::default(),
+            grpc_status: None,
+            protocol: self.ended.protocol,
+        };
+        Self { source: Arc::default(), destination: Arc::default(), service: None, ended, overflow: true }
+    }
+}
+
+impl Labels {
+    /// Host, namespace and first part of the host of the service.
+    fn service_labels(&self) -> [Option<&str>; 3] {
+        let Some(service) = &self.service else { return [None; 3] };
+        [Some(&service.name), Some(&service.namespace), service.name.split('.').next()]
+    }
+}
+
+/// Writes without allocating; the second stands in where there is none.
+struct Value<'a, T>(Option<&'a T>, &'static str);
+
+impl<T: fmt::Display> EncodeLabelValue for Value<'_, T> {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), fmt::Error> {
+        match self.0 {
+            Some(value) => write!(encoder, "{value}"),
+            None => encoder.write_str(self.1),
+        }
+    }
+}
+
+/// Names of one end's labels.
+type EndNames = [&'static str; 8];
+
+const SOURCE: EndNames = [
+    "source_workload",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_workload_namespace",
+    "source_principal",
+    "source_app",
+    "source_version",
+    "source_cluster",
+];
+const DESTINATION: EndNames = [
+    "destination_workload",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_workload_namespace",
+    "destination_principal",
+    "destination_app",
+    "destination_version",
+    "destination_cluster",
+];
+const SERVICE: [&str; 3] =
+    ["destination_service", "destination_service_namespace", "destination_service_name"];
+
+fn encode_end(
+    encoder: &mut LabelSetEncoder<'_>,
+    names: EndNames,
+    end: &End,
+    absent: &'static str,
+) -> Result<(), fmt::Error> {
+    let [workload, service, revision, namespace, principal, app, version, cluster] = names;
+    for (name, value) in [
+        (workload, &end.workload),
+        (service, &end.canonical_service),
+        (revision, &end.canonical_revision),
+        (namespace, &end.namespace),
+    ] {
+        (name, Value(value.as_ref(), absent)).encode(encoder.encode_label())?;
+    }
+    (principal, Value(end.principal.as_ref(), absent)).encode(encoder.encode_label())?;
+    for (name, value) in
+        [(app, &end.canonical_service), (version, &end.canonical_revision), (cluster, &end.cluster)]
+    {
+        (name, Value(value.as_ref(), absent)).encode(encoder.encode_label())?;
+    }
+    Ok(())
+}
+
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        let absent = if self.overflow { OVERFLOW } else { UNKNOWN };
+        ("reporter", "waypoint").encode(encoder.encode_label())?;
+        encode_end(encoder, SOURCE, &self.source, absent)?;
+        for (name, value) in SERVICE.into_iter().zip(self.service_labels()) {
+            (name, Value(value.as_ref(), absent)).encode(encoder.encode_label())?;
+        }
+        encode_end(encoder, DESTINATION, &self.destination, absent)?;
+        let Ended { protocol, code, grpc_status, flags } = &self.ended;
+        let (name, answered) = match protocol {
+            Protocol::Http => ("http", true),
+            Protocol::Grpc => ("grpc", true),
+            Protocol::Tcp => ("tcp", false),
+        };
+        ("request_protocol", name).encode(encoder.encode_label())?;
+        if answered {
+            let class = self.overflow.then(|| format!("{}xx", code / 100));
+            match class {
+                Some(class) => ("response_code", class.as_str()).encode(encoder.encode_label())?,
+                None => ("response_code", Value(Some(code), "")).encode(encoder.encode_label())?,
+            }
+        }
+        if *protocol == Protocol::Grpc {
+            ("grpc_response_status", Value(grpc_status.as_ref(), absent)).encode(encoder.encode_label())?;
+        }
+        ("response_flags", Value(Some(flags), "")).encode(encoder.encode_label())?;
+        // Only tunnels bring requests here.
+        ("connection_security_policy", "mutual_tls").encode(encoder.encode_label())
+    }
+}

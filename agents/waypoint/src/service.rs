@@ -1,0 +1,215 @@
+//! One bound service, compiled for use.
+//!
+//! Invariant: compiling is total; what cannot be executed as written is present as a refusal. What has to be remembered
+//! from one configuration to the next (endpoints, limits) lives in [`States`].
+
+mod rules;
+mod states;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use ambit_jwt::Validator;
+use ambit_model::{
+    AppProtocol, Applied, BoundService, Destination, NamespacedName, PolicySet,
+    bound::{Backend, HttpTable, Routes, WeightedBackend},
+};
+use ambit_route::Table;
+
+pub use rules::{Rules, retry_after_seconds};
+pub use states::States;
+
+use crate::upstream::Upstream;
+
+/// A service.
+#[derive(Debug)]
+pub struct Service {
+    /// As the control plane compiled it.
+    pub bound: Arc<BoundService>,
+    /// Who may vouch for a request. None: nobody is asked.
+    pub validator: Option<Validator>,
+    /// Who may do what.
+    pub policies: PolicySet,
+    /// What is done to requests before they are routed.
+    pub rules: Rules,
+    ports: Vec<Port>,
+    destinations: HashMap<Destination, Arc<Upstream>>,
+}
+
+/// One port.
+#[derive(Debug)]
+pub struct Port {
+    /// Its number.
+    pub number: u16,
+    /// What clients speak on it.
+    pub protocol: AppProtocol,
+    /// The service itself.
+    pub own: Way,
+    routes: PortRoutes,
+    consumers: HashMap<Arc<str>, PortRoutes>,
+}
+
+/// Routes for some clients of a port.
+#[derive(Debug)]
+pub struct PortRoutes {
+    /// Of requests. None: everything goes to the service itself.
+    pub http: Option<HttpRoutes>,
+    /// Of byte streams. None: everything goes to the service itself.
+    pub stream: Option<Split>,
+}
+
+/// The routes of requests.
+#[derive(Debug)]
+pub struct HttpRoutes {
+    /// Which rule takes a request.
+    pub table: Table,
+    /// By rule.
+    pub rules: Vec<RouteRule>,
+}
+
+/// What a rule needs beside its filters.
+#[derive(Debug)]
+pub struct RouteRule {
+    /// What is done to its requests.
+    pub rules: Rules,
+    /// Where its backends lead, in their order.
+    pub ways: Vec<Way>,
+}
+
+/// Backends by weight, and where they lead.
+#[derive(Debug)]
+pub struct Split {
+    /// Their shares.
+    pub backends: Vec<WeightedBackend>,
+    /// Where they lead, in the same order.
+    pub ways: Vec<Way>,
+}
+
+/// Where a backend leads. None: nowhere.
+pub type Way = Option<Arc<Upstream>>;
+
+impl Service {
+    /// Compiles a service.
+    pub fn compile(bound: Arc<BoundService>, states: &mut States) -> Self {
+        let known = bound.authorization.iter().cloned().map(Applied::Known);
+        let unenforceable = bound.unenforceable.iter().map(|(key, _)| Applied::Unreadable(key.clone()));
+        let policies = PolicySet::new(known.chain(unenforceable));
+        let settings = bound.destinations.iter();
+        let mut destinations: HashMap<_, _> = settings
+            .map(|(destination, settings)| (destination.clone(), states.upstream(destination, settings)))
+            .collect();
+        for port in &bound.ports {
+            let own = Destination { service: bound.key.clone(), port: port.port };
+            destinations.entry(own).or_insert_with_key(|own| states.upstream(own, &Default::default()));
+        }
+        let providers = &bound.authentication;
+        let validator = (!providers.is_empty()).then(|| Validator::new(providers));
+        for (issuer, reason) in validator.iter().flat_map(Validator::unusable) {
+            tracing::warn!(service = %bound.key, %issuer, %reason, "No token of an issuer can be accepted");
+        }
+        let rules = Rules::compile(&bound.requests, (&bound.key, ""), states);
+        let ports = bound.ports.iter().map(|port| {
+            let own = Destination { service: bound.key.clone(), port: port.port };
+            let mut compile = |routes: &Routes| PortRoutes::compile(routes, &bound, &destinations, states);
+            Port {
+                number: port.port,
+                protocol: port.protocol,
+                own: destinations.get(&own).cloned(),
+                routes: compile(&port.routes),
+                consumers: port
+                    .consumers
+                    .iter()
+                    .map(|(key, routes)| (key.clone(), compile(routes)))
+                    .collect(),
+            }
+        });
+        let ports = ports.collect();
+        Self { validator, policies, rules, ports, destinations, bound }
+    }
+
+    /// Stands for a service that could not be read: it has no port and allows nothing.
+    pub fn unreadable(key: &NamespacedName, reason: &Arc<str>) -> Self {
+        let bound = BoundService {
+            key: key.clone(),
+            ports: Vec::new(),
+            destinations: BTreeMap::new(),
+            requests: Arc::default(),
+            authentication: Vec::new(),
+            authorization: Vec::new(),
+            unenforceable: vec![(key.clone(), reason.clone())],
+        };
+        Self {
+            validator: None,
+            policies: PolicySet::new([Applied::Unreadable(key.clone())]),
+            rules: Rules::default(),
+            ports: Vec::new(),
+            destinations: HashMap::new(),
+            bound: Arc::new(bound),
+        }
+    }
+
+    /// Whether it stands for a service that could not be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.bound.ports.is_empty() && !self.bound.unenforceable.is_empty()
+    }
+
+    /// The port of this number.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.number == number)
+    }
+
+    /// A destination that a route or a mirror of this service leads to.
+    pub fn destination(&self, destination: &Destination) -> Option<&Arc<Upstream>> {
+        self.destinations.get(destination)
+    }
+}
+
+impl Port {
+    /// The routes for clients of a namespace.
+    pub fn routes(&self, namespace: &str) -> &PortRoutes {
+        self.consumers.get(namespace).unwrap_or(&self.routes)
+    }
+}
+
+impl PortRoutes {
+    fn compile(
+        routes: &Routes,
+        bound: &BoundService,
+        destinations: &HashMap<Destination, Arc<Upstream>>,
+        states: &mut States,
+    ) -> Self {
+        let ways = |backends: &[WeightedBackend]| {
+            let way = |backend: &WeightedBackend| match &backend.backend {
+                Backend::Service(destination) => destinations.get(destination).cloned(),
+                Backend::Invalid(_) => None,
+            };
+            backends.iter().map(way).collect::<Vec<_>>()
+        };
+        let http = routes.http.as_ref().map(|table| HttpRoutes::compile(table, bound, ways, states));
+        let stream = routes.stream.as_ref();
+        let stream = stream.map(|backends| Split { backends: backends.clone(), ways: ways(backends) });
+        Self { http, stream }
+    }
+}
+
+impl HttpRoutes {
+    fn compile(
+        table: &Arc<HttpTable>,
+        bound: &BoundService,
+        ways: impl Fn(&[WeightedBackend]) -> Vec<Way>,
+        states: &mut States,
+    ) -> Self {
+        let rules = table.rules.iter().map(|rule| RouteRule {
+            rules: Rules::compile_for_route(rule, bound, states),
+            ways: ways(&rule.backends),
+        });
+        let rules = rules.collect();
+        let compiled = Table::compile(table.clone());
+        for (rule, invalid) in compiled.invalid() {
+            tracing::warn!(service = %bound.key, rule = %rule.name, %invalid, "A rule cannot be executed; its requests are answered 500");
+        }
+        Self { table: compiled, rules }
+    }
+}

@@ -1,0 +1,122 @@
+//! The services that are bound to this waypoint, compiled for use.
+//!
+//! Invariant: a service is compiled once per change, away from the threads that carry requests, and is replaced whole;
+//! what a request has begun with it is finished with.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ambit_model::{NamespacedName, Workload};
+use ambit_store::{BoundEntry, Snapshot, Store};
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::watch;
+
+use crate::service::{Service, States};
+
+/// All of them, at one moment.
+#[derive(Debug, Default)]
+pub struct Bound {
+    /// Differs between any two moments.
+    pub generation: u64,
+    /// Everything was received, once.
+    pub synced: bool,
+    services: HashMap<NamespacedName, Arc<Service>>,
+}
+
+impl Bound {
+    /// The service with this key (`namespace/hostname`).
+    pub fn get(&self, key: &NamespacedName) -> Option<&Arc<Service>> {
+        self.services.get(key)
+    }
+}
+
+impl Bound {
+    /// The service of this hostname; of several, that of the client's namespace first.
+    pub fn by_hostname(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
+        let mut named = self.services.iter().filter(|(key, _)| &*key.name == hostname).collect::<Vec<_>>();
+        // Independent of the order in the map.
+        named.sort_by_key(|(key, _)| (&*key.namespace != namespace, *key));
+        named.first().map(|(_, service)| *service)
+    }
+}
+
+/// The present ones.
+#[derive(Debug)]
+pub struct Services {
+    current: ArcSwap<Bound>,
+    generation: watch::Sender<u64>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { current: ArcSwap::default(), generation: watch::Sender::new(0) }
+    }
+}
+
+impl Services {
+    /// The present ones, for use before the next `await`. Takes no lock.
+    pub fn load(&self) -> Guard<Arc<Bound>> {
+        self.current.load()
+    }
+
+    /// Changes whenever a service was replaced, came or went.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Follows the store for as long as it lives; `pod` is the waypoint's own.
+    pub async fn follow(&self, store: &Store, pod: &NamespacedName) {
+        let mut changes = store.changes();
+        let mut states = States::default();
+        loop {
+            changes.mark_unchanged();
+            self.refresh(&store.load(), pod, &mut states);
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn refresh(&self, snapshot: &Snapshot, pod: &NamespacedName, states: &mut States) {
+        let before = self.load();
+        let synced = before.synced || snapshot.bound_synced();
+        let mut changed = before.synced != synced;
+        let mut services = HashMap::new();
+        for (key, entry) in snapshot.bound_services() {
+            let kept = before.get(key).filter(|service| is_made_of(service, entry)).cloned();
+            changed |= kept.is_none();
+            let service = kept.unwrap_or_else(|| compile(key, entry, states));
+            services.insert(key.clone(), service);
+        }
+        changed |= services.len() != before.services.len();
+        let own = snapshot.workload_by_name(pod);
+        states.follow(snapshot, own.map_or(&Workload::default(), AsRef::as_ref));
+        if !changed {
+            return;
+        }
+        let generation = before.generation.wrapping_add(1);
+        self.current.store(Arc::new(Bound { generation, synced, services }));
+        drop(before);
+        states.sweep();
+        self.generation.send_replace(generation);
+    }
+}
+
+fn is_made_of(service: &Service, entry: &BoundEntry) -> bool {
+    match entry {
+        BoundEntry::Ready(bound) => Arc::ptr_eq(&service.bound, bound),
+        BoundEntry::Unreadable(reason) => {
+            service.bound.ports.is_empty()
+                && service.bound.unenforceable.iter().any(|(_, known)| Arc::ptr_eq(known, reason))
+        }
+    }
+}
+
+fn compile(key: &NamespacedName, entry: &BoundEntry, states: &mut States) -> Arc<Service> {
+    Arc::new(match entry {
+        BoundEntry::Ready(bound) => {
+            tracing::debug!(service = %key, "Service is bound or changed");
+            Service::compile(bound.clone(), states)
+        }
+        BoundEntry::Unreadable(reason) => Service::unreadable(key, reason),
+    })
+}

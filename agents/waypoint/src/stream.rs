@@ -1,0 +1,183 @@
+//! Byte streams: judged as a connection, sent to an endpoint, copied both ways.
+//!
+//! Invariant: no byte reaches an endpoint before policy allowed the client, and none does once it denies.
+
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+
+use ambit_hbone::{ConnectHeaders, CopyError, Counters, Forwarded, TunnelStream};
+use ambit_model::{Verdict, bound::Backend};
+use ambit_resilience::{Outcome, Overflow, Permit};
+use ambit_route::pick;
+use tokio::io::copy_bidirectional;
+
+use crate::{
+    context::Local,
+    inbound::Peer,
+    service::Service,
+    streams,
+    target::Target,
+    upstream::{self, Asker, Chosen, ConnectFailure, Stream, Upstream, open},
+};
+
+/// Endpoints that are tried because the ones before could not be reached.
+const CONNECT_TRIES_MAX: usize = 3;
+
+/// Why a stream did not happen or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// Policy says no.
+    #[error("connection denied by policy: {0}")]
+    Policy(Verdict),
+    /// Policy said yes, and says no now.
+    #[error("connection closed due to policy change: {0}")]
+    PolicyChanged(Verdict),
+    /// The route's backend does not hold.
+    #[error("the route leads nowhere: {0}")]
+    InvalidBackend(Arc<str>),
+    /// There is no endpoint.
+    #[error("no healthy upstream")]
+    NoHealthyEndpoint,
+    /// A limit of the destination is reached.
+    #[error("{0}")]
+    Overflow(#[from] Overflow),
+    /// No endpoint could be reached.
+    #[error("{0}")]
+    Unreachable(#[from] ConnectFailure),
+    /// Bytes could not be moved through the tunnel.
+    #[error("{0}")]
+    Copy(#[from] CopyError),
+    /// Bytes could not be moved to or from a socket.
+    #[error("{0}")]
+    Socket(#[source] std::io::Error),
+}
+
+impl StreamError {
+    /// Response flag, as Envoy and Istio name it.
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::Policy(_) | Self::PolicyChanged(_) => "",
+            Self::InvalidBackend(_) => "NR",
+            Self::NoHealthyEndpoint => "UH",
+            Self::Overflow(_) => "UO",
+            Self::Unreachable(_) => "UF",
+            Self::Copy(_) | Self::Socket(_) => "UC",
+        }
+    }
+}
+
+/// One stream, for whoever tells about it.
+#[derive(Debug)]
+pub struct Flow {
+    /// The client.
+    pub peer: Rc<Peer>,
+    /// The service.
+    pub service: Arc<Service>,
+    /// The address the client connected to.
+    pub destination: SocketAddr,
+    /// When the tunnel was asked for.
+    pub begun: Instant,
+    /// Where it went.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The endpoint.
+    pub target: Option<Arc<upstream::Target>>,
+    /// Bytes to the endpoint, and from it.
+    pub counters: Counters,
+}
+
+/// Serves one stream until it ends.
+pub async fn serve(
+    local: Rc<Local>,
+    peer: Rc<Peer>,
+    target: Target,
+    (tunnel, begun): (TunnelStream, Instant),
+) {
+    let Target { service, address: destination } = target;
+    let counters = Counters::default();
+    let mut flow = Flow { peer, service, destination, begun, upstream: None, target: None, counters };
+    let ended = run(&local, &mut flow, tunnel).await;
+    local.telemetry.stream(&local, &flow, &ended);
+}
+
+async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result<(), StreamError> {
+    let connection = flow.peer.connection(flow.destination);
+    let judge = move |service: &Service| streams::judge(service, &connection);
+    let mut admitted = local.streams.admit(&flow.service, judge).map_err(StreamError::Policy)?;
+    let upstream = backend(&flow.service, flow)?;
+    flow.upstream = Some(upstream.clone());
+    // A stream is a connection and a request at once.
+    let _permits: [Permit; 2] = [upstream.breaker.connection()?, upstream.breaker.request()?];
+    let moved = async {
+        let (stream, chosen) = reach(local, &upstream, flow).await?;
+        let copied = exchange(stream, tunnel, &flow.counters).await;
+        drop(chosen);
+        copied
+    };
+    tokio::select! {
+        biased;
+        verdict = admitted.denied() => Err(StreamError::PolicyChanged(verdict)),
+        moved = moved => moved,
+    }
+}
+
+fn backend(service: &Service, flow: &Flow) -> Result<Arc<Upstream>, StreamError> {
+    let nowhere = || StreamError::InvalidBackend("it has no backend with a weight".into());
+    let port = service.port(flow.destination.port()).ok_or_else(nowhere)?;
+    let Some(split) = &port.routes(&flow.peer.identity.namespace).stream else {
+        return port.own.clone().ok_or_else(nowhere);
+    };
+    let chosen = pick(&split.backends, rand::random()).ok_or_else(nowhere)?;
+    if let Some(Backend::Invalid(reason)) = split.backends.get(chosen).map(|backend| &backend.backend) {
+        return Err(StreamError::InvalidBackend(reason.clone()));
+    }
+    split.ways.get(chosen).cloned().flatten().ok_or_else(nowhere)
+}
+
+/// A stream to some endpoint, others when the first cannot be reached.
+async fn reach(
+    local: &Rc<Local>,
+    upstream: &Upstream,
+    flow: &mut Flow,
+) -> Result<(Stream, Chosen), StreamError> {
+    let asker = Asker { head: None, address: flow.peer.client.ip() };
+    let host = Some(flow.service.bound.key.name.to_string());
+    let forwarded = Some(Forwarded { client: Some(flow.peer.client), host });
+    let headers = ConnectHeaders { forwarded, ..ConnectHeaders::default() };
+    let mut tried = Vec::new();
+    loop {
+        let chosen = upstream.choose(asker, &tried, rand::random()).ok_or(StreamError::NoHealthyEndpoint)?;
+        flow.target = Some(chosen.target.clone());
+        let opened = open(local, &chosen.target, &headers).await;
+        let outcome = if opened.is_ok() { Outcome::Good } else { Outcome::Lost };
+        chosen.under_way.record(outcome, Instant::now());
+        tried.push(chosen.target.workload.uid.clone());
+        match opened {
+            Ok(stream) => return Ok((stream, chosen)),
+            Err(failure) if tried.len() >= CONNECT_TRIES_MAX => return Err(failure.into()),
+            Err(failure) => tracing::debug!(%failure, "Endpoint failed, trying another"),
+        }
+    }
+}
+
+async fn exchange(stream: Stream, mut tunnel: TunnelStream, counters: &Counters) -> Result<(), StreamError> {
+    match stream {
+        // What is read from the client is sent into the endpoint's tunnel, and back.
+        Stream::Tunnel(endpoint) => {
+            ambit_hbone::copy(endpoint, tunnel, counters).await?;
+            Ok(())
+        }
+        Stream::Plain(mut endpoint) => {
+            let copied = copy_bidirectional(&mut tunnel, &mut endpoint).await;
+            match copied {
+                Ok((sent, received)) => {
+                    counters.sent.store(sent, std::sync::atomic::Ordering::Relaxed);
+                    counters.received.store(received, std::sync::atomic::Ordering::Relaxed);
+                    Ok(())
+                }
+                Err(error) => {
+                    crate::sockets::reset(endpoint);
+                    Err(StreamError::Socket(error))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A destination as requests use it: its endpoints, how they are treated, and what is under way to them.
+//!
+//! Invariant: what is known of endpoints, and what is under way, outlives every change of configuration; only limits and
+//! the set of endpoints change.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+use ambit_model::{
+    AppProtocol, Destination, Workload,
+    bound::{Balancer, DestinationPolicy, DestinationSettings, HashKey, SessionPersistence},
+};
+use ambit_resilience::{Breaker, Choice, Endpoints, Member, UnderWay};
+use ambit_route::{RequestHead, session};
+use ambit_store::Route;
+use arc_swap::ArcSwap;
+
+use super::Way;
+
+/// One endpoint, and how to get there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The pod.
+    pub workload: Arc<Workload>,
+    /// Its application.
+    pub address: SocketAddr,
+    /// The tunnel to it; none for an endpoint that takes none.
+    pub way: Option<Way>,
+}
+
+/// A destination that some bound service leads to.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Which.
+    pub destination: Destination,
+    /// Limits, and what is under way.
+    pub breaker: Arc<Breaker>,
+    state: ArcSwap<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    settings: DestinationSettings,
+    members: Vec<Member<Arc<Target>>>,
+    endpoints: Endpoints<Arc<Target>>,
+}
+
+/// One endpoint for one try.
+#[derive(Debug)]
+pub struct Chosen {
+    /// Where to.
+    pub target: Arc<Target>,
+    /// Counts as under way there.
+    pub under_way: UnderWay,
+}
+
+/// Who asks, as far as the choice depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The request; none for a stream.
+    pub head: Option<RequestHead<'a>>,
+    /// The client.
+    pub address: std::net::IpAddr,
+}
+
+impl Target {
+    /// The end of a way that the store found.
+    pub fn of_route(route: &Route) -> Option<Self> {
+        match route {
+            Route::Hbone { address, authority, upstream, .. } => {
+                let way = Way { address: *address, expected: route.expected_identities().into() };
+                Some(Self { workload: upstream.clone(), address: *authority, way: Some(way) })
+            }
+            Route::Tcp { address, upstream, .. } => {
+                Some(Self { workload: upstream.clone()?, address: *address, way: None })
+            }
+            Route::Refused(_) => None,
+        }
+    }
+}
+
+impl Upstream {
+    /// Without endpoints yet.
+    pub fn new(destination: Destination, settings: DestinationSettings, clock: Instant) -> Self {
+        let breaker = Breaker::new(&settings.policy, clock);
+        let endpoints = Endpoints::new(&settings.policy, Vec::new(), clock);
+        let state = State { settings, members: Vec::new(), endpoints };
+        Self { destination, breaker, state: ArcSwap::from_pointee(state) }
+    }
+
+    /// From now on these settings hold.
+    pub fn configure(&self, settings: &DestinationSettings) {
+        let state = self.state.load();
+        if state.settings == *settings {
+            return;
+        }
+        self.breaker.change(&settings.policy);
+        self.replace(settings.clone(), state.members.clone());
+    }
+
+    /// From now on these are the endpoints.
+    pub fn set_members(&self, members: Vec<Member<Arc<Target>>>) {
+        self.replace(self.state.load().settings.clone(), members);
+    }
+
+    /// Only the thread that follows the store comes here.
+    fn replace(&self, settings: DestinationSettings, members: Vec<Member<Arc<Target>>>) {
+        let endpoints = self.state.load().endpoints.changed(&settings.policy, members.clone());
+        self.state.store(Arc::new(State { settings, members, endpoints }));
+    }
+
+    /// What its endpoints speak.
+    pub fn protocol(&self) -> AppProtocol {
+        self.state.load().settings.protocol
+    }
+
+    /// Limits and balancing.
+    pub fn policy(&self) -> Arc<DestinationPolicy> {
+        self.state.load().settings.policy.clone()
+    }
+
+    /// An endpoint for one try; none where there is none. `tried` are those that failed this request already.
+    pub fn choose(&self, asker: Asker<'_>, tried: &[Arc<str>], random: u64) -> Option<Chosen> {
+        let state = self.state.load();
+        let now = Instant::now();
+        let key = key(&state.settings.policy.balancer, asker);
+        let endpoint = state.endpoints.choose(&Choice { now, random, key, tried })?;
+        Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) })
+    }
+
+    /// The endpoint that the client's session belongs to, while it is there and not left out.
+    pub fn stay(
+        &self,
+        policy: &SessionPersistence,
+        head: &RequestHead<'_>,
+    ) -> Option<(Chosen, session::Session)> {
+        let belongs = session::read(policy, head, SystemTime::now())?;
+        let now = Instant::now();
+        let state = self.state.load();
+        let is_it = |uid: &str| session::endpoint(&policy.route, uid) == belongs.endpoint;
+        let endpoint =
+            state.endpoints.iter().find(|endpoint| is_it(&endpoint.uid) && !endpoint.is_ejected(now))?;
+        Some((Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) }, belongs))
+    }
+}
+
+/// What a consistent hash is taken of, where the balancer asks for one and the request has it.
+fn key(balancer: &Balancer, asker: Asker<'_>) -> Option<u64> {
+    let Balancer::ConsistentHash(key) = balancer else { return None };
+    let hash = ambit_resilience::hash;
+    match key {
+        HashKey::Header(name) => Some(hash(asker.head?.headers.get(&**name)?.as_bytes())),
+        HashKey::Cookie(name) => Some(hash(asker.head?.cookie(name)?.as_bytes())),
+        HashKey::SourceIp => Some(match asker.address {
+            std::net::IpAddr::V4(ip) => hash(&ip.octets()),
+            std::net::IpAddr::V6(ip) => hash(&ip.octets()),
+        }),
+    }
+}
