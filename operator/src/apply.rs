@@ -1,36 +1,57 @@
 //! The only writer of managed objects: server-side apply of what differs, then prune of what is not wanted.
 //!
-//! Invariant: an object that already says everything that is wanted is not written.
+//! Invariant: an object that already says everything that is wanted is not written, and outside of our own namespace
+//! no object is changed or deleted that does not carry our label.
 
 use std::{fmt::Debug, sync::Arc};
 
 use ambit_api::labels;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Secret, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
     core::NamespaceResourceScope,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    error::{Error, is_not_found},
+    error::{Error, is_conflict, is_not_found},
     mesh::{World, desired::Objects, removal::is_ours},
     names,
 };
 
-/// A kind that the operator rolls out into its own namespace.
+/// A kind that the operator rolls out.
 pub trait Managed:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug
 {
 }
 
-impl Managed for k8s_openapi::api::apps::v1::DaemonSet {}
-impl Managed for k8s_openapi::api::core::v1::ConfigMap {}
-impl Managed for k8s_openapi::api::core::v1::ServiceAccount {}
-impl Managed for k8s_openapi::api::core::v1::Secret {}
+impl Managed for DaemonSet {}
+impl Managed for ConfigMap {}
+impl Managed for ServiceAccount {}
+impl Managed for Secret {}
+impl Managed for Deployment {}
+impl Managed for Service {}
+impl Managed for HorizontalPodAutoscaler {}
+impl Managed for PodDisruptionBudget {}
+impl Managed for ambit_api::gateway::Gateway {}
 
-/// Makes the cluster say what is wanted.
+/// Whose objects may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// All: the namespace is ours.
+    Namespace,
+    /// Those that carry the label of what is made for a Gateway.
+    Label,
+}
+
+/// Makes the cluster say what is wanted in our own namespace.
 ///
 /// # Errors
 /// The first write that failed; the others were tried too.
@@ -46,65 +67,148 @@ pub async fn apply(client: &Client, wanted: &Objects, world: &World) -> Result<(
 async fn all<K: Managed>(client: &Client, wanted: &[K], live: &[Arc<K>]) -> Result<(), Error> {
     let mut result = Ok(());
     for object in wanted {
-        let name = object.name_any();
-        let found = live.iter().find(|live| live.name_any() == name);
-        let done = match is_said(object, found.map(Arc::as_ref)) {
-            Ok(true) => Ok(()),
-            Ok(false) => write(client, object, &name).await,
-            Err(error) => Err(error),
-        };
-        result = result.and(done);
+        result = result.and(one(client, object, live, Claim::Namespace).await);
     }
-    let unwanted = live.iter().filter(|live| is_ours(live.meta()));
-    for object in unwanted.filter(|live| !wanted.iter().any(|wanted| wanted.name_any() == live.name_any())) {
-        // Objects that are waiting for something (roots, an address) were applied before and stay.
-        if !wanted.is_empty() {
-            result = result.and(delete::<K>(client, &object.name_any()).await);
-        }
+    // Objects that are waiting for something (roots, an address) were applied before and stay.
+    if !wanted.is_empty() {
+        let is_wanted = |live: &K| {
+            !is_ours(live.meta()) || wanted.iter().any(|wanted| wanted.name_any() == live.name_any())
+        };
+        result = result.and(prune(client, live, is_wanted).await);
     }
     result
 }
 
+/// Makes the cluster say one object; `live` is what it says now of the kind.
+///
+/// # Errors
+/// [`Error::NotOurs`] when somebody else's object has the name, or when the API server refuses.
+pub async fn one<K: Managed>(
+    client: &Client,
+    wanted: &K,
+    live: &[Arc<K>],
+    claim: Claim,
+) -> Result<(), Error> {
+    let found = live.iter().map(Arc::as_ref).find(|live| is_same(*live, wanted));
+    if is_said(wanted, found)? {
+        return Ok(());
+    }
+    match (claim, found) {
+        (Claim::Namespace, _) => write(client, wanted, None, PatchParams::force).await,
+        (Claim::Label, Some(found)) => {
+            write(client, wanted, found.resource_version(), PatchParams::force).await
+        }
+        (Claim::Label, None) => take(client, wanted).await,
+    }
+}
+
+/// Deletes every object that is not wanted.
+///
+/// # Errors
+/// The first deletion that failed; the others were tried too.
+pub async fn prune<K: Managed>(
+    client: &Client,
+    live: &[Arc<K>],
+    is_wanted: impl Fn(&K) -> bool,
+) -> Result<(), Error> {
+    let mut result = Ok(());
+    for object in live.iter().filter(|live| !is_wanted(live)) {
+        result = result.and(delete(client, object.as_ref()).await);
+    }
+    result
+}
+
+/// An object that the caches, which hold labelled ones only, do not show may still exist.
+async fn take<K: Managed>(client: &Client, wanted: &K) -> Result<(), Error> {
+    let (kind, namespace, name) = (K::kind(&()), namespace_of(wanted), wanted.name_any());
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    let found = api.get_opt(&name).await;
+    let found = found.map_err(|source| Error::api(format!("reading {kind} {namespace}/{name}"), source))?;
+    let taken = || Error::NotOurs { object: format!("{kind} {namespace}/{name}") };
+    match found {
+        Some(found) if is_managed(&found) => {
+            write(client, wanted, found.resource_version(), PatchParams::force).await
+        }
+        Some(_) => Err(taken()),
+        // Without force: whoever was faster keeps it.
+        None => match write(client, wanted, None, |params| params).await {
+            Err(Error::Api { source, .. }) if is_conflict(&source) => Err(taken()),
+            done => done,
+        },
+    }
+}
+
+/// Whether an object carries the label of what is made for a Gateway.
+pub fn is_managed<K: Resource>(object: &K) -> bool {
+    let labels = object.meta().labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(labels::GATEWAY_MANAGED))
+        .is_some_and(|by| by == labels::WAYPOINT_MANAGED)
+}
+
+fn is_same<K: Managed>(one: &K, other: &K) -> bool {
+    one.name_any() == other.name_any() && namespace_of(one) == namespace_of(other)
+}
+
+fn namespace_of<K: Managed>(object: &K) -> String {
+    object.namespace().unwrap_or_else(|| names::NAMESPACE.to_owned())
+}
+
+fn json<K: Managed>(object: &K) -> Result<Value, Error> {
+    let doing = || format!("{} {}/{}", K::kind(&()), namespace_of(object), object.name_any());
+    serde_json::to_value(object).map_err(|source| Error::Json { doing: doing(), source })
+}
+
 fn is_said<K: Managed>(wanted: &K, live: Option<&K>) -> Result<bool, Error> {
     let Some(live) = live else { return Ok(false) };
-    let json = |object: &K| {
-        serde_json::to_value(object).map_err(|source| Error::Json {
-            doing: format!("{} {}", K::kind(&()), object.name_any()),
-            source,
-        })
-    };
     Ok(says(&json(live)?, &json(wanted)?))
 }
 
-async fn write<K: Managed>(client: &Client, object: &K, name: &str) -> Result<(), Error> {
-    let api: Api<K> = Api::namespaced(client.clone(), names::NAMESPACE);
-    let params = PatchParams::apply(labels::FIELD_MANAGER).force();
-    let doing = || format!("applying {} {}/{name}", K::kind(&()), names::NAMESPACE);
-    api.patch(name, &params, &Patch::Apply(object)).await.map_err(|source| Error::api(doing(), source))?;
-    tracing::info!(kind = %K::kind(&()), name, "Applied an object");
+/// With a version, only the object as it was seen is written.
+async fn write<K: Managed>(
+    client: &Client,
+    object: &K,
+    version: Option<String>,
+    params: impl Fn(PatchParams) -> PatchParams,
+) -> Result<(), Error> {
+    let (kind, namespace, name) = (K::kind(&()), namespace_of(object), object.name_any());
+    let mut body = json(object)?;
+    if let (Some(version), Some(metadata)) =
+        (&version, body.get_mut("metadata").and_then(Value::as_object_mut))
+    {
+        metadata.insert("resourceVersion".into(), json!(version));
+    }
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    match api.patch(&name, &params(PatchParams::apply(labels::FIELD_MANAGER)), &Patch::Apply(body)).await {
+        Ok(_) => tracing::info!(kind = %kind, namespace, name, "Applied an object"),
+        // It changed meanwhile; the change is looked at anyway.
+        Err(error) if version.is_some() && is_conflict(&error) => {
+            tracing::debug!(kind = %kind, namespace, name, "An object changed meanwhile");
+        }
+        Err(source) => return Err(Error::api(format!("applying {kind} {namespace}/{name}"), source)),
+    }
     Ok(())
 }
 
-/// Deletes an object of our namespace; one that is gone already is fine.
+/// Deletes an object; one that is gone already is fine.
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn delete<K: Managed>(client: &Client, name: &str) -> Result<(), Error> {
-    let api: Api<K> = Api::namespaced(client.clone(), names::NAMESPACE);
-    match api.delete(name, &DeleteParams::background()).await {
+pub async fn delete<K: Managed>(client: &Client, object: &K) -> Result<(), Error> {
+    let (kind, namespace, name) = (K::kind(&()), namespace_of(object), object.name_any());
+    let api: Api<K> = Api::namespaced(client.clone(), &namespace);
+    match api.delete(&name, &DeleteParams::background()).await {
         Ok(_) => {
-            tracing::info!(kind = %K::kind(&()), name, "Deleted an object");
+            tracing::info!(kind = %kind, namespace, name, "Deleted an object");
             Ok(())
         }
         Err(error) if is_not_found(&error) => Ok(()),
-        Err(error) => {
-            Err(Error::api(format!("deleting {} {}/{name}", K::kind(&()), names::NAMESPACE), error))
-        }
+        Err(error) => Err(Error::api(format!("deleting {kind} {namespace}/{name}"), error)),
     }
 }
 
 /// Whether `live` says everything that `wanted` says; the API server adds defaults beside it.
-fn says(live: &Value, wanted: &Value) -> bool {
+pub(crate) fn says(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {
             wanted.iter().all(|(key, value)| live.get(key).is_some_and(|live| says(live, value)))
@@ -159,6 +263,46 @@ mod tests {
         let error = apply(&script.client(), &wanted, &World::default()).await.unwrap_err().to_string();
         assert!(error.contains("ServiceAccount ambit-system/a"), "{error}");
         assert_eq!(requests(&script).len(), 2);
+    }
+
+    fn service_account_of_a_gateway(version: Option<&str>) -> ServiceAccount {
+        let mut account = account("waypoint");
+        account.metadata.namespace = Some("shop".into());
+        account.metadata.labels =
+            Some([(labels::GATEWAY_MANAGED.to_owned(), labels::WAYPOINT_MANAGED.to_owned())].into());
+        account.metadata.resource_version = version.map(str::to_owned);
+        account
+    }
+
+    #[tokio::test]
+    async fn an_object_of_somebody_else_is_never_touched() {
+        let foreign = json!({"metadata": {"name": "waypoint", "namespace": "shop"}});
+        let script = Script::new([(200, foreign)]);
+        let wanted = service_account_of_a_gateway(None);
+        let refused = one(&script.client(), &wanted, &[], Claim::Label).await.unwrap_err();
+        assert!(matches!(&refused, Error::NotOurs { object } if object == "ServiceAccount shop/waypoint"));
+        assert_eq!(requests(&script), ["GET /api/v1/namespaces/shop/serviceaccounts/waypoint"]);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_not_there_is_made_without_force_so_that_whoever_is_faster_keeps_it() {
+        let script = Script::new([failure(404, "NotFound"), failure(409, "Conflict")]);
+        let wanted = service_account_of_a_gateway(None);
+        let refused = one(&script.client(), &wanted, &[], Claim::Label).await.unwrap_err();
+        assert!(matches!(refused, Error::NotOurs { .. }), "{refused}");
+        assert_eq!(script.seen()[1].query, "&fieldManager=ambit-operator");
+    }
+
+    #[tokio::test]
+    async fn an_object_of_ours_is_written_only_as_it_was_seen() {
+        let script = Script::new([failure(409, "Conflict")]);
+        let mut drifted = service_account_of_a_gateway(Some("7"));
+        drifted.automount_service_account_token = Some(true);
+        let wanted = service_account_of_a_gateway(None);
+        one(&script.client(), &wanted, &[Arc::new(drifted)], Claim::Label).await.unwrap();
+        let seen = script.seen();
+        assert_eq!((seen.len(), &seen[0].body["metadata"]["resourceVersion"]), (1, &json!("7")));
+        assert!(seen[0].query.contains("force=true"), "{}", seen[0].query);
     }
 
     #[test]

@@ -13,6 +13,8 @@ pub struct Images {
     pub ztunnel: String,
     /// The node agent, which also holds the CNI plugin.
     pub node_agent: String,
+    /// The L7 proxy.
+    pub waypoint: String,
 }
 
 impl Default for Images {
@@ -21,6 +23,7 @@ impl Default for Images {
             operator: "localhost/ambit-operator:dev".into(),
             ztunnel: "localhost/ambit-ztunnel:dev".into(),
             node_agent: "localhost/ambit-node-agent:dev".into(),
+            waypoint: "localhost/ambit-waypoint:dev".into(),
         }
     }
 }
@@ -51,6 +54,7 @@ Environment:
   AMBIT_OPERATOR_IMAGE   image of the operator, for `manifests`  (default: localhost/ambit-operator:dev)
   AMBIT_ZTUNNEL_IMAGE    image of the node proxy                 (default: localhost/ambit-ztunnel:dev)
   AMBIT_NODE_AGENT_IMAGE image of the node agent                 (default: localhost/ambit-node-agent:dev)
+  AMBIT_WAYPOINT_IMAGE   image of the L7 proxy                   (default: localhost/ambit-waypoint:dev)
   AMBIT_DISCOVERY_PORT   discovery, certificates, reports        (default: 15012)
   AMBIT_HEALTH_PORT      /healthz/ready                          (default: 15021)
   AMBIT_METRICS_PORT     /metrics                                (default: 15020)
@@ -71,6 +75,7 @@ impl Config {
                 operator: env.or("AMBIT_OPERATOR_IMAGE", images.operator),
                 ztunnel: env.or("AMBIT_ZTUNNEL_IMAGE", images.ztunnel),
                 node_agent: env.or("AMBIT_NODE_AGENT_IMAGE", images.node_agent),
+                waypoint: env.or("AMBIT_WAYPOINT_IMAGE", images.waypoint),
             },
             pod_name: env.or("POD_NAME", names::OPERATOR.to_owned()),
             discovery_port: env.or("AMBIT_DISCOVERY_PORT", names::DISCOVERY_PORT),

@@ -21,6 +21,12 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// Somebody else's object has the name that one of ours must have.
+    #[error("{object} exists and is not the mesh's: delete or rename it, or rename the Gateway")]
+    NotOurs {
+        /// Kind, namespace and name.
+        object: String,
+    },
     /// A key or certificate cannot be made.
     #[error("making the self-signed authority: {0}")]
     Identity(#[from] ambit_identity::Error),

@@ -30,6 +30,11 @@ impl Events {
         self.publish(&mesh.object_ref(&()), severity, reason, note).await;
     }
 
+    /// An Event on any object.
+    pub async fn object(&self, on: &ObjectReference, severity: EventType, reason: &str, note: &str) {
+        self.publish(on, severity, reason, note).await;
+    }
+
     /// An Event on a pod.
     pub async fn pod(&self, pod: PodReference<'_>, severity: EventType, reason: &str, note: &str) {
         let reference = ObjectReference {

@@ -13,7 +13,7 @@ use crate::{
     discovery::Feeds,
     mesh::settings::settings,
     publish,
-    state::{MeshState, SharedIndex},
+    state::{MeshState, SharedIndex, Wake},
     watches::{KINDS, SEEN_MAX, Seen},
 };
 
@@ -26,7 +26,7 @@ pub struct Fold {
     /// The Mesh, for who reconciles it.
     pub mesh: watch::Sender<MeshState>,
     /// Something changed that status speaks of.
-    pub wake: Arc<Notify>,
+    pub wake: Wake,
     /// A policy may need another status.
     pub policy_status: Arc<Notify>,
 }
@@ -60,7 +60,7 @@ impl Fold {
                 self.policy_status.notify_one();
             }
             if !changes.is_empty() {
-                self.wake.notify_one();
+                self.wake.all();
             }
         }
     }
@@ -76,6 +76,7 @@ impl Fold {
                     unlisted.remove(&kind);
                     index.retain(kind, &names)
                 }
+                Seen::FailurePolicies(_) => Changes::default(),
                 Seen::Mesh(mesh) => {
                     let changes = index.configure(settings(mesh.as_deref()));
                     self.mesh.send_replace(mesh.map_or(MeshState::Absent, MeshState::Present));

@@ -5,7 +5,9 @@
 
 pub mod apply;
 pub mod ca;
+pub mod conditions;
 pub mod config;
+mod container;
 pub mod discovery;
 pub mod error;
 pub mod events;
@@ -15,6 +17,7 @@ pub mod manifests;
 pub mod mesh;
 pub mod metrics;
 pub mod names;
+pub mod object_status;
 pub mod pods;
 pub mod policy_status;
 pub mod publish;
@@ -22,6 +25,7 @@ pub mod reports;
 pub mod run;
 pub mod state;
 pub mod watches;
+pub mod waypoint;
 
 #[cfg(test)]
 mod testing;

@@ -30,7 +30,8 @@ pub fn install(images: &Images) -> Result<String, serde_norway::Error> {
     let operator = OPERATOR
         .replace("@OPERATOR@", &images.operator)
         .replace("@ZTUNNEL@", &images.ztunnel)
-        .replace("@NODE_AGENT@", &images.node_agent);
+        .replace("@NODE_AGENT@", &images.node_agent)
+        .replace("@WAYPOINT@", &images.waypoint);
     let parts: Vec<&str> =
         own.map(|crd| crd.yaml.trim_start_matches(HEADER)).chain([operator.as_str()]).collect();
     Ok(format!("{HEADER}{}", parts.join("---\n")))
@@ -41,7 +42,7 @@ mod tests {
     use super::*;
 
     /// What the code asks of the API server: group, resource, verb.
-    const ASKED: [(&str, &str, &str); 24] = [
+    const ASKED: &[(&str, &str, &str)] = &[
         ("", "pods", "watch"),
         ("", "pods", "patch"),
         ("", "pods", "delete"),
@@ -53,6 +54,8 @@ mod tests {
         ("security.istio.io", "authorizationpolicies/status", "patch"),
         ("security.istio.io", "peerauthentications", "watch"),
         ("security.istio.io", "peerauthentications/status", "patch"),
+        ("security.istio.io", "requestauthentications", "watch"),
+        ("security.istio.io", "requestauthentications/status", "patch"),
         ("ambit.dev", "meshes", "watch"),
         ("ambit.dev", "meshes", "patch"),
         ("ambit.dev", "meshes/status", "patch"),
@@ -77,7 +80,7 @@ mod tests {
         }
         let names =
             |value: &serde_json::Value, name: &str| value.as_array().unwrap().iter().any(|v| v == name);
-        for (group, resource, verb) in ASKED {
+        for &(group, resource, verb) in ASKED {
             let granted = rules.iter().any(|rule| {
                 names(&rule["apiGroups"], group)
                     && names(&rule["resources"], resource)
@@ -100,6 +103,7 @@ mod tests {
                 .replace("@OPERATOR@", "")
                 .replace("@ZTUNNEL@", "")
                 .replace("@NODE_AGENT@", "")
+                .replace("@WAYPOINT@", "")
                 .contains('@')
         );
         assert!(install.contains("localhost/ambit-operator:dev"));
@@ -121,10 +125,19 @@ mod tests {
                     }
                     "AuthorizationPolicy" => {
                         let policy: ambit_api::AuthorizationPolicy = serde_json::from_value(value).unwrap();
+                        use ambit_index::authorization::Authorization;
                         let name = ambit_model::NamespacedName::new("shop", "sample");
                         let found =
                             ambit_index::authorization::translate(&name, &policy.spec, "ambit-system");
-                        assert_eq!(found.judgement.reason, "Accepted", "{:?}", found.judgement);
+                        match found.content {
+                            Authorization::Ztunnel(_) => {
+                                let judgement = found.judgement.unwrap();
+                                assert_eq!(judgement.reason, "Accepted", "{judgement:?}");
+                            }
+                            Authorization::Waypoint(attachment) => {
+                                assert_eq!((attachment.refused, attachment.content.err()), (vec![], None));
+                            }
+                        }
                     }
                     "PeerAuthentication" => {
                         serde_json::from_value::<ambit_api::PeerAuthentication>(value).unwrap();

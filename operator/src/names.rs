@@ -8,6 +8,8 @@ pub const OPERATOR: &str = "ambit-operator";
 pub const NODE_AGENT: &str = "ambit-node-agent";
 /// The node proxy: DaemonSet and ServiceAccount.
 pub const ZTUNNEL: &str = "ztunnel";
+/// The L7 proxy: container of each waypoint's pods.
+pub const WAYPOINT: &str = "waypoint";
 /// ConfigMap of the trusted roots.
 pub const ROOTS: &str = "istio-ca-root-cert";
 /// Key in [`ROOTS`].

@@ -25,8 +25,9 @@ use crate::{
     metrics::Metrics,
     pods::Writer,
     policy_status, reports,
-    state::{MeshState, SharedIndex},
-    watches,
+    state::{MeshState, SharedIndex, Wake},
+    watches::{self, Seen},
+    waypoint::{cache, driver},
 };
 
 /// How long tasks may take to end.
@@ -40,8 +41,9 @@ struct Shared {
     mesh: watch::Receiver<MeshState>,
     leads: watch::Receiver<bool>,
     events: Events,
-    wake: Arc<Notify>,
+    wake: Wake,
     policy_status: Arc<Notify>,
+    seen: mpsc::Sender<Seen>,
 }
 
 /// Runs until a signal.
@@ -57,14 +59,16 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut tasks = JoinSet::new();
     let (mesh_sender, mesh) = watch::channel(MeshState::Unknown);
     let (lead, leads) = watch::channel(false);
+    let (seen, folded) = mpsc::channel(watches::SEEN_MAX);
     let shared = Shared {
         index: SharedIndex::new(Index::new(Settings::default())),
         feeds: Arc::new(Feeds::default()),
         mesh,
         leads,
         events: Events::new(client.clone(), config.pod_name.clone()),
-        wake: Arc::new(Notify::new()),
+        wake: Wake::default(),
         policy_status: Arc::new(Notify::new()),
+        seen,
         client,
     };
 
@@ -79,7 +83,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let port = admin::bind(config.discovery_port).await?;
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, metrics));
-    fold(&shared, mesh_sender, readiness.block("watches"), &mut tasks);
+    fold(&shared, mesh_sender, (folded, readiness.block("watches")), &mut tasks);
     let trusted = manage(&shared, config.images, own, &mut tasks);
     let agents = agents(&shared, issuer(&mut tasks, trusted), discovery_metrics, &mut tasks);
     let server = tokio::spawn(discovery::serve(port, agents, drain.watch()));
@@ -105,10 +109,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// From watches to the index to what agents read.
-fn fold(shared: &Shared, mesh: watch::Sender<MeshState>, blocker: Blocker, tasks: &mut JoinSet<()>) {
-    let (seen, folded) = mpsc::channel(watches::SEEN_MAX);
-    watches::index(&shared.client, &seen).into_iter().for_each(|watch| drop(tasks.spawn(watch)));
-    tasks.spawn(watches::mesh(&shared.client, seen));
+fn fold(
+    shared: &Shared,
+    mesh: watch::Sender<MeshState>,
+    (folded, blocker): (mpsc::Receiver<Seen>, Blocker),
+    tasks: &mut JoinSet<()>,
+) {
+    watches::index(&shared.client, &shared.seen).into_iter().for_each(|watch| drop(tasks.spawn(watch)));
+    tasks.spawn(watches::mesh(&shared.client, shared.seen.clone()));
     let fold = Fold {
         index: shared.index.clone(),
         feeds: shared.feeds.clone(),
@@ -128,7 +136,9 @@ fn manage(
 ) -> watch::Receiver<Option<Arc<Trust>>> {
     let (trust, trusted) = watch::channel(None);
     let (caches, fills) = watches::caches(&shared.client, &shared.wake);
-    fills.into_iter().for_each(|fill| drop(tasks.spawn(fill)));
+    let (waypoints, more) = cache::caches(&shared.client, &shared.wake);
+    fills.into_iter().chain(more).for_each(|fill| drop(tasks.spawn(fill)));
+    let waypoint_image = images.waypoint.clone();
     let context = reconcile::Context {
         client: shared.client.clone(),
         caches: caches.clone(),
@@ -138,12 +148,27 @@ fn manage(
         trust,
         images,
         events: shared.events.clone(),
-        wake: shared.wake.clone(),
+        wake: shared.wake.subscribe(),
+        waypoints: waypoints.clone(),
         metrics,
+    };
+    let driver = driver::Context {
+        client: shared.client.clone(),
+        caches: waypoints.clone(),
+        own_services: caches.services.clone(),
+        index: shared.index.clone(),
+        mesh: shared.mesh.clone(),
+        leads: shared.leads.clone(),
+        trust: trusted.clone(),
+        image: waypoint_image,
+        events: shared.events.clone(),
+        wake: shared.wake.subscribe(),
+        seen: shared.seen.clone(),
     };
     tasks.spawn(async move {
         watches::warm(&caches).await;
-        reconcile::run(context).await;
+        cache::warm(&waypoints).await;
+        tokio::join!(reconcile::run(context), driver::run(driver));
     });
     let (client, index, leads) = (shared.client.clone(), shared.index.clone(), shared.leads.clone());
     tasks.spawn(policy_status::run(client, index, leads, shared.policy_status.clone()));

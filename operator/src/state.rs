@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ambit_api::Mesh;
 use ambit_index::Index;
+use tokio::sync::watch;
 
 use crate::ca::NodePods;
 
@@ -17,6 +18,22 @@ pub enum MeshState {
     Absent,
     /// There is one.
     Present(Arc<Mesh>),
+}
+
+/// Wakes every task that reconciles; changes that come before a task looks are one.
+#[derive(Clone, Debug, Default)]
+pub struct Wake(watch::Sender<()>);
+
+impl Wake {
+    /// Something changed.
+    pub fn all(&self) {
+        self.0.send_replace(());
+    }
+
+    /// For a task that reconciles.
+    pub fn subscribe(&self) -> watch::Receiver<()> {
+        self.0.subscribe()
+    }
 }
 
 /// The model, written by one task and read by others.

@@ -14,11 +14,12 @@ use serde_json::{Value, json};
 pub(crate) struct Seen {
     pub(crate) method: String,
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) body: Value,
 }
 
-/// Answers in order; the last one is repeated; without any, a write is answered with what was written, and one to a
-/// Mesh with a Mesh. Requests are kept.
+/// Answers in order; the last one is repeated; without any, nothing is found, a deletion succeeds, a write is answered with what was
+/// written, and one to a Mesh with a Mesh. Requests are kept.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
@@ -43,13 +44,24 @@ impl Script {
                 let bytes = body.collect_bytes().await?;
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                 let path = parts.uri.path().to_owned();
+                let query = parts.uri.query().unwrap_or_default().to_owned();
                 let echo = if path.contains("/meshes") { mesh() } else { body.clone() };
-                script.seen.lock().unwrap().push(Seen { method: parts.method.to_string(), path, body });
+                let otherwise = match parts.method.as_str() {
+                    "GET" => failure(404, "NotFound"),
+                    "DELETE" => (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})),
+                    _ => (200, echo),
+                };
+                script.seen.lock().unwrap().push(Seen {
+                    method: parts.method.to_string(),
+                    path,
+                    query,
+                    body,
+                });
                 let (status, answer) = {
                     let mut answers = script.answers.lock().unwrap();
                     if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
                 }
-                .unwrap_or((200, echo));
+                .unwrap_or(otherwise);
                 let response = Response::builder().status(status).header("content-type", "application/json");
                 Ok::<_, kube::Error>(response.body(Body::from(answer.to_string().into_bytes())).unwrap())
             }

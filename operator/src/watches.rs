@@ -3,8 +3,15 @@
 //! Invariant: one malformed object never stops a watch, and a kind whose CRD is missing counts as listed and empty
 //! until it appears.
 
-use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+};
 
+use ambit_api::mesh::FailurePolicy;
 use ambit_api::{AuthorizationPolicy, Mesh, PeerAuthentication, RequestAuthentication};
 use ambit_index::{Key, Kind, Object, name_of};
 use ambit_model::NamespacedName;
@@ -19,9 +26,9 @@ use kube::{
     runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
 };
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use crate::{mesh::observe::Caches, names};
+use crate::{mesh::observe::Caches, names, state::Wake};
 
 /// Objects that may wait for the index task; a full channel makes watches wait.
 pub const SEEN_MAX: usize = 4096;
@@ -48,6 +55,8 @@ pub enum Seen {
     Listed(Kind, BTreeSet<NamespacedName>),
     /// The Mesh as it is now.
     Mesh(Option<Arc<Mesh>>),
+    /// What each accepted waypoint's services do while none of its pods is ready.
+    FailurePolicies(BTreeMap<NamespacedName, FailurePolicy>),
 }
 
 /// Slices that the endpoints controller writes repeat what selectors and pods say already.
@@ -238,7 +247,7 @@ pub(crate) fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
 }
 
 /// Caches of our own namespace; each change wakes whoever reconciles.
-pub fn caches(client: &Client, wake: &Arc<Notify>) -> (Caches, Vec<Watch>) {
+pub fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     let mut watches = Vec::new();
     let caches = Caches {
         daemon_sets: cache(client, wake, &mut watches),
@@ -251,7 +260,7 @@ pub fn caches(client: &Client, wake: &Arc<Notify>) -> (Caches, Vec<Watch>) {
     (caches, watches)
 }
 
-fn cache<K>(client: &Client, wake: &Arc<Notify>, watches: &mut Vec<Watch>) -> Store<K>
+fn cache<K>(client: &Client, wake: &Wake, watches: &mut Vec<Watch>) -> Store<K>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + DeserializeOwned
@@ -271,7 +280,7 @@ where
             if let Err(error) = event {
                 tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
             }
-            wake.notify_one();
+            wake.all();
         }
     }));
     store

@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 };
 use kube::runtime::reflector::Store;
 
-use crate::names;
+use crate::{names, waypoint};
 
 /// Watch caches of our own namespace.
 #[derive(Clone)]
@@ -81,9 +81,11 @@ pub struct World {
     pub enrolled: usize,
     /// Pods that are not where they should be.
     pub pending: usize,
+    /// Waypoints.
+    pub waypoints: waypoint::World,
 }
 
-/// Looks at everything.
+/// Looks at everything but waypoints.
 pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     let (enrolled, pending) = index.enrolled_and_pending();
     let redirected = index.enrollments().filter(|e| e.redirected);
@@ -100,6 +102,7 @@ pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
             .collect(),
         enrolled,
         pending,
+        waypoints: waypoint::World::default(),
     }
 }
 
@@ -118,7 +121,8 @@ impl World {
     }
 }
 
-fn operator_ip(services: &[Arc<Service>]) -> Option<String> {
+/// ClusterIP of the operator's Service.
+pub fn operator_ip(services: &[Arc<Service>]) -> Option<String> {
     let service =
         services.iter().find(|service| service.metadata.name.as_deref() == Some(names::OPERATOR))?;
     service.spec.as_ref()?.cluster_ip.clone().filter(|ip| !ip.is_empty() && ip != "None")

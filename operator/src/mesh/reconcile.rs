@@ -18,7 +18,7 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{
     World,
@@ -37,6 +37,7 @@ use crate::{
     metrics::{Metrics, Outcome},
     names, pods,
     state::{MeshState, SharedIndex},
+    waypoint,
 };
 
 /// Pause before a look that nothing asked for.
@@ -67,7 +68,9 @@ pub struct Context {
     /// Events.
     pub events: Events,
     /// Something changed.
-    pub wake: Arc<Notify>,
+    pub wake: watch::Receiver<()>,
+    /// Watch caches of what waypoints are made of.
+    pub waypoints: waypoint::cache::Caches,
     /// Counts.
     pub metrics: Metrics,
 }
@@ -88,17 +91,18 @@ pub async fn run(mut context: Context) {
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = context.wake.notified() => tokio::time::sleep(GATHER).await,
+            _ = context.wake.changed() => tokio::time::sleep(GATHER).await,
             _ = context.mesh.changed() => {}
             _ = context.leads.changed() => {}
         }
+        context.wake.mark_unchanged();
     }
 }
 
 async fn reconcile(context: &Context) -> Result<Duration, Error> {
     let state = context.mesh.borrow().clone();
     let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
-    let world = observe(&context.caches, &context.index.read(), Timestamp::now());
+    let world = look(context);
     let is_leading = *context.leads.borrow();
     let problem = keep_trust(context, &mesh, &world, is_leading).await?;
     if !is_leading {
@@ -133,6 +137,12 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
     };
     write_status(context, &mesh, status::status(&mesh, &world, &found)).await?;
     applied.map(|()| RESYNC)
+}
+
+fn look(context: &Context) -> World {
+    let (index, now) = (context.index.read(), Timestamp::now());
+    let waypoints = waypoint::observe::observe(&context.waypoints, &index, now);
+    World { waypoints, ..observe(&context.caches, &index, now) }
 }
 
 /// Keeps the authority in force loaded; says what is wrong with the one that is asked for.
@@ -244,8 +254,8 @@ async fn remove(
 
 /// A DaemonSet that is deleted leaves its pods their whole grace, so they are deleted by name.
 async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
-    for name in world.daemon_sets_of_ours() {
-        apply::delete::<k8s_openapi::api::apps::v1::DaemonSet>(client, name).await?;
+    for object in world.daemon_sets_of_ours() {
+        apply::delete(client, object).await?;
     }
     let api: Api<Pod> = Api::namespaced(client.clone(), names::NAMESPACE);
     for pod in world.pods.iter().filter(|pod| !pod.is_leaving) {
@@ -260,15 +270,15 @@ async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
 
 async fn delete_objects(client: &Client, world: &World) -> Result<(), Error> {
     for object in world.config_maps.iter().filter(|object| removal::is_ours(&object.metadata)) {
-        apply::delete::<k8s_openapi::api::core::v1::ConfigMap>(client, &object.name_any()).await?;
+        apply::delete(client, object.as_ref()).await?;
     }
     for object in world.service_accounts.iter().filter(|object| removal::is_ours(&object.metadata)) {
-        apply::delete::<k8s_openapi::api::core::v1::ServiceAccount>(client, &object.name_any()).await?;
+        apply::delete(client, object.as_ref()).await?;
     }
     for object in world.secrets.iter().filter(|object| removal::is_ours(&object.metadata)) {
-        apply::delete::<Secret>(client, &object.name_any()).await?;
+        apply::delete(client, object.as_ref()).await?;
     }
-    Ok(())
+    waypoint::prune::remove(client, &world.waypoints).await
 }
 
 /// Writes status when it differs, and an Event for what a person may want to know of.

@@ -2,10 +2,12 @@
 //!
 //! Level-triggered: [`next`] looks at what is still there, never at what was done before.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::api::apps::v1::DaemonSet;
 
 use super::observe::World;
-use crate::names;
+use crate::{names, waypoint};
 
 /// How long node agents may take to clean their nodes.
 pub const CLEAN_TIME_MAX: Duration = Duration::from_secs(60);
@@ -70,15 +72,15 @@ impl Step {
 
 impl World {
     /// DaemonSets that carry our label.
-    pub fn daemon_sets_of_ours(&self) -> Vec<&str> {
-        let sets = self.daemon_sets.iter().filter(|set| is_ours(&set.metadata));
-        sets.filter_map(|set| set.metadata.name.as_deref()).collect()
+    pub fn daemon_sets_of_ours(&self) -> Vec<&DaemonSet> {
+        self.daemon_sets.iter().map(Arc::as_ref).filter(|set| is_ours(&set.metadata)).collect()
     }
 
     fn has_objects_of_ours(&self) -> bool {
         self.config_maps.iter().any(|object| is_ours(&object.metadata))
             || self.service_accounts.iter().any(|object| is_ours(&object.metadata))
             || self.secrets.iter().any(|object| is_ours(&object.metadata))
+            || waypoint::prune::is_anything_left(&self.waypoints)
     }
 }
 
@@ -89,9 +91,7 @@ pub fn is_ours(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Object
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use k8s_openapi::api::{apps::v1::DaemonSet, core::v1::ConfigMap};
+    use k8s_openapi::api::core::v1::ConfigMap;
 
     use super::*;
     use crate::mesh::observe::{AgentPod, Redirected};

@@ -74,6 +74,7 @@ pub fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus 
         version,
         nodes: Some(rollout.nodes()),
         workloads: Some(WorkloadsStatus { enrolled: count(world.enrolled), pending: count(world.pending) }),
+        waypoints: Some(world.waypoints.counted()),
         trust: Some(trust_status(&previous, outcome.trust)),
         conditions: dated(findings, &previous.conditions, mesh.metadata.generation, world.now),
     }

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 use ambit_api::{
     MeshSpec,
     conditions::reason,
-    mesh::{Agent, Resources},
+    mesh::{Replicas, Resources},
     parse_duration,
 };
 
@@ -19,6 +19,8 @@ pub const CERTIFICATE_TTL_MAX: Duration = Duration::from_secs(90 * 86_400);
 pub const ROOT_TTL_MIN: Duration = Duration::from_secs(30 * 86_400);
 /// Longest life of a root.
 pub const ROOT_TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+/// Most pods of one waypoint.
+pub const WAYPOINT_REPLICAS_MAX: i32 = 1000;
 
 /// Where the authority comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,11 +78,29 @@ pub fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<V
         &mut violations,
     );
     let ca = ca(spec, &mut violations);
-    for (field, agent) in [
-        ("spec.dataPlane.ztunnel.resources", &spec.data_plane.ztunnel),
-        ("spec.dataPlane.nodeAgent.resources", &spec.data_plane.node_agent),
+    for (field, resources) in [
+        ("spec.dataPlane.ztunnel.resources", &spec.data_plane.ztunnel.resources),
+        ("spec.dataPlane.nodeAgent.resources", &spec.data_plane.node_agent.resources),
+        ("spec.waypoints.resources", &spec.waypoints.resources),
     ] {
-        resources(field, agent, &mut violations);
+        let wrong = wrong_quantities(resources);
+        violations.extend(wrong.map(|message| Violation { reason: reason::INVALID_SPEC, field, message }));
+    }
+    if let Some(message) = wrong_replicas(spec.waypoints.replicas) {
+        violations.push(Violation {
+            reason: reason::INVALID_SPEC,
+            field: "spec.waypoints.replicas",
+            message,
+        });
+    }
+    if let Some(tracing) = &spec.observability.tracing
+        && !is_collector(&tracing.endpoint)
+    {
+        violations.push(Violation {
+            reason: reason::INVALID_SPEC,
+            field: "spec.observability.tracing.endpoint",
+            message: format!("{:?} is no collector; write http://host:port", tracing.endpoint),
+        });
     }
     match (certificate_ttl, ca) {
         (Some(certificate_ttl), Some(ca)) if violations.is_empty() => {
@@ -154,17 +174,31 @@ fn duration(
     }
 }
 
-fn resources(field: &'static str, agent: &Agent, violations: &mut Vec<Violation>) {
-    let Resources { requests, limits } = &agent.resources;
-    for (name, quantity) in requests.iter().chain(limits).flatten() {
-        if !is_quantity(quantity) {
-            violations.push(Violation {
-                reason: reason::INVALID_SPEC,
-                field,
-                message: format!("{name}: {quantity:?} is not a quantity; write for example 100m or 128Mi"),
-            });
-        }
+/// What is wrong with the quantities of `resources`.
+pub(crate) fn wrong_quantities(resources: &Resources) -> impl Iterator<Item = String> {
+    let all = resources.requests.iter().chain(&resources.limits).flatten();
+    all.filter(|(_, quantity)| !is_quantity(quantity)).map(|(name, quantity)| {
+        format!("{name}: {quantity:?} is not a quantity; write for example 100m or 128Mi")
+    })
+}
+
+/// What is wrong with how many pods a waypoint should have.
+pub(crate) fn wrong_replicas(replicas: Replicas) -> Option<String> {
+    let Replicas { min, max } = replicas;
+    if (1..=WAYPOINT_REPLICAS_MAX).contains(&min) && (min..=WAYPOINT_REPLICAS_MAX).contains(&max) {
+        return None;
     }
+    Some(format!(
+        "min {min} and max {max} are no range; write at least 1, at most {WAYPOINT_REPLICAS_MAX}, and min no more than max"
+    ))
+}
+
+/// `http://`, then nothing but an authority with a port.
+fn is_collector(endpoint: &str) -> bool {
+    let authority = endpoint.strip_prefix("http://").unwrap_or_default();
+    let (host, port) = authority.rsplit_once(':').unwrap_or_default();
+    let is_host = !host.is_empty() && !host.contains(['/', '?', '#', '@', ' ']);
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// The grammar of Kubernetes quantities: a decimal number, then a suffix or an exponent.
@@ -197,7 +231,9 @@ mod tests {
     fn every_violation_is_named_by_field_and_all_at_once() {
         let bad = spec(serde_json::json!({
             "trust": {"domain": "Bad Domain", "certificateTTL": "1m", "ca": {"selfSigned": {"rootTTL": "1d"}}},
-            "dataPlane": {"ztunnel": {"resources": {"requests": {"cpu": "a lot"}}}}
+            "dataPlane": {"ztunnel": {"resources": {"requests": {"cpu": "a lot"}}}},
+            "waypoints": {"replicas": {"min": 3, "max": 2}, "resources": {"limits": {"memory": "1GiB"}}},
+            "observability": {"tracing": {"endpoint": "http://collector"}}
         }));
         let fields: Vec<_> = validate(&bad, None).unwrap_err().iter().map(|v| v.field).collect();
         assert_eq!(
@@ -206,7 +242,10 @@ mod tests {
                 "spec.trust.domain",
                 "spec.trust.certificateTTL",
                 "spec.trust.ca.selfSigned.rootTTL",
-                "spec.dataPlane.ztunnel.resources"
+                "spec.dataPlane.ztunnel.resources",
+                "spec.waypoints.resources",
+                "spec.waypoints.replicas",
+                "spec.observability.tracing.endpoint"
             ]
         );
     }
@@ -219,6 +258,16 @@ mod tests {
         let violations = validate(&changed, Some("cluster.local")).unwrap_err();
         assert_eq!(violations.len(), 1);
         assert_eq!(violations[0].reason, reason::TRUST_DOMAIN_IMMUTABLE);
+    }
+
+    #[test]
+    fn a_collector_is_a_host_and_a_port() {
+        for good in ["http://otel.observability:4317", "http://10.0.0.1:4317", "http://[fd00::1]:4317"] {
+            assert!(is_collector(good), "{good}");
+        }
+        for bad in ["", "otel:4317", "http://otel", "http://otel:4317/v1", "https://otel:4317", "http://:1"] {
+            assert!(!is_collector(bad), "{bad}");
+        }
     }
 
     #[test]

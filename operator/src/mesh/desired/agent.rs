@@ -11,11 +11,14 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{
-    Given, common_env, credential_mounts, credentials, host_path, metadata, mount, pod_metadata, read_only,
-    readiness, resources, selector, tolerations, value,
+use super::{Given, metadata, pod_metadata, selector, tolerations};
+use crate::{
+    container::{
+        common_env, credential_mounts, credentials, host_path, mount, read_only, readiness, resources, value,
+    },
+    mesh::validate::Valid,
+    names,
 };
-use crate::{mesh::validate::Valid, names};
 
 /// Time to finish what it began; it leaves redirection in place.
 const TERMINATION_SECONDS: i64 = 30;

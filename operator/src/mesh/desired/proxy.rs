@@ -10,11 +10,14 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{
-    Given, common_env, credential_mounts, credentials, field, host_path, metadata, mount, pod_metadata,
-    readiness, resources, selector, tolerations, value,
+use super::{Given, metadata, pod_metadata, selector, tolerations};
+use crate::{
+    container::{
+        common_env, credential_mounts, credentials, field, host_path, mount, readiness, resources, value,
+    },
+    mesh::validate::Valid,
+    names,
 };
-use crate::{mesh::validate::Valid, names};
 
 /// Time for open connections to end.
 const TERMINATION_SECONDS: i64 = 30;

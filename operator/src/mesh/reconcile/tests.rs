@@ -24,7 +24,8 @@ fn context(script: &Script, mesh: Value, is_leading: bool) -> Context {
         trust: watch::Sender::new(None),
         images: Images::default(),
         events: Events::new(script.client(), "test".into()),
-        wake: Arc::default(),
+        wake: watch::channel(()).1,
+        waypoints: waypoint::cache::empty(),
         metrics: Metrics::default(),
     }
 }

@@ -1,0 +1,223 @@
+//! Watch caches of everything that waypoints are made of.
+//!
+//! Invariant: one malformed object never stops a watch, and a kind whose CRD is missing counts as listed and empty
+//! until it appears.
+
+use std::{
+    fmt::Debug,
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{
+    state::Wake,
+    watches::{Watch, decoded, is_not_served},
+};
+use ambit_api::{
+    gateway::{Gateway, GatewayClass},
+    labels,
+};
+use futures::StreamExt;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Namespace, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client, Resource,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, Store},
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+/// Watch caches of everything that waypoints are made of. Objects made for Gateways are in them by label; of every
+/// ConfigMap and Namespace, the metadata is.
+#[derive(Clone)]
+pub struct Caches {
+    /// Gateways of all classes.
+    pub gateways: Store<Gateway>,
+    /// Classes of all controllers.
+    pub classes: Store<GatewayClass>,
+    /// Accounts.
+    pub service_accounts: Store<ServiceAccount>,
+    /// Roots.
+    pub config_maps: Store<ConfigMap>,
+    /// Addresses.
+    pub services: Store<Service>,
+    /// Pods.
+    pub deployments: Store<Deployment>,
+    /// More pods by load.
+    pub autoscalers: Store<HorizontalPodAutoscaler>,
+    /// Not all pods at once.
+    pub disruption_budgets: Store<PodDisruptionBudget>,
+    /// Which ConfigMaps exist, in which version: parameters are among them.
+    pub versions: Store<PartialObjectMeta<ConfigMap>>,
+    /// Which waypoint a namespace asks for.
+    pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Whether the cluster knows Gateways and GatewayClasses.
+    served: [Arc<AtomicBool>; 2],
+}
+
+impl Caches {
+    /// Whether the cluster knows Gateways and GatewayClasses.
+    pub fn is_served(&self) -> bool {
+        self.served.iter().all(|served| served.load(Ordering::Relaxed))
+    }
+}
+
+/// The caches, and what fills them; each change wakes whoever reconciles.
+pub fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
+    let managed = watcher::Config::default().labels(&format!(
+        "{}={}",
+        labels::GATEWAY_MANAGED,
+        labels::WAYPOINT_MANAGED
+    ));
+    let all = watcher::Config::default;
+    let served = [Arc::default(), Arc::default()];
+    let [gateways, classes] = &served;
+    let built_in = Arc::default();
+    let mut filler = Filler { client, wake, watches: Vec::new() };
+    let caches = Caches {
+        gateways: filler.full(all(), gateways),
+        classes: filler.full(all(), classes),
+        service_accounts: filler.full(managed.clone(), &built_in),
+        config_maps: filler.full(managed.clone(), &built_in),
+        services: filler.full(managed.clone(), &built_in),
+        deployments: filler.full(managed.clone(), &built_in),
+        autoscalers: filler.full(managed.clone(), &built_in),
+        disruption_budgets: filler.full(managed, &built_in),
+        versions: filler.metadata(),
+        namespaces: filler.metadata(),
+        served,
+    };
+    (caches, filler.watches)
+}
+
+/// Empty caches that nothing fills.
+#[cfg(test)]
+pub(crate) fn empty() -> Caches {
+    Caches {
+        gateways: reflector::store().0,
+        classes: reflector::store().0,
+        service_accounts: reflector::store().0,
+        config_maps: reflector::store().0,
+        services: reflector::store().0,
+        deployments: reflector::store().0,
+        autoscalers: reflector::store().0,
+        disruption_budgets: reflector::store().0,
+        versions: reflector::store().0,
+        namespaces: reflector::store().0,
+        served: [Arc::default(), Arc::default()],
+    }
+}
+
+/// Waits until every cache holds its first list.
+pub async fn warm(caches: &Caches) {
+    let wait = |result: Result<(), _>| {
+        if result.is_err() {
+            tracing::debug!("A cache ended before it was filled");
+        }
+    };
+    wait(caches.gateways.wait_until_ready().await);
+    wait(caches.classes.wait_until_ready().await);
+    wait(caches.service_accounts.wait_until_ready().await);
+    wait(caches.config_maps.wait_until_ready().await);
+    wait(caches.services.wait_until_ready().await);
+    wait(caches.deployments.wait_until_ready().await);
+    wait(caches.autoscalers.wait_until_ready().await);
+    wait(caches.disruption_budgets.wait_until_ready().await);
+    wait(caches.versions.wait_until_ready().await);
+    wait(caches.namespaces.wait_until_ready().await);
+}
+
+/// A kind that can be cached.
+trait Cached: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
+
+impl<K> Cached for K where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+}
+
+struct Filler<'a> {
+    client: &'a Client,
+    wake: &'a Wake,
+    watches: Vec<Watch>,
+}
+
+impl Filler<'_> {
+    fn full<K: Cached>(&mut self, config: watcher::Config, served: &Arc<AtomicBool>) -> Store<K> {
+        let events = watcher(Api::<DeserializeGuard<K>>::all(self.client.clone()), config).default_backoff();
+        self.fill(events.map(|event| event.map(read)), served.clone())
+    }
+
+    /// Annotations may hold whole objects, and managed fields always say nothing here.
+    fn metadata<K: Cached>(&mut self) -> Store<PartialObjectMeta<K>> {
+        let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
+        let events = watcher(api, watcher::Config::default()).default_backoff().modify(|object| {
+            object.metadata.annotations = None;
+            object.metadata.managed_fields = None;
+        });
+        self.fill(events.map(|event| event.map(Some)), Arc::default())
+    }
+
+    fn fill<K>(
+        &mut self,
+        events: impl futures::Stream<Item = watcher::Result<Option<watcher::Event<K>>>> + Send + 'static,
+        served: Arc<AtomicBool>,
+    ) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+        K::DynamicType: Eq + Hash + Clone + Default,
+    {
+        let (store, mut writer) = reflector::store();
+        let wake = self.wake.clone();
+        self.watches.push(Box::pin(async move {
+            let mut events = std::pin::pin!(events);
+            let mut is_missing = false;
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        if matches!(event, Some(watcher::Event::InitDone)) {
+                            is_missing = false;
+                            served.store(true, Ordering::Relaxed);
+                        }
+                        event.iter().for_each(|event| writer.apply_watcher_event(event));
+                    }
+                    Err(error) if is_not_served(&error) => {
+                        served.store(false, Ordering::Relaxed);
+                        if !std::mem::replace(&mut is_missing, true) {
+                            writer.apply_watcher_event(&watcher::Event::Init);
+                            writer.apply_watcher_event(&watcher::Event::InitDone);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
+                        continue;
+                    }
+                }
+                wake.all();
+            }
+        }));
+        store
+    }
+}
+
+/// An object that cannot be read is left out.
+fn read<K: Cached>(event: watcher::Event<DeserializeGuard<K>>) -> Option<watcher::Event<K>> {
+    let object = |guard| decoded(guard, &K::kind(&()));
+    match event {
+        watcher::Event::Apply(guard) => object(guard).map(watcher::Event::Apply),
+        watcher::Event::Delete(guard) => object(guard).map(watcher::Event::Delete),
+        watcher::Event::InitApply(guard) => object(guard).map(watcher::Event::InitApply),
+        watcher::Event::Init => Some(watcher::Event::Init),
+        watcher::Event::InitDone => Some(watcher::Event::InitDone),
+    }
+}

@@ -1,0 +1,85 @@
+//! GatewayClasses that are kept present, and what their status says.
+//!
+//! Invariant: pure; a class that another controller runs is left alone, whatever its name.
+
+use ambit_api::{
+    conditions::{ACCEPTED, reason},
+    gateway::{GatewayClass, GatewayClassSpec, GatewayClassStatus},
+    labels,
+};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::World;
+use crate::conditions::{Finding, dated};
+
+/// The classes that there should be.
+const CLASSES: [&str; 2] = [labels::WAYPOINT_CLASS, labels::ISTIO_WAYPOINT_CLASS];
+
+/// Classes to make: names that nobody has taken.
+pub fn missing(world: &World) -> Vec<GatewayClass> {
+    let is_there = |name: &str| world.classes.iter().any(|class| class.name_any() == name);
+    CLASSES.into_iter().filter(|name| !is_there(name)).map(class).collect()
+}
+
+/// Whether we made it.
+pub fn is_made_here(class: &GatewayClass) -> bool {
+    is_ours(class) && class.labels().contains_key(labels::MESH)
+}
+
+/// Whether we run it.
+pub fn is_ours(class: &GatewayClass) -> bool {
+    class.spec.controller_name == labels::WAYPOINT_CONTROLLER
+}
+
+/// The status of a class of ours.
+pub fn status(class: &GatewayClass, now: Timestamp) -> GatewayClassStatus {
+    let previous = class.status.clone().unwrap_or_default();
+    let accepted = Finding::holds(ACCEPTED, reason::ACCEPTED, "Gateways of this class become waypoints");
+    GatewayClassStatus {
+        conditions: dated(&[accepted], &previous.conditions, class.metadata.generation, now),
+    }
+}
+
+fn class(name: &str) -> GatewayClass {
+    let spec = GatewayClassSpec {
+        controller_name: labels::WAYPOINT_CONTROLLER.into(),
+        description: Some("The L7 proxies of the mesh, one for each Gateway".into()),
+    };
+    let mut class = GatewayClass::new(name, spec);
+    class.metadata.labels = Some(
+        [
+            (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
+            (labels::MESH.to_owned(), labels::MESH_NAME.to_owned()),
+        ]
+        .into(),
+    );
+    class
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_another_controller_has_taken_is_left_alone() {
+        let mut theirs = class(labels::ISTIO_WAYPOINT_CLASS);
+        theirs.spec.controller_name = "istio.io/mesh-controller".into();
+        let world = World { classes: vec![Arc::new(theirs.clone())], ..World::default() };
+        let made: Vec<String> = missing(&world).iter().map(ResourceExt::name_any).collect();
+        assert_eq!(made, [labels::WAYPOINT_CLASS]);
+        assert!(!is_ours(&theirs) && !is_made_here(&theirs));
+        assert_eq!(missing(&World::default()).len(), 2);
+    }
+
+    #[test]
+    fn a_class_that_was_accepted_needs_no_write() {
+        let mut ours = class(labels::WAYPOINT_CLASS);
+        let first = status(&ours, Timestamp::UNIX_EPOCH);
+        assert_eq!((first.conditions.len(), first.conditions[0].status.as_str()), (1, "True"));
+        ours.status = Some(first.clone());
+        assert_eq!(status(&ours, Timestamp::MAX), first);
+    }
+}

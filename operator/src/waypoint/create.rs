@@ -1,0 +1,169 @@
+//! Gateways that namespaces ask for by their label, and that nobody made.
+//!
+//! Invariant: pure; a Gateway that a user made is never deleted, and one that is in use neither.
+
+use std::collections::BTreeSet;
+
+use ambit_api::{
+    gateway::{AllowedRoutes, Gateway, GatewaySpec, Listener, RouteNamespaces},
+    labels,
+};
+use ambit_index::name_of;
+use ambit_model::{HBONE_PORT, NamespacedName};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+
+use super::World;
+
+/// A namespace that asks for a waypoint of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The Gateway it names, in the namespace itself.
+    pub gateway: NamespacedName,
+    /// Its pods are in the mesh: L7 follows L4.
+    pub is_enrolled: bool,
+}
+
+/// What to make and what to take away.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Gateways to make.
+    pub create: Vec<Gateway>,
+    /// Gateways to delete.
+    pub delete: Vec<NamespacedName>,
+}
+
+impl Wish {
+    /// What a namespace asks for, if it is a waypoint of its own.
+    pub fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
+        let own = namespace.name.as_deref()?;
+        if namespace.deletion_timestamp.is_some() {
+            return None;
+        }
+        let label = |key: &str| namespace.labels.as_ref()?.get(key).map(String::as_str);
+        let name = label(labels::USE_WAYPOINT).filter(|name| !name.is_empty() && *name != labels::NONE)?;
+        let is_own = label(labels::USE_WAYPOINT_NAMESPACE).is_none_or(|namespace| namespace == own);
+        is_own.then(|| Self { gateway: NamespacedName::new(own, name), is_enrolled })
+    }
+}
+
+/// What to make and what to take away. `auto_create` is what the Mesh says.
+pub fn plan(world: &World, auto_create: bool) -> Plan {
+    let existing: BTreeSet<NamespacedName> =
+        world.gateways.iter().map(|gateway| name_of(&gateway.metadata)).collect();
+    let missing = world.wishes.iter().filter(|wish| wish.is_enrolled && !existing.contains(&wish.gateway));
+    let stale = world.gateways.iter().filter(|gateway| {
+        let name = name_of(&gateway.metadata);
+        is_auto_created(gateway)
+            && gateway.metadata.deletion_timestamp.is_none()
+            && !world.wishes.iter().any(|wish| wish.gateway == name)
+            && !world.in_use.contains(&name)
+    });
+    Plan {
+        create: missing.filter(|_| auto_create).map(|wish| gateway(&wish.gateway)).collect(),
+        delete: stale.map(|gateway| name_of(&gateway.metadata)).collect(),
+    }
+}
+
+/// Whether a namespace's label, and no user, made this Gateway.
+pub fn is_auto_created(gateway: &Gateway) -> bool {
+    gateway.labels().get(labels::AUTO_CREATED).is_some_and(|value| value == "true")
+}
+
+fn gateway(name: &NamespacedName) -> Gateway {
+    let same = RouteNamespaces { from: Some("Same".into()), ..RouteNamespaces::default() };
+    let listener = Listener {
+        name: "mesh".into(),
+        port: HBONE_PORT.into(),
+        protocol: labels::HBONE.into(),
+        allowed_routes: Some(AllowedRoutes { namespaces: Some(same), ..AllowedRoutes::default() }),
+    };
+    let spec = GatewaySpec {
+        gateway_class_name: labels::WAYPOINT_CLASS.into(),
+        listeners: vec![listener],
+        ..GatewaySpec::default()
+    };
+    let mut gateway = Gateway::new(&name.name, spec);
+    gateway.metadata.namespace = Some(name.namespace.to_string());
+    gateway.metadata.labels = Some(
+        [
+            (labels::AUTO_CREATED.to_owned(), "true".to_owned()),
+            (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
+        ]
+        .into(),
+    );
+    gateway
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn namespace(labels: &[(&str, &str)]) -> ObjectMeta {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        ObjectMeta { name: Some("shop".into()), labels: Some(labels), ..ObjectMeta::default() }
+    }
+
+    fn wish(is_enrolled: bool) -> Wish {
+        Wish { gateway: NamespacedName::new("shop", "waypoint"), is_enrolled }
+    }
+
+    fn existing(is_auto_created: bool) -> Vec<Arc<Gateway>> {
+        let mut gateway = gateway(&NamespacedName::new("shop", "waypoint"));
+        if !is_auto_created {
+            gateway.metadata.labels = None;
+        }
+        vec![Arc::new(gateway)]
+    }
+
+    #[test]
+    fn a_namespace_asks_for_a_waypoint_of_its_own_only_by_a_name() {
+        let read = |labels: &[(&str, &str)]| Wish::read(&namespace(labels), true).is_some();
+        assert!(read(&[("istio.io/use-waypoint", "waypoint")]));
+        assert!(read(&[("istio.io/use-waypoint", "waypoint"), ("istio.io/use-waypoint-namespace", "shop")]));
+        assert!(!read(&[]));
+        assert!(!read(&[("istio.io/use-waypoint", "none")]));
+        assert!(!read(&[("istio.io/use-waypoint", "")]));
+        assert!(!read(&[("istio.io/use-waypoint", "waypoint"), ("istio.io/use-waypoint-namespace", "edge")]));
+        let mut ending = namespace(&[("istio.io/use-waypoint", "waypoint")]);
+        ending.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(Wish::read(&ending, true), None);
+    }
+
+    #[test]
+    fn a_gateway_is_made_once_the_namespace_is_in_the_mesh_and_only_when_nobody_made_it() {
+        let creates = |wishes: Vec<Wish>, gateways, auto_create| {
+            let world = World { wishes, gateways, ..World::default() };
+            plan(&world, auto_create).create.len()
+        };
+        assert_eq!(creates(vec![wish(true)], Vec::new(), true), 1);
+        assert_eq!(creates(vec![wish(false)], Vec::new(), true), 0, "L7 waits for L4");
+        assert_eq!(creates(vec![wish(true)], existing(false), true), 0);
+        assert_eq!(creates(vec![wish(true)], Vec::new(), false), 0);
+    }
+
+    #[test]
+    fn only_a_gateway_that_we_made_and_nothing_uses_is_taken_away() {
+        let deletes = |wishes: Vec<Wish>, gateways, in_use: bool| {
+            let in_use = in_use.then(|| NamespacedName::new("shop", "waypoint")).into_iter().collect();
+            let world = World { wishes, gateways, in_use, ..World::default() };
+            plan(&world, true).delete.len()
+        };
+        assert_eq!(deletes(Vec::new(), existing(true), false), 1);
+        assert_eq!(deletes(vec![wish(false)], existing(true), false), 0, "the label is still there");
+        assert_eq!(deletes(Vec::new(), existing(true), true), 0, "a service is still bound to it");
+        assert_eq!(deletes(Vec::new(), existing(false), false), 0, "a user made it");
+    }
+
+    #[test]
+    fn what_is_made_is_a_waypoint_as_the_guides_show_it() {
+        let world = World { wishes: vec![wish(true)], ..World::default() };
+        let made = plan(&world, true).create.remove(0);
+        let found = super::super::validate::Found::Parameters(Box::default());
+        let judged = super::super::validate::judge(&made, &found, &ambit_api::mesh::Waypoints::default());
+        assert!(judged.valid.is_some() && is_auto_created(&made));
+    }
+}

@@ -1,0 +1,242 @@
+//! Everything that must exist for a valid waypoint. Pure and total.
+
+use std::collections::BTreeMap;
+
+use ambit_api::{MeshSpec, labels};
+use ambit_model::HBONE_PORT;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment},
+        autoscaling::v2::{
+            CrossVersionObjectReference, HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, MetricSpec,
+            MetricTarget, ResourceMetricSource,
+        },
+        core::v1::{ConfigMap, PodTemplateSpec, Service, ServiceAccount, ServicePort, ServiceSpec},
+        policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
+    },
+    apimachinery::pkg::{
+        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+        util::intstr::IntOrString,
+    },
+};
+
+use super::validate::Valid;
+use crate::names;
+
+mod pod;
+
+pub use pod::TERMINATION_SECONDS;
+
+/// Share of its CPU request at which a waypoint gets another pod, percent.
+const CPU_PERCENT: i32 = 80;
+/// Name of the port of `/healthz/ready` in the Service.
+const STATUS_PORT: &str = "status-port";
+
+/// What is desired depends on, beside the waypoint itself.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given<'a> {
+    /// Image of the waypoint.
+    pub image: &'a str,
+    /// ClusterIP of the operator's Service.
+    pub operator_ip: &'a str,
+    /// What the Mesh says.
+    pub mesh: &'a MeshSpec,
+    /// Trust domain in force.
+    pub trust_domain: &'a str,
+    /// Life of certificates, seconds.
+    pub certificate_seconds: u64,
+    /// The Gateway, as owner of everything.
+    pub owner: &'a OwnerReference,
+    /// How many pods the autoscaler wants now.
+    pub scaled: Option<i32>,
+}
+
+/// Everything that must exist for one waypoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objects {
+    /// Its account; it may do nothing in the API.
+    pub service_account: ServiceAccount,
+    /// Its address.
+    pub service: Service,
+    /// Its pods.
+    pub deployment: Deployment,
+    /// More pods by load, when there may be more.
+    pub autoscaler: Option<HorizontalPodAutoscaler>,
+    /// Not all pods at once, when there are more.
+    pub disruption_budget: Option<PodDisruptionBudget>,
+}
+
+/// Everything that must exist for one waypoint, but for the roots, which waypoints of a namespace share.
+pub fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
+    let replicas = valid.replicas;
+    Objects {
+        service_account: ServiceAccount {
+            metadata: metadata(valid, given),
+            automount_service_account_token: Some(false),
+            ..ServiceAccount::default()
+        },
+        service: service(valid, given),
+        deployment: deployment(valid, given),
+        autoscaler: (replicas.max > replicas.min).then(|| autoscaler(valid, given)),
+        disruption_budget: (replicas.min > 1).then(|| disruption_budget(valid, given)),
+    }
+}
+
+/// The trusted roots in a namespace with waypoints; it goes with the last of its owners.
+pub fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(names::ROOTS.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(managed_labels()),
+            owner_references: Some(owners),
+            ..ObjectMeta::default()
+        },
+        data: Some(BTreeMap::from([(names::ROOTS_KEY.to_owned(), pem.to_owned())])),
+        ..ConfigMap::default()
+    }
+}
+
+/// What tells our objects from everybody else's.
+fn managed_labels() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (labels::GATEWAY_MANAGED.to_owned(), labels::WAYPOINT_MANAGED.to_owned()),
+        (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
+    ])
+}
+
+/// The user's labels, then ours, which win.
+fn object_labels(valid: &Valid) -> BTreeMap<String, String> {
+    let mut all = valid.labels.clone();
+    all.extend(managed_labels());
+    all.insert(labels::GATEWAY_NAME.to_owned(), valid.name.name.to_string());
+    all.insert(labels::GATEWAY_CLASS_NAME.to_owned(), valid.class.clone());
+    all
+}
+
+fn metadata(valid: &Valid, given: &Given<'_>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(valid.name.name.to_string()),
+        namespace: Some(valid.name.namespace.to_string()),
+        labels: Some(object_labels(valid)),
+        annotations: annotations(valid),
+        owner_references: Some(vec![given.owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn annotations(valid: &Valid) -> Option<BTreeMap<String, String>> {
+    (!valid.annotations.is_empty()).then(|| valid.annotations.clone())
+}
+
+fn selector(valid: &Valid) -> BTreeMap<String, String> {
+    BTreeMap::from([(labels::GATEWAY_NAME.to_owned(), valid.name.name.to_string())])
+}
+
+fn pods(valid: &Valid) -> LabelSelector {
+    LabelSelector { match_labels: Some(selector(valid)), ..LabelSelector::default() }
+}
+
+/// Listeners share one port, which a Service may name only once.
+fn service(valid: &Valid, given: &Given<'_>) -> Service {
+    let port = |name: &str, number: u16, protocol: &str| ServicePort {
+        name: Some(name.to_owned()),
+        port: number.into(),
+        protocol: Some("TCP".into()),
+        app_protocol: Some(protocol.into()),
+        ..ServicePort::default()
+    };
+    let listener = valid.listeners.first().map(|name| port(name, HBONE_PORT, "hbone"));
+    let status = port(STATUS_PORT, names::HEALTH_PORT, "http");
+    Service {
+        metadata: metadata(valid, given),
+        spec: Some(ServiceSpec {
+            ports: Some(listener.into_iter().chain([status]).collect()),
+            selector: Some(selector(valid)),
+            traffic_distribution: Some("PreferClose".into()),
+            type_: Some("ClusterIP".into()),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// A new pod is ready before an old one ends.
+fn deployment(valid: &Valid, given: &Given<'_>) -> Deployment {
+    let replicas = valid.replicas;
+    let rolling = RollingUpdateDeployment {
+        max_surge: Some(IntOrString::Int(1)),
+        max_unavailable: Some(IntOrString::Int(0)),
+    };
+    Deployment {
+        metadata: metadata(valid, given),
+        spec: DeploymentSpec {
+            // Said even when the autoscaler decides, as what it decided: a field that is no longer said goes back to 1.
+            replicas: Some(given.scaled.unwrap_or(replicas.min).clamp(replicas.min, replicas.max)),
+            selector: pods(valid),
+            strategy: Some(DeploymentStrategy {
+                rolling_update: Some(rolling),
+                type_: Some("RollingUpdate".into()),
+            }),
+            template: PodTemplateSpec {
+                metadata: Some(pod_metadata(valid)),
+                spec: Some(pod::spec(valid, given)),
+            },
+            ..DeploymentSpec::default()
+        },
+        ..Deployment::default()
+    }
+}
+
+/// A waypoint is never enrolled itself: it speaks HBONE of its own.
+fn pod_metadata(valid: &Valid) -> ObjectMeta {
+    let mut all = object_labels(valid);
+    all.insert(labels::DATAPLANE_MODE.to_owned(), labels::NONE.to_owned());
+    ObjectMeta { labels: Some(all), annotations: annotations(valid), ..ObjectMeta::default() }
+}
+
+fn autoscaler(valid: &Valid, given: &Given<'_>) -> HorizontalPodAutoscaler {
+    let cpu = ResourceMetricSource {
+        name: "cpu".into(),
+        target: MetricTarget {
+            average_utilization: Some(CPU_PERCENT),
+            type_: "Utilization".into(),
+            ..MetricTarget::default()
+        },
+    };
+    HorizontalPodAutoscaler {
+        metadata: metadata(valid, given),
+        spec: HorizontalPodAutoscalerSpec {
+            min_replicas: Some(valid.replicas.min),
+            max_replicas: valid.replicas.max,
+            metrics: Some(vec![MetricSpec {
+                resource: Some(cpu),
+                type_: "Resource".into(),
+                ..MetricSpec::default()
+            }]),
+            scale_target_ref: CrossVersionObjectReference {
+                api_version: Some("apps/v1".into()),
+                kind: "Deployment".into(),
+                name: valid.name.name.to_string(),
+            },
+            ..HorizontalPodAutoscalerSpec::default()
+        },
+        ..HorizontalPodAutoscaler::default()
+    }
+}
+
+/// One pod at a time may be taken away.
+fn disruption_budget(valid: &Valid, given: &Given<'_>) -> PodDisruptionBudget {
+    PodDisruptionBudget {
+        metadata: metadata(valid, given),
+        spec: Some(PodDisruptionBudgetSpec {
+            min_available: Some(IntOrString::Int(valid.replicas.min - 1)),
+            selector: Some(pods(valid)),
+            ..PodDisruptionBudgetSpec::default()
+        }),
+        ..PodDisruptionBudget::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,346 @@
+//! The driver: looks, decides by the pure functions beside it, and writes if this replica leads.
+//!
+//! Every replica reads parameters, because every replica tells ztunnels what to do while a waypoint is down; only the
+//! leader writes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ambit_api::{
+    Mesh,
+    conditions::reason,
+    gateway::Gateway,
+    mesh::{FailurePolicy, Replicas},
+};
+use ambit_index::name_of;
+use ambit_model::NamespacedName;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use kube::{Api, Client, Resource, ResourceExt, api::PostParams, runtime::reflector::Store};
+use tokio::sync::{mpsc, watch};
+
+use super::{
+    World,
+    cache::Caches,
+    classes, create,
+    desired::{self, Given, Objects},
+    observe::observe,
+    prune,
+    reader::Reader,
+    status::{self, Problem, Rollout},
+    validate::{Judgement, Valid, judge},
+};
+use crate::{
+    apply::{self, Claim},
+    error::{Error, is_conflict},
+    events::{Events, Severity},
+    mesh::{observe::operator_ip, settings::issued_in, trust::Trust, validate::validate},
+    names,
+    object_status::{self, Judged},
+    state::{MeshState, SharedIndex},
+    watches::Seen,
+};
+
+/// Pause before a look that nothing asked for.
+const RESYNC: Duration = Duration::from_secs(300);
+/// Pause after a failure.
+const RETRY: Duration = Duration::from_secs(2);
+/// Changes that come together are looked at together.
+const GATHER: Duration = Duration::from_millis(100);
+
+/// What the driver works with.
+pub struct Context {
+    /// API server.
+    pub client: Client,
+    /// Watch caches.
+    pub caches: Caches,
+    /// Services of our own namespace: the operator's is what waypoints dial.
+    pub own_services: Store<Service>,
+    /// The model.
+    pub index: SharedIndex,
+    /// The Mesh, as last seen.
+    pub mesh: watch::Receiver<MeshState>,
+    /// Whether this replica writes.
+    pub leads: watch::Receiver<bool>,
+    /// The authority in force.
+    pub trust: watch::Receiver<Option<Arc<Trust>>>,
+    /// Image of the waypoint.
+    pub image: String,
+    /// Events.
+    pub events: Events,
+    /// Something changed.
+    pub wake: watch::Receiver<()>,
+    /// Where failure policies go.
+    pub seen: mpsc::Sender<Seen>,
+}
+
+/// One waypoint in one pass.
+struct Waypoint<'a> {
+    gateway: &'a Gateway,
+    name: NamespacedName,
+    judgement: Judgement,
+}
+
+/// What all waypoints stand on.
+struct Ground {
+    mesh: Arc<Mesh>,
+    trust: Option<Arc<Trust>>,
+    operator_ip: Option<String>,
+}
+
+/// Reconciles until dropped.
+pub async fn run(mut context: Context) {
+    let mut reader = Reader::default();
+    let mut told = None;
+    loop {
+        let pause = match reconcile(&context, &mut reader, &mut told).await {
+            Ok(pause) => pause,
+            Err(error) => {
+                tracing::warn!(%error, "Waypoints cannot be reconciled, trying again");
+                RETRY
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = context.wake.changed() => tokio::time::sleep(GATHER).await,
+            _ = context.mesh.changed() => {}
+            _ = context.leads.changed() => {}
+            _ = context.trust.changed() => {}
+        }
+        context.wake.mark_unchanged();
+    }
+}
+
+/// A Mesh that is being deleted is taken apart by its own reconcile.
+async fn reconcile(
+    context: &Context,
+    reader: &mut Reader,
+    told: &mut Option<BTreeMap<NamespacedName, FailurePolicy>>,
+) -> Result<Duration, Error> {
+    let state = context.mesh.borrow().clone();
+    let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
+    if mesh.metadata.deletion_timestamp.is_some() {
+        return Ok(RESYNC);
+    }
+    let world = observe(&context.caches, &context.index.read(), Timestamp::now());
+    let mut waypoints = Vec::new();
+    for gateway in world.waypoints().filter(|gateway| gateway.metadata.deletion_timestamp.is_none()) {
+        let found = reader.find(&context.client, gateway, &world.versions).await?;
+        let judgement = judge(gateway, &found, &mesh.spec.waypoints);
+        waypoints.push(Waypoint { gateway, name: name_of(&gateway.metadata), judgement });
+    }
+    tell(context, &waypoints, told).await;
+    if !*context.leads.borrow() {
+        return Ok(RESYNC);
+    }
+    let ground = Ground {
+        operator_ip: operator_ip(&context.own_services.state()),
+        trust: context.trust.borrow().clone(),
+        mesh,
+    };
+    let results = [
+        keep_classes(context, &world).await,
+        follow_labels(context, &world, ground.mesh.spec.waypoints.auto_create).await,
+        prune::prune(&context.client, &world, |name| replicas_of(&waypoints, name)).await,
+    ];
+    let is_done = keep_waypoints(context, &world, &ground, &waypoints).await?;
+    results.into_iter().collect::<Result<(), Error>>()?;
+    Ok(if is_done { RESYNC } else { RETRY })
+}
+
+fn replicas_of(waypoints: &[Waypoint<'_>], name: &NamespacedName) -> Option<Replicas> {
+    let waypoint = waypoints.iter().find(|waypoint| waypoint.name == *name)?;
+    waypoint.judgement.valid.as_ref().map(|valid| valid.replicas)
+}
+
+/// What each waypoint's services do while none of its pods is ready.
+async fn tell(
+    context: &Context,
+    waypoints: &[Waypoint<'_>],
+    told: &mut Option<BTreeMap<NamespacedName, FailurePolicy>>,
+) {
+    let policies: BTreeMap<NamespacedName, FailurePolicy> = waypoints
+        .iter()
+        .filter_map(|waypoint| {
+            Some((waypoint.name.clone(), waypoint.judgement.valid.as_ref()?.failure_policy))
+        })
+        .collect();
+    if told.as_ref() == Some(&policies) {
+        return;
+    }
+    if context.seen.send(Seen::FailurePolicies(policies.clone())).await.is_ok() {
+        *told = Some(policies);
+    }
+}
+
+async fn keep_classes(context: &Context, world: &World) -> Result<(), Error> {
+    if !world.is_served {
+        return Ok(());
+    }
+    let api = Api::all(context.client.clone());
+    let mut result = Ok(());
+    for class in classes::missing(world) {
+        let name = class.name_any();
+        let made = match api.create(&PostParams::default(), &class).await {
+            Ok(_) => Ok(()),
+            // Another replica was faster.
+            Err(error) if is_conflict(&error) => Ok(()),
+            Err(source) => Err(Error::api(format!("creating GatewayClass {name}"), source)),
+        };
+        result = result.and(made);
+    }
+    for class in world.classes.iter().filter(|class| classes::is_ours(class)) {
+        let status = classes::status(class, world.now);
+        if class.status.as_ref() != Some(&status) {
+            result =
+                result.and(object_status::write(&context.client, &Judged::of(class.as_ref()), &status).await);
+        }
+    }
+    result
+}
+
+/// Makes and takes away the Gateways that namespaces ask for.
+async fn follow_labels(context: &Context, world: &World, auto_create: bool) -> Result<(), Error> {
+    let plan = create::plan(world, auto_create && world.is_served);
+    let mut result = Ok(());
+    for gateway in &plan.create {
+        let NamespacedName { namespace, name } = name_of(&gateway.metadata);
+        let api: Api<Gateway> = Api::namespaced(context.client.clone(), &namespace);
+        let made = match api.create(&PostParams::default(), gateway).await {
+            Ok(_) => {
+                tracing::info!(%namespace, %name, "Made the Gateway that a namespace asks for");
+                Ok(())
+            }
+            Err(error) if is_conflict(&error) => Ok(()),
+            Err(source) => Err(Error::api(format!("creating Gateway {namespace}/{name}"), source)),
+        };
+        result = result.and(made);
+    }
+    for gateway in &world.gateways {
+        if plan.delete.contains(&name_of(&gateway.metadata)) {
+            result = result.and(apply::delete(&context.client, gateway.as_ref()).await);
+        }
+    }
+    result
+}
+
+/// The roots, once in each namespace that has a waypoint; by namespace, what keeps them from being there. Our own
+/// namespace has them from the Mesh.
+async fn keep_roots(
+    context: &Context,
+    world: &World,
+    ground: &Ground,
+    waypoints: &[Waypoint<'_>],
+) -> BTreeMap<String, Problem> {
+    let Some(trust) = &ground.trust else { return BTreeMap::new() };
+    let mut owners: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for waypoint in waypoints.iter().filter(|waypoint| &*waypoint.name.namespace != names::NAMESPACE) {
+        owners.entry(&waypoint.name.namespace).or_default().extend(waypoint.gateway.owner_ref(&()));
+    }
+    let pem = trust.authority.root_bundle();
+    let mut problems = BTreeMap::new();
+    for (namespace, owners) in owners {
+        let wanted = desired::roots(namespace, &pem, owners);
+        if let Err(error) = apply::one(&context.client, &wanted, &world.config_maps, Claim::Label).await {
+            problems.insert(namespace.to_owned(), Problem::from(&error));
+        }
+    }
+    problems
+}
+
+/// Rolls every waypoint out and says how far it is; whether all that could be done was done.
+async fn keep_waypoints(
+    context: &Context,
+    world: &World,
+    ground: &Ground,
+    waypoints: &[Waypoint<'_>],
+) -> Result<bool, Error> {
+    let roots = keep_roots(context, world, ground, waypoints).await;
+    let (mut is_done, mut result) = (true, Ok(()));
+    for waypoint in waypoints {
+        let problem = match (&waypoint.judgement.valid, roots.get(&*waypoint.name.namespace)) {
+            (None, _) => None,
+            (Some(_), Some(problem)) => Some(problem.clone()),
+            (Some(valid), None) => roll_out(context, world, ground, (waypoint, valid)).await,
+        };
+        is_done &= problem.as_ref().is_none_or(|problem| problem.reason != reason::APPLY_FAILED);
+        result = result.and(write_status(context, world, waypoint, problem).await);
+    }
+    result.map(|()| is_done)
+}
+
+/// Rolls one waypoint out, or says what keeps it from being.
+async fn roll_out(
+    context: &Context,
+    world: &World,
+    ground: &Ground,
+    (waypoint, valid): (&Waypoint<'_>, &Valid),
+) -> Option<Problem> {
+    let live = world.deployment(&waypoint.name);
+    let waiting = |message: &str| {
+        // What runs already goes on as it is.
+        live.is_none().then(|| Problem { reason: reason::PENDING, message: message.to_owned() })
+    };
+    let Some(trust) = &ground.trust else { return waiting("the mesh has no authority yet") };
+    let Some(operator_ip) = &ground.operator_ip else { return waiting("the operator has no address yet") };
+    if validate(&ground.mesh.spec, issued_in(&ground.mesh)).is_err() {
+        return waiting("the spec of the Mesh is not valid");
+    }
+    let owner = waypoint.gateway.controller_owner_ref(&())?;
+    let given = Given {
+        image: &context.image,
+        operator_ip,
+        mesh: &ground.mesh.spec,
+        trust_domain: &trust.domain,
+        certificate_seconds: trust.certificate_ttl.as_secs(),
+        owner: &owner,
+        scaled: live.and_then(|live| live.spec.replicas),
+    };
+    let applied = apply_all(&context.client, world, &desired::desired(valid, &given)).await;
+    applied.as_ref().err().map(Problem::from)
+}
+
+/// Accounts and addresses come before the pods that need them.
+async fn apply_all(client: &Client, world: &World, wanted: &Objects) -> Result<(), Error> {
+    apply::one(client, &wanted.service_account, &world.service_accounts, Claim::Label).await?;
+    apply::one(client, &wanted.service, &world.services, Claim::Label).await?;
+    apply::one(client, &wanted.deployment, &world.deployments, Claim::Label).await?;
+    if let Some(autoscaler) = &wanted.autoscaler {
+        apply::one(client, autoscaler, &world.autoscalers, Claim::Label).await?;
+    }
+    if let Some(budget) = &wanted.disruption_budget {
+        apply::one(client, budget, &world.disruption_budgets, Claim::Label).await?;
+    }
+    Ok(())
+}
+
+/// Writes status when it differs, and an Event for what a person may want to know of.
+async fn write_status(
+    context: &Context,
+    world: &World,
+    waypoint: &Waypoint<'_>,
+    problem: Option<Problem>,
+) -> Result<(), Error> {
+    let Waypoint { gateway, name, judgement } = waypoint;
+    let rollout = Rollout {
+        service_ip: world.service_ip(name).map(str::to_owned),
+        ready: world.ready_pods(name),
+        problem,
+        routes: world.routes.get(name).copied().unwrap_or_default(),
+    };
+    let cluster_domain = context.index.read().settings().cluster_domain.clone();
+    let status = status::status(gateway, judgement, &rollout, &cluster_domain, world.now);
+    if gateway.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    object_status::write(&context.client, &Judged::of(*gateway), &status).await?;
+    let before = gateway.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    for condition in status::news(before, &status.conditions) {
+        let severity = if condition.status == "True" { Severity::Normal } else { Severity::Warning };
+        let on = gateway.object_ref(&());
+        context.events.object(&on, severity, &condition.reason, &condition.message).await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

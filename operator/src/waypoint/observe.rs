@@ -1,0 +1,155 @@
+//! Everything a decision about waypoints may look at, read from watch caches: no API call is made here.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ambit_api::{
+    gateway::{Gateway, GatewayClass},
+    labels,
+    mesh::WaypointsStatus,
+};
+use ambit_index::{Index, name_of};
+use ambit_model::{GatewayDestination, NamespacedName};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{ConfigMap, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{Resource, ResourceExt};
+
+use super::{cache::Caches, create::Wish};
+
+/// Everything a decision may look at.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// The clock.
+    pub now: Timestamp,
+    /// Gateways of all classes, in order of their names.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// Classes of all controllers.
+    pub classes: Vec<Arc<GatewayClass>>,
+    /// Accounts, as they are.
+    pub service_accounts: Vec<Arc<ServiceAccount>>,
+    /// Roots, as they are.
+    pub config_maps: Vec<Arc<ConfigMap>>,
+    /// Addresses, as they are.
+    pub services: Vec<Arc<Service>>,
+    /// Pods, as they are.
+    pub deployments: Vec<Arc<Deployment>>,
+    /// Autoscalers, as they are.
+    pub autoscalers: Vec<Arc<HorizontalPodAutoscaler>>,
+    /// Budgets, as they are.
+    pub disruption_budgets: Vec<Arc<PodDisruptionBudget>>,
+    /// Versions of ConfigMaps, by name.
+    pub versions: BTreeMap<NamespacedName, String>,
+    /// Namespaces that ask for a waypoint of their own.
+    pub wishes: Vec<Wish>,
+    /// Waypoints that clients are still told to send a service's traffic to.
+    pub in_use: BTreeSet<NamespacedName>,
+    /// How many routes the services of a waypoint have.
+    pub routes: BTreeMap<NamespacedName, i32>,
+    /// The cluster knows Gateways and their classes.
+    pub is_served: bool,
+}
+
+/// Looks at everything.
+pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
+    let mut gateways = caches.gateways.state();
+    gateways.sort_by_key(|gateway| name_of(&gateway.metadata));
+    let versions = caches.versions.state();
+    let version = |object: &Arc<_>| {
+        let object: &kube::core::PartialObjectMeta<ConfigMap> = object;
+        Some((name_of(&object.metadata), object.resource_version()?))
+    };
+    let enrolled = &index.node_enrollment().enrolled_namespaces;
+    let wishes = caches.namespaces.state();
+    World {
+        now,
+        gateways,
+        classes: caches.classes.state(),
+        service_accounts: caches.service_accounts.state(),
+        config_maps: caches.config_maps.state(),
+        services: caches.services.state(),
+        deployments: caches.deployments.state(),
+        autoscalers: caches.autoscalers.state(),
+        disruption_budgets: caches.disruption_budgets.state(),
+        versions: versions.iter().filter_map(version).collect(),
+        wishes: wishes
+            .iter()
+            .filter_map(|namespace| {
+                let name = namespace.metadata.name.as_deref()?;
+                Wish::read(&namespace.metadata, enrolled.contains(name))
+            })
+            .collect(),
+        in_use: in_use(index, &caches.services.state()),
+        routes: BTreeMap::new(),
+        is_served: caches.is_served(),
+    }
+}
+
+impl World {
+    /// Gateways that are waypoints of ours.
+    pub fn waypoints(&self) -> impl Iterator<Item = &Gateway> {
+        self.gateways.iter().map(Arc::as_ref).filter(|gateway| self.is_ours(gateway))
+    }
+
+    /// Whether a Gateway is of a class that we run.
+    pub fn is_ours(&self, gateway: &Gateway) -> bool {
+        let class = self.classes.iter().find(|class| class.name_any() == gateway.spec.gateway_class_name);
+        class.is_some_and(|class| class.spec.controller_name == labels::WAYPOINT_CONTROLLER)
+    }
+
+    /// Pods of a waypoint.
+    pub fn deployment(&self, name: &NamespacedName) -> Option<&Deployment> {
+        find(&self.deployments, name)
+    }
+
+    /// Address of a waypoint.
+    pub fn service_ip(&self, name: &NamespacedName) -> Option<&str> {
+        let ip = find(&self.services, name)?.spec.as_ref()?.cluster_ip.as_deref();
+        ip.filter(|ip| !ip.is_empty() && *ip != "None")
+    }
+
+    /// Pods of a waypoint that serve.
+    pub fn ready_pods(&self, name: &NamespacedName) -> i32 {
+        let status = self.deployment(name).and_then(|deployment| deployment.status.as_ref());
+        status.and_then(|status| status.ready_replicas).unwrap_or_default()
+    }
+
+    /// What the Mesh's status says of waypoints.
+    pub fn counted(&self) -> WaypointsStatus {
+        let names: Vec<NamespacedName> = self.waypoints().map(|gateway| name_of(&gateway.metadata)).collect();
+        let ready = names.iter().filter(|name| self.ready_pods(name) > 0).count();
+        let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
+        WaypointsStatus { total: count(names.len()), ready: count(ready) }
+    }
+}
+
+/// The waypoints that services point at, by name or by address.
+fn in_use(index: &Index, services: &[Arc<Service>]) -> BTreeSet<NamespacedName> {
+    let by_ip = |ip: IpAddr| {
+        let has_ip = |service: &&Arc<Service>| {
+            let own = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
+            own.and_then(|own| own.parse().ok()) == Some(ip)
+        };
+        services.iter().find(has_ip).map(|service| name_of(&service.metadata))
+    };
+    let waypoints = index.services().filter_map(|service| service.waypoint.as_ref());
+    let named = waypoints.filter_map(|waypoint| match &waypoint.destination {
+        GatewayDestination::Hostname(host) => {
+            let name = host.name.split('.').next()?;
+            Some(NamespacedName::new(host.namespace.clone(), name))
+        }
+        GatewayDestination::Address(address) => by_ip(address.address),
+    });
+    named.collect()
+}
+
+fn find<'a, K: Resource>(objects: &'a [Arc<K>], name: &NamespacedName) -> Option<&'a K> {
+    objects.iter().map(Arc::as_ref).find(|object| name_of(object.meta()) == *name)
+}
