@@ -16,3 +16,4 @@ mod fixture;
 mod inbound;
 mod outbound;
 mod policy;
+mod waypoint;
