@@ -131,6 +131,8 @@ fn seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn policy(cookie: Option<SessionLifetime>) -> SessionPersistence {
@@ -230,6 +232,24 @@ mod tests {
         for value in values {
             let parts = http::Request::builder().header("stay", value).body(()).unwrap().into_parts().0;
             assert_eq!(read(&policy, &RequestHead::from(&parts), at(0)), None, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_session_is_read_as_it_was_written_and_junk_is_none(
+            endpoint: u64,
+            age in 0_u64..200,
+            junk in "[0-9a-f.x-]{0,30}",
+        ) {
+            let policy = policy(Some(SessionLifetime::Session));
+            let told = write(&policy, &PathMatch::default(), None, endpoint, at(0)).unwrap();
+            let session = read_back(&policy, &told, at(age));
+            prop_assert_eq!(session.map(|session| session.endpoint), (age < 100).then_some(endpoint));
+            if let Some(session) = parse(&junk) {
+                prop_assert!(session.began <= session.used);
+                prop_assert_eq!(junk.split('.').count(), 3);
+            }
         }
     }
 

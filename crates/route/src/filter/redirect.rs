@@ -57,7 +57,9 @@ impl Redirection {
 
     fn location(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Option<String> {
         let scheme = self.scheme.as_deref().or(head.uri.scheme_str()).unwrap_or("http");
-        let host = self.host.as_ref().map(Authority::as_str).or_else(|| head.hostname())?;
+        // What a client calls a host is told back only if it is one.
+        let given = || head.hostname().filter(|host| host.parse::<Authority>().is_ok());
+        let host = self.host.as_ref().map(Authority::as_str).or_else(given)?;
         let given_port = self.scheme.as_ref().and_then(|_| scheme_port(scheme)).unwrap_or(arrival.port);
         let port = self.port.unwrap_or(given_port);
         let path = match (&self.path, head.uri.path_and_query()) {
@@ -81,6 +83,7 @@ fn scheme_port(scheme: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use ambit_model::bound::PathMatch;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -165,9 +168,28 @@ mod tests {
         assert_eq!(location.as_deref(), Some("http://echo//evil.example/a"));
     }
 
+    proptest! {
+        #[test]
+        fn nothing_a_client_writes_into_its_path_leads_to_another_host(
+            path in "/[!-~]{0,20}",
+            replace in proptest::bool::ANY,
+        ) {
+            let change = replace.then(|| PathChange::Prefix("".into()));
+            let redirect = Redirect { path: change, ..NOTHING };
+            let target: Result<http::Uri, _> = path.parse();
+            prop_assume!(target.is_ok());
+            let (status, location) = answer(&redirect, &path, Some("echo"), 80);
+            prop_assert_eq!(status, 302);
+            let location: http::Uri = location.unwrap().parse().unwrap();
+            prop_assert_eq!(location.authority().map(Authority::as_str), Some("echo"));
+        }
+    }
+
     #[test]
     fn without_any_host_there_is_no_address() {
-        assert_eq!(answer(&NOTHING, "/foo", None, 80), (400, None));
+        for host in [None, Some(""), Some("a/b"), Some("a b"), Some("a?b"), Some("[::1")] {
+            assert_eq!(answer(&NOTHING, "/foo", host, 80), (400, None), "{host:?}");
+        }
         let named = Redirect { hostname: Some("example.org".into()), ..NOTHING };
         assert_eq!(answer(&named, "/foo", None, 80), (302, Some("http://example.org/foo".into())));
     }

@@ -90,6 +90,8 @@ fn parts(text: &str) -> Option<Parts<String>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -130,6 +132,24 @@ mod tests {
         for (pattern, origin, expected) in cases {
             let parsed = Origin::parse(&pattern.into()).unwrap();
             assert_eq!(parsed.takes(origin), expected, "{pattern} {origin}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_origin_that_a_suffix_takes_has_a_host_below_it(
+            before in "[a-z.:/@#?%\\\\\\[\\]-]{0,8}",
+            after in "(:[0-9]{0,5})?",
+        ) {
+            let pattern = Origin::parse(&"https://*.a.com".into()).unwrap();
+            let origin = format!("https://{before}.a.com{after}");
+            if pattern.takes(&origin) {
+                let uri: http::Uri = origin.parse().unwrap();
+                prop_assert!(uri.host().is_some_and(|host| host.ends_with(".a.com")), "{}", origin);
+                prop_assert!(!uri.authority().unwrap().as_str().contains('@'));
+                prop_assert!(uri.port_u16().is_none_or(|port| port == 443));
+                prop_assert_eq!(uri.path(), "/");
+            }
         }
     }
 
