@@ -165,3 +165,22 @@ fn only_the_pods_own_identity_is_taken_for_a_waypoint() {
     assert_eq!(expected, ["spiffe://cluster.local/ns/shop/sa/waypoint"]);
     assert_eq!(route.service().unwrap().key(), key(), "books are kept for what the client asked for");
 }
+
+#[test]
+fn the_way_to_an_endpoint_that_a_waypoint_chose_leads_past_every_waypoint() {
+    let bound = Arc::new(bound_cart());
+    let me = Workload { services: BTreeMap::new(), ..waypoint_pod("other", "10.0.1.9") };
+    let both = Workload { addresses: vec![ip("fd00::1"), ip("10.0.0.1")], ..endpoint("a", "10.0.0.1") };
+    let guarded = Arc::new(Workload { waypoint: gateway(), ..both });
+    let way = |endpoint, destination| {
+        let request = OutboundRequest { source: &me, destination: at(destination) };
+        route_to(endpoint, &bound, request).as_ref().map(told)
+    };
+    let direct = "hbone 10.0.0.1:15008 for 10.0.0.1:8080 (a)";
+    assert_eq!(way(&guarded, "10.96.0.1:80").as_deref(), Some(direct));
+    let direct = "hbone [fd00::1]:15008 for [fd00::1]:8080 (a)";
+    assert_eq!(way(&guarded, "[fd96::1]:80").as_deref(), Some(direct));
+    assert_eq!(way(&guarded, "10.96.0.1:81"), None, "it does not serve the port");
+    let outside = Arc::new(plain(endpoint("b", "10.0.0.2")));
+    assert_eq!(way(&outside, "10.96.0.1:80").as_deref(), Some("tcp 10.0.0.2:8080 (b)"));
+}
