@@ -5,12 +5,14 @@
 //! [`dataplane`] runs that on worker threads; [`services`] says what is bound here, [`discovery`] what the mesh looks
 //! like. Invariant: what is not bound here, not known or not allowed is refused.
 
+pub mod access_log;
 pub mod config;
 pub mod context;
 pub mod dataplane;
 pub mod discovery;
 pub mod http;
 pub mod inbound;
+pub mod metrics;
 pub mod run;
 pub mod service;
 pub mod services;
@@ -20,4 +22,5 @@ pub mod stream;
 pub mod streams;
 pub mod target;
 pub mod telemetry;
+pub mod trace;
 pub mod upstream;

@@ -87,11 +87,7 @@ impl Metrics {
                 "Streams to the control plane that ended",
                 &self.xds_disconnects,
             ),
-            (
-                "ambit_xds_rejections",
-                "Control plane messages refused in part or whole",
-                &self.xds_rejections,
-            ),
+            ("ambit_xds_rejections", "Control plane messages refused in part or whole", &self.xds_rejections),
         ]
     }
 }

@@ -34,9 +34,8 @@ pub struct End {
 impl End {
     /// What the mesh knows of a workload, and who it proved to be.
     pub fn new(workload: Option<&Workload>, principal: Option<Spiffe>) -> Self {
-        let known = |field: fn(&Workload) -> &Arc<str>| {
-            workload.map(field).filter(|text| !text.is_empty()).cloned()
-        };
+        let known =
+            |field: fn(&Workload) -> &Arc<str>| workload.map(field).filter(|text| !text.is_empty()).cloned();
         let namespace = known(|workload| &workload.namespace);
         Self {
             workload: known(|workload| &workload.workload_name),

@@ -127,10 +127,13 @@ struct Key {
 /// Keeps the addresses of a [`Key`] from being given to something else.
 type Pinned = (Arc<End>, NamespacedName, Option<Arc<Workload>>);
 
+/// Its labels, and what keeps its address from being given to another.
+type Client = (Option<Arc<Workload>>, Arc<End>);
+
 /// One worker's way to the series: no lock once a series is known.
 #[derive(Debug)]
 pub struct Cache {
-    clients: HashMap<(Spiffe, usize), (Option<Arc<Workload>>, Arc<End>)>,
+    clients: HashMap<(Spiffe, usize), Client>,
     requests: series::Cache<Key, Pinned, Labels, Requests>,
     streams: series::Cache<Key, Pinned, Labels, Streams>,
 }
@@ -200,8 +203,9 @@ impl Parties<'_> {
 
 /// Name, help and the value of one family.
 type Family<S, V> = (&'static str, &'static str, fn(&S) -> V);
+type Sizing = for<'a> fn(&'a Requests) -> &'a Histogram;
 
-const HISTOGRAMS: [(&str, &str, fn(&Requests) -> &Histogram); 3] = [
+const HISTOGRAMS: [(&str, &str, Sizing); 3] = [
     ("istio_request_duration_milliseconds", "From the head of a request to the end of its response", |r| {
         &r.duration
     }),

@@ -1,0 +1,61 @@
+//! One line for each request and stream, as text or JSON.
+//!
+//! Invariant: a worker never waits for the log (see [`ambit_runtime::lines`]), and a line holds no header but the host:
+//! tokens, cookies and queries cannot get into it.
+
+mod line;
+
+use ambit_runtime::{
+    lines::{self, Lines, Sink},
+    telemetry::Format,
+};
+use prometheus_client::metrics::counter::Counter;
+use tracing::Level;
+
+pub use line::{End, Heard, Record};
+pub(crate) use line::{shown_host, shown_path};
+
+use crate::config::Logged;
+
+/// The log scope of these lines, also the target that `RUST_LOG` filters.
+const SCOPE: &str = "access";
+/// From this status on a request failed.
+const FAILED_FROM: u16 = 500;
+
+/// Takes the records of what is over. Clone one per worker.
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    logged: Logged,
+    format: Format,
+    lines: Lines,
+}
+
+impl AccessLog {
+    /// Starts the writer. Lines that cannot be kept are counted in `dropped`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(logged: Logged, format: Format, dropped: Counter, sink: Sink) -> std::io::Result<Self> {
+        Ok(Self { logged, format, lines: Lines::start("access-log", dropped, sink)? })
+    }
+
+    /// Logs a request or stream that is over.
+    pub fn put(&self, record: &Record<'_>) {
+        let failed = record.failed();
+        let enabled = match failed {
+            true => tracing::enabled!(target: SCOPE, Level::ERROR),
+            false => tracing::enabled!(target: SCOPE, Level::INFO),
+        };
+        let wanted = match self.logged {
+            Logged::Off => false,
+            Logged::Errors => failed,
+            Logged::All => true,
+        };
+        if wanted && enabled {
+            self.lines.put(record.line(self.format, &lines::now()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Distributed traces: W3C trace context goes through, and a span of each sampled request goes to a collector.
+//!
+//! Invariant: a request never waits for a span; beyond [`SPANS_MAX`] they are dropped and counted. Who began a trace
+//! decided whether it is sampled.
+
+mod context;
+mod export;
+mod span;
+
+use std::{future::Future, time::SystemTime};
+
+use ambit_proto::opentelemetry::proto::trace::v1::Span;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::mpsc;
+
+pub use context::Context;
+pub use export::{Origin, UnusableCollector};
+
+use crate::access_log::Record;
+
+/// Spans that wait for the collector.
+pub const SPANS_MAX: usize = 4096;
+
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const MILLION: u32 = 1_000_000;
+
+/// Begins and ends spans. Clone one per worker; none where tracing is off.
+#[derive(Clone, Debug)]
+pub struct Tracer {
+    sampled_per_million: u32,
+    spans: mpsc::Sender<Span>,
+    dropped: Counter,
+}
+
+/// A request's place in a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trace {
+    /// The trace.
+    pub id: u128,
+    /// Its span here; none where the trace is not sampled.
+    open: Option<OpenSpan>,
+}
+
+/// A span that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OpenSpan {
+    id: u64,
+    parent: Option<u64>,
+}
+
+impl Trace {
+    /// Of a request whose trace is only passed on.
+    pub fn passed(headers: &HeaderMap) -> Option<Self> {
+        Context::of(headers).map(|context| Self { id: context.trace_id, open: None })
+    }
+}
+
+impl Tracer {
+    /// A tracer and what delivers its spans, to be run until the last clone is gone. `sampled` is the share of the
+    /// traces begun here that is sampled, 0 to 1; of spans, `sent` and `dropped` are counted.
+    ///
+    /// # Errors
+    /// When `collector` is no `http://host:port`.
+    pub fn start(
+        collector: &str,
+        sampled: f64,
+        origin: Origin,
+        [sent, dropped]: [Counter; 2],
+    ) -> Result<(Self, impl Future<Output = ()> + use<>), UnusableCollector> {
+        let (spans, waiting) = mpsc::channel(SPANS_MAX);
+        let exporter = export::run(waiting, collector, origin, [sent, dropped.clone()])?;
+        Ok((Self { sampled_per_million: per_million(sampled), spans, dropped }, exporter))
+    }
+
+    /// Before a request is sent on: its trace goes on, or begins.
+    pub fn begin(&self, headers: &mut HeaderMap, random: [u64; 3]) -> Trace {
+        let [high, low, span] = random;
+        let id = span.max(1);
+        let context = match Context::of(headers) {
+            Some(parent) if !parent.is_sampled() => return Trace { id: parent.trace_id, open: None },
+            Some(parent) => {
+                let open = OpenSpan { id, parent: Some(parent.span_id) };
+                set(headers, parent.below(id));
+                return Trace { id: parent.trace_id, open: Some(open) };
+            }
+            None => Context::new((u128::from(high) << 64 | u128::from(low)).max(1), id, self.samples(high)),
+        };
+        // What it says belongs to a context that there is not (W3C Trace Context, 3.4).
+        headers.remove(TRACESTATE);
+        set(headers, context);
+        let open = context.is_sampled().then_some(OpenSpan { id, parent: None });
+        Trace { id: context.trace_id, open }
+    }
+
+    /// A request is over.
+    pub fn end(&self, trace: &Trace, record: &Record<'_>, now: SystemTime) {
+        let Some(open) = &trace.open else { return };
+        if self.spans.try_send(span::of(trace.id, open, record, now)).is_err() {
+            self.dropped.inc();
+        }
+    }
+
+    fn samples(&self, random: u64) -> bool {
+        // The low bits: the high ones are what other samplers of the same trace look at.
+        let draw = (random & u64::from(u32::MAX)) * u64::from(MILLION);
+        draw >> 32 < u64::from(self.sampled_per_million)
+    }
+}
+
+fn set(headers: &mut HeaderMap, context: Context) {
+    // Digits and dashes always are a value.
+    if let Ok(value) = HeaderValue::try_from(context.to_string()) {
+        headers.insert(context::TRACEPARENT, value);
+    }
+}
+
+fn per_million(share: f64) -> u32 {
+    // A float that is out of range, or none, becomes the nearest number there is.
+    ((share * f64::from(MILLION)).round() as u32).min(MILLION)
+}
+
+#[cfg(test)]
+mod tests;

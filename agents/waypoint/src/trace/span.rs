@@ -1,0 +1,79 @@
+//! A span as OTLP writes it, of what the access log says as well. Pure.
+//!
+//! Invariant: what the log leaves out (queries, headers) is not in a span either.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ambit_proto::opentelemetry::proto::{
+    common::v1::{AnyValue, KeyValue, any_value::Value},
+    trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
+};
+
+use super::OpenSpan;
+use crate::access_log::{Record, shown_host, shown_path};
+
+/// The span of a request that ended at `now`.
+pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: SystemTime) -> Span {
+    let method = record.request.map_or("CONNECT", |heard| heard.method);
+    let end = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Span {
+        trace_id: trace_id.to_be_bytes().to_vec(),
+        span_id: open.id.to_be_bytes().to_vec(),
+        parent_span_id: open.parent.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
+        name: format!("{method} {}", record.route.unwrap_or(record.service)),
+        kind: SpanKind::Server.into(),
+        start_time_unix_nano: nanos(end.saturating_sub(record.duration)),
+        end_time_unix_nano: nanos(end),
+        attributes: attributes(record),
+        // As OpenTelemetry counts for a server: 5xx, and no answer at all.
+        status: record.failed().then(|| Status {
+            message: record.error.unwrap_or_default().to_owned(),
+            code: StatusCode::Error.into(),
+        }),
+        ..Span::default()
+    }
+}
+
+/// Names are OpenTelemetry's where it has one.
+fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
+    let mut all = vec![text("ambit.service", record.service)];
+    if let Some(heard) = &record.request {
+        all.push(text("http.request.method", heard.method));
+        all.push(text("url.path", shown_path(heard.path)));
+        let version = heard.protocol.strip_prefix("HTTP/").unwrap_or(heard.protocol);
+        all.push(text("network.protocol.version", version.strip_suffix(".0").unwrap_or(version)));
+        all.extend(heard.host.map(|host| text("server.address", shown_host(host))));
+        all.extend(heard.status.map(|status| number("http.response.status_code", status.into())));
+        all.extend(heard.grpc_status.map(|status| number("rpc.grpc.status_code", status.into())));
+    }
+    let size = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    all.push(number("http.request.body.size", size(record.bytes_recv)));
+    all.push(number("http.response.body.size", size(record.bytes_sent)));
+    all.extend(record.route.map(|route| text("ambit.route", route)));
+    if !record.flags.is_empty() {
+        all.push(text("ambit.response_flags", &record.flags.join(",")));
+    }
+    if record.tries > 1 {
+        all.push(number("http.request.resend_count", i64::from(record.tries) - 1));
+    }
+    all.extend(record.source.addr.map(|addr| text("client.address", &addr.ip().to_string())));
+    all.extend(record.source.identity.map(|id| text("ambit.source.identity", &id.to_string())));
+    all.extend(record.destination.addr.map(|addr| text("ambit.upstream.address", &addr.to_string())));
+    if let Some(endpoint) = record.destination.workload {
+        all.push(text("ambit.upstream.pod", &endpoint.name));
+    }
+    all
+}
+
+pub(super) fn text(key: &str, value: &str) -> KeyValue {
+    attribute(key, Value::StringValue(value.to_owned()))
+}
+
+fn number(key: &str, value: i64) -> KeyValue {
+    attribute(key, Value::IntValue(value))
+}
+
+fn attribute(key: &str, value: Value) -> KeyValue {
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }) }
+}
