@@ -22,6 +22,7 @@ export KUBECTL ?= $(shell command -v kubectl || echo $(CURDIR)/tests/kind/kubect
 
 CARGO := cargo
 TARGET := x86_64-unknown-linux-gnu
+BUILT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
 STATIC := -C target-feature=+crt-static
 # What `make test` runs, in this order.
 STAGES ?= unit netns cluster
@@ -112,6 +113,11 @@ deny: ## licences, bans and sources of dependencies
 .PHONY: bench
 bench: ## side-by-side benchmarks, printed as ratios
 	@$(CARGO) bench --locked --workspace
+
+.PHONY: bench-waypoint
+bench-waypoint: ## stock Envoy, a bare hyper proxy and the waypoint side by side (root)
+	@RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TARGET) -p ambit-waypoint -p ambit-waypoint-bench
+	@benches/waypoint/run.sh $(BUILT)/ambit-waypoint-bench $(BUILT)/ambit-waypoint
 
 .PHONY: ci
 ci: ## exactly what CI runs

@@ -31,6 +31,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("waypoint", 4),
     ("cni", 4),
     ("kind-tests", 5),
+    ("waypoint-bench", 5),
     ("xtask", 5),
 ];
 
@@ -43,7 +44,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("k8s-openapi", &["api", "index", "operator", "kind-tests"]),
     ("aya", &["redirect", "redirect-common"]),
     ("h2", &["hbone"]),
-    ("anyhow", &["operator", "ztunnel", "waypoint", "cni", "kind-tests", "xtask"]),
+    ("anyhow", &["operator", "ztunnel", "waypoint", "cni", "kind-tests", "waypoint-bench", "xtask"]),
 ];
 
 /// Packages that may not wait: decisions live here.
@@ -107,7 +108,7 @@ fn manifests(root: &Path) -> Result<Vec<std::path::PathBuf>> {
         root.join("xtask/Cargo.toml"),
         root.join("tests/kind/Cargo.toml"),
     ];
-    for group in ["crates", "agents"] {
+    for group in ["crates", "agents", "benches"] {
         for entry in fs::read_dir(root.join(group))? {
             found.push(entry?.path().join("Cargo.toml"));
         }

@@ -21,7 +21,7 @@ pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
         toml::from_str(&fs::read_to_string(root.join("xtask/tidy.toml"))?)?;
     let mut wrong = Vec::new();
     let mut files = Vec::new();
-    for group in ["crates", "agents", "operator", "xtask", "tests/kind"] {
+    for group in ["crates", "agents", "operator", "benches", "xtask", "tests/kind"] {
         collect(&root.join(group), &mut files)?;
     }
     for path in &files {

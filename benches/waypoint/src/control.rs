@@ -1,0 +1,159 @@
+//! A control plane in this process: discovery and certificates, as the operator serves them.
+//!
+//! Invariant: it uses the operator's own crates, so that what is measured was configured as in a cluster. It believes
+//! every token: nobody but the benchmark can reach it.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ambit_identity::{
+    Authority, CaClient, ChannelConfig, PrivateKey, Source as _, Svid, Token, channel, request,
+    server::Acceptor,
+};
+use ambit_model::Spiffe;
+use ambit_proto::{
+    ADDRESS, AUTHORIZATION, BOUND_SERVICE,
+    ca::{
+        IstioCertificateRequest, IstioCertificateResponse,
+        istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
+    },
+};
+use ambit_wds::Packed;
+use ambit_xds::{Authorizer, Change, DiscoveryServer, Feed, Scope, Stats};
+use anyhow::{Context as _, Result, anyhow};
+use tokio::{net::TcpListener, sync::watch};
+use tonic::{Request, Response, Status, metadata::MetadataMap, transport::Server};
+
+/// The name in its certificate, which agents expect.
+const SERVER_NAME: &str = "ambit-operator.ambit-system.svc";
+/// How long certificates live.
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What everybody needs to reach the control plane and to be known in the mesh.
+#[derive(Clone, Debug)]
+pub(crate) struct Credentials {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// File of the roots.
+    pub(crate) roots: PathBuf,
+    /// File of a token.
+    pub(crate) token: PathBuf,
+}
+
+/// The control plane's state.
+pub(crate) struct Control {
+    authority: Arc<Authority>,
+    addresses: Feed,
+    services: Feed,
+    credentials: Credentials,
+}
+
+impl Control {
+    /// Listens on `address` and serves from now on; files go to `folder`.
+    pub(crate) async fn start(address: SocketAddr, folder: PathBuf) -> Result<Self> {
+        let authority = Arc::new(Authority::self_signed("cluster.local", TTL, SystemTime::now())?);
+        let certificate = authority.server_certificate(SERVER_NAME, TTL, SystemTime::now())?;
+        let credentials =
+            Credentials { address, roots: folder.join("root-cert.pem"), token: folder.join("token") };
+        std::fs::write(&credentials.roots, authority.root_bundle())?;
+        std::fs::write(&credentials.token, "of-the-benchmark")?;
+        let (addresses, services) = (Feed::new(ADDRESS), Feed::new(BOUND_SERVICE));
+        let policies = Feed::new(AUTHORIZATION);
+        policies.mark_synced();
+        let feeds = vec![policies, addresses.clone(), services.clone()];
+        let stop = watch::channel(false);
+        let discovery = DiscoveryServer::new(Arc::new(Everybody(feeds)), Arc::new(Stats::default()), stop.1);
+        let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+        let incoming = Acceptor::new(&certificate)?.incoming(listener);
+        let router = Server::builder()
+            .add_service(discovery)
+            .add_service(IstioCertificateServiceServer::new(Signer(authority.clone())));
+        tokio::spawn(async move {
+            // Held: streams end when it goes.
+            let _stop = stop.0;
+            router.serve_with_incoming(incoming).await
+        });
+        Ok(Self { authority, addresses, services, credentials })
+    }
+
+    /// How to reach it.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Publishes everything there is: what is not named goes.
+    pub(crate) fn publish(&self, addresses: Vec<Packed>, services: Vec<Packed>) -> Result<()> {
+        for (feed, state) in [(&self.addresses, addresses), (&self.services, services)] {
+            let refused = feed.replace(state.into_iter().map(|packed| (packed.name, packed.body)));
+            if let Some(refused) = refused.into_iter().next() {
+                return Err(refused.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces one service.
+    pub(crate) fn update(&self, service: Packed) -> Result<()> {
+        let refused = self.services.publish([Change::Set { name: service.name, body: service.body }]);
+        refused.into_iter().next().map_or(Ok(()), |refused| Err(refused.into()))
+    }
+
+    /// A certificate for someone of this process.
+    pub(crate) fn svid(&self, identity: &Spiffe) -> Result<Arc<Svid>> {
+        let key = PrivateKey::generate()?;
+        let chain = self.sign(&request::csr(&key, identity)?, identity)?;
+        Ok(Arc::new(Svid::new(&key, &chain, identity, SystemTime::now())?))
+    }
+
+    /// Certifies the key of a request; the last element is the roots.
+    pub(crate) fn sign(&self, csr: &str, identity: &Spiffe) -> Result<Vec<String>> {
+        Ok(self.authority.sign(csr, identity, TTL, SystemTime::now())?)
+    }
+}
+
+/// A certificate for a program that the benchmark started, asked for as agents ask.
+pub(crate) async fn certified(credentials: &Credentials, identity: &Spiffe) -> Result<Arc<Svid>> {
+    let channel = channel::connect(ChannelConfig {
+        address: credentials.address,
+        server_name: SERVER_NAME.into(),
+        roots_path: credentials.roots.clone(),
+    })?;
+    let client = CaClient::new(channel, Token::new(&credentials.token), TTL);
+    let key = PrivateKey::generate()?;
+    let chain = client.issue(identity, &request::csr(&key, identity)?).await;
+    let chain = chain.map_err(|error| anyhow!("no certificate for {identity}: {error}"))?;
+    Ok(Arc::new(Svid::new(&key, &chain, identity, SystemTime::now())?))
+}
+
+/// Everyone may read everything.
+#[derive(Debug)]
+struct Everybody(Vec<Feed>);
+
+impl Authorizer for Everybody {
+    async fn admit(&self, _metadata: &MetadataMap) -> Result<Scope, Status> {
+        Ok(Scope { client: "benchmark".into(), feeds: self.0.clone(), until: None })
+    }
+}
+
+/// Certifies whatever it is asked for.
+struct Signer(Arc<Authority>);
+
+#[tonic::async_trait]
+impl IstioCertificateService for Signer {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let csr = request.into_inner().csr;
+        let refused = |error: &dyn std::fmt::Display| Status::invalid_argument(error.to_string());
+        let facts = ambit_identity::csr::inspect(&csr).map_err(|error| refused(&error))?;
+        let identity = facts.uris.first().and_then(|uri| uri.parse::<Spiffe>().ok());
+        let identity = identity.ok_or_else(|| Status::invalid_argument("the request names nobody"))?;
+        let signed = self.0.sign(&csr, &identity, TTL, SystemTime::now()).map_err(|error| refused(&error))?;
+        Ok(Response::new(IstioCertificateResponse { cert_chain: signed }))
+    }
+}
