@@ -20,6 +20,12 @@ pub const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
 pub const PROGRAMMED: &str = "Programmed";
 /// Of Gateway, its listeners and routes: everything that the object names exists.
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
+/// Of Service: a waypoint takes its traffic.
+pub const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
+/// Of routes: the Service that the route is attached to has a waypoint.
+pub const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
+/// Of routes: some rules cannot be carried out as written.
+pub const ROUTE_PARTIALLY_INVALID: &str = "PartiallyInvalid";
 
 /// Reasons of conditions and Events.
 pub mod reason {
@@ -91,4 +97,28 @@ pub mod reason {
     pub const UNSUPPORTED_ADDRESS: &str = "UnsupportedAddress";
     /// An object that the waypoint needs belongs to somebody else.
     pub const NAME_TAKEN: &str = "NameTaken";
+    /// The waypoint takes the traffic of the Service.
+    pub const WAYPOINT_ACCEPTED: &str = "WaypointAccepted";
+    /// The waypoint that the labels name does not exist, or no pod of it was ready.
+    pub const WAYPOINT_IS_NOT_READY: &str = "WaypointIsNotReady";
+    /// The waypoint's listener does not let the namespace attach.
+    pub const ATTACHMENT_DENIED: &str = "AttachmentDenied";
+    /// The waypoint is not for this traffic.
+    pub const UNSUPPORTED_TRAFFIC_TYPE: &str = "UnsupportedTrafficType";
+    /// The endpoints of the Service are not in the mesh yet.
+    pub const WAITING_FOR_ENROLLMENT: &str = "WaitingForEnrollment";
+    /// The waypoint of the parent carries out the route.
+    pub const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
+    /// No label gives the parent a waypoint, so the route has no effect.
+    pub const MISSING_USE_WAYPOINT_LABEL: &str = "MissingUseWaypointLabel";
+    /// The parent does not exist, or has no port that the route can serve.
+    pub const NO_MATCHING_PARENT: &str = "NoMatchingParent";
+    /// An older object has what this one asks for.
+    pub const CONFLICTED: &str = "Conflicted";
+    /// A reference names a kind that traffic cannot be sent to.
+    pub const INVALID_KIND: &str = "InvalidKind";
+    /// A reference into another namespace is not allowed there.
+    pub const REF_NOT_PERMITTED: &str = "RefNotPermitted";
+    /// A reference names a Service or port that does not exist.
+    pub const BACKEND_NOT_FOUND: &str = "BackendNotFound";
 }

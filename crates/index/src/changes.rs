@@ -17,8 +17,18 @@ pub struct Changes {
     pub enrollments: BTreeSet<(Arc<str>, Arc<str>)>,
     /// Nodes that are new or gone, or whose own enrollment changed.
     pub nodes: BTreeSet<Arc<str>>,
-    /// A user's policy may need another status.
+    /// A user's policy, or a Service, may need another status.
     pub policy_status: bool,
+    /// A route may need another status.
+    pub route_status: bool,
+    /// What waypoints know, by waypoint and service.
+    pub bound: BTreeSet<(NamespacedName, NamespacedName)>,
+    /// Waypoints that are new, gone or another, or whose pods are.
+    pub waypoints: BTreeSet<NamespacedName>,
+    /// Key sets are wanted from other addresses.
+    pub key_set_uris: bool,
+    /// A step was taken: [`crate::Index::settle`] wants the number once everybody had the time to hear of it.
+    pub settling: Option<u64>,
 }
 
 impl Changes {
@@ -35,5 +45,10 @@ impl Changes {
         self.enrollments.extend(other.enrollments);
         self.nodes.extend(other.nodes);
         self.policy_status |= other.policy_status;
+        self.route_status |= other.route_status;
+        self.bound.extend(other.bound);
+        self.waypoints.extend(other.waypoints);
+        self.key_set_uris |= other.key_set_uris;
+        self.settling = self.settling.max(other.settling);
     }
 }

@@ -1,26 +1,33 @@
 //! Folds Kubernetes objects into the mesh model, and says exactly what changed.
 //!
 //! Pure and synchronous: [`Index::apply`] and [`Index::delete`] are total, and two indexes that saw the same
-//! objects hold the same model, whatever the order.
+//! objects hold the same model, whatever the order, once every step was settled ([`Index::settle`]).
 
 mod changes;
 mod enrollment;
+mod gateways;
 mod index;
 mod nodes;
 mod object;
 mod pods;
 mod policies;
+mod routes;
 mod selector;
 mod services;
 mod settings;
 mod slices;
+mod traffic;
+mod waypoints;
 
 pub use changes::Changes;
 pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
+pub use gateways::Serves;
 pub use index::{Index, PodIdentity};
 pub use object::{Key, Kind, Object, name_of};
 pub use policies::{
     Attachment, Holds, Judgement, Reach, StatusPatch, Target, authorization, peer_authentication,
     request_authentication,
 };
+pub use routes::{RouteKey, RouteKind, RouteParent, RoutePatch};
 pub use settings::{Presence, Settings};
+pub use waypoints::Waypoint;

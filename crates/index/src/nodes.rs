@@ -1,10 +1,12 @@
 //! Nodes and namespaces: the little the model needs of their metadata.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use ambit_api::labels;
 use ambit_model::Locality;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::object::label;
+use crate::{object::label, waypoints::binding::Wish};
 
 /// Where a node is.
 pub(crate) fn locality(metadata: &ObjectMeta) -> Locality {
@@ -30,5 +32,26 @@ pub(crate) fn dataplane_mode(metadata: &ObjectMeta) -> DataplaneMode {
         Some(labels::AMBIENT) => DataplaneMode::Ambient,
         Some(labels::NONE) => DataplaneMode::None,
         Some(_) | None => DataplaneMode::Unset,
+    }
+}
+
+/// What the model needs of a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NamespaceFacts {
+    pub(crate) mode: DataplaneMode,
+    /// What its objects ask for that do not say otherwise.
+    pub(crate) wish: Wish,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl NamespaceFacts {
+    /// Reads the metadata of a namespace.
+    pub(crate) fn read(metadata: &ObjectMeta) -> Self {
+        let name: Arc<str> = metadata.name.as_deref().unwrap_or_default().into();
+        Self {
+            mode: dataplane_mode(metadata),
+            wish: Wish::read(metadata.labels.as_ref(), &name),
+            labels: metadata.labels.clone().unwrap_or_default(),
+        }
     }
 }

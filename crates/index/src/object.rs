@@ -1,6 +1,9 @@
 //! The kinds of objects that the index reads.
 
-use ambit_api::{AuthorizationPolicy, PeerAuthentication, RequestAuthentication};
+use ambit_api::{
+    AuthorizationPolicy, PeerAuthentication, RequestAuthentication, TrafficPolicy,
+    gateway::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute, TlsRoute},
+};
 use ambit_model::NamespacedName;
 use k8s_openapi::{
     api::{
@@ -29,6 +32,22 @@ pub enum Object {
     PeerAuthentication(Box<PeerAuthentication>),
     /// Whose tokens vouch for requests.
     RequestAuthentication(Box<RequestAuthentication>),
+    /// A gateway; one of a waypoint class is a waypoint.
+    Gateway(Box<Gateway>),
+    /// A class of gateways.
+    GatewayClass(Box<GatewayClass>),
+    /// Routes of requests.
+    HttpRoute(Box<HttpRoute>),
+    /// Routes of gRPC calls.
+    GrpcRoute(Box<GrpcRoute>),
+    /// Routes of connections.
+    TcpRoute(Box<TcpRoute>),
+    /// Routes of TLS connections.
+    TlsRoute(Box<TlsRoute>),
+    /// Who may name Services of a namespace.
+    ReferenceGrant(Box<ReferenceGrant>),
+    /// Faults, limits and balancing.
+    TrafficPolicy(Box<TrafficPolicy>),
 }
 
 /// A kind of [`Object`].
@@ -50,6 +69,22 @@ pub enum Kind {
     PeerAuthentication,
     /// Whose tokens vouch for requests.
     RequestAuthentication,
+    /// A gateway; one of a waypoint class is a waypoint.
+    Gateway,
+    /// A class of gateways.
+    GatewayClass,
+    /// Routes of requests.
+    HttpRoute,
+    /// Routes of gRPC calls.
+    GrpcRoute,
+    /// Routes of connections.
+    TcpRoute,
+    /// Routes of TLS connections.
+    TlsRoute,
+    /// Who may name Services of a namespace.
+    ReferenceGrant,
+    /// Faults, limits and balancing.
+    TrafficPolicy,
 }
 
 /// Which object.
@@ -57,7 +92,7 @@ pub enum Kind {
 pub struct Key {
     /// Its kind.
     pub kind: Kind,
-    /// Its name; the namespace is empty for nodes and namespaces.
+    /// Its name; the namespace is empty for nodes, namespaces and classes.
     pub name: NamespacedName,
 }
 
@@ -73,6 +108,14 @@ impl Object {
             Self::AuthorizationPolicy(policy) => (Kind::AuthorizationPolicy, &policy.metadata),
             Self::PeerAuthentication(policy) => (Kind::PeerAuthentication, &policy.metadata),
             Self::RequestAuthentication(policy) => (Kind::RequestAuthentication, &policy.metadata),
+            Self::Gateway(object) => (Kind::Gateway, &object.metadata),
+            Self::GatewayClass(object) => (Kind::GatewayClass, &object.metadata),
+            Self::HttpRoute(object) => (Kind::HttpRoute, &object.metadata),
+            Self::GrpcRoute(object) => (Kind::GrpcRoute, &object.metadata),
+            Self::TcpRoute(object) => (Kind::TcpRoute, &object.metadata),
+            Self::TlsRoute(object) => (Kind::TlsRoute, &object.metadata),
+            Self::ReferenceGrant(object) => (Kind::ReferenceGrant, &object.metadata),
+            Self::TrafficPolicy(object) => (Kind::TrafficPolicy, &object.metadata),
         };
         Key { kind, name: name_of(metadata) }
     }

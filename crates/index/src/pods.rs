@@ -32,6 +32,8 @@ pub(crate) struct PodFacts {
     pub(crate) mode: DataplaneMode,
     pub(crate) redirected: bool,
     pub(crate) bypass_inbound: bool,
+    /// The Gateway that it is a pod of.
+    pub(crate) waypoint: Option<NamespacedName>,
     pub(crate) health: Health,
     pub(crate) named_ports: BTreeMap<String, u16>,
     pub(crate) kind: WorkloadKind,
@@ -66,6 +68,7 @@ impl PodFacts {
             mode: dataplane_mode(metadata),
             redirected: annotation(metadata, labels::REDIRECTION) == Some(labels::ENABLED),
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
+            waypoint: waypoint(metadata),
             health: health(metadata, status),
             named_ports: named_ports(spec),
             canonical_name: canonical_name(metadata, &workload_name),
@@ -83,6 +86,13 @@ impl PodFacts {
     pub(crate) fn is_endpoint(&self) -> bool {
         !self.terminated && !self.ips.is_empty()
     }
+}
+
+/// The waypoint that a pod is of, by the labels that the operator gives its pods.
+fn waypoint(metadata: &ObjectMeta) -> Option<NamespacedName> {
+    let is_managed = label(metadata, labels::GATEWAY_MANAGED) == Some(labels::WAYPOINT_MANAGED);
+    let gateway = label(metadata, labels::GATEWAY_NAME).filter(|_| is_managed)?;
+    Some(NamespacedName::new(metadata.namespace.as_deref().unwrap_or_default(), gateway))
 }
 
 fn ips(status: &PodStatus) -> Vec<IpAddr> {

@@ -2,16 +2,21 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use ambit_api::labels;
 use ambit_model::{
-    HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, NamespacedName, NetworkAddress,
-    PortMapping, Service, ServicePort,
+    AppProtocol, HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, NamespacedName,
+    NetworkAddress, PortMapping, Service, ServicePort,
 };
 use k8s_openapi::{
     api::core::v1::{Service as KubeService, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::{object::name_of, settings::Settings};
+use crate::{
+    object::{label, name_of},
+    settings::Settings,
+    waypoints::binding::Wish,
+};
 
 /// Where a service port leads on an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +33,7 @@ pub(crate) struct PortFacts {
     pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) target: Target,
+    pub(crate) protocol: AppProtocol,
 }
 
 /// What the model needs of a service.
@@ -37,6 +43,10 @@ pub(crate) struct ServiceFacts {
     /// Empty for a service whose endpoints someone else writes.
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) ports: Vec<PortFacts>,
+    /// What its labels ask for.
+    pub(crate) wish: Wish,
+    /// It is made for a Gateway.
+    pub(crate) is_managed: bool,
     pub(crate) model: Arc<Service>,
 }
 
@@ -60,7 +70,14 @@ impl ServiceFacts {
             load_balancing: load_balancing(spec),
             canonical: true,
         });
-        Some(Self { name, selector: spec.selector.clone().unwrap_or_default(), ports, model })
+        Some(Self {
+            selector: spec.selector.clone().unwrap_or_default(),
+            wish: Wish::read(service.metadata.labels.as_ref(), &name.namespace),
+            is_managed: label(&service.metadata, labels::GATEWAY_MANAGED).is_some(),
+            name,
+            ports,
+            model,
+        })
     }
 
     /// The ports of a pod for this service; a named port that the pod does not have is left out.
@@ -86,9 +103,29 @@ fn ports(spec: &ServiceSpec) -> Vec<PortFacts> {
             Some(IntOrString::Int(target)) => Target::Number(u16::try_from(*target).ok()?),
             Some(IntOrString::String(name)) => Target::Name(name.clone()),
         };
-        Some(PortFacts { name: port.name.clone().unwrap_or_default(), port: number, target })
+        let name = port.name.clone().unwrap_or_default();
+        let protocol = protocol(port.app_protocol.as_deref(), &name);
+        Some(PortFacts { name, port: number, target, protocol })
     })
     .collect()
+}
+
+/// What a port speaks: its appProtocol, else the first part of its name, as Istio reads both.
+fn protocol(app_protocol: Option<&str>, name: &str) -> AppProtocol {
+    let prefix = name.split('-').next().unwrap_or_default();
+    let is_grpc_web = name == "grpc-web" || name.starts_with("grpc-web-");
+    let named = if is_grpc_web { "grpc-web" } else { prefix };
+    app_protocol.and_then(known_protocol).or_else(|| known_protocol(named)).unwrap_or_default()
+}
+
+fn known_protocol(word: &str) -> Option<AppProtocol> {
+    Some(match word.to_ascii_lowercase().as_str() {
+        "http" | "grpc-web" | "kubernetes.io/ws" => AppProtocol::Http,
+        "http2" | "h2c" | "grpc" | "kubernetes.io/h2c" => AppProtocol::Http2,
+        "https" | "tls" | "kubernetes.io/wss" => AppProtocol::Tls,
+        "tcp" | "mongo" | "mysql" | "redis" => AppProtocol::Tcp,
+        _ => return None,
+    })
 }
 
 fn service_port(port: &PortFacts) -> ServicePort {

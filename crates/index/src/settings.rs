@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ambit_api::labels;
+use ambit_api::{labels, mesh::FailurePolicy};
 use ambit_model::{DEFAULT_TRUST_DOMAIN, Mode};
 
 /// Whether there is a mesh.
@@ -34,6 +34,8 @@ pub struct Settings {
     pub mtls: Mode,
     /// `spec.enrollment.excludeNamespaces`.
     pub exclude_namespaces: BTreeSet<Arc<str>>,
+    /// `spec.waypoints.failurePolicy`.
+    pub failure_policy: FailurePolicy,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             trust_domain: DEFAULT_TRUST_DOMAIN.into(),
             mtls: Mode::Permissive,
             exclude_namespaces: BTreeSet::from(["kube-system".into()]),
+            failure_policy: FailurePolicy::Closed,
         }
     }
 }

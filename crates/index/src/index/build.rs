@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use ambit_model::{Mode, NamespacedName, PortMapping, TunnelProtocol, Workload};
+use ambit_model::{Mode, NamespacedName, PortMapping, Workload};
 
 use super::Index;
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         peer_authentication::{self, Derived, Modes},
     },
     selector::matches,
+    waypoints::deny_name,
 };
 
 impl Index {
@@ -48,15 +49,28 @@ impl Index {
         let enrollment = self.build_enrollment(&entry.facts);
         let workload = self.build_workload(&entry.facts, enrollment.as_ref().map(|e| e.wanted));
         let Some(entry) = self.pods.get_mut(name) else { return };
+        let old = entry.workload.clone();
+        let is_elsewhere = entry.enrollment.as_deref() != enrollment.as_ref();
         if entry.workload.as_deref() != workload.as_ref() {
             changes.workloads.extend(entry.workload.iter().map(|w| w.uid.clone()));
             changes.workloads.extend(workload.iter().map(|w| w.uid.clone()));
             entry.workload = workload.map(Arc::new);
         }
+        let new = entry.workload.clone();
         if entry.enrollment.as_deref() != enrollment.as_ref() {
             let names = entry.enrollment.as_deref().into_iter().chain(&enrollment);
             changes.enrollments.extend(names.map(|e| (e.node.clone(), e.uid.clone())));
             entry.enrollment = enrollment.map(Arc::new);
+        }
+        if is_elsewhere || old.as_ref().map(|w| &w.services) != new.as_ref().map(|w| &w.services) {
+            let uid = old.iter().chain(&new).map(|workload| workload.uid.clone()).next();
+            let keys = |workload: &'_ Option<Arc<Workload>>| {
+                workload.iter().flat_map(|w| w.services.keys().cloned()).collect::<Vec<_>>()
+            };
+            let (old, new) = (keys(&old), keys(&new));
+            if let Some(uid) = uid {
+                self.refresh_services_of(&uid, old.iter(), new.iter());
+            }
         }
     }
 
@@ -69,6 +83,13 @@ impl Index {
             (_, _) => Vec::new(),
         };
         let old = self.slice_workloads.remove(name).unwrap_or_default();
+        for workload in old.iter().chain(&new) {
+            let known = old.iter().find(|old| old.uid == workload.uid);
+            let services = known.into_iter().flat_map(|old| old.services.keys());
+            let now = new.iter().find(|new| new.uid == workload.uid);
+            let now = now.into_iter().flat_map(|new| new.services.keys());
+            self.refresh_services_of(&workload.uid, services, now);
+        }
         for gone in old.iter().filter(|old| !new.iter().any(|new| new.uid == old.uid)) {
             self.other_workloads.remove(&gone.uid);
             changes.workloads.insert(gone.uid.clone());
@@ -109,8 +130,9 @@ impl Index {
         if pod.node.is_empty() {
             return None;
         }
-        let namespace = self.namespaces.get(&pod.name.namespace).copied().unwrap_or(DataplaneMode::Unset);
-        let (wanted, reason) = wanted(pod, namespace, &self.settings);
+        let namespace = self.namespaces.get(&pod.name.namespace);
+        let mode = namespace.map_or(DataplaneMode::Unset, |namespace| namespace.mode);
+        let (wanted, reason) = wanted(pod, mode, &self.settings);
         Some(Enrollment {
             uid: pod.uid.clone(),
             namespace: pod.name.namespace.clone(),
@@ -130,14 +152,16 @@ impl Index {
             return None;
         }
         let settings = &self.settings;
-        let is_tunnelled = wanted == Some(Wanted::L4) && pod.redirected;
+        let is_redirected = wanted == Some(Wanted::L4) && pod.redirected;
+        let (tunnel_protocol, native_tunnel) = Self::tunnel(pod.waypoint.as_ref(), is_redirected);
+        let services = self.services_of(pod);
         Some(Workload {
             uid: format!("{}//Pod/{}/{}", settings.cluster_id, pod.name.namespace, pod.name.name).into(),
             name: pod.name.name.clone(),
             namespace: pod.name.namespace.clone(),
             addresses: pod.ips.clone(),
             network: "".into(),
-            tunnel_protocol: if is_tunnelled { TunnelProtocol::Hbone } else { TunnelProtocol::None },
+            tunnel_protocol,
             trust_domain: settings.trust_domain.clone(),
             service_account: pod.service_account.clone(),
             waypoint: None,
@@ -146,9 +170,9 @@ impl Index {
             canonical_revision: pod.canonical_revision.clone(),
             kind: pod.kind,
             workload_name: pod.workload_name.clone(),
-            native_tunnel: false,
-            services: self.services_of(pod),
-            authorization_policies: self.policies_of(pod),
+            native_tunnel,
+            authorization_policies: self.policies_of(pod, &services),
+            services,
             health: pod.health,
             cluster_id: settings.cluster_id.clone(),
             locality: self.nodes.get(&pod.node).cloned().unwrap_or_default(),
@@ -174,7 +198,11 @@ impl Index {
     }
 
     /// Names of the selector policies that apply to a pod, sorted.
-    fn policies_of(&self, pod: &PodFacts) -> Vec<NamespacedName> {
+    fn policies_of(
+        &self,
+        pod: &PodFacts,
+        services: &BTreeMap<NamespacedName, Vec<PortMapping>>,
+    ) -> Vec<NamespacedName> {
         let system = &self.settings.system_namespace;
         let own = of_namespace(&self.authorization, &pod.name.namespace);
         let of_mesh = of_namespace(&self.authorization, system).filter(|_| pod.name.namespace != *system);
@@ -184,6 +212,8 @@ impl Index {
         });
         let mut names: Vec<NamespacedName> = selecting.map(|policy| policy.name.clone()).collect();
         names.extend(self.derived_policy_of(pod));
+        let served = services.keys().filter_map(|key| self.services_by_key.get(key));
+        names.extend(served.filter(|name| self.layer7.closed.contains(*name)).map(deny_name));
         names.sort();
         names
     }
@@ -221,10 +251,11 @@ fn oldest<'a>(peers: impl Iterator<Item = &'a PeerFacts>) -> Option<&'a PeerFact
 }
 
 /// The entries of one namespace, without a look at the others.
-fn of_namespace<'a, T>(
+pub(super) fn of_namespace<'a, T>(
     map: &'a BTreeMap<NamespacedName, T>,
-    namespace: &'a Arc<str>,
-) -> impl Iterator<Item = (&'a NamespacedName, &'a T)> {
+    namespace: &Arc<str>,
+) -> impl Iterator<Item = (&'a NamespacedName, &'a T)> + use<'a, T> {
+    let namespace = namespace.clone();
     map.range(NamespacedName::new(namespace.clone(), "")..)
-        .take_while(move |(name, _)| name.namespace == *namespace)
+        .take_while(move |(name, _)| name.namespace == namespace)
 }

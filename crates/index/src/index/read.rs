@@ -1,16 +1,16 @@
 //! What the index answers: values by name, and who is where. Reading changes nothing.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use ambit_model::{NamespacedName, Policy, Service, Workload};
+use ambit_model::{BoundService, NamespacedName, Policy, Service, Workload};
 
 use super::{Index, PodEntry, PodIdentity};
 use crate::{
-    enrollment::{Enrollment, NodeEnrollment, Wanted},
-    object::Kind,
+    enrollment::{Enrollment, NodeEnrollment, Wanted, is_enrolled_namespace},
+    gateways::GatewayFacts,
     pods::PodFacts,
-    policies::StatusPatch,
     settings::Settings,
+    waypoints::{Waypoint, binding::Wish},
 };
 
 impl Index {
@@ -102,16 +102,83 @@ impl Index {
         })
     }
 
-    /// Users' policies whose status is not what it should be.
-    pub fn status_patches(&self) -> Vec<StatusPatch> {
-        let authorization =
-            self.authorization.values().filter_map(|p| p.status_patch(Kind::AuthorizationPolicy, None));
-        let peer = self.peer.values().filter_map(|p| p.status_patch(Kind::PeerAuthentication, None));
-        let request = self.request.values().filter_map(|p| p.status_patch(Kind::RequestAuthentication, None));
-        authorization.chain(peer).chain(request).collect()
+    /// What a waypoint knows of a service.
+    pub fn bound_service(
+        &self,
+        waypoint: &NamespacedName,
+        key: &NamespacedName,
+    ) -> Option<&Arc<BoundService>> {
+        self.layer7.compiled.get(&(waypoint.clone(), key.clone()))
     }
 
-    fn pod_of_workload(&self, uid: &str) -> Option<&PodEntry> {
+    /// Everything that a waypoint knows.
+    pub fn bound_services_of<'a>(
+        &'a self,
+        waypoint: &'a NamespacedName,
+    ) -> impl Iterator<Item = &'a Arc<BoundService>> {
+        let first = (waypoint.clone(), NamespacedName::new("", ""));
+        let own = self.layer7.compiled.range(first..).take_while(move |((of, _), _)| of == waypoint);
+        own.map(|(_, bound)| bound)
+    }
+
+    /// A waypoint.
+    pub fn waypoint(&self, name: &NamespacedName) -> Option<Waypoint> {
+        self.layer7.waypoint(name).map(|gateway| self.describe(gateway))
+    }
+
+    /// Every waypoint.
+    pub fn waypoints(&self) -> impl Iterator<Item = Waypoint> {
+        self.layer7.waypoints().map(|gateway| self.describe(gateway))
+    }
+
+    /// The waypoint whose pods run under a service account: it is named as its Gateway.
+    pub fn waypoint_of_account(&self, namespace: &str, service_account: &str) -> Option<NamespacedName> {
+        let name = NamespacedName::new(namespace, service_account);
+        self.layer7.waypoint(&name).map(|gateway| gateway.name.clone())
+    }
+
+    /// The waypoint that a pod is of, by the labels that the operator gives its pods.
+    pub fn waypoint_of_pod(&self, name: &NamespacedName) -> Option<&NamespacedName> {
+        let waypoint = self.pods.get(name)?.facts.waypoint.as_ref()?;
+        self.layer7.waypoint(waypoint).map(|gateway| &gateway.name)
+    }
+
+    /// Waypoints of their own that enrolled namespaces ask for and that do not exist.
+    pub fn missing_waypoints(&self) -> BTreeSet<NamespacedName> {
+        let enrolled = self
+            .namespaces
+            .iter()
+            .filter(|(name, facts)| is_enrolled_namespace(name, facts.mode, &self.settings));
+        let missing = enrolled.filter_map(|(name, facts)| match &facts.wish {
+            Wish::Waypoint(waypoint) if waypoint.namespace == *name => Some(waypoint.clone()),
+            Wish::Waypoint(_) | Wish::None | Wish::Unset => None,
+        });
+        missing.filter(|waypoint| !self.layer7.gateways.contains_key(waypoint)).collect()
+    }
+
+    /// Where key sets are to be fetched.
+    pub fn key_set_uris(&self) -> BTreeSet<Arc<str>> {
+        let attachments = self.request.values().filter_map(|policy| policy.content.as_ref());
+        let providers = attachments.filter_map(|attachment| attachment.content.as_ref().ok());
+        providers.flat_map(|providers| providers.uris().cloned()).collect()
+    }
+
+    fn describe(&self, gateway: &GatewayFacts) -> Waypoint {
+        let known = self.bound_services_of(&gateway.name).count();
+        let services = self.layer7.services_by_waypoint.get(&gateway.name).into_iter().flatten();
+        let routes = services.filter_map(|service| self.layer7.routes_by_parent.get(service));
+        Waypoint {
+            name: gateway.name.clone(),
+            class: gateway.class.clone(),
+            serves: self.layer7.serves(gateway),
+            has_been_ready: gateway.has_been_ready,
+            ready_pods: self.ready_pods(&gateway.name),
+            services: known,
+            routes: routes.flatten().collect::<BTreeSet<_>>().len(),
+        }
+    }
+
+    pub(super) fn pod_of_workload(&self, uid: &str) -> Option<&PodEntry> {
         let path = uid.strip_prefix(&*self.settings.cluster_id)?.strip_prefix("//Pod/")?;
         let (namespace, name) = path.split_once('/')?;
         self.pods.get(&NamespacedName::new(namespace, name))

@@ -14,6 +14,15 @@ fn object(value: Value) -> Object {
         "Namespace" => Object::Namespace(serde_json::from_value(value["metadata"].clone()).unwrap()),
         "AuthorizationPolicy" => Object::AuthorizationPolicy(serde_json::from_value(value).unwrap()),
         "PeerAuthentication" => Object::PeerAuthentication(serde_json::from_value(value).unwrap()),
+        "Gateway" => Object::Gateway(serde_json::from_value(value).unwrap()),
+        "GatewayClass" => Object::GatewayClass(serde_json::from_value(value).unwrap()),
+        "HTTPRoute" => Object::HttpRoute(serde_json::from_value(value).unwrap()),
+        "GRPCRoute" => Object::GrpcRoute(serde_json::from_value(value).unwrap()),
+        "TCPRoute" => Object::TcpRoute(serde_json::from_value(value).unwrap()),
+        "TLSRoute" => Object::TlsRoute(serde_json::from_value(value).unwrap()),
+        "ReferenceGrant" => Object::ReferenceGrant(serde_json::from_value(value).unwrap()),
+        "TrafficPolicy" => Object::TrafficPolicy(serde_json::from_value(value).unwrap()),
+        "RequestAuthentication" => Object::RequestAuthentication(serde_json::from_value(value).unwrap()),
         other => panic!("{other}"),
     }
 }

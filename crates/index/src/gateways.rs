@@ -1,0 +1,192 @@
+//! Gateways and their classes: which are waypoints, whom they serve, and whom they let attach.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ambit_api::{
+    gateway::{Gateway, GatewayClass, LabelSelector, LabelSelectorRequirement, Listener},
+    labels,
+};
+use ambit_model::{HBONE_PORT, NamespacedName};
+
+use crate::object::{label, name_of};
+
+/// Which traffic a waypoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Serves {
+    /// Traffic addressed to services (`service` and `all`).
+    Services,
+    /// Traffic addressed to pods only, which no waypoint carries.
+    Workloads,
+    /// None (`none`, and words that are not known).
+    Nothing,
+}
+
+impl Serves {
+    /// Reads the label; none when there is none.
+    fn read(value: Option<&str>) -> Option<Self> {
+        Some(match value? {
+            labels::FOR_SERVICE | labels::FOR_ALL => Self::Services,
+            labels::FOR_WORKLOAD => Self::Workloads,
+            _ => Self::Nothing,
+        })
+    }
+}
+
+/// Who may attach.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Allowed {
+    Same,
+    All,
+    Selector(LabelSelector),
+    Nobody,
+}
+
+/// What the model needs of a Gateway of a waypoint class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct GatewayFacts {
+    pub(crate) name: NamespacedName,
+    pub(crate) class: Arc<str>,
+    /// Its own label.
+    pub(crate) serves: Option<Serves>,
+    /// A pod of it was ready once: it has an address.
+    pub(crate) has_been_ready: bool,
+    allowed: Allowed,
+}
+
+impl GatewayFacts {
+    /// Reads a Gateway; one of another class is not one of ours.
+    pub(crate) fn read(gateway: &Gateway) -> Option<Self> {
+        let class = gateway.spec.gateway_class_name.as_str();
+        if class != labels::WAYPOINT_CLASS && class != labels::ISTIO_WAYPOINT_CLASS {
+            return None;
+        }
+        let name = name_of(&gateway.metadata);
+        let is_tunnel = |l: &&Listener| l.protocol == labels::HBONE && l.port == i32::from(HBONE_PORT);
+        Some(Self {
+            class: class.into(),
+            serves: Serves::read(label(&gateway.metadata, labels::WAYPOINT_FOR)),
+            has_been_ready: gateway.status.as_ref().is_some_and(|status| !status.addresses.is_empty()),
+            allowed: gateway.spec.listeners.iter().find(is_tunnel).map_or(Allowed::Nobody, allowed),
+            name,
+        })
+    }
+
+    /// Whether objects of a namespace may attach.
+    pub(crate) fn admits(&self, namespace: &Arc<str>, labels: &BTreeMap<String, String>) -> bool {
+        match &self.allowed {
+            Allowed::Same => *namespace == self.name.namespace,
+            Allowed::All => true,
+            Allowed::Selector(selector) => selects(selector, labels),
+            Allowed::Nobody => false,
+        }
+    }
+}
+
+/// What the model needs of a GatewayClass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClassFacts {
+    /// For Gateways that do not say it themselves.
+    pub(crate) serves: Option<Serves>,
+    /// Its Gateways are ours to run.
+    pub(crate) is_ours: bool,
+}
+
+impl ClassFacts {
+    /// Reads a class.
+    pub(crate) fn read(class: &GatewayClass) -> Self {
+        Self {
+            serves: Serves::read(label(&class.metadata, labels::WAYPOINT_FOR)),
+            is_ours: class.spec.controller_name == labels::WAYPOINT_CONTROLLER,
+        }
+    }
+}
+
+fn allowed(listener: &Listener) -> Allowed {
+    let namespaces = listener.allowed_routes.as_ref().and_then(|allowed| allowed.namespaces.as_ref());
+    match namespaces.and_then(|namespaces| namespaces.from.as_deref()) {
+        None | Some("Same") => Allowed::Same,
+        Some("All") => Allowed::All,
+        Some("Selector") => match namespaces.and_then(|namespaces| namespaces.selector.clone()) {
+            Some(selector) => Allowed::Selector(selector),
+            None => Allowed::Nobody,
+        },
+        Some(_) => Allowed::Nobody,
+    }
+}
+
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    let holds = |requirement: &LabelSelectorRequirement| {
+        let value = labels.get(&requirement.key);
+        let is_among = value.is_some_and(|value| requirement.values.contains(value));
+        match requirement.operator.as_str() {
+            "In" => is_among,
+            "NotIn" => !is_among,
+            "Exists" => value.is_some(),
+            "DoesNotExist" => value.is_none(),
+            _ => false,
+        }
+    };
+    crate::selector::matches(&selector.match_labels, labels) && selector.match_expressions.iter().all(holds)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn gateway(allowed: Value) -> GatewayFacts {
+        let gateway = serde_json::from_value(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+            "metadata": {"name": "waypoint", "namespace": "shop"},
+            "spec": {"gatewayClassName": "istio-waypoint", "listeners": [
+                {"name": "mesh", "port": 15008, "protocol": "HBONE", "allowedRoutes": {"namespaces": allowed}}]}
+        }));
+        GatewayFacts::read(&gateway.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn namespaces_attach_as_the_listener_allows() {
+        let selects = |expressions: Value| json!({"from": "Selector", "selector": expressions});
+        let of = |operator: &str| json!({"matchExpressions": [{"key": "team", "operator": operator, "values": ["a"]}]});
+        for (allowed, same, team, other) in [
+            (json!({}), true, false, false),
+            (json!({"from": "Same"}), true, false, false),
+            (json!({"from": "All"}), true, true, true),
+            (json!({"from": "None"}), false, false, false),
+            (json!({"from": "Elsewhere"}), false, false, false),
+            (json!({"from": "Selector"}), false, false, false),
+            (selects(json!({})), true, true, true),
+            (selects(json!({"matchLabels": {"team": "a"}})), false, true, false),
+            (selects(of("In")), false, true, false),
+            (selects(of("NotIn")), true, false, true),
+            (selects(of("Exists")), false, true, false),
+            (selects(of("DoesNotExist")), true, false, true),
+            (selects(of("Resembles")), false, false, false),
+        ] {
+            let gateway = gateway(allowed.clone());
+            let labelled = BTreeMap::from([("team".to_owned(), "a".to_owned())]);
+            let found = (
+                gateway.admits(&"shop".into(), &BTreeMap::new()),
+                gateway.admits(&"pay".into(), &labelled),
+                gateway.admits(&"other".into(), &BTreeMap::new()),
+            );
+            assert_eq!(found, (same, team, other), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn only_the_tunnels_own_listener_lets_anybody_attach() {
+        let gateway = |listener: Value| {
+            let gateway = serde_json::from_value(json!({
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "metadata": {"name": "waypoint", "namespace": "shop"},
+                "spec": {"gatewayClassName": "ambit-waypoint", "listeners": [listener]}
+            }));
+            GatewayFacts::read(&gateway.unwrap()).unwrap().admits(&"shop".into(), &BTreeMap::new())
+        };
+        assert!(gateway(json!({"name": "mesh", "port": 15008, "protocol": "HBONE"})));
+        assert!(!gateway(json!({"name": "mesh", "port": 15009, "protocol": "HBONE"})));
+        assert!(!gateway(json!({"name": "mesh", "port": 15008, "protocol": "HTTP"})));
+    }
+}

@@ -1,0 +1,196 @@
+//! What each waypoint knows of each service.
+//!
+//! Invariant: everything that the service, its waypoint or a route names is either in the result or stands in it as a
+//! refusal.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use ambit_model::{
+    BoundPort, BoundService, Destination, NamespacedName, Policy,
+    bound::{DestinationSettings, JwtProvider, RequestPolicy},
+};
+
+use super::{Index, build::of_namespace};
+use crate::{
+    changes::Changes,
+    policies::{Attachment, Target},
+    routes::{
+        RouteFacts, RouteKey,
+        attach::{Attached, contest},
+        resolve::World,
+        table::Compiler,
+    },
+    services::{PortFacts, ServiceFacts},
+    traffic::{Effects, TrafficFacts, TrafficTo},
+};
+
+/// The policies that one waypoint enforces for one service.
+#[derive(Debug, Default)]
+struct Attachments {
+    authorization: Vec<Arc<Policy>>,
+    authentication: Vec<JwtProvider>,
+    unenforceable: Vec<(NamespacedName, Arc<str>)>,
+}
+
+impl Index {
+    pub(super) fn refresh_compiled(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let mut compiled = BTreeMap::new();
+        if let (Some(service), Some(bound)) = (self.services.get(name), self.layer7.services.get(name)) {
+            for waypoint in bound.stage.served_by() {
+                let bound = self.compile(service, waypoint);
+                compiled.insert((waypoint.clone(), bound.key.clone()), bound);
+            }
+        }
+        let old = self.layer7.compiled_of.remove(name).unwrap_or_default();
+        for gone in old.into_iter().filter(|key| !compiled.contains_key(key)) {
+            self.layer7.compiled.remove(&gone);
+            changes.bound.insert(gone);
+        }
+        if compiled.is_empty() {
+            return;
+        }
+        self.layer7.compiled_of.insert(name.clone(), compiled.keys().cloned().collect());
+        for (key, bound) in compiled {
+            if self.layer7.compiled.get(&key).map(Arc::as_ref) != Some(&bound) {
+                self.layer7.compiled.insert(key.clone(), Arc::new(bound));
+                changes.bound.insert(key);
+            }
+        }
+        changes.route_status |= self.layer7.routes_by_parent.contains_key(name);
+    }
+
+    /// Everything that references of routes may lead to.
+    pub(super) fn world(&self) -> World<'_> {
+        World { services: &self.services, grants: &self.layer7.grants }
+    }
+
+    fn compile(&self, service: &ServiceFacts, waypoint: &NamespacedName) -> BoundService {
+        let mut compiler = Compiler {
+            world: self.world(),
+            policy: |key: &RouteKey| self.requests_of_route(key),
+            destinations: BTreeSet::new(),
+        };
+        let mut ports = Vec::with_capacity(service.ports.len());
+        for port in &service.ports {
+            let mut routes =
+                |audience: Option<&Arc<str>>| compiler.routes(&self.attached(service, port, audience));
+            let own = routes(None);
+            let consumers = self.consumers(service).into_iter().map(|namespace| {
+                let mut theirs = routes(Some(&namespace));
+                // What a consumer's routes do not speak of is the producer's.
+                theirs.http = theirs.http.or_else(|| own.http.clone());
+                theirs.stream = theirs.stream.or_else(|| own.stream.clone());
+                (namespace, theirs)
+            });
+            let consumers = consumers.filter(|(_, theirs)| *theirs != own).collect();
+            ports.push(BoundPort { port: port.port, protocol: port.protocol, routes: own, consumers });
+        }
+        let key = service.model.key();
+        let own = service.ports.iter().map(|port| Destination { service: key.clone(), port: port.port });
+        let destinations = compiler.destinations.into_iter().chain(own);
+        let Attachments { authorization, authentication, unenforceable } =
+            self.attachments(service, waypoint);
+        BoundService {
+            ports,
+            destinations: destinations.map(|to| (to.clone(), self.settings_of(&to))).collect(),
+            requests: self.effects(&TrafficTo::Service(service.name.clone())).requests,
+            authentication,
+            authorization,
+            unenforceable,
+            key,
+        }
+    }
+
+    /// The routes of a port: the producer's, or those of one consumer's namespace.
+    pub(super) fn attached(
+        &self,
+        service: &ServiceFacts,
+        port: &PortFacts,
+        consumer: Option<&Arc<str>>,
+    ) -> Attached<'_> {
+        let is_heard = |route: &&RouteFacts| match consumer {
+            None => !route.is_consumer_of(&service.name),
+            Some(namespace) => route.key.name.namespace == *namespace,
+        };
+        contest(self.layer7.attached_to(&service.name).filter(is_heard), service, port)
+    }
+
+    fn consumers(&self, service: &ServiceFacts) -> BTreeSet<Arc<str>> {
+        let routes = self.layer7.attached_to(&service.name);
+        let theirs = routes.filter(|route| route.is_consumer_of(&service.name));
+        theirs.map(|route| route.key.name.namespace.clone()).collect()
+    }
+
+    fn settings_of(&self, to: &Destination) -> DestinationSettings {
+        let service = self.services_by_key.get(&to.service).and_then(|name| self.services.get(name));
+        let Some(service) = service else { return DestinationSettings::default() };
+        let port = service.ports.iter().find(|port| port.port == to.port);
+        DestinationSettings {
+            protocol: port.map(|port| port.protocol).unwrap_or_default(),
+            policy: self.effects(&TrafficTo::Service(service.name.clone())).destination,
+        }
+    }
+
+    /// What the oldest TrafficPolicy of a target does.
+    fn effects(&self, to: &TrafficTo) -> Effects {
+        let content = self.traffic_of(to).map(|policy| policy.content.content.clone());
+        content.and_then(Result::ok).unwrap_or_default()
+    }
+
+    fn requests_of_route(&self, key: &RouteKey) -> Option<Arc<RequestPolicy>> {
+        let policy = self.traffic_of(&TrafficTo::Route(key.clone()))?;
+        Some(policy.content.content.as_ref().ok()?.requests.clone())
+    }
+
+    /// The oldest TrafficPolicy of a target.
+    pub(super) fn traffic_of(&self, to: &TrafficTo) -> Option<&TrafficFacts> {
+        let namespace = match to {
+            TrafficTo::Service(name) => &name.namespace,
+            TrafficTo::Route(key) => &key.name.namespace,
+        };
+        let attached = of_namespace(&self.layer7.traffic, namespace)
+            .map(|(_, policy)| policy)
+            .filter(|policy| policy.content.targets.contains(to));
+        attached.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
+    }
+
+    fn attachments(&self, service: &ServiceFacts, waypoint: &NamespacedName) -> Attachments {
+        let class = self.layer7.gateways.get(waypoint).map(|gateway| &gateway.class);
+        let is_meant = |target: &Target| match target {
+            Target::Service(name) => *name == service.name,
+            Target::Gateway(name) => name == waypoint,
+            Target::GatewayClass(name) => class.is_some_and(|class| **class == **name),
+        };
+        let namespaces =
+            BTreeSet::from([&service.name.namespace, &waypoint.namespace, &self.settings.system_namespace]);
+        let mut found = Attachments::default();
+        for namespace in namespaces {
+            for (name, policy) in of_namespace(&self.authorization, namespace) {
+                if let Some(attachment) = policy.content.attachment().filter(|a| reaches(a, is_meant)) {
+                    match &attachment.content {
+                        Ok(policy) => found.authorization.push(policy.clone()),
+                        Err(why) => found.unenforceable.push((name.clone(), why.as_str().into())),
+                    }
+                }
+            }
+            for (name, policy) in of_namespace(&self.request, namespace) {
+                if let Some(attachment) = policy.content.as_ref().filter(|a| reaches(a, is_meant)) {
+                    match &attachment.content {
+                        Ok(providers) => {
+                            found.authentication.extend(providers.compile(&self.layer7.key_sets));
+                        }
+                        Err(why) => found.unenforceable.push((name.clone(), why.as_str().into())),
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+fn reaches<T>(attachment: &Attachment<T>, is_meant: impl Fn(&Target) -> bool) -> bool {
+    attachment.targets.iter().any(is_meant)
+}

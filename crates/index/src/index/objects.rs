@@ -1,0 +1,278 @@
+//! Objects that the API server itself defines, folded in one at a time.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use ambit_model::{Health, Locality, NamespacedName, Policy};
+use k8s_openapi::api::core::v1::Service as KubeService;
+
+use super::{Index, PodEntry, build::of_namespace};
+use crate::{
+    changes::Changes,
+    enrollment::{NodeEnrollment, is_enrolled_namespace},
+    nodes::NamespaceFacts,
+    pods::PodFacts,
+    services::ServiceFacts,
+    slices::SliceFacts,
+};
+
+impl Index {
+    pub(super) fn set_pod(&mut self, name: NamespacedName, facts: Option<PodFacts>, changes: &mut Changes) {
+        let is_same_pod = match (self.pods.get(&name), &facts) {
+            (Some(old), Some(new)) => old.facts.uid == new.uid && old.facts.node == new.node,
+            (_, _) => false,
+        };
+        if !is_same_pod {
+            self.forget_pod(&name, changes);
+        }
+        let Some(facts) = facts else { return };
+        if self.pods.get(&name).is_some_and(|old| old.facts == facts) {
+            return;
+        }
+        self.refresh_waypoint_pod(&name, Some(&facts), changes);
+        self.pod_uids.insert(facts.uid.clone(), name.clone());
+        if !facts.node.is_empty() {
+            self.pods_by_node.entry(facts.node.clone()).or_default().insert(name.clone());
+        }
+        match self.pods.get_mut(&name) {
+            Some(entry) => entry.facts = facts,
+            None => {
+                self.pods.insert(name.clone(), PodEntry { facts, workload: None, enrollment: None });
+            }
+        }
+        self.refresh_pod(&name, changes);
+    }
+
+    pub(super) fn forget_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        self.refresh_waypoint_pod(name, None, changes);
+        let Some(old) = self.pods.remove(name) else { return };
+        if let Some(workload) = &old.workload {
+            self.refresh_services_of(&workload.uid, workload.services.keys(), std::iter::empty());
+        }
+        self.pod_uids.remove(&old.facts.uid);
+        if let Some(pods) = self.pods_by_node.get_mut(&old.facts.node) {
+            pods.remove(name);
+            if pods.is_empty() {
+                self.pods_by_node.remove(&old.facts.node);
+            }
+        }
+        changes.workloads.extend(old.workload.map(|workload| workload.uid.clone()));
+        changes.enrollments.extend(old.enrollment.map(|e| (e.node.clone(), e.uid.clone())));
+    }
+
+    /// Which Gateway a pod is of, and whether it is ready, matters to the Gateway's services.
+    fn refresh_waypoint_pod(
+        &mut self,
+        name: &NamespacedName,
+        facts: Option<&PodFacts>,
+        changes: &mut Changes,
+    ) {
+        let said = |facts: &PodFacts| {
+            let is_ready = facts.is_endpoint() && facts.health == Health::Healthy;
+            facts.waypoint.clone().map(|waypoint| (waypoint, is_ready))
+        };
+        let old = self.pods.get(name).and_then(|pod| said(&pod.facts));
+        let new = facts.and_then(said);
+        if old == new {
+            return;
+        }
+        if let Some((waypoint, _)) = &old {
+            remove_from(&mut self.layer7.pods_by_waypoint, waypoint, name);
+        }
+        if let Some((waypoint, _)) = &new {
+            self.layer7.pods_by_waypoint.entry(waypoint.clone()).or_default().insert(name.clone());
+        }
+        for (waypoint, _) in old.into_iter().chain(new) {
+            self.layer7.touch_waypoint(&waypoint);
+            changes.waypoints.insert(waypoint);
+        }
+    }
+
+    /// Which services a workload serves now, and which it served before.
+    pub(super) fn refresh_services_of<'a>(
+        &mut self,
+        uid: &Arc<str>,
+        old: impl Iterator<Item = &'a NamespacedName>,
+        new: impl Iterator<Item = &'a NamespacedName>,
+    ) {
+        for key in old {
+            remove_from(&mut self.layer7.workloads_by_service, key, uid);
+            self.layer7.dirty.bindings.extend(self.services_by_key.get(key).cloned());
+        }
+        for key in new {
+            self.layer7.workloads_by_service.entry(key.clone()).or_default().insert(uid.clone());
+            self.layer7.dirty.bindings.extend(self.services_by_key.get(key).cloned());
+        }
+    }
+
+    pub(super) fn set_service(
+        &mut self,
+        name: NamespacedName,
+        service: Option<KubeService>,
+        changes: &mut Changes,
+    ) {
+        let mut facts = service.as_ref().and_then(|service| ServiceFacts::read(service, &self.settings));
+        if let Some(facts) = &mut facts {
+            Arc::make_mut(&mut facts.model).waypoint = self.announced(&name);
+        }
+        // What its status says of its waypoint may be another's word.
+        changes.policy_status |= self.layer7.services.contains_key(&name);
+        match service {
+            Some(service) => self.kube_services.insert(name.clone(), service),
+            None => self.kube_services.remove(&name),
+        };
+        let old = self.services.get(&name).cloned();
+        if old == facts {
+            return;
+        }
+        if old.as_ref().map(|s| &s.model) != facts.as_ref().map(|s| &s.model) {
+            changes.services.extend(old.iter().chain(&facts).map(|s| s.model.key()));
+        }
+        if let Some(old) = &old {
+            self.services_by_key.remove(&old.model.key());
+        }
+        match facts {
+            Some(facts) => {
+                self.services_by_key.insert(facts.model.key(), name.clone());
+                self.services.insert(name.clone(), facts);
+            }
+            None => {
+                self.services.remove(&name);
+            }
+        }
+        changes.policy_status = true;
+        changes.route_status = true;
+        self.layer7.touch_backend(&name);
+        self.layer7.dirty.bindings.insert(name.clone());
+        self.layer7.dirty.compiled.insert(name.clone());
+        let slices: Vec<_> = self.slices_by_service.get(&name).into_iter().flatten().cloned().collect();
+        for slice in slices {
+            self.refresh_slice(&slice, changes);
+        }
+        self.refresh_namespace(&name.namespace, changes);
+    }
+
+    pub(super) fn set_slice(
+        &mut self,
+        name: NamespacedName,
+        facts: Option<SliceFacts>,
+        changes: &mut Changes,
+    ) {
+        let old = self.slices.get(&name).cloned();
+        if old == facts {
+            return;
+        }
+        let pods: BTreeSet<NamespacedName> =
+            old.iter().chain(&facts).flat_map(|slice| slice.pods.iter().cloned()).collect();
+        if let Some(old) = &old {
+            for pod in &old.pods {
+                remove_from(&mut self.slices_by_pod, pod, &name);
+            }
+            remove_from(&mut self.slices_by_service, &old.service, &name);
+        }
+        match facts {
+            Some(facts) => {
+                for pod in &facts.pods {
+                    self.slices_by_pod.entry(pod.clone()).or_default().insert(name.clone());
+                }
+                self.slices_by_service.entry(facts.service.clone()).or_default().insert(name.clone());
+                self.slices.insert(name.clone(), facts);
+            }
+            None => {
+                self.slices.remove(&name);
+            }
+        }
+        self.refresh_slice(&name, changes);
+        for pod in pods {
+            self.refresh_pod(&pod, changes);
+        }
+    }
+
+    pub(super) fn set_node(&mut self, name: Arc<str>, locality: Option<Locality>, changes: &mut Changes) {
+        if self.nodes.get(&name) == locality.as_ref() {
+            return;
+        }
+        let is_known = match &locality {
+            Some(locality) => self.nodes.insert(name.clone(), locality.clone()).is_some(),
+            None => {
+                self.nodes.remove(&name);
+                false
+            }
+        };
+        if !is_known {
+            changes.nodes.insert(name.clone());
+        }
+        let pods: Vec<_> = self.pods_by_node.get(&name).into_iter().flatten().cloned().collect();
+        for pod in pods {
+            self.refresh_pod(&pod, changes);
+        }
+    }
+
+    pub(super) fn set_namespace(
+        &mut self,
+        name: Arc<str>,
+        facts: Option<NamespaceFacts>,
+        changes: &mut Changes,
+    ) {
+        let old = match facts.clone() {
+            Some(facts) => self.namespaces.insert(name.clone(), facts),
+            None => self.namespaces.remove(&name),
+        };
+        if old == facts {
+            return;
+        }
+        let services: Vec<_> = of_namespace(&self.services, &name).map(|(name, _)| name.clone()).collect();
+        self.layer7.dirty.bindings.extend(services);
+        if old.map(|old| old.mode) == facts.map(|facts| facts.mode) {
+            return;
+        }
+        self.refresh_node_enrollment(changes);
+        self.refresh_namespace(&name, changes);
+    }
+
+    pub(super) fn refresh_node_enrollment(&mut self, changes: &mut Changes) {
+        let enrolled = self
+            .namespaces
+            .iter()
+            .filter(|(name, facts)| is_enrolled_namespace(name, facts.mode, &self.settings));
+        let enrollment = NodeEnrollment {
+            enrolled_namespaces: enrolled.map(|(name, _)| name.clone()).collect(),
+            decommission: self.settings.presence == crate::Presence::Leaving,
+        };
+        if *self.node_enrollment != enrollment {
+            self.node_enrollment = Arc::new(enrollment);
+            changes.nodes.extend(self.nodes.keys().cloned());
+        }
+    }
+
+    pub(super) fn publish(
+        &mut self,
+        name: NamespacedName,
+        policy: Option<Arc<Policy>>,
+        changes: &mut Changes,
+    ) {
+        if self.policies.get(&name) == policy.as_ref() {
+            return;
+        }
+        match policy {
+            Some(policy) => self.policies.insert(name.clone(), policy),
+            None => self.policies.remove(&name),
+        };
+        changes.policies.insert(name);
+    }
+}
+
+pub(super) fn remove_from<V: Ord>(
+    map: &mut HashMap<NamespacedName, BTreeSet<V>>,
+    key: &NamespacedName,
+    value: &V,
+) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(value);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}

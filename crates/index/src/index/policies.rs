@@ -1,0 +1,99 @@
+//! Policies, folded in one at a time.
+
+use std::sync::Arc;
+
+use ambit_model::NamespacedName;
+
+use super::Index;
+use crate::{
+    changes::Changes,
+    policies::{AuthorizationFacts, PeerFacts, RequestFacts, Target},
+};
+
+impl Index {
+    pub(super) fn set_authorization(
+        &mut self,
+        name: NamespacedName,
+        facts: Option<AuthorizationFacts>,
+        changes: &mut Changes,
+    ) {
+        let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel().cloned());
+        let old = match facts {
+            Some(facts) => self.authorization.insert(name.clone(), facts),
+            None => self.authorization.remove(&name),
+        };
+        changes.policy_status = true;
+        let attached =
+            |facts: Option<&AuthorizationFacts>| facts.and_then(|f| f.content.attachment().cloned());
+        let (before, now) = (attached(old.as_ref()), attached(self.authorization.get(&name)));
+        if before != now {
+            let targets = before.into_iter().chain(now).flat_map(|attachment| attachment.targets);
+            targets.for_each(|target| self.touch_target(&target));
+        }
+        self.publish(name.clone(), policy, changes);
+        let reach = |facts: Option<&AuthorizationFacts>| {
+            facts.map(|f| (f.selector.clone(), f.content.ztunnel().is_some()))
+        };
+        if reach(old.as_ref()) != reach(self.authorization.get(&name)) {
+            self.refresh_reach_of(&name.namespace, changes);
+        }
+    }
+
+    pub(super) fn set_peer(&mut self, name: NamespacedName, facts: Option<PeerFacts>, changes: &mut Changes) {
+        match facts {
+            Some(facts) => self.peer.insert(name.clone(), facts),
+            None => self.peer.remove(&name),
+        };
+        changes.policy_status = true;
+        self.refresh_derived(changes);
+        self.refresh_reach_of(&name.namespace, changes);
+    }
+
+    pub(super) fn set_request(
+        &mut self,
+        name: NamespacedName,
+        facts: Option<RequestFacts>,
+        changes: &mut Changes,
+    ) {
+        let old = match facts.clone() {
+            Some(facts) => self.request.insert(name, facts),
+            None => self.request.remove(&name),
+        };
+        changes.policy_status = true;
+        let attached = |facts: Option<RequestFacts>| facts.and_then(|facts| facts.content);
+        let (before, now) = (attached(old), attached(facts));
+        if before != now {
+            changes.key_set_uris = true;
+            let targets = before.into_iter().chain(now).flat_map(|attachment| attachment.targets);
+            targets.for_each(|target| self.touch_target(&target));
+        }
+    }
+
+    /// Marks what waypoints know of the services that a target stands for.
+    pub(super) fn touch_target(&mut self, target: &Target) {
+        let waypoints: Vec<NamespacedName> = match target {
+            Target::Service(service) => {
+                self.layer7.dirty.compiled.insert(service.clone());
+                return;
+            }
+            Target::Gateway(gateway) => vec![gateway.clone()],
+            Target::GatewayClass(class) => {
+                let of_class = self.layer7.gateways.values().filter(|gateway| *gateway.class == **class);
+                of_class.map(|gateway| gateway.name.clone()).collect()
+            }
+        };
+        for waypoint in waypoints {
+            let services = self.layer7.services_by_waypoint.get(&waypoint).into_iter().flatten();
+            self.layer7.dirty.compiled.extend(services.cloned());
+        }
+    }
+
+    /// Policies of the system namespace reach every pod.
+    pub(super) fn refresh_reach_of(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
+        if *namespace == self.settings.system_namespace {
+            self.refresh_pods(None, changes);
+        } else {
+            self.refresh_namespace(namespace, changes);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Which routes a port of a Service has.
+//!
+//! Invariant: HTTPRoutes and GRPCRoutes do not mix on a port: the kind of the oldest has it. Of the routes of
+//! connections the oldest alone has it.
+
+use ambit_model::AppProtocol;
+
+use super::{Parent, RouteFacts, RouteKind};
+use crate::services::{PortFacts, ServiceFacts};
+
+/// The routes of a port for one audience, oldest first.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Attached<'a> {
+    /// Of requests, all of one kind.
+    pub(crate) http: Vec<&'a RouteFacts>,
+    /// Of connections.
+    pub(crate) stream: Option<&'a RouteFacts>,
+}
+
+/// Why a parent reference fits no port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// The Service has no such port.
+    NoSuchPort,
+    /// The ports that it names speak something else.
+    Protocol,
+}
+
+/// The ports of a Service that a parent reference means and a kind of route can serve.
+pub(crate) fn ports<'a>(
+    kind: RouteKind,
+    parent: &Parent,
+    service: &'a ServiceFacts,
+) -> Result<Vec<&'a PortFacts>, Misfit> {
+    let reference = &parent.reference;
+    let is_meant = |port: &&PortFacts| {
+        reference.port.is_none_or(|number| number == i32::from(port.port))
+            && reference.section_name.as_deref().is_none_or(|name| name == port.name)
+    };
+    let meant: Vec<&PortFacts> = service.ports.iter().filter(is_meant).collect();
+    if meant.is_empty() {
+        return Err(Misfit::NoSuchPort);
+    }
+    let served: Vec<&PortFacts> = meant.into_iter().filter(|port| serves(kind, port.protocol)).collect();
+    if served.is_empty() { Err(Misfit::Protocol) } else { Ok(served) }
+}
+
+/// Whether routes of a kind mean anything on a port.
+fn serves(kind: RouteKind, protocol: AppProtocol) -> bool {
+    match protocol {
+        AppProtocol::Detect => true,
+        AppProtocol::Http | AppProtocol::Http2 => kind.is_http(),
+        AppProtocol::Tcp | AppProtocol::Tls => !kind.is_http(),
+    }
+}
+
+/// Who gets a port, of the routes that one audience has for the Service.
+pub(crate) fn contest<'a>(
+    routes: impl IntoIterator<Item = &'a RouteFacts>,
+    service: &ServiceFacts,
+    port: &PortFacts,
+) -> Attached<'a> {
+    let wants = |route: &&RouteFacts| {
+        route.parents.iter().filter(|parent| parent.service == service.name).any(|parent| {
+            ports(route.key.kind, parent, service)
+                .is_ok_and(|ports| ports.iter().any(|known| known.port == port.port))
+        })
+    };
+    let mut all: Vec<&RouteFacts> = routes.into_iter().filter(wants).collect();
+    all.sort_by(|a, b| a.seniority().cmp(&b.seniority()));
+    let (http, stream): (Vec<_>, Vec<_>) = all.into_iter().partition(|route| route.key.kind.is_http());
+    let kind = http.first().map(|route| route.key.kind);
+    Attached {
+        http: http.into_iter().filter(|route| Some(route.key.kind) == kind).collect(),
+        stream: stream.first().copied(),
+    }
+}
+
+impl<'a> Attached<'a> {
+    /// The route that has the port instead of `route`; none when that one has it itself.
+    pub(crate) fn winner(&self, route: &RouteFacts) -> Option<&'a RouteFacts> {
+        let holds =
+            if route.key.kind.is_http() { self.http.clone() } else { self.stream.into_iter().collect() };
+        let is_among = holds.iter().any(|holder| holder.key == route.key);
+        if is_among { None } else { holds.first().copied() }
+    }
+}

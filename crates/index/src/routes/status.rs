@@ -1,0 +1,254 @@
+//! What the status of a route says of each parent.
+//!
+//! Invariant: entries of other controllers stay as they are; what is patched differs from what is said.
+
+use ambit_api::{
+    conditions::{ACCEPTED, RESOLVED_REFS, RESOLVED_WAYPOINTS, ROUTE_PARTIALLY_INVALID, reason},
+    gateway::{ParentReference, RouteParentStatus},
+    labels::WAYPOINT_CONTROLLER,
+    policy::PolicyCondition,
+};
+use ambit_model::NamespacedName;
+
+use super::{
+    FilterFacts, Parent, RouteFacts, RouteKey,
+    attach::{Attached, Misfit, ports},
+    resolve::World,
+};
+use crate::{
+    policies::{Holds, Judgement},
+    services::{PortFacts, ServiceFacts},
+};
+
+/// Most rules or references that one message names.
+const NAMED_MAX: usize = 4;
+
+/// A route whose status is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutePatch {
+    /// Which route.
+    pub key: RouteKey,
+    /// Version of the object that was judged.
+    pub resource_version: String,
+    /// Generation that was judged.
+    pub generation: Option<i64>,
+    /// What we should say.
+    pub parents: Vec<RouteParent>,
+    /// What is said now, by us and by others.
+    pub current: Vec<RouteParentStatus>,
+}
+
+/// What we say of one parent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteParent {
+    /// The parent, as the route names it.
+    pub reference: ParentReference,
+    /// One per condition type.
+    pub judgements: Vec<Judgement>,
+}
+
+impl RoutePatch {
+    /// `status.parents` as it should be. The time of a condition moves only when its status does.
+    pub fn status(&self, now: &str) -> Vec<RouteParentStatus> {
+        let ours = |parent: &RouteParent| {
+            let old = said(&self.current, &parent.reference);
+            let condition = |judgement: &Judgement| {
+                let same = old.into_iter().flat_map(|old| &old.conditions).find(|condition| {
+                    condition.kind == judgement.condition && condition.status == judgement.holds.as_str()
+                });
+                PolicyCondition {
+                    kind: judgement.condition.to_owned(),
+                    status: judgement.holds.as_str().to_owned(),
+                    reason: judgement.reason.to_owned(),
+                    message: judgement.message.clone(),
+                    last_transition_time: same
+                        .and_then(|same| same.last_transition_time.clone())
+                        .or_else(|| Some(now.to_owned())),
+                    observed_generation: self.generation,
+                }
+            };
+            RouteParentStatus {
+                parent_ref: parent.reference.clone(),
+                controller_name: WAYPOINT_CONTROLLER.to_owned(),
+                conditions: parent.judgements.iter().map(condition).collect(),
+            }
+        };
+        let others = self.current.iter().filter(|status| status.controller_name != WAYPOINT_CONTROLLER);
+        others.cloned().chain(self.parents.iter().map(ours)).collect()
+    }
+}
+
+fn said<'a>(current: &'a [RouteParentStatus], parent: &ParentReference) -> Option<&'a RouteParentStatus> {
+    current
+        .iter()
+        .find(|status| status.controller_name == WAYPOINT_CONTROLLER && status.parent_ref == *parent)
+}
+
+impl RouteFacts {
+    /// The patch that makes the status say what it should, if it does not.
+    pub(crate) fn patch(&self, parents: Vec<RouteParent>) -> Option<RoutePatch> {
+        let is_ours = |status: &&RouteParentStatus| status.controller_name == WAYPOINT_CONTROLLER;
+        let is_said = |parent: &RouteParent| {
+            said(&self.status, &parent.reference).is_some_and(|status| {
+                status.conditions.len() == parent.judgements.len()
+                    && parent.judgements.iter().all(|judgement| {
+                        status.conditions.iter().any(|condition| {
+                            condition.kind == judgement.condition
+                                && condition.status == judgement.holds.as_str()
+                                && condition.reason == judgement.reason
+                                && condition.message == judgement.message
+                                && condition.observed_generation == self.generation
+                        })
+                    })
+            })
+        };
+        let is_right =
+            self.status.iter().filter(is_ours).count() == parents.len() && parents.iter().all(is_said);
+        (!is_right).then(|| RoutePatch {
+            key: self.key.clone(),
+            resource_version: self.resource_version.clone(),
+            generation: self.generation,
+            parents,
+            current: self.status.clone(),
+        })
+    }
+
+    /// What is said of one parent; `waypoint` is the parent's, and `holder` tells who has a port.
+    pub(crate) fn judge<'a>(
+        &self,
+        parent: &Parent,
+        world: &World<'_>,
+        waypoint: Option<&NamespacedName>,
+        holder: impl Fn(&ServiceFacts, &PortFacts) -> Attached<'a>,
+    ) -> RouteParent {
+        let accepted = self.accepted(parent, world, holder);
+        let mut judgements = vec![
+            accepted,
+            self.resolved(world),
+            resolved_waypoints(parent, world.services.get(&parent.service).is_some(), waypoint),
+        ];
+        let wrong = self.problems();
+        if !wrong.is_empty() && wrong.len() < self.rules.len() {
+            let message = format!("Dropped Rule: answered 500: {}", named(&wrong));
+            judgements.push(says(ROUTE_PARTIALLY_INVALID, Holds::True, reason::UNSUPPORTED_VALUE, message));
+        }
+        RouteParent { reference: parent.reference.clone(), judgements }
+    }
+
+    fn accepted<'a>(
+        &self,
+        parent: &Parent,
+        world: &World<'_>,
+        holder: impl Fn(&ServiceFacts, &PortFacts) -> Attached<'a>,
+    ) -> Judgement {
+        let refused = |reason, message: String| says(ACCEPTED, Holds::False, reason, message);
+        let Some(service) = world.services.get(&parent.service) else {
+            return refused(reason::NO_MATCHING_PARENT, format!("Service {} does not exist", parent.service));
+        };
+        let wrong = self.problems();
+        if !wrong.is_empty() && wrong.len() == self.rules.len() {
+            return refused(reason::UNSUPPORTED_VALUE, format!("answered 500: {}", named(&wrong)));
+        }
+        let wanted = match ports(self.key.kind, parent, service) {
+            Ok(ports) => ports,
+            Err(Misfit::NoSuchPort) => {
+                return refused(
+                    reason::NO_MATCHING_PARENT,
+                    format!("Service {} has no such TCP port", parent.service),
+                );
+            }
+            Err(Misfit::Protocol) => {
+                return refused(
+                    reason::NO_MATCHING_PARENT,
+                    format!(
+                        "no such port of Service {} speaks what a {} routes",
+                        parent.service,
+                        self.key.kind.as_str()
+                    ),
+                );
+            }
+        };
+        let lost: Vec<String> = wanted
+            .iter()
+            .filter_map(|port| {
+                let winner = holder(service, port).winner(self)?;
+                Some(format!("port {} is taken by the older {}", port.port, winner.key))
+            })
+            .collect();
+        if lost.len() == wanted.len() {
+            return refused(reason::CONFLICTED, named(&lost));
+        }
+        let message = match lost.as_slice() {
+            [] => "attached".to_owned(),
+            lost => format!("attached, but {}", named(lost)),
+        };
+        says(ACCEPTED, Holds::True, reason::ACCEPTED, message)
+    }
+
+    fn resolved(&self, world: &World<'_>) -> Judgement {
+        let mirrors = |filters: &'_ [FilterFacts]| {
+            filters.iter().filter_map(FilterFacts::mirror).cloned().collect::<Vec<_>>()
+        };
+        let references = self.rules.iter().flat_map(|rule| {
+            let of_backends = rule.backends.iter().flat_map(|backend| {
+                mirrors(&backend.filters).into_iter().chain(std::iter::once(backend.reference.clone()))
+            });
+            mirrors(&rule.filters).into_iter().chain(of_backends)
+        });
+        let unresolved: Vec<_> =
+            references.filter_map(|reference| world.destination(self, &reference).err()).collect();
+        let Some(first) = unresolved.first() else {
+            let message = "every reference leads somewhere".to_owned();
+            return says(RESOLVED_REFS, Holds::True, reason::RESOLVED_REFS, message);
+        };
+        let mut messages: Vec<String> = Vec::new();
+        for wrong in &unresolved {
+            if !messages.contains(&wrong.message) {
+                messages.push(wrong.message.clone());
+            }
+        }
+        says(RESOLVED_REFS, Holds::False, first.reason, named(&messages))
+    }
+
+    /// The rules that are answered 500, each with the reason.
+    fn problems(&self) -> Vec<String> {
+        let problem = |(at, why): (usize, &std::sync::Arc<str>)| format!("spec.rules[{at}]: {why}");
+        let rules = self.rules.iter().enumerate();
+        rules.filter_map(|(at, rule)| Some((at, rule.problem.as_ref()?))).map(problem).collect()
+    }
+}
+
+fn resolved_waypoints(parent: &Parent, exists: bool, waypoint: Option<&NamespacedName>) -> Judgement {
+    match waypoint {
+        Some(waypoint) => says(
+            RESOLVED_WAYPOINTS,
+            Holds::True,
+            reason::RESOLVED_WAYPOINTS,
+            format!("waypoint {waypoint} carries out the route"),
+        ),
+        None if !exists => says(
+            RESOLVED_WAYPOINTS,
+            Holds::False,
+            reason::NO_MATCHING_PARENT,
+            format!("Service {} does not exist", parent.service),
+        ),
+        None => says(
+            RESOLVED_WAYPOINTS,
+            Holds::False,
+            reason::MISSING_USE_WAYPOINT_LABEL,
+            format!("Service {} has no waypoint, so the route has no effect", parent.service),
+        ),
+    }
+}
+
+fn says(condition: &'static str, holds: Holds, reason: &'static str, message: String) -> Judgement {
+    Judgement { condition, holds, reason, message }
+}
+
+fn named(all: &[String]) -> String {
+    let shown: Vec<&str> = all.iter().take(NAMED_MAX).map(String::as_str).collect();
+    match all.len().checked_sub(NAMED_MAX) {
+        None | Some(0) => shown.join("; "),
+        Some(more) => format!("{} and {more} more", shown.join("; ")),
+    }
+}

@@ -1,0 +1,37 @@
+//! TCPRoute and TLSRoute to rules: connections by weight.
+
+use ambit_api::gateway::{StreamRouteRule, TcpRoute, TlsRoute};
+
+use super::{BackendFacts, RouteFacts, RouteKind, RuleFacts, http};
+
+/// Reads a TCPRoute.
+pub(crate) fn read_tcp(route: &TcpRoute) -> RouteFacts {
+    let facts =
+        RouteFacts::new(RouteKind::Tcp, &route.metadata, &route.spec.parent_refs, route.status.as_ref());
+    with_rules(facts, &route.spec.rules)
+}
+
+/// Reads a TLSRoute. Its host names are not looked at: the address of the Service was the client's choice.
+pub(crate) fn read_tls(route: &TlsRoute) -> RouteFacts {
+    let facts =
+        RouteFacts::new(RouteKind::Tls, &route.metadata, &route.spec.parent_refs, route.status.as_ref());
+    with_rules(facts, &route.spec.rules)
+}
+
+fn with_rules(mut facts: RouteFacts, rules: &[StreamRouteRule]) -> RouteFacts {
+    let rule = |(at, rule): (usize, &StreamRouteRule)| RuleFacts {
+        name: facts.rule_name(rule.name.as_deref(), at),
+        backends: rule
+            .backend_refs
+            .iter()
+            .map(|reference| BackendFacts {
+                weight: http::weight(reference.weight),
+                reference: reference.clone(),
+                filters: Vec::new(),
+            })
+            .collect(),
+        ..RuleFacts::default()
+    };
+    facts.rules = rules.iter().enumerate().map(rule).collect();
+    facts
+}

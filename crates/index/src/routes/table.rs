@@ -1,0 +1,145 @@
+//! From the routes of a port to what a waypoint executes.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ambit_model::{
+    Destination,
+    bound::{
+        Backend, Filter, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror, PathMatch, RequestPolicy,
+        Routes, ValueMatch, WeightedBackend,
+    },
+};
+use ambit_route::Table;
+
+use super::{
+    BackendFacts, FilterFacts, RouteFacts, RouteKey, RuleFacts, attach::Attached, precedence, resolve::World,
+};
+
+/// Compiles routes, and notes where they lead.
+pub(crate) struct Compiler<'a, P> {
+    pub(crate) world: World<'a>,
+    /// The policy attached to a route.
+    pub(crate) policy: P,
+    /// Every destination met.
+    pub(crate) destinations: BTreeSet<Destination>,
+}
+
+impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
+    /// The routes of a port for one audience.
+    pub(crate) fn routes(&mut self, attached: &Attached<'_>) -> Routes {
+        Routes {
+            http: (!attached.http.is_empty()).then(|| Arc::new(self.table(&attached.http))),
+            stream: attached.stream.map(|route| self.stream(route)),
+        }
+    }
+
+    fn table(&mut self, routes: &[&RouteFacts]) -> HttpTable {
+        let (mut matches, mut rules) = (Vec::new(), Vec::new());
+        for route in routes {
+            let policy = (self.policy)(&route.key);
+            for rule in &route.rules {
+                let at = rules.len();
+                matches.extend(rule.matches.iter().map(|(rank, matched)| (*rank, matched.clone(), at)));
+                rules.push(self.rule(route, rule, policy.clone()));
+            }
+        }
+        precedence::sort(&mut matches);
+        let matches = matches.into_iter().map(|(_, matched, rule)| (matched, rule)).collect();
+        HttpTable { matches, rules }
+    }
+
+    fn rule(
+        &mut self,
+        route: &RouteFacts,
+        rule: &RuleFacts,
+        requests: Option<Arc<RequestPolicy>>,
+    ) -> HttpRule {
+        if let Some(why) = &rule.problem {
+            let backend =
+                WeightedBackend { weight: 1, backend: Backend::Invalid(why.clone()), filters: Vec::new() };
+            return HttpRule { name: rule.name.clone(), backends: vec![backend], ..HttpRule::default() };
+        }
+        HttpRule {
+            name: rule.name.clone(),
+            filters: self.filters(route, &rule.filters),
+            backends: rule.backends.iter().map(|backend| self.backend(route, backend)).collect(),
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
+            session: rule.session.clone(),
+            requests,
+        }
+    }
+
+    /// The first rule counts. A route without backends refuses: it says nothing about where to go.
+    fn stream(&mut self, route: &RouteFacts) -> Vec<WeightedBackend> {
+        let Some(rule) = route.rules.first() else { return Vec::new() };
+        rule.backends.iter().map(|backend| self.backend(route, backend)).collect()
+    }
+
+    fn backend(&mut self, route: &RouteFacts, backend: &BackendFacts) -> WeightedBackend {
+        let found = match self.world.destination(route, &backend.reference) {
+            Ok(destination) => {
+                self.destinations.insert(destination.clone());
+                Backend::Service(destination)
+            }
+            Err(unresolved) => Backend::Invalid(unresolved.message.into()),
+        };
+        let filters = self.filters(route, &backend.filters);
+        WeightedBackend { weight: backend.weight, backend: found, filters }
+    }
+
+    /// Copies that lead nowhere are not made; the request itself goes on.
+    fn filters(&mut self, route: &RouteFacts, filters: &[FilterFacts]) -> Vec<Filter> {
+        let mut compiled = Vec::with_capacity(filters.len());
+        for filter in filters {
+            match filter {
+                FilterFacts::Ready(filter) => compiled.push(filter.clone()),
+                FilterFacts::Mirror { to, fraction } => {
+                    if let Ok(to) = self.world.destination(route, to) {
+                        self.destinations.insert(to.clone());
+                        compiled.push(Filter::Mirror(Mirror { to, fraction: *fraction }));
+                    }
+                }
+            }
+        }
+        compiled
+    }
+}
+
+/// Notes what the waypoint itself would not execute of a rule, in the waypoint's own words.
+pub(super) fn check(rule: &mut RuleFacts) {
+    if rule.problem.is_some() {
+        return;
+    }
+    let ready = |filters: &[FilterFacts]| {
+        let filters = filters.iter().filter_map(|filter| match filter {
+            FilterFacts::Ready(filter) => Some(filter.clone()),
+            FilterFacts::Mirror { .. } => None,
+        });
+        filters.collect::<Vec<_>>()
+    };
+    let backend = |backend: &BackendFacts| WeightedBackend {
+        weight: backend.weight,
+        backend: Backend::Invalid("".into()),
+        filters: ready(&backend.filters),
+    };
+    let compiled = HttpRule {
+        filters: ready(&rule.filters),
+        backends: rule.backends.iter().map(backend).collect(),
+        ..HttpRule::default()
+    };
+    let matches = rule.matches.iter().map(|(_, matched)| (matched.clone(), 0)).collect();
+    rule.problem = problem(HttpTable { matches, rules: vec![compiled] }).map(Arc::from);
+}
+
+/// Why a text is no regular expression that waypoints take.
+pub(crate) fn expression_problem(text: &str) -> Option<String> {
+    let header = HeaderMatch { name: "x".into(), value: ValueMatch::Regex(text.into()) };
+    let matched = HttpMatch { path: PathMatch::default(), headers: vec![header], ..HttpMatch::default() };
+    problem(HttpTable { matches: vec![(matched, 0)], rules: vec![HttpRule::default()] })
+}
+
+fn problem(table: HttpTable) -> Option<String> {
+    let table = Table::compile(Arc::new(table));
+    table.invalid().next().map(|(_, invalid)| invalid.to_string())
+}

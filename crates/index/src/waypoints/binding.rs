@@ -1,0 +1,169 @@
+//! Which waypoint a service goes to, and what its status says about that.
+//!
+//! Invariant: the object's label comes before its namespace's, also when it leads nowhere; a waypoint takes traffic
+//! only once it was ready and the service's own pods are in the mesh, and then it keeps it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ambit_api::{
+    conditions::{WAYPOINT_BOUND, reason},
+    labels,
+    mesh::FailurePolicy,
+};
+use ambit_model::NamespacedName;
+
+use super::stage::Goal;
+use crate::{
+    gateways::{GatewayFacts, Serves},
+    policies::{Holds, Judgement},
+};
+
+/// What the labels of an object ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Nothing.
+    #[default]
+    Unset,
+    /// No waypoint, whatever the namespace says.
+    None,
+    /// A waypoint.
+    Waypoint(NamespacedName),
+}
+
+impl Wish {
+    /// Reads the labels of an object in a namespace, or of the namespace itself.
+    pub(crate) fn read(all: Option<&BTreeMap<String, String>>, namespace: &Arc<str>) -> Self {
+        let label =
+            |key: &str| all.and_then(|all| all.get(key)).map(String::as_str).filter(|v| !v.is_empty());
+        match label(labels::USE_WAYPOINT) {
+            None => Self::Unset,
+            Some(labels::NONE) => Self::None,
+            Some(name) => {
+                let namespace = label(labels::USE_WAYPOINT_NAMESPACE).map_or(namespace.clone(), Arc::from);
+                Self::Waypoint(NamespacedName::new(namespace, name))
+            }
+        }
+    }
+}
+
+/// How many of a service's endpoints are in the mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Endpoints {
+    /// All.
+    pub(crate) all: usize,
+    /// Wanted in the mesh.
+    pub(crate) wanted: usize,
+    /// In it.
+    pub(crate) enrolled: usize,
+}
+
+/// Everything that the decision looks at, beside the waypoint itself.
+#[derive(Debug)]
+pub(crate) struct Asking<'a> {
+    /// Its own label.
+    pub(crate) own: &'a Wish,
+    /// Its namespace's.
+    pub(crate) inherited: &'a Wish,
+    /// It is made for a waypoint.
+    pub(crate) is_waypoint: bool,
+    /// Clients dial its pods: it has no address of its own.
+    pub(crate) is_headless: bool,
+    /// Its namespace.
+    pub(crate) namespace: &'a Arc<str>,
+    /// Labels of its namespace.
+    pub(crate) namespace_labels: &'a BTreeMap<String, String>,
+    /// Its endpoints.
+    pub(crate) endpoints: Endpoints,
+    /// A waypoint has its traffic already.
+    pub(crate) was_bound: bool,
+}
+
+/// A waypoint as it is now.
+#[derive(Debug)]
+pub(crate) struct Candidate<'a> {
+    pub(crate) gateway: &'a GatewayFacts,
+    pub(crate) serves: Serves,
+    pub(crate) has_ready_pod: bool,
+    pub(crate) failure_policy: FailurePolicy,
+}
+
+/// What is decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Binding {
+    pub(crate) goal: Goal,
+    /// `istio.io/WaypointBound`; none when no label asks for a waypoint.
+    pub(crate) judgement: Option<Judgement>,
+}
+
+impl Asking<'_> {
+    /// The waypoint that the labels name.
+    pub(crate) fn waypoint(&self) -> Option<&NamespacedName> {
+        match (self.own, self.inherited) {
+            _ if self.is_waypoint => None,
+            (Wish::Waypoint(name), _) | (Wish::Unset, Wish::Waypoint(name)) => Some(name),
+            (Wish::None, _) | (Wish::Unset, Wish::Unset | Wish::None) => None,
+        }
+    }
+}
+
+/// Decides; `found` is what [`Asking::waypoint`] names, if it is a waypoint.
+pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
+    let Some(name) = asking.waypoint() else { return Binding::default() };
+    let Some(found) = found else {
+        let message = format!("there is no waypoint {name}: traffic flows without it");
+        return refused(Goal::Out, reason::WAYPOINT_IS_NOT_READY, message);
+    };
+    if !found.gateway.admits(asking.namespace, asking.namespace_labels) {
+        let message =
+            format!("the listener of waypoint {name} does not allow namespace {}", asking.namespace);
+        return refused(Goal::Out, reason::ATTACHMENT_DENIED, message);
+    }
+    match found.serves {
+        Serves::Services => {}
+        Serves::Nothing | Serves::Workloads => {
+            let message = format!("waypoint {name} is not for services ({})", labels::WAYPOINT_FOR);
+            return refused(Goal::Out, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
+        }
+    }
+    if asking.is_headless {
+        let message = "clients dial the pods of a headless service, not the service".into();
+        return refused(Goal::Out, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
+    }
+    if !found.gateway.has_been_ready {
+        let message = format!("waypoint {name} has no ready pod yet: traffic flows without it");
+        return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
+    }
+    if let Some(message) = waits_for_enrollment(asking) {
+        return refused(Goal::Serve(name.clone()), reason::WAITING_FOR_ENROLLMENT, message);
+    }
+    let goal = match (found.failure_policy, found.has_ready_pod) {
+        (FailurePolicy::Closed, _) => Goal::Enforce(name.clone()),
+        (FailurePolicy::Open, true) => Goal::Announce(name.clone()),
+        (FailurePolicy::Open, false) => {
+            let message = format!("waypoint {name} has no ready pod: traffic flows without it (Open)");
+            return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
+        }
+    };
+    let message = format!("Successfully attached to waypoint {name}");
+    Binding { goal, judgement: Some(judgement(Holds::True, reason::WAYPOINT_ACCEPTED, message)) }
+}
+
+/// L7 follows L4: an endpoint that is not redirected cannot be closed to those who go round the waypoint.
+fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
+    let Endpoints { all, wanted, enrolled } = asking.endpoints;
+    if asking.was_bound || all == 0 || (wanted > 0 && wanted == enrolled) {
+        return None;
+    }
+    Some(match wanted {
+        0 => format!("none of its {all} endpoints is in the mesh: label the namespace or its pods"),
+        _ => format!("{enrolled} of {wanted} endpoints are in the mesh"),
+    })
+}
+
+fn refused(goal: Goal, reason: &'static str, message: String) -> Binding {
+    Binding { goal, judgement: Some(judgement(Holds::False, reason, message)) }
+}
+
+fn judgement(holds: Holds, reason: &'static str, message: String) -> Judgement {
+    Judgement { condition: WAYPOINT_BOUND, holds, reason, message }
+}

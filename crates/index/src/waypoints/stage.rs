@@ -1,0 +1,197 @@
+//! How far a service is on its way to a waypoint, and back.
+//!
+//! Invariant: a step is taken only once everybody had the time to hear of the one before. A waypoint knows a service
+//! before clients are told to go there, and as long as some may still; nobody else is refused before clients were
+//! told, and a service that moves is served and admitted by both.
+
+use ambit_model::NamespacedName;
+
+/// Where a service should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// No waypoint.
+    #[default]
+    Out,
+    /// A waypoint that cannot take its traffic yet, or must not.
+    Serve(NamespacedName),
+    /// Clients go through the waypoint, and others may get round it (`failurePolicy: Open`).
+    Announce(NamespacedName),
+    /// Clients go through the waypoint, and nobody gets round it.
+    Enforce(NamespacedName),
+}
+
+/// Where a service is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// No waypoint knows it.
+    #[default]
+    Unbound,
+    /// The waypoint knows it.
+    Served(NamespacedName),
+    /// Clients are told.
+    Announced(NamespacedName),
+    /// Others are refused.
+    Enforced(NamespacedName),
+    /// Clients go through one waypoint, and the next knows it too.
+    Moving { from: NamespacedName, to: NamespacedName },
+    /// Clients are told of the next.
+    Moved { from: NamespacedName, to: NamespacedName },
+}
+
+/// The next step towards a goal; none when it is reached.
+pub(crate) fn next(stage: &Stage, goal: &Goal) -> Option<Stage> {
+    use Goal::{Announce, Enforce, Out, Serve};
+    match (stage, goal) {
+        (Stage::Unbound, Out) => None,
+        (Stage::Unbound, Serve(to) | Announce(to) | Enforce(to)) => Some(Stage::Served(to.clone())),
+        (Stage::Served(_), Out) => Some(Stage::Unbound),
+        (Stage::Served(at), Serve(to)) => (at != to).then(|| Stage::Served(to.clone())),
+        (Stage::Served(at), Announce(to) | Enforce(to)) if at == to => Some(Stage::Announced(to.clone())),
+        (Stage::Served(_), Announce(to) | Enforce(to)) => Some(Stage::Served(to.clone())),
+        (Stage::Announced(at), Out | Serve(_)) => Some(Stage::Served(at.clone())),
+        (Stage::Announced(at), Announce(to)) if at == to => None,
+        (Stage::Announced(at), Enforce(to)) if at == to => Some(Stage::Enforced(to.clone())),
+        (Stage::Announced(at), Announce(to) | Enforce(to)) => Some(moving(at, to)),
+        (Stage::Enforced(at), Out | Serve(_) | Announce(_)) => Some(Stage::Announced(at.clone())),
+        (Stage::Enforced(at), Enforce(to)) => (at != to).then(|| moving(at, to)),
+        (Stage::Moving { from, to }, Announce(wanted) | Enforce(wanted)) if to == wanted => {
+            Some(Stage::Moved { from: from.clone(), to: to.clone() })
+        }
+        (Stage::Moving { from, .. }, Enforce(_)) => Some(Stage::Enforced(from.clone())),
+        (Stage::Moving { from, .. }, Out | Serve(_) | Announce(_)) => Some(Stage::Announced(from.clone())),
+        (Stage::Moved { to, .. }, Enforce(_)) => Some(Stage::Enforced(to.clone())),
+        (Stage::Moved { to, .. }, Out | Serve(_) | Announce(_)) => Some(Stage::Announced(to.clone())),
+    }
+}
+
+fn moving(from: &NamespacedName, to: &NamespacedName) -> Stage {
+    Stage::Moving { from: from.clone(), to: to.clone() }
+}
+
+impl Stage {
+    /// The waypoints that know the service.
+    pub(crate) fn served_by(&self) -> Vec<&NamespacedName> {
+        match self {
+            Self::Unbound => Vec::new(),
+            Self::Served(at) | Self::Announced(at) | Self::Enforced(at) => vec![at],
+            Self::Moving { from, to } | Self::Moved { from, to } => vec![from, to],
+        }
+    }
+
+    /// The waypoint that clients are told of.
+    pub(crate) fn announced(&self) -> Option<&NamespacedName> {
+        match self {
+            Self::Unbound | Self::Served(_) => None,
+            Self::Announced(at) | Self::Enforced(at) => Some(at),
+            Self::Moving { from, .. } => Some(from),
+            Self::Moved { to, .. } => Some(to),
+        }
+    }
+
+    /// The waypoints that alone are let through; none lets everybody through.
+    pub(crate) fn admitted(&self, goal: &Goal) -> Vec<&NamespacedName> {
+        match (self, goal) {
+            (Self::Unbound | Self::Served(_) | Self::Announced(_), _) => Vec::new(),
+            (Self::Enforced(at), _) => vec![at],
+            (Self::Moving { from, to } | Self::Moved { from, to }, Goal::Enforce(_)) => vec![from, to],
+            (Self::Moving { .. } | Self::Moved { .. }, Goal::Out | Goal::Serve(_) | Goal::Announce(_)) => {
+                Vec::new()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn waypoint(name: &str) -> NamespacedName {
+        NamespacedName::new("shop", name)
+    }
+
+    fn goals() -> Vec<Goal> {
+        let of = |name: &str| {
+            [Goal::Serve(waypoint(name)), Goal::Announce(waypoint(name)), Goal::Enforce(waypoint(name))]
+        };
+        [Goal::Out].into_iter().chain(of("a")).chain(of("b")).chain(of("c")).collect()
+    }
+
+    /// Every stage that changes of mind lead to.
+    fn reachable() -> Vec<Stage> {
+        let (mut found, mut waiting) = (Vec::new(), vec![Stage::Unbound]);
+        while let Some(stage) = waiting.pop() {
+            if !found.contains(&stage) {
+                waiting.extend(goals().iter().filter_map(|goal| next(&stage, goal)));
+                found.push(stage);
+            }
+        }
+        found
+    }
+
+    /// What clients and destinations do under a stage, some of them still under the one before.
+    #[test]
+    fn no_request_fails_while_both_sides_of_a_step_are_believed() {
+        for old in reachable() {
+            for goal in goals() {
+                let Some(new) = next(&old, &goal) else { continue };
+                let believed = [&old, &new];
+                for client in believed {
+                    for other in believed {
+                        let Some(through) = client.announced() else {
+                            let refused = other.admitted(&goal);
+                            assert!(refused.is_empty(), "{old:?} to {new:?}: direct clients are refused");
+                            continue;
+                        };
+                        assert!(
+                            other.served_by().contains(&through),
+                            "{old:?} to {new:?}: {through} does not know it"
+                        );
+                        let admitted = other.admitted(&goal);
+                        assert!(
+                            admitted.is_empty() || admitted.contains(&through),
+                            "{old:?} to {new:?}: {through} is refused"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_goal_is_reached_from_every_stage_in_a_few_steps() {
+        for start in reachable() {
+            for goal in goals() {
+                let mut stage = start.clone();
+                for _ in 0..6 {
+                    stage = next(&stage, &goal).unwrap_or(stage);
+                }
+                assert_eq!(next(&stage, &goal), None, "{start:?} to {goal:?} ends in {stage:?}");
+                let expected = match &goal {
+                    Goal::Out => Stage::Unbound,
+                    Goal::Serve(to) => Stage::Served(to.clone()),
+                    Goal::Announce(to) => Stage::Announced(to.clone()),
+                    Goal::Enforce(to) => Stage::Enforced(to.clone()),
+                };
+                assert_eq!(stage, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_service_that_moves_is_behind_some_waypoint_all_the_time() {
+        for enforce in [Goal::Enforce(waypoint("b")), Goal::Announce(waypoint("b"))] {
+            for start in [Stage::Announced(waypoint("a")), Stage::Enforced(waypoint("a"))] {
+                let mut stage = start;
+                let mut seen = BTreeSet::new();
+                while let Some(then) = next(&stage, &enforce) {
+                    stage = then;
+                    seen.extend(stage.announced().cloned());
+                    assert!(stage.announced().is_some(), "{stage:?}");
+                }
+                assert!(seen.contains(&waypoint("b")));
+            }
+        }
+    }
+}
