@@ -14,7 +14,7 @@ use crate::{
     services::Services,
     stage::StageWatch,
     streams::Streams,
-    telemetry::Telemetry,
+    telemetry::{Books, Telemetry},
     upstream::{ConnectFailure, Connections, Way},
 };
 
@@ -31,6 +31,8 @@ pub struct Shared {
     pub identity: Spiffe,
     /// Own pod.
     pub pod: NamespacedName,
+    /// What is told about requests and streams.
+    pub books: Books,
 }
 
 /// What the connections of one worker share.
@@ -56,12 +58,13 @@ impl Local {
         let tunnels = Pool::new(CLIENT_STREAMS_MAX, ambit_hbone::pool::IDLE_MAX);
         // Ends when the pool does.
         tokio::task::spawn_local(tunnels.sweeper());
+        let telemetry = Telemetry::new(&shared.books);
         Rc::new(Self {
             shared,
             stage,
             streams: Rc::default(),
             tunnels,
-            telemetry: Telemetry,
+            telemetry,
             upstreams: Connections::default(),
             tasks: TaskTracker::new(),
         })

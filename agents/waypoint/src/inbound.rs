@@ -5,7 +5,7 @@
 
 mod protocol;
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use ::http::StatusCode;
 use ambit_hbone::{ConnectRequest, Responder, TunnelStream, settings};
@@ -18,6 +18,7 @@ use crate::{
     http::{self, Session},
     stream,
     target::{self, Target},
+    telemetry::Known,
 };
 
 use protocol::{Protocol, tell};
@@ -29,6 +30,8 @@ pub struct Peer {
     pub identity: Spiffe,
     /// Its address.
     pub client: SocketAddr,
+    /// As the mesh knows it, once it does.
+    pub known: OnceCell<Known>,
 }
 
 impl Peer {
@@ -61,7 +64,7 @@ pub async fn serve(local: Rc<Local>, stream: TcpStream, client: SocketAddr) {
             return tracing::debug!(%client, %error, "Connection refused");
         }
     };
-    let peer = Rc::new(Peer { identity, client });
+    let peer = Rc::new(Peer { identity, client, known: OnceCell::new() });
     let draining = local.stage.clone();
     let handler = {
         let (local, peer) = (local.clone(), peer.clone());
@@ -103,7 +106,13 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         Err(error) => return tracing::debug!(%error, "CONNECT cannot be answered"),
     };
     let Some(protocol) = service.port(address.port()).map(|port| port.protocol) else { return };
-    match tell(protocol, &mut tunnel).await {
+    let told = tokio::select! {
+        biased;
+        told = tell(protocol, &mut tunnel) => told,
+        // It has asked for nothing yet, and may do so elsewhere.
+        () = local.stage.draining() => Ok(Protocol::Nothing),
+    };
+    match told {
         Ok(Protocol::Stream) => {
             stream::serve(local, peer, Target { service, address }, (tunnel, begun)).await
         }
@@ -113,7 +122,6 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         Ok(Protocol::Http2) => {
             http::serve(session(local, peer, Target { service, address }), tunnel, true).await
         }
-        // Said nothing, and left.
         Ok(Protocol::Nothing) => end(tunnel).await,
         Err(error) => tracing::debug!(%error, "Tunnel was reset before its first byte"),
     }

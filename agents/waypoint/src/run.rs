@@ -9,15 +9,28 @@ use std::{
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
 use ambit_model::HBONE_PORT;
-use ambit_runtime::{Backoff, Blocker, Readiness, admin, signal};
+use ambit_runtime::{Backoff, Blocker, Readiness, admin, lines, signal};
 use tokio::task::JoinSet;
 
-use crate::{config::Config, context::Shared, dataplane::DataPlane, discovery, services::Services, sockets};
+use crate::{
+    access_log::AccessLog,
+    config::{Config, TracingConfig},
+    context::Shared,
+    dataplane::DataPlane,
+    discovery,
+    metrics::{Metrics, UNUSED_MAX},
+    services::Services,
+    sockets,
+    telemetry::Books,
+    trace::{Origin, Tracer, UnusableCollector},
+};
 
 /// Port of `/healthz/ready`.
 const HEALTH_PORT: u16 = 15021;
 /// Port of `/metrics`.
 const METRICS_PORT: u16 = 15020;
+/// How long the last spans may take at the end.
+const SPANS_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest pause between two wishes for the own certificate.
 const CERTIFY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const CERTIFY_PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -38,6 +51,9 @@ pub enum RunError {
     /// The operator cannot be addressed.
     #[error("the operator cannot be addressed: {0}")]
     Operator(#[from] ambit_identity::Error),
+    /// Spans cannot be sent where they are to go.
+    #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
+    Collector(#[from] UnusableCollector),
 }
 
 /// Runs until SIGTERM and everything after it is done.
@@ -58,12 +74,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     })?;
     let ca = CaClient::new(operator.clone(), Token::new(&config.token), config.certificate_ttl);
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
+    let (books, exporter) = open_books(&config, &shown)?;
+    let metrics = books.metrics.clone();
     let shared = Arc::new(Shared {
         store: Arc::default(),
         services: Services::default(),
         identities,
         identity: config.identity.clone(),
         pod: config.pod.clone(),
+        books,
     });
     let listener = sockets::listen(HBONE_PORT).map_err(io("tunnels cannot be accepted"))?;
     let plane =
@@ -76,7 +95,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tasks.spawn(certify(shared.clone(), readiness.block("certificate")));
     let waiting = readiness.block("xds");
     let (subscribed, store) = (config.clone(), shared.store.clone());
-    tasks.spawn(async move { discovery::run(&subscribed, operator, store, waiting).await });
+    let told = (metrics.clone(), waiting);
+    tasks.spawn(async move { discovery::run(&subscribed, operator, store, told).await });
+    tasks.spawn(sweep(metrics));
+    // Not among the tasks: it ends once all spans are delivered.
+    let exporting = tokio::spawn(exporter);
     let followed = shared.clone();
     tasks.spawn(async move { followed.services.follow(&followed.store, &followed.pod).await });
 
@@ -86,8 +109,44 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let _not_ready = readiness.block("draining");
     tracing::info!(deadline = ?config.drain, "Waiting for open requests");
     plane.drain(config.drain).await;
+    tasks.shutdown().await;
+    drop(shared);
+    if tokio::time::timeout(SPANS_TIMEOUT, exporting).await.is_err() {
+        tracing::warn!("Spans were left when the process ended");
+    }
     tracing::info!("waypoint ended");
     Ok(())
+}
+
+/// Opens what requests are told to. What delivers spans ends once the books are closed.
+fn open_books(
+    config: &Config,
+    shown: &admin::Metrics,
+) -> Result<(Books, impl Future<Output = ()> + Send + use<>), RunError> {
+    let metrics = Metrics::default();
+    metrics.register(shown);
+    let started =
+        AccessLog::start(config.access_log, config.log_format, metrics.log_dropped.clone(), lines::stdout());
+    let doing = "the access log cannot be started";
+    let log = started.map_err(|source| RunError::Io { doing, source })?;
+    let origin = Origin { gateway: config.gateway.clone(), pod: config.pod.clone() };
+    let counters = [metrics.spans_sent.clone(), metrics.spans_dropped.clone()];
+    let start = |to: &TracingConfig| Tracer::start(&to.endpoint, to.sampled, origin, counters);
+    let (tracer, exporter) = config.tracing.as_ref().map(start).transpose()?.unzip();
+    let deliver = async move {
+        if let Some(exporter) = exporter {
+            exporter.await;
+        }
+    };
+    Ok((Books { metrics, log: Some(log), tracer }, deliver))
+}
+
+async fn sweep(metrics: Metrics) {
+    let mut ticks = tokio::time::interval(UNUSED_MAX / 4);
+    loop {
+        ticks.tick().await;
+        metrics.traffic.sweep(UNUSED_MAX);
+    }
 }
 
 /// Holds the own certificate from the start, and keeps asking until there is one.

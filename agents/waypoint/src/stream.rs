@@ -13,6 +13,7 @@ use tokio::io::copy_bidirectional;
 use crate::{
     context::Local,
     inbound::Peer,
+    metrics::StreamInUse,
     service::Service,
     streams,
     target::Target,
@@ -82,6 +83,8 @@ pub struct Flow {
     pub target: Option<Arc<upstream::Target>>,
     /// Bytes to the endpoint, and from it.
     pub counters: Counters,
+    /// Where it is counted, once it has reached an endpoint.
+    pub counted: Option<StreamInUse>,
 }
 
 /// Serves one stream until it ends.
@@ -93,9 +96,10 @@ pub async fn serve(
 ) {
     let Target { service, address: destination } = target;
     let counters = Counters::default();
-    let mut flow = Flow { peer, service, destination, begun, upstream: None, target: None, counters };
+    let mut flow =
+        Flow { peer, service, destination, begun, upstream: None, target: None, counters, counted: None };
     let ended = run(&local, &mut flow, tunnel).await;
-    local.telemetry.stream(&local, &flow, &ended);
+    local.telemetry.stream(&local.shared, &flow, &ended);
 }
 
 async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result<(), StreamError> {
@@ -108,6 +112,7 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result
     let _permits: [Permit; 2] = [upstream.breaker.connection()?, upstream.breaker.request()?];
     let moved = async {
         let (stream, chosen) = reach(local, &upstream, flow).await?;
+        flow.counted = Some(local.telemetry.opened(&local.shared, flow));
         let copied = exchange(stream, tunnel, &flow.counters).await;
         drop(chosen);
         copied

@@ -17,6 +17,7 @@ use super::{
     judged::judge,
     response_body::ResponseBody,
     tries::{self, Plan},
+    upgrade::Client,
 };
 use crate::service::{Port, RouteRule, Rules, Service};
 
@@ -47,12 +48,14 @@ pub(super) async fn handle(
     session.progress.serving();
     let service = session.service();
     let (mut parts, body) = request.into_parts();
+    let client = Client::of(&mut parts);
     let mut exchange = Exchange::new(session.clone(), &parts);
+    exchange.trace = session.local.telemetry.begin(&mut parts.headers);
     let origin = CrossOriginRequest::of(&RequestHead::from(&parts));
     // Those of the rule, then those of its backend.
     let mut filters = Vec::new();
     let answer = match prepare(&service, &mut parts, &mut exchange, &mut filters).await {
-        Ok(plan) => match tries::run(plan, (parts, body), exchange).await {
+        Ok(plan) => match tries::run(plan, (parts, body, client), exchange).await {
             Ok(response) => return Ok(finish(response, &filters, origin.as_ref())),
             Err((refusal, unused)) => {
                 exchange = unused;

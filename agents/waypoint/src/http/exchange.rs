@@ -9,7 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version,
 use http_body::Frame;
 
 use super::{Refusal, Session, request_body::BytesSeen, response_body::ResponseError};
-use crate::upstream::{Target, Upstream};
+use crate::{
+    trace::Trace,
+    upstream::{Target, Upstream},
+};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -67,6 +70,8 @@ pub struct Exchange {
     pub flags: Vec<&'static str>,
     /// More about a failure, in words.
     pub detail: Option<String>,
+    /// The trace it belongs to.
+    pub trace: Option<Trace>,
     ended: bool,
 }
 
@@ -104,6 +109,7 @@ impl Exchange {
             response_bytes: 0,
             flags: Vec::new(),
             detail: None,
+            trace: None,
             ended: false,
         }
     }

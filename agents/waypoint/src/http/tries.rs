@@ -5,10 +5,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use ambit_model::{
-    authorization::Token,
-    bound::{HttpRule, PathMatch, Retry, SessionPersistence},
-};
+use ambit_model::bound::{HttpRule, PathMatch, Retry, SessionPersistence};
 use ambit_resilience::{
     Deadlines, Late, Outcome, Permit,
     retry::{Ended, Progress, pause},
@@ -25,7 +22,7 @@ use super::{
     mirror,
     request_body::Held as HeldBody,
     response_body::{Held, ResponseBody},
-    upgrade::{self, Pending},
+    upgrade::{self, Client, Judged},
 };
 use crate::{
     service::Service,
@@ -48,7 +45,7 @@ pub(super) struct Plan<'a> {
     deadlines: Deadlines,
     mirrors: Vec<&'a Arc<Upstream>>,
     /// The request as it was judged, where its connection may outlive it.
-    pub(super) judged: Option<Box<(Parts, Option<Token>)>>,
+    pub(super) judged: Option<Judged>,
 }
 
 impl<'a> Plan<'a> {
@@ -130,7 +127,7 @@ struct Attempts<'a> {
 /// Tries until there is an answer. On failure the exchange comes back, to be answered here.
 pub(super) async fn run(
     mut plan: Plan<'_>,
-    (mut parts, body): (Parts, Incoming),
+    (mut parts, body, client): (Parts, Incoming, Client),
     mut exchange: Exchange,
 ) -> Result<Response<ResponseBody>, (Refusal, Exchange)> {
     let permit = match plan.upstream.breaker.request() {
@@ -140,7 +137,7 @@ pub(super) async fn run(
             return Err((Refusal::Overflow, exchange));
         }
     };
-    let pending = upgrade::wish(&mut parts, plan.judged.take());
+    let switch = (client, plan.judged.take());
     let spoken = spoken(&plan, &parts);
     let is_held = plan.retry.is_some() || !plan.mirrors.is_empty();
     let bytes = exchange.request_bytes.clone();
@@ -158,7 +155,7 @@ pub(super) async fn run(
     let parts = Some(parts);
     let tried = Vec::new();
     let attempts = Attempts { plan, exchange, parts, body, spoken, tried, belongs: None };
-    attempts.run(permit, pending).await
+    attempts.run(permit, switch).await
 }
 
 /// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
@@ -179,7 +176,7 @@ impl Attempts<'_> {
     async fn run(
         mut self,
         permit: Permit,
-        pending: Option<Pending>,
+        switch: (Client, Option<Judged>),
     ) -> Result<Response<ResponseBody>, (Refusal, Exchange)> {
         let mut retries: Option<Permit> = None;
         loop {
@@ -196,7 +193,7 @@ impl Attempts<'_> {
                 continue;
             }
             return match outcome {
-                Ok(answered) => Ok(self.answer(answered, permit, (pending, limit.map(|(at, _)| at)))),
+                Ok(answered) => Ok(self.answer(answered, permit, (switch, limit.map(|(at, _)| at)))),
                 Err(failure) => Err(self.refuse(failure)),
             };
         }
@@ -351,14 +348,14 @@ impl Attempts<'_> {
         mut self,
         Answered { response, chosen, lease }: Answered,
         permit: Permit,
-        (pending, deadline): (Option<Pending>, Option<Instant>),
+        (switch, deadline): ((Client, Option<Judged>), Option<Instant>),
     ) -> Response<ResponseBody> {
         let progress = self.exchange.session.progress.clone();
         let (mut parts, body) = response.into_parts();
         self.exchange.answered(parts.status, &parts.headers);
         let held = Held { lease: Some(lease), _under_way: chosen.under_way, _permit: permit };
         if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return upgrade::switch(Response::from_parts(parts, body), pending, (held, self.exchange));
+            return upgrade::switch(Response::from_parts(parts, body), switch, (held, self.exchange));
         }
         headers::strip(&mut parts.headers);
         if let Some((policy, matched)) = self.plan.stay {

@@ -6,7 +6,7 @@ use ambit_model::authorization::Token;
 use http::{Response, StatusCode, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 
 use super::{
     exchange::Exchange,
@@ -15,26 +15,43 @@ use super::{
 };
 use crate::service::Service;
 
-/// A client that wants to switch, and its request as it was judged.
-pub(super) struct Pending {
-    client: OnUpgrade,
-    judged: Box<(Parts, Option<Token>)>,
+/// The client's side of a connection that may switch. Where it does not, its end is an orderly one: dropped, it would
+/// overtake the answer.
+#[derive(Debug, Default)]
+pub(super) struct Client(Option<OnUpgrade>);
+
+impl Client {
+    /// Taken out of a request.
+    pub(super) fn of(parts: &mut Parts) -> Self {
+        Self(parts.extensions.remove::<OnUpgrade>())
+    }
 }
 
-/// The client's side, taken out of its request.
-pub(super) fn wish(parts: &mut Parts, judged: Option<Box<(Parts, Option<Token>)>>) -> Option<Pending> {
-    Some(Pending { client: parts.extensions.remove::<OnUpgrade>()?, judged: judged? })
+impl Drop for Client {
+    fn drop(&mut self) {
+        let Some(client) = self.0.take() else { return };
+        tokio::task::spawn_local(async move {
+            // Comes only once the connection is over; an error means that it ended by itself.
+            if let Ok(client) = client.await {
+                // A peer that has left meanwhile needs no end.
+                let _ = TokioIo::new(client).shutdown().await;
+            }
+        });
+    }
 }
+
+/// A request that wants to switch, as it was judged.
+pub(super) type Judged = Box<(Parts, Option<Token>)>;
 
 /// Switches both sides, and moves bytes between them.
 pub(super) fn switch(
     mut response: Response<Incoming>,
-    pending: Option<Pending>,
+    (mut client, judged): (Client, Option<Judged>),
     (held, mut exchange): (Held, Exchange),
 ) -> Response<ResponseBody> {
     let progress = exchange.session.progress.clone();
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
-    let (Some(Pending { client, judged }), Some(endpoint)) = (pending, endpoint) else {
+    let (Some(judged), Some(endpoint), Some(client)) = (judged, endpoint, client.0.take()) else {
         // Nobody asked for it.
         exchange.flags.push("UPE");
         let mut refused = Response::new(ResponseBody::own(bytes::Bytes::new(), progress, exchange));
