@@ -1,0 +1,255 @@
+//! A waypoint in this process, endpoints on loopback addresses of their own, and a client.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use ambit_hbone::{ConnectError, ConnectHeaders, SendConnect, TunnelStream, handshake, settings::CLIENT};
+use ambit_identity::{Manager, testing::FakeCa};
+use ambit_model::{
+    AppProtocol, BoundPort, BoundService, Destination, NamespacedName, NetworkAddress, PortMapping, Service,
+    ServicePort, Spiffe, TunnelProtocol, Workload,
+    bound::{Backend, DestinationSettings, HttpMatch, HttpRule, HttpTable, Routes, WeightedBackend},
+};
+use ambit_store::{AddressUpdate, BoundEntry};
+use ambit_waypoint::{context::Shared, dataplane::DataPlane, services::Services, telemetry::Books};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{net::TcpStream, time::timeout};
+
+use super::endpoint::{self, Serve};
+
+/// Nothing here takes as long, however busy the machine is.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// The port of every service.
+pub(crate) const PORT: u16 = 80;
+/// The address of the service under test.
+pub(crate) const VIP: &str = "10.0.0.1:80";
+
+pub(crate) struct Mesh {
+    ca: FakeCa,
+    pub shared: Arc<Shared>,
+    pub plane: Option<DataPlane>,
+    address: SocketAddr,
+    /// Tests of one process must not share an address: tunnels always end at one port.
+    net: [u8; 2],
+    next: u8,
+}
+
+pub(crate) fn identity(namespace: &str, account: &str) -> Spiffe {
+    format!("spiffe://cluster.local/ns/{namespace}/sa/{account}").parse().unwrap()
+}
+
+pub(crate) fn key(name: &str) -> NamespacedName {
+    NamespacedName::new("shop", format!("{name}.shop.svc.cluster.local"))
+}
+
+pub(crate) fn destination(name: &str) -> Destination {
+    Destination { service: key(name), port: PORT }
+}
+
+pub(crate) fn to(name: &str, weight: u32) -> WeightedBackend {
+    WeightedBackend { weight, backend: Backend::Service(destination(name)), filters: Vec::new() }
+}
+
+/// A rule that takes everything.
+pub(crate) fn rule(backends: Vec<WeightedBackend>) -> HttpRule {
+    HttpRule { name: "HTTPRoute/shop/cart/0".into(), backends, ..HttpRule::default() }
+}
+
+pub(crate) fn table(rules: Vec<HttpRule>) -> Routes {
+    let matches = (0..rules.len()).map(|index| (HttpMatch::default(), index)).collect();
+    Routes { http: Some(Arc::new(HttpTable { matches, rules })), stream: None }
+}
+
+/// The service `cart` without routes.
+pub(crate) fn bound(protocol: AppProtocol) -> BoundService {
+    BoundService {
+        key: key("cart"),
+        ports: vec![BoundPort {
+            port: PORT,
+            protocol,
+            routes: Routes::default(),
+            consumers: BTreeMap::new(),
+        }],
+        destinations: BTreeMap::new(),
+        requests: Arc::default(),
+        authentication: Vec::new(),
+        authorization: Vec::new(),
+        unenforceable: Vec::new(),
+    }
+}
+
+/// The service `cart` with these rules, leading to services of these names.
+pub(crate) fn routed(rules: Vec<HttpRule>, names: &[&str]) -> BoundService {
+    let mut bound = bound(AppProtocol::Http);
+    bound.ports[0].routes = table(rules);
+    bound.destinations =
+        names.iter().map(|name| (destination(name), DestinationSettings::default())).collect();
+    bound
+}
+
+impl Mesh {
+    /// A waypoint that was told of no service yet.
+    pub(crate) async fn start() -> Self {
+        let ca = FakeCa::new("cluster.local").unwrap();
+        let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
+        tokio::spawn(manage);
+        let shared = Arc::new(Shared {
+            store: Arc::default(),
+            services: Services::default(),
+            identities,
+            identity: identity("shop", "waypoint"),
+            pod: NamespacedName::new("shop", "waypoint-1"),
+            books: Books::default(),
+        });
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let plane = DataPlane::start(&shared, listener, NonZeroUsize::new(2).unwrap()).unwrap();
+        let followed = shared.clone();
+        tokio::spawn(async move { followed.services.follow(&followed.store, &followed.pod).await });
+        let net = [rand::random_range(1..255), rand::random_range(1..255)];
+        Self { ca, shared, plane: Some(plane), address, net, next: 1 }
+    }
+
+    /// A waypoint with the service `cart`, served by one endpoint.
+    pub(crate) async fn with_cart(bound: BoundService, serve: Serve) -> Self {
+        let mut mesh = Self::start().await;
+        mesh.service("cart", VIP);
+        mesh.endpoint("cart", serve).await;
+        mesh.bind(bound).await;
+        mesh
+    }
+
+    pub(crate) fn service(&self, name: &str, vip: &str) {
+        let address = vip.parse::<SocketAddr>().unwrap().ip();
+        let service = Service {
+            name: name.into(),
+            namespace: "shop".into(),
+            hostname: key(name).name,
+            addresses: vec![NetworkAddress { network: "".into(), address }],
+            ports: vec![ServicePort { port: PORT, target_port: 8080 }],
+            ..Service::default()
+        };
+        self.shared.store.apply_addresses(vec![AddressUpdate::Service(service)], &[]);
+    }
+
+    fn next_address(&mut self) -> IpAddr {
+        self.next += 1;
+        Ipv4Addr::new(127, self.net[0], self.net[1], self.next).into()
+    }
+
+    /// One more endpoint of a service.
+    pub(crate) async fn endpoint(&mut self, service: &str, serve: Serve) {
+        let ip = self.next_address();
+        let identity = identity("shop", service);
+        endpoint::start(&self.ca, &identity, SocketAddr::new(ip, 15008), serve).await;
+        self.workload(service, ip, TunnelProtocol::Hbone);
+    }
+
+    /// One more endpoint of a service that nobody listens at.
+    pub(crate) fn dead_endpoint(&mut self, service: &str) {
+        let ip = self.next_address();
+        self.workload(service, ip, TunnelProtocol::Hbone);
+    }
+
+    pub(crate) fn workload(&self, service: &str, ip: IpAddr, tunnel_protocol: TunnelProtocol) {
+        let ports = vec![PortMapping { service_port: PORT, target_port: 8080 }];
+        let workload = Workload {
+            uid: format!("Kubernetes//Pod/shop/{service}-{ip}").into(),
+            name: format!("{service}-{ip}").into(),
+            namespace: "shop".into(),
+            addresses: vec![ip],
+            tunnel_protocol,
+            trust_domain: "cluster.local".into(),
+            service_account: service.into(),
+            services: [(key(service), ports)].into(),
+            capacity: 1,
+            ..Workload::default()
+        };
+        self.shared.store.apply_addresses(vec![AddressUpdate::Workload(workload)], &[]);
+    }
+
+    /// Binds a service, or changes it, and waits until the waypoint knows.
+    pub(crate) async fn bind(&self, bound: BoundService) {
+        let (key, bound) = (bound.key.clone(), Arc::new(bound));
+        self.shared.store.apply_bound(vec![(key.clone(), BoundEntry::Ready(bound.clone()))], &[]);
+        self.until(|services| services.get(&key).is_some_and(|known| known.bound == bound)).await;
+    }
+
+    pub(crate) async fn unbind(&self, key: &NamespacedName) {
+        self.shared.store.apply_bound(Vec::new(), std::slice::from_ref(key));
+        self.until(|services| services.get(key).is_none()).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&ambit_waypoint::services::Bound) -> bool) {
+        let mut changes = self.shared.services.changes();
+        let wait = async {
+            while !holds(&self.shared.services.load()) {
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(PATIENCE, wait).await.unwrap();
+    }
+
+    /// A tunnel connection of a client.
+    pub(crate) async fn client(&self, client: &Spiffe) -> SendConnect {
+        let svid = self.ca.svid(client).unwrap();
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let (stream, _) =
+            ambit_identity::connect(&svid, &[identity("shop", "waypoint")], stream).await.unwrap();
+        let (send, driver) = handshake(stream, CLIENT).await.unwrap();
+        tokio::spawn(driver);
+        send
+    }
+
+    /// A tunnel of `web` to an authority.
+    pub(crate) async fn tunnel(&self, authority: &str) -> Result<TunnelStream, ConnectError> {
+        let client = self.client(&identity("shop", "web")).await;
+        let (authority, headers) = (authority.parse().unwrap(), ConnectHeaders::default());
+        let asked = client.connect(&authority, &headers);
+        Ok(timeout(PATIENCE, asked).await.unwrap()?.into_stream())
+    }
+
+    /// HTTP/1.1 of `web` to the service under test.
+    pub(crate) async fn http1(&self) -> conn::http1::SendRequest<Full<Bytes>> {
+        self.http1_of(&identity("shop", "web")).await
+    }
+
+    pub(crate) async fn http1_of(&self, client: &Spiffe) -> conn::http1::SendRequest<Full<Bytes>> {
+        let client = self.client(client).await;
+        let tunnel = client.connect(&VIP.parse().unwrap(), &ConnectHeaders::default()).await.unwrap();
+        let (send, driver) = conn::http1::handshake(TokioIo::new(tunnel.into_stream())).await.unwrap();
+        tokio::spawn(driver.with_upgrades());
+        send
+    }
+
+    /// HTTP/2 of `web` to the service under test.
+    pub(crate) async fn http2(&self) -> conn::http2::SendRequest<Full<Bytes>> {
+        let tunnel = self.tunnel(VIP).await.unwrap();
+        let io = TokioIo::new(tunnel);
+        let (send, driver) = conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(driver);
+        send
+    }
+
+    /// One request of `web` on a connection of its own: status and body.
+    pub(crate) async fn get(&self, path: &str) -> (u16, String) {
+        let request = Request::get(path).header("host", "cart").body(Full::default()).unwrap();
+        let response = timeout(PATIENCE, self.http1().await.send_request(request)).await.unwrap().unwrap();
+        (response.status().as_u16(), text(response).await)
+    }
+}
+
+pub(crate) async fn text(response: Response<hyper::body::Incoming>) -> String {
+    let body = timeout(PATIENCE, response.into_body().collect()).await.unwrap().unwrap();
+    String::from_utf8(body.to_bytes().to_vec()).unwrap()
+}

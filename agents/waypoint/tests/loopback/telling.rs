@@ -1,0 +1,176 @@
+//! What a waypoint tells about what it carried.
+
+use ambit_model::{AppProtocol, NamespacedName, TunnelProtocol};
+use ambit_runtime::{admin, telemetry::Format};
+use ambit_waypoint::{
+    access_log::AccessLog,
+    config::Logged,
+    metrics::Metrics,
+    telemetry::Books,
+    trace::{Origin, Tracer},
+};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+    time::timeout,
+};
+
+use super::{
+    endpoint::{Serve, echo, http1},
+    fixture::{Mesh, PATIENCE, VIP, bound, routed, rule, text, to},
+};
+
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Books that are read back: lines as they are written, and `/metrics`.
+struct Reader {
+    books: Books,
+    lines: mpsc::UnboundedReceiver<String>,
+    shown: admin::Metrics,
+}
+
+impl Reader {
+    fn new() -> Self {
+        // A level that nobody listens to writes no line. Another test may have been first.
+        _ = tracing_subscriber::fmt().with_writer(std::io::sink).try_init();
+        let (metrics, shown) = (Metrics::default(), admin::Metrics::default());
+        metrics.register(&shown);
+        let (written, lines) = mpsc::unbounded_channel();
+        let sink = Box::new(move |text: &str| {
+            text.lines().for_each(|line| _ = written.send(line.to_owned()));
+        });
+        let log =
+            AccessLog::start(Logged::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
+        Self { books: Books { metrics, log: Some(log), tracer: None }, lines, shown }
+    }
+
+    /// The next line; what it tells about is counted by then.
+    async fn line(&mut self) -> String {
+        timeout(PATIENCE, self.lines.recv()).await.unwrap().unwrap()
+    }
+
+    /// The one line of a scrape that holds all of this.
+    fn metric(&self, parts: &[&str]) -> String {
+        let text = self.shown.encode();
+        let mut found = text.lines().filter(|line| parts.iter().all(|part| line.contains(part)));
+        let line = found.next().unwrap_or_else(|| panic!("{parts:?} is not in\n{text}"));
+        assert_eq!(found.next(), None);
+        line.to_owned()
+    }
+}
+
+async fn mesh(reader: &Reader, serve: Serve) -> Mesh {
+    let mut mesh = Mesh::telling(reader.books.clone()).await;
+    mesh.service("cart", VIP);
+    mesh.endpoint("cart", serve).await;
+    // The client is known by the address that it connects from.
+    mesh.workload("web", "127.0.0.1".parse().unwrap(), TunnelProtocol::Hbone);
+    mesh
+}
+
+fn holds(line: &str, parts: &[&str]) {
+    assert!(parts.iter().all(|part| line.contains(part)), "{parts:?} is not in {line}");
+}
+
+#[tokio::test]
+async fn a_request_is_counted_and_logged_once_with_both_ends() {
+    let mut reader = Reader::new();
+    let mesh = mesh(&reader, http1(echo("cart"))).await;
+    mesh.bind(routed(vec![rule(vec![to("cart", 1)])], &["cart"])).await;
+    let request = Request::post("/pay?card=secret")
+        .header("host", "cart")
+        .header("authorization", "Bearer secret")
+        .header("cookie", "secret")
+        .body(Full::new(Bytes::from_static(b"hello")))
+        .unwrap();
+    let response = mesh.http1().await.send_request(request).await.unwrap();
+    let body = text(response).await;
+    let line = reader.line().await;
+    holds(&line, &[
+        "\tinfo\taccess\trequest complete\tmethod=\"POST\" path=\"/pay\" host=\"cart\" protocol=\"HTTP/1.1\" \
+         status=200 flags=\"-\" bytes_recv=5 ",
+        &format!("bytes_sent={} ", body.len()),
+        "route=\"HTTPRoute/shop/cart/0\"",
+        "src.workload=\"web-127.0.0.1\" src.namespace=\"shop\" \
+         src.identity=\"spiffe://cluster.local/ns/shop/sa/web\" dst.service=\"cart.shop.svc.cluster.local\"",
+        "dst.workload=\"cart-127.",
+    ]);
+    assert!(!line.contains("secret"));
+    let labels = [
+        "reporter=\"waypoint\"",
+        "source_principal=\"spiffe://cluster.local/ns/shop/sa/web\"",
+        "source_cluster=\"unknown\"",
+        "destination_service_name=\"cart\"",
+        "destination_principal=\"spiffe://cluster.local/ns/shop/sa/cart\"",
+        "response_code=\"200\"",
+    ];
+    let requests = reader.metric(&[&["istio_requests_total{"], &labels[..]].concat());
+    let bytes = reader.metric(&[&["istio_request_bytes_sum{"], &labels[..]].concat());
+    assert!(requests.ends_with(" 1") && bytes.ends_with(" 5.0"), "{requests}\n{bytes}");
+}
+
+#[tokio::test]
+async fn a_request_without_an_endpoint_is_an_error_that_says_so() {
+    let mut reader = Reader::new();
+    let mesh = mesh(&reader, http1(echo("cart"))).await;
+    mesh.bind(routed(vec![rule(vec![to("gone", 1)])], &["gone"])).await;
+    assert_eq!(mesh.get("/").await.0, 503);
+    holds(&reader.line().await, &["\terror\taccess\t", "status=503 flags=\"UH\""]);
+    reader.metric(&["istio_requests_total{", "response_flags=\"UH\"", "destination_workload=\"unknown\"", " 1"]);
+}
+
+#[tokio::test]
+async fn a_trace_reaches_the_endpoint_and_the_log() {
+    for (with_tracer, expected) in [(false, PARENT), (true, "00-0af7651916cd43dd8448eb211c80319c-")] {
+        let mut reader = Reader::new();
+        if with_tracer {
+            let origin = Origin {
+                gateway: NamespacedName::new("shop", "waypoint"),
+                pod: NamespacedName::new("shop", "waypoint-1"),
+            };
+            // Nobody takes the spans; nobody waits for that either.
+            let (tracer, _exporter) = Tracer::start("http://127.0.0.1:9", 1.0, origin, Default::default()).unwrap();
+            reader.books.tracer = Some(tracer);
+        }
+        let mesh = mesh(&reader, http1(echo("cart"))).await;
+        mesh.bind(bound(AppProtocol::Http)).await;
+        let request = Request::get("/")
+            .header("host", "cart")
+            .header("traceparent", PARENT)
+            .header("tracestate", "vendor=1")
+            .body(Full::default())
+            .unwrap();
+        let seen = text(mesh.http1().await.send_request(request).await.unwrap()).await;
+        holds(&seen, &["tracestate: vendor=1", &format!("traceparent: {expected}")]);
+        assert_eq!(seen.contains(PARENT), !with_tracer, "a span of ours is the endpoint's parent: {seen}");
+        holds(&reader.line().await, &["trace_id=\"0af7651916cd43dd8448eb211c80319c\""]);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_counted_when_it_opens_and_logged_when_it_ends() {
+    let mut reader = Reader::new();
+    let mesh = mesh(&reader, http1(echo("cart"))).await;
+    mesh.bind(bound(AppProtocol::Tcp)).await;
+    let mut tunnel = mesh.tunnel(VIP).await.unwrap();
+    tunnel.write_all(b"GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await.unwrap();
+    let mut first = [0; 1];
+    tunnel.read_exact(&mut first).await.unwrap();
+    let opened = reader.metric(&["istio_tcp_connections_opened_total{", "request_protocol=\"tcp\""]);
+    assert!(opened.ends_with(" 1"), "{opened}");
+    let closed = reader.metric(&["istio_tcp_connections_closed_total{"]);
+    assert!(closed.ends_with(" 0"), "{closed}");
+    tunnel.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    tunnel.read_to_end(&mut rest).await.unwrap();
+    let line = reader.line().await;
+    let sent = format!("bytes_recv=30 bytes_sent={} ", rest.len() + 1);
+    holds(&line, &["\taccess\tconnection complete\tflags=\"-\" ", &sent]);
+    for (name, expected) in [("connections_closed_total", "1"), ("received_bytes_total", "30")] {
+        let metric = reader.metric(&[&format!("istio_tcp_{name}{{")]);
+        assert!(metric.ends_with(&format!(" {expected}")), "{metric}");
+    }
+}
