@@ -330,3 +330,6 @@ fn the_order_of_objects_does_not_matter() {
     assert!(seen.iter().all(|workload| *workload == seen[0]), "{seen:#?}");
     assert_eq!(seen[0].authorization_policies.len(), 2);
 }
+
+mod routes;
+mod waypoints;
