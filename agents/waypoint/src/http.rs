@@ -26,3 +26,6 @@ pub use executor::LocalExecutor;
 pub use request_body::RequestBody;
 pub use server::serve;
 pub use session::Session;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -97,7 +97,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (subscribed, store) = (config.clone(), shared.store.clone());
     let told = (metrics.clone(), waiting);
     tasks.spawn(async move { discovery::run(&subscribed, operator, store, told).await });
-    tasks.spawn(sweep(metrics));
+    tasks.spawn(sweep(metrics.clone()));
+    tasks.spawn(count_services(shared.clone(), metrics));
     // Not among the tasks: it ends once all spans are delivered.
     let exporting = tokio::spawn(exporter);
     let followed = shared.clone();
@@ -139,6 +140,16 @@ fn open_books(
         }
     };
     Ok((Books { metrics, log: Some(log), tracer }, deliver))
+}
+
+async fn count_services(shared: Arc<Shared>, metrics: Metrics) {
+    let mut changes = shared.services.changes();
+    loop {
+        metrics.services.set(i64::try_from(shared.services.load().count()).unwrap_or(i64::MAX));
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn sweep(metrics: Metrics) {

@@ -23,6 +23,11 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.services.len()
+    }
+
     /// The service with this key (`namespace/hostname`).
     pub fn get(&self, key: &NamespacedName) -> Option<&Arc<Service>> {
         self.services.get(key)

@@ -203,7 +203,8 @@ fn destination(target: Option<&Target>) -> End<'_> {
     target.map_or_else(End::default, |target| End {
         addr: Some(target.address),
         workload: Some(&target.workload),
-        identity: None,
+        // Whom a tunnel was opened to has proved who it is.
+        identity: target.way.as_ref().and_then(|way| way.expected.first()),
     })
 }
 

@@ -174,6 +174,16 @@ async fn inject(rules: &Rules, parts: &Parts, exchange: &mut Exchange) -> Result
 }
 
 impl<'a> Route<'a> {
+    /// The backend that the client's session belongs to: weights are for new sessions.
+    fn stays(&self, parts: &Parts) -> Option<usize> {
+        let policy = self.found.rule.session.as_ref()?;
+        let head = RequestHead::from(parts);
+        self.rule
+            .ways
+            .iter()
+            .position(|way| way.as_ref().is_some_and(|way| way.stay(policy, &head).is_some()))
+    }
+
     /// Runs the filters and chooses the backend.
     fn plan(
         self,
@@ -193,7 +203,8 @@ impl<'a> Route<'a> {
         if let Some(response) = run(&actions.rule, parts, arrival, filters) {
             return Err(Answer::Filter(response));
         }
-        let chosen = pick(&rule.backends, rand::random()).ok_or(Refusal::InvalidRule)?;
+        let chosen = self.stays(parts).or_else(|| pick(&rule.backends, rand::random()));
+        let chosen = chosen.ok_or(Refusal::InvalidRule)?;
         if let Some(own) = actions.backends.get(chosen)
             && let Some(response) = run(own, parts, arrival, filters)
         {

@@ -26,7 +26,8 @@ const OF_ONE_CONNECTION: [HeaderName; 6] = [
 /// What a request wants of its connection, read before those fields go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wishes {
-    /// The protocol to switch to (`connection: upgrade`).
+    /// The protocol to switch to (`connection: upgrade`): WebSocket. Any other would carry what nobody judges; `h2c`
+    /// even requests. Its fields go, and the request is one as any other (RFC 9110 7.8).
     pub upgrade: Option<HeaderValue>,
     /// Trailers are understood (`te: trailers`).
     pub trailers: bool,
@@ -41,10 +42,18 @@ impl Wishes {
         };
         let upgrades = parts.version == Version::HTTP_11 && named(&header::CONNECTION, "upgrade");
         Self {
-            upgrade: if upgrades { parts.headers.get(header::UPGRADE).cloned() } else { None },
+            upgrade: parts
+                .headers
+                .get(header::UPGRADE)
+                .filter(|value| upgrades && is_websocket(value))
+                .cloned(),
             trailers: named(&header::TE, "trailers"),
         }
     }
+}
+
+fn is_websocket(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
 /// Removes the fields of one connection, and those that `connection` names.
@@ -227,5 +236,7 @@ mod tests {
         );
         let old = parts(Version::HTTP_10, "/", &[("connection", "upgrade"), ("upgrade", "x")]);
         assert_eq!(Wishes::of(&old).upgrade, None);
+        let smuggled = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c")];
+        assert_eq!(Wishes::of(&parts(Version::HTTP_11, "/", &smuggled)).upgrade, None);
     }
 }

@@ -209,8 +209,11 @@ impl Attempts<'_> {
         let now = Instant::now();
         match outcome {
             Err(Failure::NoEndpoint | Failure::Overflow(_) | Failure::Late(Late::Request)) => return None,
+            // It has not been seen by anyone, and there is somebody else.
             Err(Failure::Unreachable(_))
-                if self.exchange.tries < CONNECT_TRIES_MAX && self.parts.is_some() =>
+                if self.exchange.tries < CONNECT_TRIES_MAX
+                    && self.parts.is_some()
+                    && self.tried.len() < self.plan.upstream.endpoints() =>
             {
                 return Some(std::time::Duration::ZERO);
             }

@@ -61,3 +61,43 @@ async fn first_bytes(tunnel: &mut TunnelStream) -> io::Result<Option<Sniffed>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::AsyncWriteExt, time::Instant};
+
+    use super::*;
+    use crate::http::testing::tunnels;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_port_is_declared_to_speak_is_not_asked_of_its_bytes() {
+        let cases: [(AppProtocol, &[u8], Protocol); 9] = [
+            (AppProtocol::Tcp, b"GET / HTTP/1.1", Protocol::Stream),
+            (AppProtocol::Tls, b"GET / HTTP/1.1", Protocol::Stream),
+            (AppProtocol::Http2, b"GET / HTTP/1.1", Protocol::Http2),
+            (AppProtocol::Http, b"\x16\x03\x01", Protocol::Http1),
+            (AppProtocol::Http, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol::Http2),
+            (AppProtocol::Http, b"GE", Protocol::Http1),
+            (AppProtocol::Detect, b"GET / HTTP/1.1", Protocol::Http1),
+            (AppProtocol::Detect, b"GE", Protocol::Stream),
+            (AppProtocol::Detect, b"", Protocol::Nothing),
+        ];
+        for (declared, sent, expected) in cases {
+            let (_connection, mut near, mut far) = tunnels().await;
+            near.write_all(sent).await.unwrap();
+            near.shutdown().await.unwrap();
+            assert_eq!(tell(declared, &mut far).await.unwrap(), expected, "{declared:?} {sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_silent_waits_for_its_server_to_speak_first() {
+        for sent in [&b""[..], b"GET "] {
+            let (_connection, mut near, mut far) = tunnels().await;
+            let begun = Instant::now();
+            near.write_all(sent).await.unwrap();
+            assert_eq!(tell(AppProtocol::Detect, &mut far).await.unwrap(), Protocol::Stream);
+            assert!(begun.elapsed() >= DETECT_TIMEOUT);
+        }
+    }
+}

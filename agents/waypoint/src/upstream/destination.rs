@@ -11,7 +11,7 @@ use std::{
 
 use ambit_model::{
     AppProtocol, Destination, Workload,
-    bound::{Balancer, DestinationPolicy, DestinationSettings, HashKey, SessionPersistence},
+    bound::{Balancer, DestinationSettings, HashKey, SessionPersistence},
 };
 use ambit_resilience::{Breaker, Choice, Endpoints, Member, UnderWay};
 use ambit_route::{RequestHead, session};
@@ -117,9 +117,9 @@ impl Upstream {
         self.state.load().settings.protocol
     }
 
-    /// Limits and balancing.
-    pub fn policy(&self) -> Arc<DestinationPolicy> {
-        self.state.load().settings.policy.clone()
+    /// How many endpoints there are.
+    pub fn endpoints(&self) -> usize {
+        self.state.load().members.len()
     }
 
     /// An endpoint for one try; none where there is none. `tried` are those that failed this request already.

@@ -32,7 +32,7 @@ async fn cart() -> Mesh {
 
 #[tokio::test]
 async fn a_connect_to_what_is_not_bound_here_is_refused() {
-    let mesh = Mesh::start().await;
+    let mesh = Mesh::start();
     assert_eq!(mesh.tunnel(VIP).await.unwrap_err().to_string(), "http status: 503", "before the first sync");
     mesh.service("cart", VIP);
     mesh.service("other", "10.0.0.9:80");
@@ -86,7 +86,7 @@ async fn a_large_body_flows_through_though_it_cannot_be_repeated() {
         counted.one_more();
         Response::builder().status(503).body(request.body().len().to_string()).unwrap()
     };
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", VIP);
     mesh.endpoint("cart", http1(failing)).await;
     let mut retried = rule(vec![to("cart", 1)]);
@@ -119,7 +119,7 @@ fn breaking_off(sent: &'static [u8], tries: Count) -> Serve {
 async fn a_response_that_breaks_off_is_not_tried_again_once_a_byte_went_out() {
     let tries = Count::default();
     let half = breaking_off(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", tries.clone());
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", VIP);
     mesh.endpoint("cart", half).await;
     let mut retried = rule(vec![to("cart", 1)]);
@@ -135,7 +135,7 @@ async fn a_response_that_breaks_off_is_not_tried_again_once_a_byte_went_out() {
 #[tokio::test]
 async fn an_endpoint_that_breaks_off_before_its_answer_is_tried_again_only_where_the_route_says_so() {
     let tries = Count::default();
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", VIP);
     mesh.endpoint("cart", breaking_off(b"", tries.clone())).await;
     mesh.bind(bound(AppProtocol::Http)).await;

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use ambit_model::AppProtocol;
 use http::Request;
 use http_body_util::Full;
-use tokio::{io::AsyncReadExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::{
     endpoint::{echo, http1},
@@ -28,7 +31,7 @@ async fn a_request_under_way_is_finished_and_idle_connections_are_let_go() {
     };
     // The endpoint blocks its thread, so it has a runtime of its own.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     let handle = runtime.handle().clone();
     let serve = http1(slow);
     let spawned: super::endpoint::Serve = Arc::new(move |tunnel| {
@@ -68,9 +71,15 @@ async fn what_does_not_end_by_itself_is_cut_at_the_deadline() {
     });
     let mut mesh = Mesh::with_cart(bound(AppProtocol::Tcp), held).await;
     let mut tunnel = mesh.tunnel(VIP).await.unwrap();
+    tunnel.write_all(b"hello").await.unwrap();
+    mesh.bind(bound(AppProtocol::Http)).await;
+    let mut client = mesh.http1().await;
+    let unanswered = tokio::spawn(async move { client.send_request(ask()).await });
+    tokio::task::yield_now().await;
     let plane = mesh.plane.take().unwrap();
     timeout(PATIENCE, plane.drain(Duration::from_millis(50))).await.unwrap();
     assert!(tunnel.read(&mut [0; 1]).await.is_err());
+    assert!(timeout(PATIENCE, unanswered).await.unwrap().unwrap().is_err());
 }
 
 #[tokio::test]

@@ -98,7 +98,12 @@ pub(crate) fn routed(rules: Vec<HttpRule>, names: &[&str]) -> BoundService {
 
 impl Mesh {
     /// A waypoint that was told of no service yet.
-    pub(crate) async fn start() -> Self {
+    pub(crate) fn start() -> Self {
+        Self::telling(Books::default())
+    }
+
+    /// The same with books of the test's own.
+    pub(crate) fn telling(books: Books) -> Self {
         let ca = FakeCa::new("cluster.local").unwrap();
         let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
         tokio::spawn(manage);
@@ -108,7 +113,7 @@ impl Mesh {
             identities,
             identity: identity("shop", "waypoint"),
             pod: NamespacedName::new("shop", "waypoint-1"),
-            books: Books::default(),
+            books,
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -122,7 +127,7 @@ impl Mesh {
 
     /// A waypoint with the service `cart`, served by one endpoint.
     pub(crate) async fn with_cart(bound: BoundService, serve: Serve) -> Self {
-        let mut mesh = Self::start().await;
+        let mut mesh = Self::start();
         mesh.service("cart", VIP);
         mesh.endpoint("cart", serve).await;
         mesh.bind(bound).await;

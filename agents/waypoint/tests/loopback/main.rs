@@ -1,6 +1,13 @@
 //! The whole program but for its operator, over loopback sockets with real TLS: a client's tunnel in, an endpoint's
 //! tunnel out.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests are not in a test module; a failure here is a failed test"
+)]
+
 mod bad_input;
 mod drain;
 mod endpoint;
@@ -8,4 +15,5 @@ mod fixture;
 mod judging;
 mod routing;
 mod streams;
+mod telling;
 mod upgrade;

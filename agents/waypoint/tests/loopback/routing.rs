@@ -63,7 +63,7 @@ async fn a_grpc_request_is_carried_by_http2_whatever_the_port_says() {
 
 #[tokio::test]
 async fn weights_split_and_zero_takes_nothing() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     for (name, vip) in [("cart", "10.0.0.1:80"), ("v1", "10.0.0.2:80"), ("v2", "10.0.0.3:80")] {
         mesh.service(name, vip);
     }
@@ -79,7 +79,7 @@ async fn weights_split_and_zero_takes_nothing() {
 
 #[tokio::test]
 async fn what_no_rule_takes_is_404_and_an_invalid_backend_500_on_its_rule_only() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", "10.0.0.1:80");
     mesh.endpoint("cart", http1(echo("cart"))).await;
     let mut bound = routed(Vec::new(), &["cart"]);
@@ -102,7 +102,7 @@ fn nowhere() -> WeightedBackend {
 
 #[tokio::test]
 async fn routes_of_the_clients_namespace_replace_those_of_the_service() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     for (name, vip) in [("cart", "10.0.0.1:80"), ("v2", "10.0.0.3:80")] {
         mesh.service(name, vip);
     }
@@ -119,7 +119,7 @@ async fn routes_of_the_clients_namespace_replace_those_of_the_service() {
 
 #[tokio::test]
 async fn filters_change_request_and_response_and_a_mirror_gets_a_copy() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     for (name, vip) in [("cart", "10.0.0.1:80"), ("copy", "10.0.0.3:80")] {
         mesh.service(name, vip);
     }
@@ -168,7 +168,7 @@ async fn a_retry_repeats_the_body_and_hides_the_failure() {
             response
         }
     };
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", "10.0.0.1:80");
     mesh.endpoint("cart", http1(flaky)).await;
     let mut retried = rule(vec![to("cart", 1)]);
@@ -182,7 +182,7 @@ async fn a_retry_repeats_the_body_and_hides_the_failure() {
 
 #[tokio::test]
 async fn an_endpoint_that_cannot_be_reached_is_passed_over_and_none_at_all_is_503() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", "10.0.0.1:80");
     mesh.bind(bound(AppProtocol::Http)).await;
     assert_eq!(mesh.get("/").await, (503, "no healthy upstream".to_owned()));
@@ -202,7 +202,7 @@ async fn a_request_that_takes_too_long_is_504() {
             std::future::pending::<()>().await;
         });
     });
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", "10.0.0.1:80");
     mesh.endpoint("cart", silent).await;
     let mut hasty = rule(vec![to("cart", 1)]);
@@ -213,7 +213,7 @@ async fn a_request_that_takes_too_long_is_504() {
 
 #[tokio::test]
 async fn beyond_the_limit_of_requests_the_answer_is_503_at_once() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     mesh.service("cart", "10.0.0.1:80");
     mesh.endpoint("cart", http1(echo("cart"))).await;
     let mut limited = bound(AppProtocol::Http);

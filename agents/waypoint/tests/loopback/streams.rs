@@ -55,7 +55,7 @@ async fn a_stream_reaches_the_service_and_ends_each_way_on_its_own() {
 
 #[tokio::test]
 async fn streams_split_by_weight() {
-    let mut mesh = Mesh::start().await;
+    let mut mesh = Mesh::start();
     for (name, vip) in [("cart", VIP), ("v2", "10.0.0.3:80")] {
         mesh.service(name, vip);
     }
@@ -76,7 +76,7 @@ async fn an_endpoint_outside_the_mesh_is_reached_without_a_tunnel() {
         let (mut read, mut write) = stream.split();
         tokio::io::copy(&mut read, &mut write).await.unwrap();
     });
-    let mesh = Mesh::start().await;
+    let mesh = Mesh::start();
     mesh.service("cart", VIP);
     mesh.workload("cart", [127, 0, 0, 1].into(), TunnelProtocol::None);
     mesh.bind(bound(AppProtocol::Tcp)).await;

@@ -42,8 +42,7 @@ impl Reader {
         let sink = Box::new(move |text: &str| {
             text.lines().for_each(|line| _ = written.send(line.to_owned()));
         });
-        let log =
-            AccessLog::start(Logged::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
+        let log = AccessLog::start(Logged::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
         Self { books: Books { metrics, log: Some(log), tracer: None }, lines, shown }
     }
 
@@ -63,7 +62,7 @@ impl Reader {
 }
 
 async fn mesh(reader: &Reader, serve: Serve) -> Mesh {
-    let mut mesh = Mesh::telling(reader.books.clone()).await;
+    let mut mesh = Mesh::telling(reader.books.clone());
     mesh.service("cart", VIP);
     mesh.endpoint("cart", serve).await;
     // The client is known by the address that it connects from.
@@ -89,15 +88,19 @@ async fn a_request_is_counted_and_logged_once_with_both_ends() {
     let response = mesh.http1().await.send_request(request).await.unwrap();
     let body = text(response).await;
     let line = reader.line().await;
-    holds(&line, &[
-        "\tinfo\taccess\trequest complete\tmethod=\"POST\" path=\"/pay\" host=\"cart\" protocol=\"HTTP/1.1\" \
+    holds(
+        &line,
+        &[
+            "\tinfo\taccess\trequest complete\tmethod=\"POST\" path=\"/pay\" host=\"cart\" protocol=\"HTTP/1.1\" \
          status=200 flags=\"-\" bytes_recv=5 ",
-        &format!("bytes_sent={} ", body.len()),
-        "route=\"HTTPRoute/shop/cart/0\"",
-        "src.workload=\"web-127.0.0.1\" src.namespace=\"shop\" \
+            &format!("bytes_sent={} ", body.len()),
+            "route=\"HTTPRoute/shop/cart/0\"",
+            "src.workload=\"web-127.0.0.1\" src.namespace=\"shop\" \
          src.identity=\"spiffe://cluster.local/ns/shop/sa/web\" dst.service=\"cart.shop.svc.cluster.local\"",
-        "dst.workload=\"cart-127.",
-    ]);
+            "dst.workload=\"cart-127.",
+            "dst.identity=\"spiffe://cluster.local/ns/shop/sa/cart\"",
+        ],
+    );
     assert!(!line.contains("secret"));
     let labels = [
         "reporter=\"waypoint\"",
@@ -119,7 +122,12 @@ async fn a_request_without_an_endpoint_is_an_error_that_says_so() {
     mesh.bind(routed(vec![rule(vec![to("gone", 1)])], &["gone"])).await;
     assert_eq!(mesh.get("/").await.0, 503);
     holds(&reader.line().await, &["\terror\taccess\t", "status=503 flags=\"UH\""]);
-    reader.metric(&["istio_requests_total{", "response_flags=\"UH\"", "destination_workload=\"unknown\"", " 1"]);
+    reader.metric(&[
+        "istio_requests_total{",
+        "response_flags=\"UH\"",
+        "destination_workload=\"unknown\"",
+        " 1",
+    ]);
 }
 
 #[tokio::test]
@@ -132,7 +140,8 @@ async fn a_trace_reaches_the_endpoint_and_the_log() {
                 pod: NamespacedName::new("shop", "waypoint-1"),
             };
             // Nobody takes the spans; nobody waits for that either.
-            let (tracer, _exporter) = Tracer::start("http://127.0.0.1:9", 1.0, origin, Default::default()).unwrap();
+            let (tracer, _exporter) =
+                Tracer::start("http://127.0.0.1:9", 1.0, origin, Default::default()).unwrap();
             reader.books.tracer = Some(tracer);
         }
         let mesh = mesh(&reader, http1(echo("cart"))).await;

@@ -66,6 +66,18 @@ async fn a_switched_connection_carries_bytes_both_ways_until_policy_denies_it() 
 }
 
 #[tokio::test]
+async fn only_a_websocket_switches_so_that_no_request_gets_past_its_judges() {
+    let mesh =
+        Mesh::with_cart(bound(AppProtocol::Http), super::endpoint::http1(super::endpoint::echo("cart")))
+            .await;
+    let request = Request::get("/").header("host", "cart").header("connection", "Upgrade, HTTP2-Settings");
+    let request = request.header("upgrade", "h2c").header("http2-settings", "AAMAAABkAAQAAP__");
+    let response = mesh.http1().await.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+    let text = super::fixture::text(response).await;
+    assert!(!text.contains("h2c") && !text.contains("http2-settings"), "{text}");
+}
+
+#[tokio::test]
 async fn a_service_that_does_not_switch_answers_as_ever() {
     let mesh =
         Mesh::with_cart(bound(AppProtocol::Http), super::endpoint::http1(super::endpoint::echo("cart")))
