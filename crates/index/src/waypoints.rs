@@ -38,6 +38,11 @@ pub(crate) fn deny_name(service: &NamespacedName) -> NamespacedName {
     NamespacedName::new(service.namespace.clone(), format!("{DENY_PREFIX}{}", service.name))
 }
 
+/// Whether a name is kept for policies that close endpoints.
+pub(crate) fn is_deny_name(name: &NamespacedName) -> bool {
+    name.name.starts_with(DENY_PREFIX)
+}
+
 /// The policy that closes `ports` to everybody but `waypoints`; none when there is nothing to close.
 pub(crate) fn deny<'a>(
     service: &NamespacedName,

@@ -27,6 +27,7 @@ impl Index {
     /// should be at once, so that a control plane that starts anew publishes what held before.
     pub fn serve(&mut self) {
         self.layer7.is_heard = true;
+        self.follow(&mut Changes::default());
     }
 
     /// Everybody had the time to hear of the steps up to this one ([`Changes::settling`]): the next ones are taken.
@@ -57,6 +58,9 @@ impl Index {
                 self.refresh_binding(&service, changes);
             } else if let Some(service) = self.layer7.dirty.closings.pop_first() {
                 self.refresh_closing(&service, changes);
+            } else if !self.layer7.is_heard {
+                // Compiled once, when everything is known, and not again for every object of the first lists.
+                return;
             } else if let Some(service) = self.layer7.dirty.compiled.pop_first() {
                 self.refresh_compiled(&service, changes);
             } else {
@@ -132,6 +136,8 @@ impl Index {
         if self.settings.presence != Presence::Present {
             return (None, Binding::default());
         }
+        // Where it is counts only once somebody may have heard of it.
+        let at = old.stage.announced().filter(|_| self.layer7.is_heard);
         let asking = Asking {
             own: &service.wish,
             inherited: &namespace.wish,
@@ -140,13 +146,13 @@ impl Index {
             namespace: &service.name.namespace,
             namespace_labels: &namespace.labels,
             endpoints: self.endpoints(service),
-            was_bound: old.stage.announced().is_some() || self.was_said_bound(&service.name),
+            was_bound: at.is_some() || self.was_said_bound(&service.name),
         };
         let found = asking.waypoint().and_then(|name| self.candidate(name));
         let asks_for = asking.waypoint().cloned();
         let mut binding = bind(&asking, found.as_ref());
         // A service that moves stays behind its old waypoint until the new one can take it.
-        if let (Goal::Serve(to), Some(at)) = (&binding.goal, old.stage.announced())
+        if let (Goal::Serve(to), Some(at)) = (&binding.goal, at)
             && to != at
             && let Some(candidate) = self.candidate(at)
         {

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use ambit_api::conditions::{ZTUNNEL_ACCEPTED, reason};
 use ambit_model::NamespacedName;
 
 use super::Index;
 use crate::{
     changes::Changes,
-    policies::{AuthorizationFacts, PeerFacts, RequestFacts, Target},
+    policies::{
+        AuthorizationFacts, Holds, Judgement, PeerFacts, RequestFacts, Target, authorization::Authorization,
+    },
+    waypoints::is_deny_name,
 };
 
 impl Index {
@@ -17,6 +21,7 @@ impl Index {
         facts: Option<AuthorizationFacts>,
         changes: &mut Changes,
     ) {
+        let facts = facts.map(|facts| if is_deny_name(&name) { reserved(facts) } else { facts });
         let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel().cloned());
         let old = match facts {
             Some(facts) => self.authorization.insert(name.clone(), facts),
@@ -30,7 +35,9 @@ impl Index {
             let targets = before.into_iter().chain(now).flat_map(|attachment| attachment.targets);
             targets.for_each(|target| self.touch_target(&target));
         }
-        self.publish(name.clone(), policy, changes);
+        if !is_deny_name(&name) {
+            self.publish(name.clone(), policy, changes);
+        }
         let reach = |facts: Option<&AuthorizationFacts>| {
             facts.map(|f| (f.selector.clone(), f.content.ztunnel().is_some()))
         };
@@ -96,4 +103,15 @@ impl Index {
             self.refresh_namespace(namespace, changes);
         }
     }
+}
+
+/// A policy that would stand in the place of one that closes endpoints: it is not enforced.
+fn reserved(facts: AuthorizationFacts) -> AuthorizationFacts {
+    let judgement = Judgement {
+        condition: ZTUNNEL_ACCEPTED,
+        holds: Holds::False,
+        reason: reason::INVALID,
+        message: "names that start with ambit-waypoint- are kept for the mesh: give it another name".into(),
+    };
+    AuthorizationFacts { content: Authorization::Ztunnel(None), judgements: vec![judgement], ..facts }
 }

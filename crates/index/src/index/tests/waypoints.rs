@@ -167,6 +167,7 @@ fn before_anybody_hears_of_it_everything_is_where_it_should_be_whatever_the_orde
         for at in 0..objects.len() {
             index.apply(object(objects[(first + at) % objects.len()].clone()));
         }
+        index.serve();
         assert_eq!(seen(&index, "cart"), (strings(&["w"]), Some("w".into()), strings(&["w"])), "{first}");
     }
 }
@@ -213,6 +214,34 @@ fn a_waypoint_that_lost_its_pods_keeps_its_services_unless_it_may_be_left_out() 
 }
 
 #[test]
+fn l7_waits_for_l4_whatever_is_listed_first() {
+    let objects =
+        [shop(Some("w")), pod("cart", json!({})), service("cart", json!({})), gateway("w", json!({}))];
+    for first in 0..objects.len() {
+        let mut index = present();
+        for at in 0..objects.len() {
+            index.apply(object(objects[(first + at) % objects.len()].clone()));
+        }
+        index.serve();
+        assert_eq!(seen(&index, "cart"), (strings(&["w"]), None, vec![]), "{first}");
+        assert_eq!(bound_condition(&index), Some((Holds::False, reason::WAITING_FOR_ENROLLMENT)));
+    }
+}
+
+#[test]
+fn nobody_can_put_a_policy_in_the_place_of_the_one_that_closes_endpoints() {
+    let mut index = settled(Some("w"));
+    let changes = index.apply(object(policy("shop", "ambit-waypoint-cart", json!({"rules": [{}]}))));
+    assert_eq!(changes.policies, BTreeSet::new());
+    assert_eq!(admitted(&index, "cart"), strings(&["w"]));
+    let patches = index.status_patches();
+    let patch = patches.iter().find(|patch| patch.kind == Kind::AuthorizationPolicy).unwrap();
+    assert_eq!((patch.judgements[0].holds, patch.judgements[0].reason), (Holds::False, reason::INVALID));
+    index.delete(&Key { kind: Kind::AuthorizationPolicy, name: name("ambit-waypoint-cart") });
+    assert_eq!(admitted(&index, "cart"), strings(&["w"]));
+}
+
+#[test]
 fn l7_waits_for_l4_once_and_the_status_remembers_it() {
     let mut index = present();
     for value in
@@ -220,9 +249,11 @@ fn l7_waits_for_l4_once_and_the_status_remembers_it() {
     {
         index.apply(object(value));
     }
+    index.serve();
     let why = |index: &Index| bound_condition(index).map(|(_, why)| why);
     assert_eq!((seen(&index, "cart").1, why(&index)), (None, Some(reason::WAITING_FOR_ENROLLMENT)));
     index.apply(object(redirected("cart", json!({}))));
+    (0..3).for_each(|_| drop(settle(&mut index)));
     assert_eq!(
         (seen(&index, "cart").1.as_deref(), why(&index)),
         (Some("w"), Some(reason::WAYPOINT_ACCEPTED))
@@ -235,6 +266,7 @@ fn l7_waits_for_l4_once_and_the_status_remembers_it() {
     for value in [shop(Some("w")), pod("cart", json!({})), service("cart", said), gateway("w", json!({}))] {
         anew.apply(object(value));
     }
+    anew.serve();
     assert_eq!(seen(&anew, "cart").1.as_deref(), Some("w"), "nor does a control plane that starts anew");
 }
 
