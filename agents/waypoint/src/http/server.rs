@@ -3,7 +3,7 @@
 //! Invariant: every limit of the protocol is set here by name; a connection that breaks one is ended, the others of the
 //! same client are not.
 
-use std::{pin::pin, rc::Rc};
+use std::{future::poll_fn, pin::pin, rc::Rc, time::Duration};
 
 use ambit_hbone::TunnelStream;
 use hyper::{
@@ -11,6 +11,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use tokio::{
+    io::AsyncWriteExt as _,
+    time::{Instant, interval_at},
+};
 
 use super::{LocalExecutor, Session, dispatch::handle, watched::Watched};
 
@@ -18,6 +22,8 @@ use super::{LocalExecutor, Session, dispatch::handle, watched::Watched};
 pub(super) const HEAD_MAX_BYTES: usize = 60 << 10;
 /// Read buffer of an HTTP/1 connection at most.
 const BUFFER_MAX_BYTES: usize = 64 << 10;
+/// How long a connection is idle before it gives its buffers back; at most twice as long passes.
+const PARK_AFTER: Duration = Duration::from_secs(5);
 /// Streams a client may have open on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
 /// Receive window of a request.
@@ -40,7 +46,29 @@ pub async fn serve(session: Rc<Session>, stream: TunnelStream, is_http2: bool) {
     }
 }
 
-async fn serve_http1(session: Rc<Session>, stream: TunnelStream) -> Result<(), hyper::Error> {
+/// An idle connection gives its buffers back: it is a tunnel and nothing else until its next byte comes.
+async fn serve_http1(session: Rc<Session>, mut stream: TunnelStream) -> Result<(), hyper::Error> {
+    while let Some(mut idle) = serve_until_idle(&session, stream).await? {
+        let ended = tokio::select! {
+            biased;
+            seen = poll_fn(|cx| idle.poll_peek(cx).map_ok(|bytes| bytes.is_empty())) => seen.unwrap_or(true),
+            () = session.leaving() => true,
+        };
+        if ended {
+            // A stream that the peer has reset needs no end.
+            let _ = idle.shutdown().await;
+            break;
+        }
+        stream = idle;
+    }
+    Ok(())
+}
+
+/// None when it has ended.
+async fn serve_until_idle(
+    session: &Rc<Session>,
+    stream: TunnelStream,
+) -> Result<Option<TunnelStream>, hyper::Error> {
     let io = TokioIo::new(Watched::new(stream, session.progress.clone()));
     let each = session.clone();
     let service = service_fn(move |request| handle(each.clone(), request));
@@ -52,10 +80,25 @@ async fn serve_http1(session: Rc<Session>, stream: TunnelStream) -> Result<(), h
         .with_upgrades();
     let mut leaving = pin!(session.leaving());
     let mut left = false;
+    let mut looks = interval_at(Instant::now() + PARK_AFTER, PARK_AFTER);
+    let mut seen = session.progress.heads();
     let ended = loop {
         tokio::select! {
             biased;
             ended = &mut connection => break ended,
+            _ = looks.tick() => {
+                let before = std::mem::replace(&mut seen, session.progress.heads());
+                if before == seen && session.progress.may_park() {
+                    let Some(parts) = connection.into_parts() else { return Ok(None) };
+                    let watched = parts.io.into_inner();
+                    // The beginning of a head that came behind its predecessor: its time is over too.
+                    if !parts.read_buf.is_empty() {
+                        watched.end().await;
+                        return Ok(None);
+                    }
+                    return Ok(Some(watched.into_stream()));
+                }
+            }
             () = &mut leaving, if !left => {
                 left = true;
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
@@ -67,7 +110,7 @@ async fn serve_http1(session: Rc<Session>, stream: TunnelStream) -> Result<(), h
     if let Some(parts) = connection.into_parts().filter(|_| answered) {
         parts.io.into_inner().end().await;
     }
-    ended
+    ended.map(|()| None)
 }
 
 async fn serve_http2(session: Rc<Session>, stream: TunnelStream) -> Result<(), hyper::Error> {
@@ -102,3 +145,6 @@ fn is_late(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
+
+#[cfg(test)]
+mod tests;

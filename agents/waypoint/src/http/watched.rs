@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,7 +29,16 @@ const REQUEST_TIMEOUT: &[u8] =
 
 /// Where a connection is, as its reader and its requests both see it.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicU8>);
+pub struct Progress(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    stage: AtomicU8,
+    /// Heads that were whole.
+    heads: AtomicU64,
+    /// Something waits to be written.
+    blocked: AtomicBool,
+}
 
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
@@ -38,28 +47,42 @@ const SERVING: u8 = 2;
 impl Progress {
     /// The head of a request is whole.
     pub fn serving(&self) {
-        self.0.store(SERVING, Ordering::Relaxed);
+        self.0.stage.store(SERVING, Ordering::Relaxed);
+        self.0.heads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The response has ended.
     pub fn idle(&self) {
-        self.0.store(IDLE, Ordering::Relaxed);
+        self.0.stage.store(IDLE, Ordering::Relaxed);
     }
 
-    /// Between two requests, or before the first.
-    pub fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == IDLE
+    /// How many requests there were.
+    pub fn heads(&self) -> u64 {
+        self.0.heads.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is between two requests, with all that was said heard.
+    pub fn may_park(&self) -> bool {
+        self.is_idle() && !self.0.blocked.load(Ordering::Relaxed)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.stage.load(Ordering::Relaxed) == IDLE
+    }
+
+    fn note(&self, written: &Poll<io::Result<usize>>) {
+        self.0.blocked.store(written.is_pending(), Ordering::Relaxed);
     }
 
     fn bytes_came(&self) {
         // Also told by others, but on the same thread.
         if self.is_idle() {
-            self.0.store(HEAD, Ordering::Relaxed);
+            self.0.stage.store(HEAD, Ordering::Relaxed);
         }
     }
 
     fn is_in_head(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == HEAD
+        self.0.stage.load(Ordering::Relaxed) == HEAD
     }
 }
 
@@ -75,6 +98,11 @@ impl Watched {
     /// Watches a stream.
     pub(super) fn new(stream: TunnelStream, progress: Progress) -> Self {
         Self { stream, progress, timer: None }
+    }
+
+    /// The stream beneath.
+    pub(super) fn into_stream(self) -> TunnelStream {
+        self.stream
     }
 
     /// Ends the stream in order.
@@ -119,7 +147,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.progress.note(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -127,7 +157,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.progress.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
