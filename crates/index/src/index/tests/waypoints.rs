@@ -310,6 +310,8 @@ fn services_with_common_endpoints_let_each_others_waypoints_through() {
     let mut index = settled(Some("w"));
     let of_v = |label: &str| json!({"metadata": {"labels": {"istio.io/use-waypoint": label}}});
     index.apply(object(gateway("v", json!({}))));
+    index.apply(object(service("cart-v1", of_v("none"))));
+    assert_eq!(admitted(&index, "cart"), strings(&["w"]));
     index.apply(object(service("cart-v1", of_v("v"))));
     assert_eq!(admitted(&index, "cart"), strings(&["v", "w"]), "before a client is sent there");
     (0..3).for_each(|_| drop(settle(&mut index)));
