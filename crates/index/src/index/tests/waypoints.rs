@@ -133,7 +133,8 @@ fn a_service_goes_to_its_waypoint_step_by_step_and_comes_back_the_same_way() {
     assert_eq!(seen(&index, "cart"), (strings(&["w"]), Some("w".into()), vec![]), "others are let in first");
     settle(&mut index);
     assert_eq!(seen(&index, "cart"), (strings(&["w"]), None, vec![]));
-    settle(&mut index);
+    let changes = settle(&mut index);
+    assert_eq!(changes.bound, BTreeSet::from([(name("w"), key("cart"))]));
     assert_eq!(seen(&index, "cart"), (vec![], None, vec![]));
     assert_eq!(settle(&mut index), Changes::default());
 }
