@@ -46,6 +46,8 @@ pub trait NodePods: Send + Sync + 'static {
     fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool;
     /// Pods of the node that are marked as redirected.
     fn redirected_on(&self, node: &str) -> Vec<PodIdentity>;
+    /// The waypoint that a pod is of, by the labels that the operator gives its pods.
+    fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName>;
 }
 
 impl NodePods for RwLock<Index> {
@@ -68,5 +70,9 @@ impl NodePods for RwLock<Index> {
         let index = self.read().unwrap_or_else(PoisonError::into_inner);
         let redirected = |pod: &PodIdentity| index.enrollment(&pod.uid).is_some_and(|e| e.redirected);
         index.pods_on(node).filter(redirected).collect()
+    }
+
+    fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
+        self.read().unwrap_or_else(PoisonError::into_inner).waypoint_of_pod(pod).cloned()
     }
 }

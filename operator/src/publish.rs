@@ -1,15 +1,17 @@
 //! From what changed in the index to what agents read.
 //!
-//! Invariant: a policy is published before the workload that names it, and withdrawn after.
+//! Invariant: a policy is published before the workload that names it, and withdrawn after; a waypoint hears of a
+//! service before ztunnels are told to go there, and is rid of it after.
 
 use std::sync::Arc;
 
 use ambit_index::{Changes, Enrollment, Index, NodeEnrollment, Wanted};
+use ambit_model::BoundService;
 use ambit_proto::node::{
     Enrollment as Message, NodeEnrollment as NodeMessage, PodEnrollment, Wanted as WantedMessage,
     enrollment::Subject,
 };
-use ambit_wds::{Packed, pack_policy, pack_service, pack_workload};
+use ambit_wds::{Packed, pack_bound_service, pack_policy, pack_service, pack_workload};
 use ambit_xds::{Change, TooLarge};
 use bytes::Bytes;
 use prost::Message as _;
@@ -22,6 +24,10 @@ const NODE: &str = "node";
 /// Publishes a complete state.
 pub fn all(index: &Index, feeds: &Feeds) {
     let pair = |packed: Packed| (packed.name, packed.body);
+    for waypoint in index.waypoints() {
+        let known = index.bound_services_of(&waypoint.name).map(|bound| pair(pack_bound_service(bound)));
+        report(feeds.bound(&waypoint.name).replace(known));
+    }
     report(feeds.authorization.replace(index.policies().map(|policy| pair(pack_policy(policy)))));
     let services = index.services().map(|service| pair(pack_service(service)));
     let workloads = index.workloads().map(|workload| pair(pack_workload(workload)));
@@ -36,6 +42,7 @@ pub fn all(index: &Index, feeds: &Feeds) {
 
 /// Publishes what changed.
 pub fn changes(index: &Index, changes: &Changes, feeds: &Feeds) {
+    bound(index, changes, feeds, |found| found.is_some());
     let known = changes.policies.iter().filter_map(|key| index.policy(key));
     report(feeds.authorization.publish(known.map(|policy| set(pack_policy(policy)))));
     let services = changes.services.iter().map(|key| match index.service(key) {
@@ -49,7 +56,38 @@ pub fn changes(index: &Index, changes: &Changes, feeds: &Feeds) {
     report(feeds.address.publish(services.chain(workloads)));
     let gone = changes.policies.iter().filter(|key| index.policy(key).is_none());
     report(feeds.authorization.publish(gone.map(|key| Change::Remove { name: key.to_string().into() })));
+    bound(index, changes, feeds, |found| found.is_none());
+    waypoints(index, changes, feeds);
     enrollments(index, changes, feeds);
+}
+
+/// What waypoints know, of which `is_due` says whether its turn has come.
+fn bound(
+    index: &Index,
+    changes: &Changes,
+    feeds: &Feeds,
+    is_due: impl Fn(Option<&Arc<BoundService>>) -> bool,
+) {
+    for (waypoint, key) in &changes.bound {
+        let found = index.bound_service(waypoint, key);
+        if !is_due(found) {
+            continue;
+        }
+        let change = match found {
+            Some(found) => set(pack_bound_service(found)),
+            None => Change::Remove { name: key.to_string().into() },
+        };
+        report(feeds.bound(waypoint).publish([change]));
+    }
+}
+
+fn waypoints(index: &Index, changes: &Changes, feeds: &Feeds) {
+    for waypoint in &changes.waypoints {
+        match index.waypoint(waypoint) {
+            Some(_) => feeds.bound(waypoint).mark_synced(),
+            None => feeds.forget_waypoint(waypoint),
+        }
+    }
 }
 
 fn enrollments(index: &Index, changes: &Changes, feeds: &Feeds) {

@@ -1,6 +1,7 @@
 //! Wiring: which tasks run, and what they share.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -24,8 +25,10 @@ use crate::{
     mesh::{reconcile, trust::Trust},
     metrics::Metrics,
     pods::Writer,
-    policy_status, reports,
+    jwks::{self, fetch::Fetcher},
+    reports,
     state::{MeshState, SharedIndex, Wake},
+    statuses,
     watches::{self, Seen},
     waypoint::{cache, driver},
 };
@@ -42,7 +45,7 @@ struct Shared {
     leads: watch::Receiver<bool>,
     events: Events,
     wake: Wake,
-    policy_status: Arc<Notify>,
+    status: Arc<Notify>,
     seen: mpsc::Sender<Seen>,
 }
 
@@ -67,7 +70,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         leads,
         events: Events::new(client.clone(), config.pod_name.clone()),
         wake: Wake::default(),
-        policy_status: Arc::new(Notify::new()),
+        status: Arc::new(Notify::new()),
         seen,
         client,
     };
@@ -83,7 +86,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let port = admin::bind(config.discovery_port).await?;
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, metrics));
-    fold(&shared, mesh_sender, (folded, readiness.block("watches")), &mut tasks);
+    fold(&shared, mesh_sender, (folded, readiness.block("watches")), &mut tasks)?;
     let trusted = manage(&shared, config.images, own, &mut tasks);
     let agents = agents(&shared, issuer(&mut tasks, trusted), discovery_metrics, &mut tasks);
     let server = tokio::spawn(discovery::serve(port, agents, drain.watch()));
@@ -114,7 +117,9 @@ fn fold(
     mesh: watch::Sender<MeshState>,
     (folded, blocker): (mpsc::Receiver<Seen>, Blocker),
     tasks: &mut JoinSet<()>,
-) {
+) -> anyhow::Result<()> {
+    let (wanted, wants) = watch::channel(BTreeSet::new());
+    tasks.spawn(jwks::run(Fetcher::new()?, wants, shared.seen.clone()));
     watches::index(&shared.client, &shared.seen).into_iter().for_each(|watch| drop(tasks.spawn(watch)));
     tasks.spawn(watches::mesh(&shared.client, shared.seen.clone()));
     let fold = Fold {
@@ -122,9 +127,11 @@ fn fold(
         feeds: shared.feeds.clone(),
         mesh,
         wake: shared.wake.clone(),
-        policy_status: shared.policy_status.clone(),
+        status: shared.status.clone(),
+        jwks: wanted,
     };
     tasks.spawn(fold.run(folded, blocker));
+    Ok(())
 }
 
 /// The writers to Kubernetes; returns the authority in force.
@@ -171,7 +178,7 @@ fn manage(
         tokio::join!(reconcile::run(context), driver::run(driver));
     });
     let (client, index, leads) = (shared.client.clone(), shared.index.clone(), shared.leads.clone());
-    tasks.spawn(policy_status::run(client, index, leads, shared.policy_status.clone()));
+    tasks.spawn(statuses::run(client, index, leads, shared.status.clone()));
     trusted
 }
 

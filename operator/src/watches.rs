@@ -4,7 +4,7 @@
 //! until it appears.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt::Debug,
     future::Future,
     pin::Pin,
@@ -12,12 +12,12 @@ use std::{
 };
 
 use ambit_api::mesh::FailurePolicy;
-use ambit_api::{AuthorizationPolicy, Mesh, PeerAuthentication, RequestAuthentication};
+use ambit_api::Mesh;
 use ambit_index::{Key, Kind, Object, name_of};
 use ambit_model::NamespacedName;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::{
-    core::v1::{Namespace, Node, Pod, Service},
+    core::v1::{Namespace, Node},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -33,7 +33,7 @@ use crate::{mesh::observe::Caches, names, state::Wake};
 /// Objects that may wait for the index task; a full channel makes watches wait.
 pub const SEEN_MAX: usize = 4096;
 /// Kinds the index must have listed before anything is published.
-pub const KINDS: [Kind; 8] = [
+pub const KINDS: [Kind; 16] = [
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -42,6 +42,14 @@ pub const KINDS: [Kind; 8] = [
     Kind::AuthorizationPolicy,
     Kind::PeerAuthentication,
     Kind::RequestAuthentication,
+    Kind::Gateway,
+    Kind::GatewayClass,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::TcpRoute,
+    Kind::TlsRoute,
+    Kind::ReferenceGrant,
+    Kind::TrafficPolicy,
 ];
 
 /// What a watch saw.
@@ -55,8 +63,10 @@ pub enum Seen {
     Listed(Kind, BTreeSet<NamespacedName>),
     /// The Mesh as it is now.
     Mesh(Option<Arc<Mesh>>),
-    /// What each accepted waypoint's services do while none of its pods is ready.
-    FailurePolicies(BTreeMap<NamespacedName, FailurePolicy>),
+    /// What the services of a waypoint do while none of its pods is ready; none is what the Mesh says.
+    FailurePolicy(NamespacedName, Option<FailurePolicy>),
+    /// A key set as it was fetched from an address, or why it was not; none is that nobody wants it any more.
+    KeySet(Arc<str>, Option<Result<Arc<str>, String>>),
 }
 
 /// Slices that the endpoints controller writes repeat what selectors and pods say already.
@@ -76,41 +86,39 @@ where
     watcher(Api::<DeserializeGuard<K>>::all(client.clone()), config).default_backoff()
 }
 
+/// A full watch of one kind, for the index.
+fn whole<K>(client: &Client, kind: Kind, seen: &mpsc::Sender<Seen>, object: fn(Box<K>) -> Object) -> Watch
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+{
+    let events = full::<K>(client, watcher::Config::default());
+    Box::pin(follow(events, kind, seen.clone(), move |found| object(Box::new(found))))
+}
+
 /// Everything the index reads.
 pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
-    let seen = || seen.clone();
-    let all = watcher::Config::default;
     let slices = watcher::Config::default().labels(FOREIGN_SLICES);
     vec![
-        Box::pin(follow(full::<Pod>(client, all()), Kind::Pod, seen(), |pod| Object::Pod(Box::new(pod)))),
-        Box::pin(follow(full::<Service>(client, all()), Kind::Service, seen(), |service| {
-            Object::Service(Box::new(service))
-        })),
-        Box::pin(follow(full::<EndpointSlice>(client, slices), Kind::EndpointSlice, seen(), |slice| {
+        whole(client, Kind::Pod, seen, Object::Pod),
+        whole(client, Kind::Service, seen, Object::Service),
+        whole(client, Kind::AuthorizationPolicy, seen, Object::AuthorizationPolicy),
+        whole(client, Kind::PeerAuthentication, seen, Object::PeerAuthentication),
+        whole(client, Kind::RequestAuthentication, seen, Object::RequestAuthentication),
+        whole(client, Kind::Gateway, seen, Object::Gateway),
+        whole(client, Kind::GatewayClass, seen, Object::GatewayClass),
+        whole(client, Kind::HttpRoute, seen, Object::HttpRoute),
+        whole(client, Kind::GrpcRoute, seen, Object::GrpcRoute),
+        whole(client, Kind::TcpRoute, seen, Object::TcpRoute),
+        whole(client, Kind::TlsRoute, seen, Object::TlsRoute),
+        whole(client, Kind::ReferenceGrant, seen, Object::ReferenceGrant),
+        whole(client, Kind::TrafficPolicy, seen, Object::TrafficPolicy),
+        Box::pin(follow(full::<EndpointSlice>(client, slices), Kind::EndpointSlice, seen.clone(), |slice| {
             Object::EndpointSlice(Box::new(slice))
         })),
-        Box::pin(follow(
-            full::<AuthorizationPolicy>(client, all()),
-            Kind::AuthorizationPolicy,
-            seen(),
-            |policy| Object::AuthorizationPolicy(Box::new(policy)),
-        )),
-        Box::pin(follow(
-            full::<PeerAuthentication>(client, all()),
-            Kind::PeerAuthentication,
-            seen(),
-            |policy| Object::PeerAuthentication(Box::new(policy)),
-        )),
-        Box::pin(follow(
-            full::<RequestAuthentication>(client, all()),
-            Kind::RequestAuthentication,
-            seen(),
-            |policy| Object::RequestAuthentication(Box::new(policy)),
-        )),
-        Box::pin(follow(metadata::<Node>(client), Kind::Node, seen(), |node| {
+        Box::pin(follow(metadata::<Node>(client), Kind::Node, seen.clone(), |node| {
             Object::Node(Box::new(node.metadata))
         })),
-        Box::pin(follow(metadata::<Namespace>(client), Kind::Namespace, seen(), |namespace| {
+        Box::pin(follow(metadata::<Namespace>(client), Kind::Namespace, seen.clone(), |namespace| {
             Object::Namespace(Box::new(namespace.metadata))
         })),
     ]

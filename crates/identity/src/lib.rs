@@ -16,6 +16,7 @@ pub mod svid;
 pub mod testing;
 mod tls;
 pub mod token;
+pub mod web;
 
 pub use authority::{Authority, Parts, ServerCertificate};
 pub use channel::ChannelConfig;

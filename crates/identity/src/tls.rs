@@ -26,6 +26,8 @@ use crate::Error;
 
 /// The application protocol of HBONE and of gRPC.
 const H2: &[u8] = b"h2";
+/// The application protocol of HTTP/1.1.
+const HTTP1: &[u8] = b"http/1.1";
 /// Tickets per handshake: pooled connections rarely need a second.
 const TICKETS: usize = 1;
 /// Peers whose sessions a client remembers.
@@ -124,6 +126,19 @@ pub(crate) fn plain_client(roots: Arc<RootCertStore>) -> Result<Arc<ClientConfig
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![H2.to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// A client of servers outside of the mesh: roots that browsers trust, and the name that is dialed.
+pub(crate) fn web_client() -> Result<Arc<ClientConfig>, Error> {
+    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|e| Error::Tls(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP1.to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

@@ -151,6 +151,8 @@ fn impersonated(
     Ok(identity)
 }
 
+/// What any pod may have: the identity that its node's proxy shows for it as well. Waypoints live by it, and a pod
+/// learns nothing and reaches nobody by holding its own key that it would not otherwise: policies name identities.
 /// Parsed from its text, so that what cannot be written as an identity is refused here as well.
 fn own(caller: &Caller, trust_domain: &Arc<str>) -> Result<Spiffe, Refusal> {
     let text = format!("spiffe://{trust_domain}/ns/{}/sa/{}", caller.namespace, caller.service_account);

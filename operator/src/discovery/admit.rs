@@ -3,13 +3,14 @@
 use std::{sync::Arc, time::SystemTime};
 
 use ambit_identity::Clock;
+use ambit_model::NamespacedName;
 use ambit_xds::{Authorizer, Feed, Scope};
 use tokio::time::Instant;
 use tonic::{Status, metadata::MetadataMap};
 
 use super::Feeds;
 use crate::{
-    ca::{Authenticator, Caller},
+    ca::{Authenticator, Caller, CallerPod, NodePods},
     names,
 };
 
@@ -17,13 +18,14 @@ use crate::{
 pub struct Admission {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) feeds: Arc<Feeds>,
+    pub(super) pods: Arc<dyn NodePods>,
     pub(super) clock: Clock,
 }
 
 impl Authorizer for Admission {
     async fn admit(&self, metadata: &MetadataMap) -> Result<Scope, Status> {
         let caller = self.authenticator.caller(metadata).await?;
-        let feeds = readable(&caller, &self.feeds).inspect_err(|status| {
+        let feeds = readable(&caller, &self.feeds, &*self.pods).inspect_err(|status| {
             tracing::warn!(%caller, reason = status.message(), "Discovery stream refused");
         })?;
         Ok(Scope { client: caller.to_string().into(), feeds, until: until(&caller, (self.clock)()) })
@@ -31,17 +33,34 @@ impl Authorizer for Admission {
 }
 
 /// Policies come before workloads, because these refer to them.
-fn readable(caller: &Caller, feeds: &Feeds) -> Result<Vec<Feed>, Status> {
-    if caller.is_system(names::ZTUNNEL) && caller.pod.is_some() {
+fn readable(caller: &Caller, feeds: &Feeds, pods: &dyn NodePods) -> Result<Vec<Feed>, Status> {
+    let Some(pod) = &caller.pod else {
+        return Err(Status::permission_denied("the token is not bound to a pod"));
+    };
+    if caller.is_system(names::ZTUNNEL) {
         return Ok(vec![feeds.authorization.clone(), feeds.address.clone()]);
     }
-    if !caller.is_system(names::NODE_AGENT) || caller.pod.is_none() {
-        return Err(Status::permission_denied("this caller reads no configuration"));
+    if caller.is_system(names::NODE_AGENT) {
+        return match &caller.node {
+            Some(node) => Ok(vec![feeds.enrollment(node)]),
+            None => Err(Status::permission_denied("the token is not bound to a node")),
+        };
     }
-    match &caller.node {
-        Some(node) => Ok(vec![feeds.enrollment(node)]),
-        None => Err(Status::permission_denied("the token is not bound to a node")),
+    match waypoint(caller, pod, pods) {
+        Some(waypoint) => Ok(vec![feeds.address.clone(), feeds.bound(&waypoint)]),
+        None => Err(Status::permission_denied("this caller reads no configuration")),
     }
+}
+
+/// The waypoint that a caller is a pod of. Its account is not enough: users may let their own pods run under it.
+fn waypoint(caller: &Caller, claimed: &CallerPod, pods: &dyn NodePods) -> Option<NamespacedName> {
+    let name = NamespacedName::new(caller.namespace.clone(), claimed.name.clone());
+    let pod = pods.pod(&name).filter(|pod| pod.uid == claimed.uid && !pod.terminated)?;
+    let waypoint = pods.waypoint_of(&pod.name)?;
+    let is_own = waypoint.namespace == caller.namespace
+        && waypoint.name == caller.service_account
+        && pod.service_account == caller.service_account;
+    is_own.then_some(waypoint)
 }
 
 /// A stream does not outlive the token that opened it.
@@ -54,8 +73,41 @@ fn until(caller: &Caller, now: SystemTime) -> Option<Instant> {
 mod tests {
     use std::time::Duration;
 
+    use ambit_index::PodIdentity;
+
     use super::*;
-    use crate::ca::CallerPod;
+
+    /// One waypoint `shop/waypoint` with pod `p`, and a pod `own` that a user runs under its account.
+    struct Pods;
+
+    impl NodePods for Pods {
+        fn pod(&self, name: &NamespacedName) -> Option<PodIdentity> {
+            let is_known = &*name.namespace == "shop" && ["p", "own", "done"].contains(&&*name.name);
+            is_known.then(|| PodIdentity {
+                uid: "u".into(),
+                name: name.clone(),
+                service_account: "waypoint".into(),
+                node: "n1".into(),
+                terminated: &*name.name == "done",
+            })
+        }
+
+        fn pod_by_uid(&self, _: &str) -> Option<PodIdentity> {
+            None
+        }
+
+        fn runs_on(&self, _: &str, _: &str, _: &str) -> bool {
+            false
+        }
+
+        fn redirected_on(&self, _: &str) -> Vec<PodIdentity> {
+            Vec::new()
+        }
+
+        fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
+            (&*pod.name != "own").then(|| NamespacedName::new("shop", "waypoint"))
+        }
+    }
 
     fn caller(namespace: &str, account: &str, node: Option<&str>) -> Caller {
         Caller {
@@ -67,11 +119,28 @@ mod tests {
         }
     }
 
+    fn waypoint(pod: &str, uid: &str) -> Caller {
+        Caller {
+            pod: Some(CallerPod { name: pod.into(), uid: uid.into() }),
+            ..caller("shop", "waypoint", Some("n1"))
+        }
+    }
+
+    #[test]
+    fn a_waypoint_reads_what_it_is_to_know_and_no_other_does() {
+        let feeds = Feeds::default();
+        let other = NamespacedName::new("shop", "other");
+        let resource = ("shop/cart".into(), bytes::Bytes::from_static(b"x"));
+        assert!(feeds.bound(&other).replace([resource]).is_empty());
+        let read = readable(&waypoint("p", "u"), &feeds, &Pods).unwrap();
+        assert_eq!(read.iter().map(Feed::len).collect::<Vec<_>>(), [0, 0]);
+    }
+
     #[test]
     fn each_agent_reads_its_own_types_and_strangers_none() {
         let feeds = Feeds::default();
         let types = |caller: &Caller| -> Option<Vec<&'static str>> {
-            readable(caller, &feeds).ok().map(|feeds| feeds.iter().map(Feed::type_url).collect())
+            readable(caller, &feeds, &Pods).ok().map(|feeds| feeds.iter().map(Feed::type_url).collect())
         };
         let ztunnel = caller("ambit-system", "ztunnel", Some("n1"));
         let both = vec![ambit_proto::AUTHORIZATION, ambit_proto::ADDRESS];
@@ -87,6 +156,13 @@ mod tests {
             ),
             ("node agent without a node", caller("ambit-system", "ambit-node-agent", None), None),
             ("operator", caller("ambit-system", "ambit-operator", Some("n1")), None),
+            ("a waypoint's pod", waypoint("p", "u"), Some(vec![ambit_proto::ADDRESS, ambit_proto::BOUND_SERVICE])),
+            ("a user's pod under the waypoint's account", waypoint("own", "u"), None),
+            ("a pod of another incarnation", waypoint("p", "v"), None),
+            ("a pod that has ended", waypoint("done", "u"), None),
+            ("another account in a pod with the labels", caller("shop", "cart", Some("n1")), None),
+            ("the same names elsewhere", caller("pay", "waypoint", Some("n1")), None),
+            ("a waypoint's token without a pod", Caller { pod: None, ..waypoint("p", "u") }, None),
         ] {
             assert_eq!(types(&caller), expected, "{name}");
         }
@@ -99,7 +175,8 @@ mod tests {
             feeds.enrollment("n1").replace([("node".into(), bytes::Bytes::from_static(b"x"))]).is_empty()
         );
         let of = |node| {
-            let read = readable(&caller("ambit-system", "ambit-node-agent", Some(node)), &feeds).unwrap();
+            let agent = caller("ambit-system", "ambit-node-agent", Some(node));
+            let read = readable(&agent, &feeds, &Pods).unwrap();
             read.first().map(|feed| feed.len())
         };
         assert_eq!((of("n1"), of("n2")), (Some(1), Some(0)));

@@ -73,6 +73,10 @@ impl NodePods for Pods {
     fn redirected_on(&self, _: &str) -> Vec<PodIdentity> {
         Vec::new()
     }
+
+    fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
+        None
+    }
 }
 
 fn pod(namespace: &str, name: &str, account: &str, node: &str) -> PodIdentity {

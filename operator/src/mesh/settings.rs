@@ -31,6 +31,7 @@ pub fn settings(mesh: Option<&Mesh>) -> Settings {
             .iter()
             .map(|n| n.as_str().into())
             .collect(),
+        failure_policy: mesh.spec.waypoints.failure_policy,
         ..Settings::default()
     }
 }

@@ -31,6 +31,10 @@ impl NodePods for Pods {
     fn redirected_on(&self, node: &str) -> Vec<PodIdentity> {
         self.redirected.iter().filter(|pod| &*pod.node == node).cloned().collect()
     }
+
+    fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
+        None
+    }
 }
 
 fn pod(uid: &str, node: &str) -> PodIdentity {

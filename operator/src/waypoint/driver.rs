@@ -73,6 +73,9 @@ pub struct Context {
     pub seen: mpsc::Sender<Seen>,
 }
 
+/// What the index was told of each waypoint.
+type Told = BTreeMap<NamespacedName, FailurePolicy>;
+
 /// One waypoint in one pass.
 struct Waypoint<'a> {
     gateway: &'a Gateway,
@@ -90,7 +93,7 @@ struct Ground {
 /// Reconciles until dropped.
 pub async fn run(mut context: Context) {
     let mut reader = Reader::default();
-    let mut told = None;
+    let mut told = Told::new();
     loop {
         let pause = match reconcile(&context, &mut reader, &mut told).await {
             Ok(pause) => pause,
@@ -114,7 +117,7 @@ pub async fn run(mut context: Context) {
 async fn reconcile(
     context: &Context,
     reader: &mut Reader,
-    told: &mut Option<BTreeMap<NamespacedName, FailurePolicy>>,
+    told: &mut Told,
 ) -> Result<Duration, Error> {
     let state = context.mesh.borrow().clone();
     let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
@@ -152,24 +155,24 @@ fn replicas_of(waypoints: &[Waypoint<'_>], name: &NamespacedName) -> Option<Repl
     waypoint.judgement.valid.as_ref().map(|valid| valid.replicas)
 }
 
-/// What each waypoint's services do while none of its pods is ready.
-async fn tell(
-    context: &Context,
-    waypoints: &[Waypoint<'_>],
-    told: &mut Option<BTreeMap<NamespacedName, FailurePolicy>>,
-) {
-    let policies: BTreeMap<NamespacedName, FailurePolicy> = waypoints
+/// What the services of each waypoint do while none of its pods is ready, where that is new.
+async fn tell(context: &Context, waypoints: &[Waypoint<'_>], told: &mut Told) {
+    let policy = |waypoint: &Waypoint<'_>| waypoint.judgement.valid.as_ref().map(|valid| valid.failure_policy);
+    // What cannot be read any more keeps what was last read of it.
+    let now: Told = waypoints
         .iter()
         .filter_map(|waypoint| {
-            Some((waypoint.name.clone(), waypoint.judgement.valid.as_ref()?.failure_policy))
+            let policy = policy(waypoint).or_else(|| told.get(&waypoint.name).copied())?;
+            Some((waypoint.name.clone(), policy))
         })
         .collect();
-    if told.as_ref() == Some(&policies) {
-        return;
+    for name in told.keys().filter(|name| !now.contains_key(*name)) {
+        let _ = context.seen.send(Seen::FailurePolicy(name.clone(), None)).await;
     }
-    if context.seen.send(Seen::FailurePolicies(policies.clone())).await.is_ok() {
-        *told = Some(policies);
+    for (name, policy) in now.iter().filter(|(name, policy)| told.get(*name) != Some(policy)) {
+        let _ = context.seen.send(Seen::FailurePolicy(name.clone(), Some(*policy))).await;
     }
+    *told = now;
 }
 
 async fn keep_classes(context: &Context, world: &World) -> Result<(), Error> {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -11,8 +10,8 @@ use ambit_api::{
     labels,
     mesh::WaypointsStatus,
 };
-use ambit_index::{Index, name_of};
-use ambit_model::{GatewayDestination, NamespacedName};
+use ambit_index::{Index, Waypoint, name_of};
+use ambit_model::NamespacedName;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::Deployment,
@@ -49,7 +48,7 @@ pub struct World {
     pub versions: BTreeMap<NamespacedName, String>,
     /// Namespaces that ask for a waypoint of their own.
     pub wishes: Vec<Wish>,
-    /// Waypoints that clients are still told to send a service's traffic to.
+    /// Waypoints that know a service: it is bound to them, or clients may still go there.
     pub in_use: BTreeSet<NamespacedName>,
     /// How many routes the services of a waypoint have.
     pub routes: BTreeMap<NamespacedName, i32>,
@@ -68,6 +67,7 @@ pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     };
     let enrolled = &index.node_enrollment().enrolled_namespaces;
     let wishes = caches.namespaces.state();
+    let known: Vec<Waypoint> = index.waypoints().collect();
     World {
         now,
         gateways,
@@ -86,8 +86,8 @@ pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
                 Wish::read(&namespace.metadata, enrolled.contains(name))
             })
             .collect(),
-        in_use: in_use(index, &caches.services.state()),
-        routes: BTreeMap::new(),
+        in_use: known.iter().filter(|waypoint| waypoint.services > 0).map(|w| w.name.clone()).collect(),
+        routes: known.into_iter().map(|waypoint| (waypoint.name, count(waypoint.routes))).collect(),
         is_served: caches.is_served(),
     }
 }
@@ -125,29 +125,12 @@ impl World {
     pub fn counted(&self) -> WaypointsStatus {
         let names: Vec<NamespacedName> = self.waypoints().map(|gateway| name_of(&gateway.metadata)).collect();
         let ready = names.iter().filter(|name| self.ready_pods(name) > 0).count();
-        let count = |number: usize| i32::try_from(number).unwrap_or(i32::MAX);
         WaypointsStatus { total: count(names.len()), ready: count(ready) }
     }
 }
 
-/// The waypoints that services point at, by name or by address.
-fn in_use(index: &Index, services: &[Arc<Service>]) -> BTreeSet<NamespacedName> {
-    let by_ip = |ip: IpAddr| {
-        let has_ip = |service: &&Arc<Service>| {
-            let own = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
-            own.and_then(|own| own.parse().ok()) == Some(ip)
-        };
-        services.iter().find(has_ip).map(|service| name_of(&service.metadata))
-    };
-    let waypoints = index.services().filter_map(|service| service.waypoint.as_ref());
-    let named = waypoints.filter_map(|waypoint| match &waypoint.destination {
-        GatewayDestination::Hostname(host) => {
-            let name = host.name.split('.').next()?;
-            Some(NamespacedName::new(host.namespace.clone(), name))
-        }
-        GatewayDestination::Address(address) => by_ip(address.address),
-    });
-    named.collect()
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn find<'a, K: Resource>(objects: &'a [Arc<K>], name: &NamespacedName) -> Option<&'a K> {

@@ -26,6 +26,10 @@ impl NodePods for Pods {
     fn redirected_on(&self, _: &str) -> Vec<PodIdentity> {
         Vec::new()
     }
+
+    fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
+        None
+    }
 }
 
 fn pod(name: (&str, &str), account: &str, node: &str) -> PodIdentity {

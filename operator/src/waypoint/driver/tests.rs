@@ -77,7 +77,7 @@ fn context(script: &Script, caches: Caches) -> (Context, mpsc::Receiver<Seen>) {
 }
 
 async fn pass(context: &Context) -> Duration {
-    reconcile(context, &mut Reader::default(), &mut None).await.unwrap()
+    reconcile(context, &mut Reader::default(), &mut Told::new()).await.unwrap()
 }
 
 fn writes(script: &Script) -> Vec<String> {
@@ -118,8 +118,8 @@ async fn a_gateway_gets_roots_account_address_pods_and_a_status() {
     let status = status(&script);
     assert_eq!(condition(&status, "Accepted"), ("True".into(), "Accepted".into()));
     assert_eq!(condition(&status, "Programmed"), ("False".into(), "AddressNotAssigned".into()));
-    let Some(Seen::FailurePolicies(policies)) = told.recv().await else { panic!("nothing is told") };
-    assert_eq!(policies[&NamespacedName::new("shop", "waypoint")], FailurePolicy::Closed);
+    let Some(Seen::FailurePolicy(of, policy)) = told.recv().await else { panic!("nothing is told") };
+    assert_eq!((of, policy), (NamespacedName::new("shop", "waypoint"), Some(FailurePolicy::Closed)));
 }
 
 #[tokio::test]
@@ -171,7 +171,7 @@ async fn a_refused_write_is_told_and_tried_again_soon() {
     let script = Script::new([failure(403, "Forbidden")]);
     let (mut context, _told) = context(&script, caches());
     context.trust = watch::channel(Some(Arc::new(trust()))).1;
-    assert!(reconcile(&context, &mut Reader::default(), &mut None).await.is_err());
+    assert!(reconcile(&context, &mut Reader::default(), &mut Told::new()).await.is_err());
     assert_eq!(condition(&status(&script), "Programmed"), ("False".into(), "ApplyFailed".into()));
 }
 
@@ -192,7 +192,7 @@ async fn a_replica_that_does_not_lead_tells_its_index_and_writes_nothing() {
     context.leads = watch::channel(false).1;
     pass(&context).await;
     assert_eq!(writes(&script), Vec::<String>::new());
-    assert!(matches!(told.recv().await, Some(Seen::FailurePolicies(_))));
+    assert!(matches!(told.recv().await, Some(Seen::FailurePolicy(..))));
 }
 
 #[tokio::test]

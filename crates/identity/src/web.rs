@@ -1,0 +1,68 @@
+//! TLS to servers outside of the mesh, such as one that publishes the keys of an issuer.
+//!
+//! Invariant: the server has the name that is dialed, and a chain to a root that browsers trust; nothing of the mesh's
+//! own trust counts here.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rustls_pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{Error, tls};
+
+/// The longest wait for a handshake.
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Makes connections.
+#[derive(Clone)]
+pub struct WebClient(Arc<rustls::ClientConfig>);
+
+impl WebClient {
+    /// A client that speaks HTTP/1.1.
+    ///
+    /// # Errors
+    /// When TLS cannot be configured, which is a bug.
+    pub fn new() -> Result<Self, Error> {
+        tls::web_client().map(Self)
+    }
+
+    /// A handshake on an open connection.
+    ///
+    /// # Errors
+    /// When the server cannot prove that it has `name`, or takes too long.
+    pub async fn connect(&self, name: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let handshake = TlsConnector::from(self.0.clone()).connect(name, stream);
+        timeout(HANDSHAKE_TIME_MAX, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use tokio::net::TcpListener;
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::{Authority, server::Acceptor};
+
+    #[tokio::test]
+    async fn a_server_that_only_the_mesh_vouches_for_is_refused() {
+        let day = Duration::from_secs(86_400);
+        let authority = Authority::self_signed("cluster.local", day * 40, SystemTime::now()).unwrap();
+        let certificate = authority.server_certificate("issuer.example", day, SystemTime::now()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let acceptor = Acceptor::new(&certificate).unwrap();
+        let served = tokio::spawn(async move {
+            let mut incoming = std::pin::pin!(acceptor.incoming(listener));
+            while incoming.next().await.is_some() {}
+        });
+        let stream = TcpStream::connect(address).await.unwrap();
+        let refused = WebClient::new().unwrap().connect("issuer.example", stream).await.unwrap_err();
+        assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
+        served.abort();
+    }
+}

@@ -1,0 +1,141 @@
+//! Key sets of issuers that policies name by address: fetched by every replica, for the proxies that it serves.
+//!
+//! Invariant: a key set that was fetched stays in force until another one is; one that never was leaves its issuer
+//! without keys, so that no token of it is believed.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+use crate::watches::Seen;
+
+pub mod fetch;
+pub mod schedule;
+
+use fetch::{FetchError, Fetcher};
+use schedule::Schedule;
+
+/// What was fetched from one address.
+type Fetched = (Arc<str>, Result<String, FetchError>);
+
+/// Fetches what `wanted` says, until nobody wants anything any more.
+pub async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<BTreeSet<Arc<str>>>, seen: mpsc::Sender<Seen>) {
+    let mut schedule = Schedule::default();
+    let mut held: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut told: BTreeSet<Arc<str>> = BTreeSet::new();
+    let mut fetches: JoinSet<Fetched> = JoinSet::new();
+    loop {
+        let now = Instant::now();
+        let current = wanted.borrow_and_update().clone();
+        schedule.want(&current, now);
+        held.retain(|address| current.contains(address));
+        for gone in told.extract_if(.., |address| !current.contains(address)).collect::<Vec<_>>() {
+            if seen.send(Seen::KeySet(gone, None)).await.is_err() {
+                return;
+            }
+        }
+        for address in schedule.take(now) {
+            let fetcher = fetcher.clone();
+            fetches.spawn(async move {
+                let result = fetcher.fetch(&address).await;
+                (address, result)
+            });
+        }
+        let next = schedule.next();
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            Some(Ok((address, result))) = fetches.join_next() => {
+                if schedule.done(&address, result.is_ok(), Instant::now()) {
+                    told.insert(address.clone());
+                    if tell(&seen, &mut held, address, result).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
+        }
+    }
+}
+
+/// Tells the index of new keys, and of a failure only where it has none.
+async fn tell(
+    seen: &mpsc::Sender<Seen>,
+    held: &mut BTreeSet<Arc<str>>,
+    address: Arc<str>,
+    result: Result<String, FetchError>,
+) -> Result<(), mpsc::error::SendError<Seen>> {
+    match result {
+        Ok(keys) => {
+            held.insert(address.clone());
+            seen.send(Seen::KeySet(address, Some(Ok(keys.into())))).await
+        }
+        Err(error) => {
+            tracing::warn!(%address, %error, "A key set cannot be fetched, trying again");
+            if held.contains(&address) {
+                return Ok(());
+            }
+            seen.send(Seen::KeySet(address, Some(Err(error.to_string())))).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_are_told_once_fetched_and_forgotten_once_nobody_wants_them() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: Arc<str> = format!("http://{}/keys", listener.local_addr().unwrap()).into();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+        });
+        let (wanted, wants) = watch::channel(BTreeSet::from([address.clone()]));
+        let (seen, mut told) = mpsc::channel(4);
+        let fetcher = Fetcher::anywhere();
+        let task = tokio::spawn(run(fetcher, wants, seen));
+        let Some(Seen::KeySet(of, Some(Ok(keys)))) = told.recv().await else { panic!("no keys") };
+        assert_eq!((of, &*keys), (address.clone(), "{}"));
+        wanted.send_replace(BTreeSet::new());
+        let Some(Seen::KeySet(of, None)) = told.recv().await else { panic!("not forgotten") };
+        assert_eq!(of, address);
+        drop(wanted);
+        task.await.unwrap();
+        served.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_asked_is_told_with_the_reason() {
+        let address: Arc<str> = "http://127.0.0.1:1/keys".into();
+        let (_wanted, wants) = watch::channel(BTreeSet::from([address.clone()]));
+        let (seen, mut told) = mpsc::channel(4);
+        let task = tokio::spawn(run(Fetcher::new().unwrap(), wants, seen));
+        let Some(Seen::KeySet(_, Some(Err(reason)))) = told.recv().await else { panic!("no reason") };
+        assert!(reason.contains("local to the operator"), "{reason}");
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_failure_does_not_take_keys_back_that_are_held() {
+        let (seen, mut told) = mpsc::channel(4);
+        let address: Arc<str> = "http://a/keys".into();
+        let mut held = BTreeSet::from([address.clone()]);
+        tell(&seen, &mut held, address.clone(), Err(FetchError::Time)).await.unwrap();
+        tell(&seen, &mut held, address, Ok("{}".into())).await.unwrap();
+        drop(seen);
+        assert!(matches!(told.recv().await, Some(Seen::KeySet(_, Some(Ok(_))))));
+        assert!(told.recv().await.is_none());
+    }
+}
