@@ -22,6 +22,10 @@ const ROUNDS: usize = 5;
 const TURN: Duration = Duration::from_secs(2);
 /// Requests per second where latency is what is asked for.
 const RATE: u32 = 2000;
+/// Tunnels that each carried one request and then stay open, on ten connections.
+const IDLE_TUNNELS: usize = 1000;
+/// How long a proxy may take to give back what an idle connection does not need.
+const GIVE_BACK: Duration = Duration::from_secs(5);
 /// Routes of a service that has many.
 const MANY_ROUTES: usize = 1000;
 
@@ -60,6 +64,7 @@ pub(crate) async fn run(programs: &Programs) -> Result<()> {
         table::print(case.name, &rounds(&case, &proxies, &client).await?);
     }
     println!("memory after the load           {}", memory(&proxies)?);
+    println!("with {IDLE_TUNNELS} idle tunnels         {}", idle_tunnels(&proxies, &client).await?);
     drop(proxies);
 
     control.update(service::bound(MANY_ROUTES)?)?;
@@ -149,6 +154,22 @@ async fn judged(proxies: &[Proxy], client: &Arc<Svid>) -> Result<()> {
         ensure!(denied == wanted, "{} answers {denied} to a path that is denied", proxy.name);
     }
     Ok(())
+}
+
+/// Memory of each proxy while many tunnels are open and idle.
+async fn idle_tunnels(proxies: &[Proxy], client: &Arc<Svid>) -> Result<String> {
+    let shape = Shape { connections: 10, tunnels: IDLE_TUNNELS / 10, streams: 1 };
+    let mut row = String::new();
+    for proxy in proxies {
+        let target = target(proxy, Way::Tunnel, Http::One, client).context("no tunnel")?;
+        let mut senders = load::connect(&target, shape).await.with_context(|| proxy.name)?;
+        for sender in &mut senders {
+            ensure!(sender.ask("/").await? == StatusCode::OK, "{} does not serve", proxy.name);
+        }
+        tokio::time::sleep(GIVE_BACK).await;
+        row += &format!("{:>12}", proxy.resident()?);
+    }
+    Ok(row)
 }
 
 fn names(proxies: &[Proxy]) -> String {
