@@ -45,10 +45,12 @@ async fn a_request_under_way_is_finished_and_idle_connections_are_let_go() {
     let answer = tokio::spawn(async move { client.send_request(ask()).await });
     here.recv().await.unwrap();
     let idle = mesh.http1().await;
+    let mut idle_http2 = mesh.http2().await;
+    idle_http2.ready().await.unwrap();
     let plane = mesh.plane.take().unwrap();
     let drained = tokio::spawn(plane.drain(Duration::from_secs(600)));
     timeout(PATIENCE, async {
-        while !idle.is_closed() {
+        while !(idle.is_closed() && idle_http2.is_closed()) {
             tokio::task::yield_now().await;
         }
     })

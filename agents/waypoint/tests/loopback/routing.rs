@@ -10,7 +10,7 @@ use ambit_model::{
     },
 };
 use http::{Request, Response, StatusCode, Version};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 
 use super::{
     endpoint::{Count, echo, http1, http2},
@@ -231,4 +231,75 @@ async fn beyond_the_limit_of_requests_the_answer_is_503_at_once() {
     assert_eq!(status, 503);
     assert!(text.ends_with("overflow"), "{text}");
     assert_eq!(mesh.shared.services.load().get(&key("cart")).unwrap().bound.ports.len(), 1);
+}
+
+/// A message and trailers.
+fn grpc_service() -> super::endpoint::Serve {
+    use http_body::Frame;
+    Arc::new(|tunnel| {
+        let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+            let asked = request.into_body().collect().await.unwrap();
+            let said = asked.trailers().is_some_and(|trailers| trailers["x-said"] == "all");
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", if said { "0" } else { "3" }.parse().unwrap());
+            let frames = [
+                Ok::<_, std::convert::Infallible>(Frame::data(asked.to_bytes())),
+                Ok(Frame::trailers(trailers)),
+            ];
+            let body = http_body_util::StreamBody::new(futures::stream::iter(frames));
+            let response = Response::builder().header("content-type", "application/grpc").body(body);
+            Ok::<_, std::convert::Infallible>(response.unwrap())
+        });
+        let serving = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let io = hyper_util::rt::TokioIo::new(tunnel);
+        tokio::spawn(async move { _ = serving.serve_connection(io, service).await });
+    })
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let mesh = Mesh::with_cart(bound(AppProtocol::Http2), grpc_service()).await;
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-said", "all".parse().unwrap());
+    let frames = [Ok::<_, std::convert::Infallible>(http_body::Frame::data(bytes::Bytes::from("message")))];
+    let body = http_body_util::StreamBody::new(futures::stream::iter(
+        frames.into_iter().chain([Ok(http_body::Frame::trailers(trailers))]),
+    ));
+    let tunnel = mesh.tunnel(super::fixture::VIP).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(tunnel);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut send, driver) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(driver);
+    let request = Request::post("http://cart/shop.Cart/Get")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(body)
+        .unwrap();
+    let answer = send.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(answer.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(&answer.to_bytes()[..], b"message");
+}
+
+/// Counts the tunnels of an endpoint.
+fn counted(tunnels: &Count, serve: super::endpoint::Serve) -> super::endpoint::Serve {
+    let tunnels = tunnels.clone();
+    Arc::new(move |tunnel| {
+        tunnels.one_more();
+        serve(tunnel);
+    })
+}
+
+#[tokio::test]
+async fn connections_to_endpoints_are_kept_and_shared_by_clients() {
+    let tunnels = Count::default();
+    let mesh = Mesh::with_cart(bound(AppProtocol::Http), counted(&tunnels, http1(echo("cart")))).await;
+    let mut clients = [mesh.http1().await, mesh.http1().await, mesh.http1().await];
+    for _ in 0..4 {
+        for client in &mut clients {
+            let request = Request::get("/").header("host", "cart").body(Full::default()).unwrap();
+            text(client.send_request(request).await.unwrap()).await;
+        }
+    }
+    // One for each of the two workers at most: nothing was under way at the same time.
+    assert!((1..=2).contains(&tunnels.get()), "{}", tunnels.get());
 }
