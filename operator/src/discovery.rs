@@ -127,12 +127,8 @@ pub async fn serve(listener: TcpListener, parts: Discovery, drain: DrainWatch) -
 /// The services, apart from transport.
 fn router(parts: Discovery, stopping: &watch::Receiver<bool>) -> tonic::transport::server::Router {
     let Discovery { feeds, authenticator, pods, issuer, reports, clock, metrics } = parts;
-    let admission = Admission {
-        authenticator: authenticator.clone(),
-        feeds,
-        pods: pods.clone(),
-        clock: clock.clone(),
-    };
+    let admission =
+        Admission { authenticator: authenticator.clone(), feeds, pods: pods.clone(), clock: clock.clone() };
     let xds = DiscoveryServer::new(Arc::new(admission), metrics.xds, stopping.clone());
     let certificates = CertificateService {
         authenticator: authenticator.clone(),

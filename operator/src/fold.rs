@@ -169,7 +169,10 @@ impl Default for Opening {
 
 /// Steps of services on their way to waypoints, and when everybody has heard of them.
 #[derive(Debug, Default)]
-struct Steps(VecDeque<Step>);
+struct Steps {
+    waiting: VecDeque<Step>,
+    newest: u64,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -179,20 +182,25 @@ struct Step {
 }
 
 impl Steps {
+    /// The index names a step until it is settled; only its first naming counts.
     fn add(&mut self, number: u64, now: Instant) {
-        match self.0.back_mut().filter(|step| now.duration_since(step.first) < TOGETHER) {
+        if number <= self.newest {
+            return;
+        }
+        self.newest = number;
+        match self.waiting.back_mut().filter(|step| now.duration_since(step.first) < TOGETHER) {
             Some(step) => (step.last, step.number) = (now, number),
-            None => self.0.push_back(Step { first: now, last: now, number }),
+            None => self.waiting.push_back(Step { first: now, last: now, number }),
         }
     }
 
     fn due(&self) -> Option<Instant> {
-        self.0.front().map(|step| step.last + SETTLE)
+        self.waiting.front().map(|step| step.last + SETTLE)
     }
 
     fn take(&mut self, now: Instant) -> Option<u64> {
         self.due().filter(|due| *due <= now)?;
-        self.0.pop_front().map(|step| step.number)
+        self.waiting.pop_front().map(|step| step.number)
     }
 }
 

@@ -23,7 +23,11 @@ use schedule::Schedule;
 type Fetched = (Arc<str>, Result<String, FetchError>);
 
 /// Fetches what `wanted` says, until nobody wants anything any more.
-pub async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<BTreeSet<Arc<str>>>, seen: mpsc::Sender<Seen>) {
+pub async fn run(
+    fetcher: Fetcher,
+    mut wanted: watch::Receiver<BTreeSet<Arc<str>>>,
+    seen: mpsc::Sender<Seen>,
+) {
     let mut schedule = Schedule::default();
     let mut held: BTreeSet<Arc<str>> = BTreeSet::new();
     let mut told: BTreeSet<Arc<str>> = BTreeSet::new();

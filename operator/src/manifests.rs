@@ -39,7 +39,13 @@ pub fn install(images: &Images) -> Result<String, serde_norway::Error> {
 
 #[cfg(test)]
 mod tests {
+    use ambit_api::mesh::Waypoints;
+
     use super::*;
+    use crate::waypoint::{
+        parameters,
+        validate::{Found, judge},
+    };
 
     /// What the code asks of the API server: group, resource, verb.
     const ASKED: &[(&str, &str, &str)] = &[
@@ -173,6 +179,15 @@ mod tests {
                     }
                     "PeerAuthentication" => {
                         serde_json::from_value::<ambit_api::PeerAuthentication>(value).unwrap();
+                    }
+                    "Gateway" => {
+                        let gateway = serde_json::from_value(value).unwrap();
+                        let judged =
+                            judge(&gateway, &Found::Parameters(Box::default()), &Waypoints::default());
+                        assert!(judged.valid.is_some() && judged.accepted.holds, "{judged:?}");
+                    }
+                    "ConfigMap" => {
+                        parameters::read(&serde_json::from_value(value).unwrap()).unwrap();
                     }
                     other => panic!("a sample of kind {other:?} is not checked"),
                 }

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_route_keeps_what_other_controllers_say_and_needs_no_second_write() {
-        let theirs = json!({"parentRef": {"name": "edge"}, "controllerName": "example.com/x", "conditions": []});
+        let theirs =
+            json!({"parentRef": {"name": "edge"}, "controllerName": "example.com/x", "conditions": []});
         let mut index = index();
         let _ = index.apply(service());
         let _ = index.apply(Object::HttpRoute(Box::new(from_value(route(json!([theirs]))).unwrap())));
@@ -158,7 +159,8 @@ mod tests {
         let parents = status["parents"].as_array().unwrap();
         assert_eq!((&parents[0]["controllerName"], parents.len()), (&json!("example.com/x"), 2));
         assert_eq!(parents[1]["controllerName"], "ambit.dev/mesh-controller");
-        let _ = index.apply(Object::HttpRoute(Box::new(from_value(route(status["parents"].clone())).unwrap())));
+        let _ =
+            index.apply(Object::HttpRoute(Box::new(from_value(route(status["parents"].clone())).unwrap())));
         assert_eq!(patches(&index, Timestamp::MAX).len(), 0);
     }
 

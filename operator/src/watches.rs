@@ -3,16 +3,10 @@
 //! Invariant: one malformed object never stops a watch, and a kind whose CRD is missing counts as listed and empty
 //! until it appears.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Debug,
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
-use ambit_api::mesh::FailurePolicy;
 use ambit_api::Mesh;
+use ambit_api::mesh::FailurePolicy;
 use ambit_index::{Key, Kind, Object, name_of};
 use ambit_model::NamespacedName;
 use futures::{Stream, StreamExt};

@@ -42,8 +42,8 @@ impl WebClient {
 mod tests {
     use std::time::SystemTime;
 
-    use tokio::net::TcpListener;
     use futures::StreamExt;
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::{Authority, server::Acceptor};

@@ -11,6 +11,7 @@ use std::{
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +20,8 @@ use prometheus_client::metrics::counter::Counter;
 pub const LINES_MAX: usize = 8192;
 /// Bytes written at once.
 const BATCH_BYTES: usize = 64 << 10;
+/// Between two batches, so that a busy thread wakes the writer a hundred times a second and not for every line.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 
 /// Where lines go, several at a time.
 pub type Sink = Box<dyn FnMut(&str) + Send>;
@@ -79,9 +82,19 @@ fn write(waiting: &Receiver<String>, mut sink: Sink) {
         {
             batch.push_str(&line);
         }
+        let is_full = batch.len() >= BATCH_BYTES;
         sink(&batch);
         batch.clear();
+        if !is_full {
+            gather();
+        }
     }
+}
+
+/// Lets lines gather while nobody has to wake this thread.
+#[expect(clippy::disallowed_methods, reason = "the writer is a thread of its own and may sleep")]
+fn gather() {
+    std::thread::sleep(GATHER_TIME);
 }
 
 /// Standard output.

@@ -156,7 +156,11 @@ mod tests {
             ),
             ("node agent without a node", caller("ambit-system", "ambit-node-agent", None), None),
             ("operator", caller("ambit-system", "ambit-operator", Some("n1")), None),
-            ("a waypoint's pod", waypoint("p", "u"), Some(vec![ambit_proto::ADDRESS, ambit_proto::BOUND_SERVICE])),
+            (
+                "a waypoint's pod",
+                waypoint("p", "u"),
+                Some(vec![ambit_proto::ADDRESS, ambit_proto::BOUND_SERVICE]),
+            ),
             ("a user's pod under the waypoint's account", waypoint("own", "u"), None),
             ("a pod of another incarnation", waypoint("p", "v"), None),
             ("a pod that has ended", waypoint("done", "u"), None),

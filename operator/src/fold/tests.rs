@@ -2,10 +2,13 @@ use ambit_index::{Index, Object, Settings};
 use ambit_model::NamespacedName;
 use ambit_runtime::Readiness;
 use serde_json::{Value, from_value, json};
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 
 use super::*;
 use crate::testing;
+
+/// Longer than anything takes; time does not pass by itself here.
+const TEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 struct World {
     index: SharedIndex,
@@ -41,8 +44,10 @@ impl World {
     /// What every watch saw at first.
     async fn list(&self, objects: impl IntoIterator<Item = Object>) {
         let objects: Vec<Object> = objects.into_iter().collect();
-        let names = |kind| objects.iter().map(Object::key).filter(move |key| key.kind == kind).map(|key| key.name);
-        let lists: Vec<Seen> = KINDS.into_iter().map(|kind| Seen::Listed(kind, names(kind).collect())).collect();
+        let names =
+            |kind| objects.iter().map(Object::key).filter(move |key| key.kind == kind).map(|key| key.name);
+        let lists: Vec<Seen> =
+            KINDS.into_iter().map(|kind| Seen::Listed(kind, names(kind).collect())).collect();
         self.send(objects.into_iter().map(Seen::Apply).collect::<Vec<_>>()).await;
         self.send(lists).await;
         self.send([Seen::Mesh(Some(Arc::new(from_value(testing::mesh()).unwrap())))]).await;
@@ -52,7 +57,7 @@ impl World {
     async fn until(&mut self, holds: impl Fn(&Index) -> bool) -> Duration {
         let start = Instant::now();
         while !holds(&self.index.read()) {
-            self.wake.changed().await.unwrap();
+            timeout(TEST_TIME_MAX, self.wake.changed()).await.expect("it never holds").unwrap();
         }
         start.elapsed()
     }
@@ -80,7 +85,7 @@ fn pod(name: &str, labels: Value, annotations: Value) -> Object {
 fn service(name: &str, ip: &str, selector: Value, port: u16) -> Object {
     Object::Service(Box::new(
         from_value(json!({
-            "metadata": {"name": name, "namespace": "shop"},
+            "metadata": {"name": name, "namespace": "shop", "labels": selector},
             "spec": {"clusterIP": ip, "clusterIPs": [ip], "selector": selector,
                      "ports": [{"port": port, "targetPort": 8080, "protocol": "TCP"}]}
         }))
@@ -109,13 +114,21 @@ fn shop() -> Vec<Object> {
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
         "metadata": {"name": "ambit-waypoint"}, "spec": {"controllerName": "ambit.dev/mesh-controller"}
     });
+    let own = json!({
+        "gateway.networking.k8s.io/gateway-name": "waypoint", "gateway.istio.io/managed": "ambit.dev-mesh-controller"
+    });
     vec![
         Object::Node(Box::new(from_value(json!({"name": "n1"})).unwrap())),
         namespace(json!({"istio.io/dataplane-mode": "ambient"})),
         pod("cart", json!({"app": "cart"}), json!({"ambient.istio.io/redirection": "enabled"})),
         pod("waypoint", managed, json!({})),
         service("cart", "10.96.0.1", json!({"app": "cart"}), 80),
-        service("waypoint", "10.96.0.2", json!({"gateway.networking.k8s.io/gateway-name": "waypoint"}), 15008),
+        service(
+            "waypoint",
+            "10.96.0.2",
+            json!({"gateway.networking.k8s.io/gateway-name": "waypoint"}),
+            15008,
+        ),
         Object::GatewayClass(Box::new(from_value(class).unwrap())),
         Object::Gateway(Box::new(from_value(gateway).unwrap())),
     ]
@@ -222,6 +235,7 @@ async fn steps_that_come_together_settle_together_and_a_stream_of_them_holds_nob
     steps.add(1, start);
     steps.add(2, at(50));
     steps.add(3, at(120));
+    steps.add(3, at(900));
     assert_eq!(steps.due(), Some(at(50) + SETTLE));
     assert_eq!(steps.take(at(50)), None);
     assert_eq!(steps.take(at(50) + SETTLE), Some(2));

@@ -189,7 +189,11 @@ fn no_answer(error: impl std::fmt::Display) -> FetchError {
 fn is_allowed(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            !(ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast())
+            !(ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_unspecified()
+                || ip.is_multicast()
+                || ip.is_broadcast())
         }
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(mapped) => is_allowed(mapped.into()),
@@ -232,10 +236,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_set_is_fetched_with_its_path_and_host() {
-        let (address, asked) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_vec()).await;
+        let (address, asked) =
+            server(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_vec()).await;
         assert_eq!(fetcher().fetch(&address).await.unwrap(), "{\"keys\":[]}");
         let asked = asked.await.unwrap().to_ascii_lowercase();
-        assert!(asked.starts_with("get /keys?v=1 http/1.1\r\n") && asked.contains("host: 127.0.0.1:"), "{asked}");
+        assert!(
+            asked.starts_with("get /keys?v=1 http/1.1\r\n") && asked.contains("host: 127.0.0.1:"),
+            "{asked}"
+        );
     }
 
     #[tokio::test]
@@ -246,9 +254,11 @@ mod tests {
 
     #[tokio::test]
     async fn another_status_and_a_body_too_large_are_refused() {
-        let (address, _asked) = server(b"HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+        let (address, _asked) =
+            server(b"HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
         assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::Status(StatusCode::FOUND))));
-        let mut large = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", JWKS_BYTES_MAX + 1).into_bytes();
+        let mut large =
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", JWKS_BYTES_MAX + 1).into_bytes();
         large.resize(large.len() + JWKS_BYTES_MAX + 1, b' ');
         let (address, _asked) = server(large).await;
         assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::Body(_))));

@@ -114,11 +114,7 @@ pub async fn run(mut context: Context) {
 }
 
 /// A Mesh that is being deleted is taken apart by its own reconcile.
-async fn reconcile(
-    context: &Context,
-    reader: &mut Reader,
-    told: &mut Told,
-) -> Result<Duration, Error> {
+async fn reconcile(context: &Context, reader: &mut Reader, told: &mut Told) -> Result<Duration, Error> {
     let state = context.mesh.borrow().clone();
     let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
     if mesh.metadata.deletion_timestamp.is_some() {
@@ -157,7 +153,8 @@ fn replicas_of(waypoints: &[Waypoint<'_>], name: &NamespacedName) -> Option<Repl
 
 /// What the services of each waypoint do while none of its pods is ready, where that is new.
 async fn tell(context: &Context, waypoints: &[Waypoint<'_>], told: &mut Told) {
-    let policy = |waypoint: &Waypoint<'_>| waypoint.judgement.valid.as_ref().map(|valid| valid.failure_policy);
+    let policy =
+        |waypoint: &Waypoint<'_>| waypoint.judgement.valid.as_ref().map(|valid| valid.failure_policy);
     // What cannot be read any more keeps what was last read of it.
     let now: Told = waypoints
         .iter()

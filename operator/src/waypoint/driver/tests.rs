@@ -154,6 +154,8 @@ async fn what_is_there_already_is_not_written_again_and_a_ready_pod_gives_addres
     let status = status(&script);
     assert_eq!(condition(&status, "Programmed"), ("True".into(), "Programmed".into()));
     assert_eq!(status["addresses"][1], json!({"type": "IPAddress", "value": "10.96.1.1"}));
+    let counted = observe(&context.caches, &context.index.read(), Timestamp::UNIX_EPOCH).counted();
+    assert_eq!((counted.total, counted.ready), (1, 1));
 }
 
 #[tokio::test]
