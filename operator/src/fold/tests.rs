@@ -123,12 +123,7 @@ fn shop() -> Vec<Object> {
         pod("cart", json!({"app": "cart"}), json!({"ambient.istio.io/redirection": "enabled"})),
         pod("waypoint", managed, json!({})),
         service("cart", "10.96.0.1", json!({"app": "cart"}), 80),
-        service(
-            "waypoint",
-            "10.96.0.2",
-            json!({"gateway.networking.k8s.io/gateway-name": "waypoint"}),
-            15008,
-        ),
+        service("waypoint", "10.96.0.2", own, 15008),
         Object::GatewayClass(Box::new(from_value(class).unwrap())),
         Object::Gateway(Box::new(from_value(gateway).unwrap())),
     ]
