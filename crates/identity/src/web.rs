@@ -42,11 +42,12 @@ impl WebClient {
 mod tests {
     use std::time::SystemTime;
 
-    use futures::StreamExt;
+    use rustls::ServerConfig;
     use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
-    use crate::{Authority, server::Acceptor};
+    use crate::Authority;
 
     #[tokio::test]
     async fn a_server_that_only_the_mesh_vouches_for_is_refused() {
@@ -55,14 +56,15 @@ mod tests {
         let certificate = authority.server_certificate("issuer.example", day, SystemTime::now()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let acceptor = Acceptor::new(&certificate).unwrap();
+        let mut config = ServerConfig::clone(&tls::plain_server(&certificate.credentials).unwrap());
+        config.alpn_protocols.clear();
         let served = tokio::spawn(async move {
-            let mut incoming = std::pin::pin!(acceptor.incoming(listener));
-            while incoming.next().await.is_some() {}
+            let (stream, _) = listener.accept().await.unwrap();
+            TlsAcceptor::from(Arc::new(config)).accept(stream).await.is_err()
         });
         let stream = TcpStream::connect(address).await.unwrap();
         let refused = WebClient::new().unwrap().connect("issuer.example", stream).await.unwrap_err();
         assert!(refused.to_string().contains("UnknownIssuer"), "{refused}");
-        served.abort();
+        assert!(served.await.unwrap());
     }
 }
