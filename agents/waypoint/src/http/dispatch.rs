@@ -80,7 +80,7 @@ fn finish(
     response
 }
 
-fn local(answer: Answer, session: &Session, mut exchange: Exchange) -> Response<ResponseBody> {
+fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     let response = match answer {
         Answer::Refused(refusal) => {
             exchange.refused(&refusal);

@@ -92,9 +92,9 @@ impl Asked {
 }
 
 impl Exchange {
-    /// Begins.
-    pub fn new(session: Rc<Session>, parts: &Parts) -> Self {
-        Self {
+    /// Begins. Boxed, because it moves through every phase.
+    pub fn new(session: Rc<Session>, parts: &Parts) -> Box<Self> {
+        Box::new(Self {
             session,
             begun: Instant::now(),
             asked: Asked::of(parts),
@@ -111,7 +111,7 @@ impl Exchange {
             detail: None,
             trace: None,
             ended: false,
-        }
+        })
     }
 
     /// Answered by an endpoint, or by a filter.

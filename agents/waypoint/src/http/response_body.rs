@@ -34,7 +34,7 @@ pub enum ResponseError {
 pub(super) struct ResponseBody {
     source: Source,
     progress: Progress,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
 }
 
 #[derive(Debug)]
@@ -49,7 +49,9 @@ enum Source {
 struct Flow {
     body: Incoming,
     held: Held,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+    /// Made when the response has to be waited for.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// What is held while a response flows.
@@ -65,7 +67,7 @@ pub(super) struct Held {
 
 impl ResponseBody {
     /// Made here.
-    pub(super) fn own(bytes: Bytes, progress: Progress, exchange: Exchange) -> Self {
+    pub(super) fn own(bytes: Bytes, progress: Progress, exchange: Box<Exchange>) -> Self {
         Self { source: Source::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), progress, exchange }
     }
 
@@ -74,13 +76,11 @@ impl ResponseBody {
         (body, held): (Incoming, Held),
         deadline: Option<Instant>,
         progress: Progress,
-        exchange: Exchange,
+        exchange: Box<Exchange>,
     ) -> Self {
-        let mut flow = Flow { body, held, deadline: None };
+        let mut flow = Flow { body, held, deadline, timer: None };
         if flow.body.is_end_stream() {
             flow.held.ended();
-        } else {
-            flow.deadline = deadline.map(|deadline| Box::pin(sleep_until(deadline.into())));
         }
         Self { source: Source::Endpoint(Box::new(flow)), progress, exchange }
     }
@@ -112,9 +112,10 @@ impl Flow {
                 self.held.ended();
                 Poll::Ready(None)
             }
-            Poll::Pending => match &mut self.deadline {
+            Poll::Pending => match self.deadline {
                 Some(deadline) => {
-                    ready!(deadline.as_mut().poll(cx));
+                    let new = || Box::pin(sleep_until(deadline.into()));
+                    ready!(self.timer.get_or_insert_with(new).as_mut().poll(cx));
                     self.held.lease = None;
                     Poll::Ready(Some(Err(ResponseError::Late)))
                 }

@@ -3,7 +3,7 @@
 //! Invariant: a request is tried again only while no byte of a response went to the client and while all of its body is
 //! still held; what was never sent may always go elsewhere.
 
-use std::{sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use ambit_model::bound::{HttpRule, PathMatch, Retry, SessionPersistence};
 use ambit_resilience::{
@@ -116,7 +116,7 @@ enum Body {
 /// All that a request needs while it is tried.
 struct Attempts<'a> {
     plan: Plan<'a>,
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     parts: Option<Parts>,
     body: Body,
     spoken: Spoken,
@@ -128,8 +128,8 @@ struct Attempts<'a> {
 pub(super) async fn run(
     mut plan: Plan<'_>,
     (mut parts, body, client): (Parts, Incoming, Client),
-    mut exchange: Exchange,
-) -> Result<Response<ResponseBody>, (Refusal, Exchange)> {
+    mut exchange: Box<Exchange>,
+) -> Result<Response<ResponseBody>, (Refusal, Box<Exchange>)> {
     let permit = match plan.upstream.breaker.request() {
         Ok(permit) => permit,
         Err(overflow) => {
@@ -154,8 +154,12 @@ pub(super) async fn run(
     }
     let parts = Some(parts);
     let tried = Vec::new();
-    let attempts = Attempts { plan, exchange, parts, body, spoken, tried, belongs: None };
-    attempts.run(permit, switch).await
+    let mut attempts = Attempts { plan, exchange, parts, body, spoken, tried, belongs: None };
+    let (outcome, deadline) = attempts.run().await;
+    match outcome {
+        Ok(answered) => Ok(attempts.answer(answered, permit, (switch, deadline))),
+        Err(failure) => Err(attempts.refuse(failure)),
+    }
 }
 
 /// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
@@ -173,11 +177,8 @@ fn spoken(plan: &Plan<'_>, parts: &Parts) -> Spoken {
 }
 
 impl Attempts<'_> {
-    async fn run(
-        mut self,
-        permit: Permit,
-        switch: (Client, Option<Judged>),
-    ) -> Result<Response<ResponseBody>, (Refusal, Exchange)> {
+    /// The last try, and when its response is too late.
+    async fn run(&mut self) -> (Result<Answered, Failure>, Option<Instant>) {
         let mut retries: Option<Permit> = None;
         loop {
             let begun = Instant::now();
@@ -188,14 +189,10 @@ impl Attempts<'_> {
                 Ok(answered) => Ended::Status(answered.response.status().as_u16()),
                 Err(_) => Ended::Unanswered,
             };
-            if let Some(pause) = self.again(&outcome, ended, &mut retries) {
-                sleep(pause).await;
-                continue;
+            match self.again(&outcome, ended, &mut retries) {
+                Some(pause) => sleep(pause).await,
+                None => return (outcome, limit.map(|(at, _)| at)),
             }
-            return match outcome {
-                Ok(answered) => Ok(self.answer(answered, permit, (switch, limit.map(|(at, _)| at)))),
-                Err(failure) => Err(self.refuse(failure)),
-            };
         }
     }
 
@@ -245,13 +242,15 @@ impl Attempts<'_> {
     async fn once(&mut self, begun: Instant, limit: Option<(Instant, Late)>) -> Result<Answered, Failure> {
         let chosen = self.choose().ok_or(Failure::NoEndpoint)?;
         self.exchange.target = Some(chosen.target.clone());
-        let sending = self.send(&chosen);
-        let sent = match limit {
-            Some((at, late)) => match timeout_at(at.into(), sending).await {
-                Ok(sent) => sent,
-                Err(_elapsed) => Err(Failure::Late(late)),
-            },
-            None => sending.await,
+        let sent = {
+            let mut sending = pin!(self.send(&chosen));
+            match limit {
+                Some((at, late)) => match timeout_at(at.into(), sending.as_mut()).await {
+                    Ok(sent) => sent,
+                    Err(_elapsed) => Err(Failure::Late(late)),
+                },
+                None => sending.await,
+            }
         };
         let now = Instant::now();
         self.exchange.endpoint_took = Some(now.duration_since(begun));
@@ -372,7 +371,7 @@ impl Attempts<'_> {
         response.map(|()| ResponseBody::of_endpoint((body, held), deadline, progress, self.exchange))
     }
 
-    fn refuse(mut self, failure: Failure) -> (Refusal, Exchange) {
+    fn refuse(mut self, failure: Failure) -> (Refusal, Box<Exchange>) {
         let (refusal, detail) = match failure {
             Failure::NoEndpoint => (Refusal::NoHealthyEndpoint, None),
             Failure::Overflow(reason) => (Refusal::Overflow, Some(reason)),

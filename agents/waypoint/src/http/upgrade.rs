@@ -47,7 +47,7 @@ pub(super) type Judged = Box<(Parts, Option<Token>)>;
 pub(super) fn switch(
     mut response: Response<Incoming>,
     (mut client, judged): (Client, Option<Judged>),
-    (held, mut exchange): (Held, Exchange),
+    (held, mut exchange): (Held, Box<Exchange>),
 ) -> Response<ResponseBody> {
     let progress = exchange.session.progress.clone();
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();

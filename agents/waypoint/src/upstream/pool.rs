@@ -179,11 +179,15 @@ impl Connections {
                 None => {
                     let _waiting = upstream.breaker.pending()?;
                     let counted = self.count(upstream)?;
-                    let sender = dial_http1(local, target).await?;
+                    // Boxed, as below: rare and large, it would make every request large.
+                    let sender = Box::pin(dial_http1(local, target)).await?;
                     Ok(self.http1(key, sender, counted, false))
                 }
             },
-            Spoken::Http2 => self.lease_http2(local, (upstream, target), key).await,
+            Spoken::Http2 => match self.take_shared(&key) {
+                Some(lease) => Ok(lease),
+                None => Box::pin(self.lease_http2(local, (upstream, target), key)).await,
+            },
         }
     }
 
@@ -193,9 +197,6 @@ impl Connections {
         (upstream, target): (&Upstream, &Target),
         key: Key,
     ) -> Result<Lease, LeaseFailure> {
-        if let Some(lease) = self.take_shared(&key) {
-            return Ok(lease);
-        }
         let _waiting = upstream.breaker.pending()?;
         let dialing = self.kept.borrow_mut().entry(key.clone()).or_insert_with(Kept::new).dialing.clone();
         // Never closed, so there is always a turn to wait for.
