@@ -39,12 +39,29 @@ impl Error {
     }
 }
 
-/// Whether the API server said that the object does not exist.
+/// Whether the API server said that the object, or its kind, does not exist. A kind that is not served is answered in plain
+/// text, which has a code and no reason.
 pub fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Whether the API server said that another writer was faster, or that the object exists already.
 pub fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::Api;
+
+    use super::*;
+    use crate::testing::Script;
+
+    #[tokio::test]
+    async fn a_kind_that_is_not_served_is_not_found() {
+        let script = Script::new([(404, serde_json::json!("404 page not found"))]);
+        let error = Api::<Pod>::all(script.client()).list(&kube::api::ListParams::default()).await.unwrap_err();
+        assert!(is_not_found(&error), "{error}");
+    }
 }

@@ -100,9 +100,13 @@ pub fn authorize(
 ) -> Result<Grant, Refusal> {
     let ttl = ttl(wish.ttl_seconds, certificate_ttl)?;
     let pod = caller_pod(wish.caller, pods)?;
+    let own = own(wish.caller, trust_domain)?;
     let identity = match wish.impersonated {
-        Some(text) => impersonated(text, wish.caller, &pod, trust_domain, pods)?,
-        None => own(wish.caller, trust_domain)?,
+        // A waypoint names itself, as ztunnel names its pods.
+        Some(text) if text != own.to_string() => {
+            impersonated(text, wish.caller, &pod, trust_domain, pods)?
+        }
+        Some(_) | None => own,
     };
     let text = identity.to_string();
     if wish.names.iter().any(|name| *name != text) {
