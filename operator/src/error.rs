@@ -61,7 +61,8 @@ mod tests {
     #[tokio::test]
     async fn a_kind_that_is_not_served_is_not_found() {
         let script = Script::new([(404, serde_json::json!("404 page not found"))]);
-        let error = Api::<Pod>::all(script.client()).list(&kube::api::ListParams::default()).await.unwrap_err();
+        let error =
+            Api::<Pod>::all(script.client()).list(&kube::api::ListParams::default()).await.unwrap_err();
         assert!(is_not_found(&error), "{error}");
     }
 }

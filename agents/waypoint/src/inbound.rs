@@ -16,8 +16,7 @@ use tokio::net::TcpStream;
 use crate::{
     context::Local,
     http::{self, Session},
-    stream,
-    target::{self, Target},
+    stream, target,
     telemetry::Known,
 };
 
@@ -93,7 +92,7 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         let network: Arc<str> = own.map(|own| own.network.clone()).unwrap_or_default();
         target::target(&request.authority, &peer.identity, (&bound, &snapshot), &network)
     };
-    let Target { service, address } = match found {
+    let target = match found {
         Ok(target) => target,
         Err(refused) => {
             tracing::info!(peer = %peer.identity, reason = %refused, "CONNECT refused");
@@ -105,7 +104,7 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         Ok(tunnel) => tunnel.into_stream(),
         Err(error) => return tracing::debug!(%error, "CONNECT cannot be answered"),
     };
-    let Some(protocol) = service.port(address.port()).map(|port| port.protocol) else { return };
+    let Some(protocol) = target.service.port(target.address.port()).map(|port| port.protocol) else { return };
     let told = tokio::select! {
         biased;
         told = tell(protocol, &mut tunnel) => told,
@@ -113,22 +112,12 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         () = local.stage.draining() => Ok(Protocol::Nothing),
     };
     match told {
-        Ok(Protocol::Stream) => {
-            stream::serve(local, peer, Target { service, address }, (tunnel, begun)).await
-        }
-        Ok(Protocol::Http1) => {
-            http::serve(session(local, peer, Target { service, address }), tunnel, false).await
-        }
-        Ok(Protocol::Http2) => {
-            http::serve(session(local, peer, Target { service, address }), tunnel, true).await
-        }
+        Ok(Protocol::Stream) => stream::serve(local, peer, target, (tunnel, begun)).await,
+        Ok(Protocol::Http1) => http::serve(Session::new(local, peer, target), tunnel, false).await,
+        Ok(Protocol::Http2) => http::serve(Session::new(local, peer, target), tunnel, true).await,
         Ok(Protocol::Nothing) => end(tunnel).await,
         Err(error) => tracing::debug!(%error, "Tunnel was reset before its first byte"),
     }
-}
-
-fn session(local: Rc<Local>, peer: Rc<Peer>, target: Target) -> Rc<Session> {
-    Rc::new(Session::new(local, peer, target.address, target.service))
 }
 
 async fn end(mut tunnel: TunnelStream) {

@@ -75,6 +75,8 @@ pub struct Flow {
     pub service: Arc<Service>,
     /// The address the client connected to.
     pub destination: SocketAddr,
+    /// Uid of the pod that was asked for by its own address.
+    pub pod: Option<Arc<str>>,
     /// When the tunnel was asked for.
     pub begun: Instant,
     /// Where it went.
@@ -94,10 +96,19 @@ pub async fn serve(
     target: Target,
     (tunnel, begun): (TunnelStream, Instant),
 ) {
-    let Target { service, address: destination } = target;
+    let Target { service, address: destination, pod } = target;
     let counters = Counters::default();
-    let mut flow =
-        Flow { peer, service, destination, begun, upstream: None, target: None, counters, counted: None };
+    let mut flow = Flow {
+        peer,
+        service,
+        destination,
+        pod,
+        begun,
+        upstream: None,
+        target: None,
+        counters,
+        counted: None,
+    };
     let ended = run(&local, &mut flow, tunnel).await;
     local.telemetry.stream(&local.shared, &flow, &ended);
 }
@@ -127,7 +138,8 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result
 fn backend(service: &Service, flow: &Flow) -> Result<Arc<Upstream>, StreamError> {
     let nowhere = || StreamError::InvalidBackend("it has no backend with a weight".into());
     let port = service.port(flow.destination.port()).ok_or_else(nowhere)?;
-    let Some(split) = &port.routes(&flow.peer.identity.namespace).stream else {
+    let routes = port.routes(&flow.peer.identity.namespace).stream.as_ref();
+    let Some(split) = routes.filter(|_| flow.pod.is_none()) else {
         return port.own.clone().ok_or_else(nowhere);
     };
     let chosen = pick(&split.backends, rand::random()).ok_or_else(nowhere)?;
@@ -143,7 +155,8 @@ async fn reach(
     upstream: &Upstream,
     flow: &mut Flow,
 ) -> Result<(Stream, Chosen), StreamError> {
-    let asker = Asker { head: None, address: flow.peer.client.ip() };
+    let pod = flow.pod.clone();
+    let asker = Asker { head: None, address: flow.peer.client.ip(), pod: pod.as_ref() };
     let host = Some(flow.service.bound.key.name.to_string());
     let forwarded = Some(Forwarded { client: Some(flow.peer.client), host });
     let headers = ConnectHeaders { forwarded, ..ConnectHeaders::default() };

@@ -1,6 +1,7 @@
 //! What the `:authority` of a CONNECT means to this waypoint. Pure.
 //!
-//! Invariant: the answer is always a port of a service that is bound here; whatever else is asked for is refused.
+//! Invariant: the answer is always a port of a service that is bound here; whatever else is asked for is refused. A pod
+//! that is asked for by its own address is guarded by the policies of its service, and routes have no say.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -9,7 +10,7 @@ use std::{
 
 use ambit_hbone::{Authority, Host};
 use ambit_model::{NetworkAddress, Spiffe};
-use ambit_store::Snapshot;
+use ambit_store::{Snapshot, port_to};
 use http::StatusCode;
 
 use crate::{service::Service, services::Bound};
@@ -19,8 +20,10 @@ use crate::{service::Service, services::Bound};
 pub struct Target {
     /// The service.
     pub service: Arc<Service>,
-    /// Its address, as the client knows it.
+    /// Its address, as the client knows it; the pod's, with the port of the service, when a pod was asked for.
     pub address: SocketAddr,
+    /// Uid of the pod that was asked for by its own address.
+    pub pod: Option<Arc<str>>,
 }
 
 /// Why a tunnel leads nowhere.
@@ -66,6 +69,9 @@ pub fn target(
     let (service, ip) = match &authority.host {
         Host::Ip(ip) => {
             let vip = NetworkAddress { network: network.clone(), address: ip.to_canonical() };
+            if let Some(target) = pod(&vip, authority.port, (bound, snapshot)) {
+                return Ok(target);
+            }
             let named = snapshot.service_by_vip(&vip, &peer.namespace);
             (named.and_then(|service| bound.get(&service.key())), vip.address)
         }
@@ -83,5 +89,17 @@ pub fn target(
             false => Refused::NoSuchPort(authority.clone()),
         });
     }
-    Ok(Target { service: service.clone(), address: SocketAddr::new(ip, authority.port) })
+    Ok(Target { service: service.clone(), address: SocketAddr::new(ip, authority.port), pod: None })
+}
+
+/// A pod by its own address: the first of its services that is bound here and leads to the port.
+fn pod(address: &NetworkAddress, port: u16, (bound, snapshot): (&Bound, &Snapshot)) -> Option<Target> {
+    let pod = snapshot.workload_by_address(address)?;
+    pod.services.keys().find_map(|key| {
+        let service = bound.get(key)?;
+        let port = port_to(pod, snapshot.service(key)?, port)?;
+        service.port(port)?;
+        let address = SocketAddr::new(address.address, port);
+        Some(Target { service: service.clone(), address, pod: Some(pod.uid.clone()) })
+    })
 }

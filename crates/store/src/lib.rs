@@ -16,6 +16,8 @@ mod store;
 pub use balance::Endpoints;
 pub use bound::BoundEntry;
 pub use discovery::{BoundDiscovery, Discovery};
-pub use resolve::{ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, resolve, route_to};
+pub use resolve::{
+    ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, port_to, resolve, route_to,
+};
 pub use snapshot::Snapshot;
 pub use store::{AddressUpdate, PolicyUpdate, Store};

@@ -210,11 +210,7 @@ pub fn route_to(
     service: &Arc<Service>,
     request: OutboundRequest<'_>,
 ) -> Option<Route> {
-    let port = request.destination.port();
-    let target = endpoint.target_port(&service.key(), port).or_else(|| {
-        let of_service = service.ports.iter().find(|p| p.port == port)?;
-        (of_service.target_port > 0).then_some(of_service.target_port)
-    })?;
+    let target = target_port(endpoint, service, request.destination.port())?;
     let authority = SocketAddr::new(preferred_address(endpoint, request.destination.ip())?, target);
     let service = Some(service.clone());
     // A pod that reaches itself stays inside its network namespace, where its own address is not redirected
@@ -225,6 +221,20 @@ pub fn route_to(
     } else {
         Route::Tcp { address: authority, upstream: Some(endpoint.clone()), service }
     })
+}
+
+/// The port of `endpoint` that `port` of `service` leads to: its own word, else the service's.
+fn target_port(endpoint: &Workload, service: &Service, port: u16) -> Option<u16> {
+    endpoint.target_port(&service.key(), port).or_else(|| {
+        let of_service = service.ports.iter().find(|p| p.port == port)?;
+        (of_service.target_port > 0).then_some(of_service.target_port)
+    })
+}
+
+/// The port of `service` that leads to `target` of `endpoint`, if one does.
+pub fn port_to(endpoint: &Workload, service: &Service, target: u16) -> Option<u16> {
+    let mut ports = service.ports.iter().map(|port| port.port);
+    ports.find(|port| target_port(endpoint, service, *port) == Some(target))
 }
 
 fn to_pod(snapshot: &Snapshot, upstream: &Arc<Workload>, request: OutboundRequest<'_>, pick: u64) -> Route {

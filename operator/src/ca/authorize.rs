@@ -103,9 +103,7 @@ pub fn authorize(
     let own = own(wish.caller, trust_domain)?;
     let identity = match wish.impersonated {
         // A waypoint names itself, as ztunnel names its pods.
-        Some(text) if text != own.to_string() => {
-            impersonated(text, wish.caller, &pod, trust_domain, pods)?
-        }
+        Some(text) if text != own.to_string() => impersonated(text, wish.caller, &pod, trust_domain, pods)?,
         Some(_) | None => own,
     };
     let text = identity.to_string();

@@ -113,7 +113,8 @@ async fn prepare<'a>(
         })?;
     }
     let port = service.port(session.destination.port()).ok_or(Refusal::Gone)?;
-    let route = find(port, &session, parts)?;
+    // Routes are of the service; a pod that is asked for by its address is nobody's backend.
+    let route = if session.pod.is_some() { None } else { find(port, &session, parts)? };
     let rules = route.as_ref().map_or(&service.rules, |route| &route.rule.rules);
     rules
         .admit(&session.peer.identity, exchange.begun)
@@ -125,7 +126,7 @@ async fn prepare<'a>(
     let mut plan = match route {
         Some(route) => route.plan((service, wishes), parts, exchange, filters)?,
         // No rule takes it, where there are rules.
-        None if port.routes(&session.peer.identity.namespace).http.is_some() => {
+        None if session.pod.is_none() && port.routes(&session.peer.identity.namespace).http.is_some() => {
             return Err(Refusal::NoRoute.into());
         }
         None => {

@@ -46,7 +46,7 @@ async fn deliver(
     (mut parts, body): (Parts, RequestBody),
 ) -> Result<(), String> {
     let _permit = upstream.breaker.request().map_err(|overflow| overflow.to_string())?;
-    let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into() };
+    let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), pod: None };
     let chosen = upstream.choose(asker, &[], rand::random()).ok_or("no endpoint")?;
     let spoken = match upstream.protocol() {
         ambit_model::AppProtocol::Http2 => Spoken::Http2,

@@ -14,7 +14,7 @@ use ambit_model::Connection;
 use tokio::sync::Notify;
 
 use super::watched::Progress;
-use crate::{context::Local, inbound::Peer, service::Service};
+use crate::{context::Local, inbound::Peer, service::Service, target::Target};
 
 /// One tunnel that carries HTTP.
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub struct Session {
     pub peer: Rc<Peer>,
     /// The address the client connected to.
     pub destination: SocketAddr,
+    /// Uid of the pod that was asked for by its own address.
+    pub pod: Option<Arc<str>>,
     /// As policies see it.
     pub connection: Connection,
     /// Where the connection is.
@@ -41,20 +43,22 @@ struct Current {
 }
 
 impl Session {
-    /// For a tunnel to `destination`, which is an address of `service`.
-    pub fn new(local: Rc<Local>, peer: Rc<Peer>, destination: SocketAddr, service: Arc<Service>) -> Self {
+    /// For a tunnel to `target`.
+    pub fn new(local: Rc<Local>, peer: Rc<Peer>, target: Target) -> Rc<Self> {
+        let Target { service, address: destination, pod } = target;
         let generation = local.shared.services.load().generation;
-        Self {
+        Rc::new(Self {
             connection: peer.connection(destination),
             local,
             peer,
             destination,
+            pod,
             progress: Progress::default(),
             // Looked up again by the first request, in case it was replaced in between.
             current: RefCell::new(Current { generation: generation.wrapping_sub(1), service }),
             leaving: Cell::new(false),
             left: Notify::new(),
-        }
+        })
     }
 
     /// The service, as it is now.

@@ -286,7 +286,8 @@ impl Attempts<'_> {
             self.belongs = Some(belongs);
             return Some(chosen);
         }
-        let asker = Asker { head, address: self.exchange.session.peer.client.ip() };
+        let session = &self.exchange.session;
+        let asker = Asker { head, address: session.peer.client.ip(), pod: session.pod.as_ref() };
         self.plan.upstream.choose(asker, &self.tried, rand::random())
     }
 

@@ -64,6 +64,8 @@ pub struct Asker<'a> {
     pub head: Option<RequestHead<'a>>,
     /// The client.
     pub address: std::net::IpAddr,
+    /// Uid of the one endpoint that was asked for.
+    pub pod: Option<&'a Arc<str>>,
 }
 
 impl Target {
@@ -126,6 +128,10 @@ impl Upstream {
     pub fn choose(&self, asker: Asker<'_>, tried: &[Arc<str>], random: u64) -> Option<Chosen> {
         let state = self.state.load();
         let now = Instant::now();
+        if let Some(uid) = asker.pod {
+            let endpoint = state.endpoints.get(uid).filter(|_| !tried.contains(uid))?;
+            return Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) });
+        }
         let key = key(&state.settings.policy.balancer, asker);
         let endpoint = state.endpoints.choose(&Choice { now, random, key, tried })?;
         Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) })

@@ -152,6 +152,11 @@ impl Mesh {
         Ipv4Addr::new(127, self.net[0], self.net[1], self.next).into()
     }
 
+    /// The application's address at the endpoint that was made last.
+    pub(crate) fn last_pod(&self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::new(127, self.net[0], self.net[1], self.next).into(), 8080)
+    }
+
     /// One more endpoint of a service.
     pub(crate) async fn endpoint(&mut self, service: &str, serve: Serve) {
         let ip = self.next_address();
@@ -230,8 +235,16 @@ impl Mesh {
     }
 
     pub(crate) async fn http1_of(&self, client: &Spiffe) -> conn::http1::SendRequest<Full<Bytes>> {
+        self.http1_to(client, VIP).await
+    }
+
+    pub(crate) async fn http1_to(
+        &self,
+        client: &Spiffe,
+        authority: &str,
+    ) -> conn::http1::SendRequest<Full<Bytes>> {
         let client = self.client(client).await;
-        let tunnel = client.connect(&VIP.parse().unwrap(), &ConnectHeaders::default()).await.unwrap();
+        let tunnel = client.connect(&authority.parse().unwrap(), &ConnectHeaders::default()).await.unwrap();
         let (send, driver) = conn::http1::handshake(TokioIo::new(tunnel.into_stream())).await.unwrap();
         tokio::spawn(driver.with_upgrades());
         send

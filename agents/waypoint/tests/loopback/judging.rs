@@ -12,7 +12,7 @@ use http_body_util::Full;
 
 use super::{
     endpoint::{echo, http1},
-    fixture::{Mesh, bound, identity, text},
+    fixture::{Mesh, bound, identity, routed, rule, text},
 };
 
 fn deny(matched: Match) -> Arc<Policy> {
@@ -38,6 +38,25 @@ async fn a_denied_path_is_403_and_the_others_pass() {
     let mesh = Mesh::with_cart(denied, http1(echo("cart"))).await;
     assert_eq!(mesh.get("/admin/keys").await, (403, "RBAC: access denied".to_owned()));
     assert_eq!(mesh.get("/items").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_asked_for_by_its_address_is_judged_as_its_service_and_not_routed() {
+    let mut cart = routed(vec![rule(vec![])], &[]);
+    cart.authorization = vec![deny(path("/admin"))];
+    let mut mesh = Mesh::with_cart(cart, http1(echo("first"))).await;
+    assert_eq!(mesh.get("/items").await.0, 500);
+    mesh.endpoint("cart", http1(echo("second"))).await;
+    let pod = mesh.last_pod().to_string();
+    let mut client = mesh.http1_to(&identity("shop", "web"), &pod).await;
+    for _ in 0..8 {
+        let request = Request::get("/items").header("host", &pod).body(Full::default()).unwrap();
+        assert!(text(client.send_request(request).await.unwrap()).await.starts_with("second "));
+    }
+    let request = Request::get("/admin/keys").header("host", &pod).body(Full::default()).unwrap();
+    assert_eq!(client.send_request(request).await.unwrap().status(), 403);
+    let other = format!("{}:81", mesh.last_pod().ip());
+    assert_eq!(mesh.tunnel(&other).await.unwrap_err().to_string(), "http status: 404");
 }
 
 #[tokio::test]

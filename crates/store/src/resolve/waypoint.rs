@@ -7,7 +7,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use ambit_model::{GatewayAddress, GatewayDestination, HealthPolicy, NamespacedName, Service, Workload};
 
-use super::{ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, canonical, preferred_address, tunnels};
+use super::{
+    ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, canonical, port_to, preferred_address, tunnels,
+};
 use crate::{
     Snapshot,
     balance::{ServiceEntry, takes_traffic},
@@ -38,13 +40,20 @@ pub(super) fn of_service<'a>(
     (!waypoint.is(service) && !waypoint.has(request.source)).then_some(waypoint)
 }
 
-/// The waypoint through which `workload` must be reached by its own address; none as for a service.
+/// The waypoint through which `workload` must be reached by its own address: its own, else that of a service which
+/// leads to the port, so that nobody gets round it. None as for a service.
 pub(super) fn of_workload<'a>(
     snapshot: &'a Snapshot,
     workload: &'a Workload,
     request: OutboundRequest<'_>,
 ) -> Option<Waypoint<'a>> {
-    let waypoint = Waypoint::find(snapshot, workload.waypoint.as_ref()?, request);
+    let port = request.destination.port();
+    let mut of_services = workload.services.keys().filter_map(|key| {
+        let service = snapshot.service(key)?;
+        port_to(workload, service, port).and(service.waypoint.as_ref())
+    });
+    let gateway = workload.waypoint.as_ref().or_else(|| of_services.next())?;
+    let waypoint = Waypoint::find(snapshot, gateway, request);
     // A pod that reaches itself stays inside its network namespace.
     let is_itself = workload.uid == request.source.uid;
     (!is_itself && !waypoint.has(workload) && !waypoint.has(request.source)).then_some(waypoint)

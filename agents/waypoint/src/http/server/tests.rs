@@ -19,6 +19,7 @@ use crate::{
     inbound::Peer,
     services::Services,
     stage::StageControl,
+    target::Target,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: cart\r\n\r\n";
@@ -61,7 +62,8 @@ async fn session() -> (StageControl, Rc<Session>) {
     let local = Local::new(shared, control.watch());
     let client = "10.0.0.9:4000".parse().unwrap();
     let peer = Rc::new(Peer { identity, client, known: Default::default() });
-    (control, Rc::new(Session::new(local, peer, "10.0.0.1:80".parse().unwrap(), service)))
+    let target = Target { service, address: "10.0.0.1:80".parse().unwrap(), pod: None };
+    (control, Session::new(local, peer, target))
 }
 
 async fn served() -> (SendConnect, TunnelStream, StageControl, Rc<Session>) {

@@ -61,7 +61,13 @@ fn what_has_a_waypoint_is_reached_through_a_ready_pod_of_it() {
             "hbone 10.0.1.1:15008 for 10.96.0.1:82 through w1",
         ),
         ("workload", s.clone(), "10.0.0.4:80", "hbone 10.0.1.1:15008 for 10.0.0.4:80 through w1"),
-        ("workload without", s, "10.0.0.1:80", "hbone 10.0.0.1:15008 for 10.0.0.1:80 (a)"),
+        (
+            "an endpoint by its address, on the port that the service leads to",
+            s.clone(),
+            "10.0.0.1:8080",
+            "hbone 10.0.1.1:15008 for 10.0.0.1:8080 through w1",
+        ),
+        ("another port of it", s, "10.0.0.1:80", "hbone 10.0.0.1:15008 for 10.0.0.1:80 (a)"),
         (
             "by the virtual address of the waypoint, on its own port",
             mesh(by_address(WAYPOINT_VIP), vec![ready()]),
