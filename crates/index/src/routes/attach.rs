@@ -5,7 +5,7 @@
 
 use ambit_model::AppProtocol;
 
-use super::{Parent, RouteFacts, RouteKind};
+use super::{Parent, RouteFacts, RouteKind, RuleFacts};
 use crate::services::{PortFacts, ServiceFacts};
 
 /// The routes of a port for one audience, oldest first.
@@ -83,5 +83,22 @@ impl<'a> Attached<'a> {
             if route.key.kind.is_http() { self.http.clone() } else { self.stream.into_iter().collect() };
         let is_among = holds.iter().any(|holder| holder.key == route.key);
         if is_among { None } else { holds.first().copied() }
+    }
+
+    /// The rules of `route` that lose to an older route with the same match, each with that route.
+    pub(crate) fn outranked(&self, route: &RouteFacts) -> Vec<String> {
+        let older: Vec<_> = self.http.iter().take_while(|older| older.key != route.key).collect();
+        let taken = |rule: &RuleFacts| {
+            older.iter().find(|older| {
+                let mut theirs = older.rules.iter().flat_map(|rule| &rule.matches);
+                theirs.any(|(_, matched)| rule.matches.iter().any(|(_, own)| own == matched))
+            })
+        };
+        let rules = route.rules.iter().enumerate();
+        rules
+            .filter_map(|(at, rule)| {
+                Some(format!("spec.rules[{at}] has a match of the older {}", taken(rule)?.key))
+            })
+            .collect()
     }
 }

@@ -178,9 +178,12 @@ impl RouteFacts {
         if lost.len() == wanted.len() {
             return refused(reason::CONFLICTED, named(&lost));
         }
-        let message = match lost.as_slice() {
+        let outranked = wanted.iter().map(|port| holder(service, port).outranked(self));
+        let mut behind = lost;
+        behind.extend(outranked.max_by_key(Vec::len).unwrap_or_default());
+        let message = match behind.as_slice() {
             [] => "attached".to_owned(),
-            lost => format!("attached, but {}", named(lost)),
+            behind => format!("attached, but {}", named(behind)),
         };
         says(ACCEPTED, Holds::True, reason::ACCEPTED, message)
     }

@@ -456,6 +456,24 @@ fn of_two_kinds_of_routes_on_a_port_the_oldest_has_it_and_the_other_says_so() {
 }
 
 #[test]
+fn of_two_routes_with_the_same_match_the_newer_says_who_is_older() {
+    let rules = || json!([{"backendRefs": to("cart")}]);
+    let young = born(route("HTTPRoute", "young", rules()), "2026-02-01T00:00:00Z");
+    let mut index = applied([young, route("HTTPRoute", "old", rules())]);
+    let said = |index: &Index, name: &str| says(index, name)[ACCEPTED].clone();
+    assert_eq!(said(&index, "old").2, "attached");
+    let of_young = said(&index, "young");
+    assert_eq!(of_young.0, Holds::True);
+    assert!(
+        of_young.2.contains("spec.rules[0] has a match of the older HTTPRoute shop/old"),
+        "{}",
+        of_young.2
+    );
+    index.delete(&Key { kind: Kind::HttpRoute, name: NamespacedName::new("shop", "old") });
+    assert_eq!(said(&index, "young").2, "attached");
+}
+
+#[test]
 fn connections_go_by_weight_and_the_oldest_route_has_the_port() {
     let rules = |weight: u32| json!([{"backendRefs": [{"name": "cart", "port": 9090, "weight": weight}, {"name": "missing", "port": 1}]}]);
     let mut index = applied([
