@@ -67,10 +67,17 @@ fn a_waypoint_that_is_down_closes_its_services_to_everyone() {
     expect(&shop.ask(&pod).unwrap(), 200).unwrap();
 
     without_waypoint(shop.namespace, || {
-        none_answered("in the mesh, by service", &shop.ask(&service)?)?;
-        none_answered("in the mesh, by pod IP", &shop.ask(&pod)?)?;
-        none_answered("outside the mesh, by service", &outside.ask(&service)?)?;
-        outsider()
+        // The pods are gone from the API a moment before their processes are.
+        wait::until("the last process of the waypoint to end", LIMIT, || {
+            none_answered("in the mesh, by service", &shop.ask(&service)?).map(Some)
+        })?;
+        for _ in 0..3 {
+            none_answered("in the mesh, by service", &shop.ask(&service)?)?;
+            none_answered("in the mesh, by pod IP", &shop.ask(&pod)?)?;
+            none_answered("outside the mesh, by service", &outside.ask(&service)?)?;
+            outsider()?;
+        }
+        Ok(())
     })
     .unwrap();
 
