@@ -13,7 +13,7 @@ use std::{
 
 use ambit_jwt::Validator;
 use ambit_model::{
-    AppProtocol, Applied, BoundService, Destination, NamespacedName, PolicySet,
+    Addressed, AppProtocol, Applied, BoundService, Destination, NamespacedName, PolicySet,
     bound::{Backend, HttpTable, Routes, WeightedBackend},
 };
 use ambit_route::Table;
@@ -133,6 +133,7 @@ impl Service {
     pub fn unreadable(key: &NamespacedName, reason: &Arc<str>) -> Self {
         let bound = BoundService {
             key: key.clone(),
+            addressed: Addressed::default(),
             ports: Vec::new(),
             destinations: BTreeMap::new(),
             requests: Arc::default(),

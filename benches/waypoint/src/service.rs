@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ambit_model::{
-    Action, AppProtocol, BoundPort, BoundService, Clause, Destination, GatewayAddress, GatewayDestination,
+    Action, Addressed, AppProtocol, BoundPort, BoundService, Clause, Destination, GatewayAddress, GatewayDestination,
     HBONE_PORT, Match, NamespacedName, NetworkAddress, Policy, PortMapping, RequestMatch, Rule, Scope,
     Service, ServicePort, Spiffe, StringMatch, TunnelProtocol, Workload,
     bound::{
@@ -87,6 +87,7 @@ pub(crate) fn bound(routes: usize) -> Result<Packed> {
     let allow = Match { principals: others.chain([principal(plan::client())]).collect(), ..Match::default() };
     Ok(pack_bound_service(&BoundService {
         key: key(),
+        addressed: Addressed::Service,
         ports: vec![port],
         destinations: BTreeMap::from([(destination, settings)]),
         requests: Arc::new(RequestPolicy::default()),

@@ -1,5 +1,5 @@
-//! What a waypoint does with the traffic of one service that is bound to it: the control plane compiles it, the
-//! waypoint only executes it.
+//! What a waypoint does with the traffic of one service that is bound to it, or of the pods of one namespace: the
+//! control plane compiles it, the waypoint only executes it.
 //!
 //! Invariant: nothing in here needs another look at Kubernetes, and what could not be compiled is present as a
 //! refusal ([`Backend::Invalid`], [`BoundService::unenforceable`]), never left out.
@@ -8,7 +8,10 @@ mod authentication;
 mod route;
 mod traffic;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use authentication::{ClaimHeader, JwtProvider, TokenLocation};
 pub use route::{
@@ -80,12 +83,28 @@ pub struct Routes {
     pub stream: Option<Vec<WeightedBackend>>,
 }
 
-/// A service bound to a waypoint.
+/// Whose traffic it is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Addressed {
+    /// Traffic addressed to the service.
+    #[default]
+    Service,
+    /// Traffic addressed to pods of the namespace: those whose [`crate::Workload::waypoint`] is this waypoint, and those
+    /// of these uids, which are on their way to it or from it.
+    Pods(BTreeSet<Arc<str>>),
+}
+
+/// Name, in the place of a hostname, of what is about the pods of a namespace.
+pub const PODS: &str = "*";
+
+/// A service bound to a waypoint, or the pods of a namespace that are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundService {
-    /// `namespace/hostname`, the xDS resource name.
+    /// `namespace/hostname`, the xDS resource name; `namespace/*` of pods.
     pub key: NamespacedName,
-    /// Its ports; a tunnel to any other port is refused.
+    /// Whose traffic it is about.
+    pub addressed: Addressed,
+    /// Its ports; a tunnel to any other port is refused. None of pods, whose every port is served.
     pub ports: Vec<BoundPort>,
     /// Every destination that a route, a mirror or the service itself leads to.
     pub destinations: BTreeMap<Destination, DestinationSettings>,

@@ -13,7 +13,7 @@ pub use authorization::{
     Action, Applied, Clause, Connection, Match, Policy, PolicySet, Request, RequestMatch, Rule, Scope,
     StringMatch, Token, Verdict,
 };
-pub use bound::{AppProtocol, BoundPort, BoundService, Destination};
+pub use bound::{Addressed, AppProtocol, BoundPort, BoundService, Destination};
 pub use peer_authentication::Mode;
 pub use service::{HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, ServicePort};
 pub use spiffe::{InvalidSpiffe, Spiffe};

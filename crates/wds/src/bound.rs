@@ -8,11 +8,14 @@ mod authorization;
 mod route;
 mod traffic;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ambit_model::{
-    AppProtocol, BoundPort, BoundService, Destination, NamespacedName,
-    bound::{DestinationSettings, Routes},
+    Addressed, AppProtocol, BoundPort, BoundService, Destination, NamespacedName,
+    bound::{DestinationSettings, PODS, Routes},
 };
 use ambit_proto::waypoint as wire;
 use prost::Message;
@@ -60,10 +63,38 @@ fn encode(service: &BoundService) -> wire::Service {
         authentication: service.authentication.iter().map(authentication::encode_provider).collect(),
         authorization: service.authorization.iter().map(|p| authorization::encode_policy(p)).collect(),
         unenforceable: service.unenforceable.iter().map(refused).collect(),
+        pods: encode_pods(&service.addressed),
+    }
+}
+
+fn encode_pods(addressed: &Addressed) -> Option<wire::Pods> {
+    match addressed {
+        Addressed::Service => None,
+        Addressed::Pods(uids) => {
+            Some(wire::Pods { on_their_way: uids.iter().map(ToString::to_string).collect() })
+        }
+    }
+}
+
+/// Whoever takes pods for a service, or a service for pods, would guard neither.
+fn decode_pods(message: Option<wire::Pods>, hostname: &str, is_empty: bool) -> Result<Addressed, Invalid> {
+    match message {
+        None if hostname == PODS => Err(Invalid::new("pods", "is missing, and the hostname is that of pods")),
+        None => Ok(Addressed::Service),
+        Some(_) if hostname != PODS => {
+            Err(Invalid::new("pods", format!("hostname {hostname:?} is no pods'")))
+        }
+        Some(_) if !is_empty => Err(Invalid::new("pods", "pods have neither ports nor destinations")),
+        Some(pods) => {
+            let uid = |uid| field::required("pods.on_their_way", uid);
+            Ok(Addressed::Pods(pods.on_their_way.into_iter().map(uid).collect::<Result<BTreeSet<_>, _>>()?))
+        }
     }
 }
 
 fn decode(message: wire::Service) -> Result<BoundService, Invalid> {
+    let is_empty = message.ports.is_empty() && message.destinations.is_empty();
+    let addressed = decode_pods(message.pods, &message.hostname, is_empty)?;
     let mut destinations = BTreeMap::new();
     for entry in message.destinations {
         let (destination, settings) = decode_settings(entry)?;
@@ -79,6 +110,7 @@ fn decode(message: wire::Service) -> Result<BoundService, Invalid> {
             namespace: field::required("namespace", message.namespace)?,
             name: field::required("hostname", message.hostname)?,
         },
+        addressed,
         ports: list(message.ports, decode_port)?,
         destinations,
         requests: Arc::new(traffic::decode_requests(field::present("requests", message.requests)?)?),

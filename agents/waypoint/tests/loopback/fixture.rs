@@ -11,8 +11,8 @@ use std::{
 use ambit_hbone::{ConnectError, ConnectHeaders, SendConnect, TunnelStream, handshake, settings::CLIENT};
 use ambit_identity::{Manager, testing::FakeCa};
 use ambit_model::{
-    AppProtocol, BoundPort, BoundService, Destination, NamespacedName, NetworkAddress, PortMapping, Service,
-    ServicePort, Spiffe, TunnelProtocol, Workload,
+    Addressed, AppProtocol, BoundPort, BoundService, Destination, NamespacedName, NetworkAddress,
+    PortMapping, Service, ServicePort, Spiffe, TunnelProtocol, Workload,
     bound::{Backend, DestinationSettings, HttpMatch, HttpRule, HttpTable, Routes, WeightedBackend},
 };
 use ambit_store::{AddressUpdate, BoundEntry};
@@ -73,6 +73,7 @@ pub(crate) fn table(rules: Vec<HttpRule>) -> Routes {
 pub(crate) fn bound(protocol: AppProtocol) -> BoundService {
     BoundService {
         key: key("cart"),
+        addressed: Addressed::Service,
         ports: vec![BoundPort {
             port: PORT,
             protocol,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use ambit_model::{
-    BoundPort, BoundService, Destination, NamespacedName, Policy,
+    Addressed, BoundPort, BoundService, Destination, NamespacedName, Policy,
     bound::{DestinationSettings, JwtProvider, RequestPolicy},
 };
 
@@ -94,6 +94,7 @@ impl Index {
         let Attachments { authorization, authentication, unenforceable } =
             self.attachments(service, waypoint);
         BoundService {
+            addressed: Addressed::Service,
             ports,
             destinations: destinations.map(|to| (to.clone(), self.settings_of(&to))).collect(),
             requests: self.effects(&TrafficTo::Service(service.name.clone())).requests,

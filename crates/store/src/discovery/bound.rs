@@ -88,7 +88,7 @@ impl Handler for BoundDiscovery {
 mod tests {
     use std::collections::BTreeMap;
 
-    use ambit_model::{BoundService, bound::RequestPolicy};
+    use ambit_model::{Addressed, BoundService, bound::RequestPolicy};
     use ambit_wds::pack_bound_service;
 
     use super::*;
@@ -102,6 +102,7 @@ mod tests {
         };
         BoundService {
             key: NamespacedName::new("shop", "cart"),
+            addressed: Addressed::Service,
             ports: vec![],
             destinations: BTreeMap::new(),
             requests: Arc::new(RequestPolicy { faults: vec![], rate_limits: vec![limit] }),

@@ -11,6 +11,7 @@ use super::*;
 fn minimal() -> BoundService {
     BoundService {
         key: NamespacedName::new("shop", "cart.shop.svc.cluster.local"),
+        addressed: Addressed::Service,
         ports: Vec::new(),
         destinations: BTreeMap::new(),
         requests: Arc::default(),
@@ -68,6 +69,20 @@ fn the_bytes_are_those_that_the_proto_file_says() {
         0x2a, 0, // no request policy
     ];
     assert_eq!((&*packed.name, &*packed.body), ("a/b", golden));
+}
+
+#[test]
+fn pods_are_no_service_and_name_those_on_their_way() {
+    let (uid, pods) = (Arc::from("Kubernetes//Pod/shop/cart-1"), NamespacedName::new("shop", PODS));
+    let bound =
+        BoundService { addressed: Addressed::Pods([uid].into()), ..BoundService { key: pods, ..minimal() } };
+    let packed = pack_bound_service(&bound);
+    assert_eq!(&*packed.name, "shop/*");
+    assert_eq!(unpack_bound_service(&packed.name, &packed.body).unwrap(), bound);
+    let nameless = |m: &mut wire::Service| m.pods.as_mut().unwrap().on_their_way.push(String::new());
+    let mut message = encode(&bound);
+    nameless(&mut message);
+    assert_eq!(decode(message).unwrap_err().of("shop/*").field, "pods.on_their_way");
 }
 
 #[test]
@@ -138,6 +153,9 @@ fn what_is_missing_or_not_known_refuses_the_whole_service() {
         ("namespace", |m| m.namespace.clear()),
         ("hostname", |m| m.hostname.clear()),
         ("requests", |m| m.requests = None),
+        ("pods", |m| m.hostname = PODS.into()),
+        ("pods", |m| m.pods = Some(wire::Pods::default())),
+        ("pods", |m| (m.hostname, m.pods) = (PODS.into(), Some(wire::Pods::default()))),
         ("unenforceable", |m| m.unenforceable = vec![wire::Unenforceable::default()]),
         ("ports.port", |m| port(m).port = 65_536),
         ("ports.protocol", |m| port(m).protocol = 9),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use ambit_hbone::SendConnect;
 use ambit_identity::{Manager, testing::FakeCa};
-use ambit_model::{AppProtocol, BoundPort, BoundService, NamespacedName, Spiffe, bound::Routes};
+use ambit_model::{Addressed, AppProtocol, BoundPort, BoundService, NamespacedName, Spiffe, bound::Routes};
 use ambit_store::BoundEntry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -44,6 +44,7 @@ async fn session() -> (StageControl, Rc<Session>) {
     };
     let bound = BoundService {
         key: NamespacedName::new("shop", "cart"),
+        addressed: Addressed::Service,
         ports: vec![port],
         destinations: BTreeMap::new(),
         requests: Arc::default(),

@@ -14,7 +14,7 @@ use ambit_model::{
     },
 };
 use proptest::{
-    collection::{btree_map, vec},
+    collection::{btree_map, btree_set, vec},
     option,
     prelude::*,
     sample::select,
@@ -362,7 +362,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    pub(super) fn bound_service()(
+    fn service()(
         key in key(),
         ports in vec(port(), 0..3),
         destinations in btree_map(destination(), settings(), 0..3),
@@ -373,10 +373,25 @@ prop_compose! {
     ) -> BoundService {
         BoundService {
             key, ports, destinations,
+            addressed: Addressed::Service,
             requests: Arc::new(requests),
             authentication,
             authorization: authorization.into_iter().map(Arc::new).collect(),
             unenforceable,
         }
     }
+}
+
+/// A service, or pods with the same policies.
+pub(super) fn bound_service() -> impl Strategy<Value = BoundService> {
+    (service(), option::of(btree_set(word(), 0..3))).prop_map(|(service, pods)| match pods {
+        None => service,
+        Some(pods) => BoundService {
+            key: NamespacedName { name: PODS.into(), ..service.key },
+            addressed: Addressed::Pods(pods),
+            ports: Vec::new(),
+            destinations: BTreeMap::new(),
+            ..service
+        },
+    })
 }
