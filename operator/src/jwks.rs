@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use ambit_index::request_authentication::key_set;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -20,7 +21,7 @@ use fetch::{FetchError, Fetcher};
 use schedule::Schedule;
 
 /// What was fetched from one address.
-type Fetched = (Arc<str>, Result<String, FetchError>);
+type Fetched = (Arc<str>, Result<Arc<str>, FetchError>);
 
 /// Fetches what `wanted` says, until nobody wants anything any more.
 pub async fn run(
@@ -46,7 +47,7 @@ pub async fn run(
             let fetcher = fetcher.clone();
             fetches.spawn(async move {
                 let result = fetcher.fetch(&address).await;
-                (address, result)
+                (address, result.and_then(|text| key_set(&text).map_err(FetchError::KeySet)))
             });
         }
         let next = schedule.next();
@@ -70,12 +71,12 @@ async fn tell(
     seen: &mpsc::Sender<Seen>,
     held: &mut BTreeSet<Arc<str>>,
     address: Arc<str>,
-    result: Result<String, FetchError>,
+    result: Result<Arc<str>, FetchError>,
 ) -> Result<(), mpsc::error::SendError<Seen>> {
     match result {
         Ok(keys) => {
             held.insert(address.clone());
-            seen.send(Seen::KeySet(address, Some(Ok(keys.into())))).await
+            seen.send(Seen::KeySet(address, Some(Ok(keys)))).await
         }
         Err(error) => {
             tracing::warn!(%address, %error, "A key set cannot be fetched, trying again");
@@ -92,26 +93,36 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
+        task::JoinHandle,
     };
 
     use super::*;
 
-    #[tokio::test]
-    async fn keys_are_told_once_fetched_and_forgotten_once_nobody_wants_them() {
+    const KEYS: &str = r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
+
+    /// An issuer that answers one request with this body.
+    async fn issuer(body: &'static str) -> (Arc<str>, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: Arc<str> = format!("http://{}/keys", listener.local_addr().unwrap()).into();
         let served = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = [0; 1024];
             let _ = stream.read(&mut head).await;
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(answer.as_bytes()).await;
         });
+        (address, served)
+    }
+
+    #[tokio::test]
+    async fn keys_are_told_once_fetched_and_forgotten_once_nobody_wants_them() {
+        let (address, served) = issuer(KEYS).await;
         let (wanted, wants) = watch::channel(BTreeSet::from([address.clone()]));
         let (seen, mut told) = mpsc::channel(4);
         let fetcher = Fetcher::anywhere();
         let task = tokio::spawn(run(fetcher, wants, seen));
         let Some(Seen::KeySet(of, Some(Ok(keys)))) = told.recv().await else { panic!("no keys") };
-        assert_eq!((of, &*keys), (address.clone(), "{}"));
+        assert_eq!((of, &*keys), (address.clone(), KEYS));
         wanted.send_replace(BTreeSet::new());
         let Some(Seen::KeySet(of, None)) = told.recv().await else { panic!("not forgotten") };
         assert_eq!(of, address);
@@ -132,12 +143,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_is_no_key_set_is_a_failure_and_says_what_it_is() {
+        for (body, says) in
+            [("<html>sign in</html>", "not a JWK set"), (r#"{"keys":[{"kty":"RSA"}]}"#, "none of its keys")]
+        {
+            let (address, served) = issuer(body).await;
+            let (_wanted, wants) = watch::channel(BTreeSet::from([address]));
+            let (seen, mut told) = mpsc::channel(4);
+            let task = tokio::spawn(run(Fetcher::anywhere(), wants, seen));
+            let Some(Seen::KeySet(_, Some(Err(reason)))) = told.recv().await else { panic!("no reason") };
+            assert!(reason.contains(says), "{reason}");
+            served.await.unwrap();
+            task.abort();
+        }
+    }
+
+    #[tokio::test]
     async fn a_failure_does_not_take_keys_back_that_are_held() {
         let (seen, mut told) = mpsc::channel(4);
         let address: Arc<str> = "http://a/keys".into();
         let mut held = BTreeSet::from([address.clone()]);
         tell(&seen, &mut held, address.clone(), Err(FetchError::Time)).await.unwrap();
-        tell(&seen, &mut held, address, Ok("{}".into())).await.unwrap();
+        tell(&seen, &mut held, address, Ok(KEYS.into())).await.unwrap();
         drop(seen);
         assert!(matches!(told.recv().await, Some(Seen::KeySet(_, Some(Ok(_))))));
         assert!(told.recv().await.is_none());

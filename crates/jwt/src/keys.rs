@@ -42,6 +42,14 @@ pub enum UnusableKeys {
     NoneUsable,
 }
 
+/// Whether a key set can vouch for anybody.
+///
+/// # Errors
+/// Why every token of its issuer would be refused.
+pub fn check_keys(jwks: &str) -> Result<(), UnusableKeys> {
+    KeySet::parse(Some(jwks)).map(drop)
+}
+
 /// A token taken apart, before anybody verified it.
 #[derive(Debug)]
 pub(crate) struct Signed<'a> {

@@ -26,7 +26,11 @@ use self::{
     keys::{KeySet, Signed},
     locate::{Location, Presented},
 };
-pub use self::{edit::Edit, keys::UnusableKeys, refusal::Refusal};
+pub use self::{
+    edit::Edit,
+    keys::{UnusableKeys, check_keys},
+    refusal::Refusal,
+};
 
 /// How far the clocks of an issuer and of a waypoint may differ.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);

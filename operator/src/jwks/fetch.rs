@@ -60,6 +60,9 @@ pub enum FetchError {
     /// Not UTF-8.
     #[error("the body is not text")]
     Text,
+    /// Text, and no keys that anybody could be believed by.
+    #[error("{0}; does the address lead to the issuer's key set?")]
+    KeySet(String),
     /// Longer than [`FETCH_TIME_MAX`].
     #[error("no answer within {FETCH_TIME_MAX:?}")]
     Time,

@@ -131,22 +131,12 @@ pub fn attachment(
     })
 }
 
-/// A key set (RFC 7517) as it goes to waypoints.
+/// A key set (RFC 7517) as it goes to waypoints, which would believe at least one of its keys.
 ///
 /// # Errors
-/// When it is not an object with keys, in words for the status.
+/// Why they would believe none, in words for the status.
 pub fn key_set(text: &str) -> Result<Arc<str>, String> {
-    let value: serde_json::Value =
-        serde_json::from_str(text).map_err(|error| format!("the key set is not JSON: {error}"))?;
-    let keys = value.get("keys").and_then(serde_json::Value::as_array);
-    match keys.map(Vec::as_slice) {
-        None => Err("the key set has no member \"keys\"".into()),
-        Some([]) => Err("the key set holds no key".into()),
-        Some(keys) if keys.iter().all(|key| key.get("kty").is_some_and(serde_json::Value::is_string)) => {
-            Ok(text.into())
-        }
-        Some(_) => Err("the key set holds a key without \"kty\"".into()),
-    }
+    ambit_jwt::check_keys(text).map(|()| text.into()).map_err(|error| error.to_string())
 }
 
 fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
