@@ -13,10 +13,12 @@ use crate::object::{label, name_of};
 /// Which traffic a waypoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Serves {
-    /// Traffic addressed to services (`service` and `all`).
+    /// Traffic addressed to services (`service`).
     Services,
-    /// Traffic addressed to pods only, which no waypoint carries.
+    /// Traffic addressed to pods (`workload`).
     Workloads,
+    /// Both (`all`).
+    All,
     /// None (`none`, and words that are not known).
     Nothing,
 }
@@ -25,8 +27,9 @@ impl Serves {
     /// Reads the label; none when there is none.
     fn read(value: Option<&str>) -> Option<Self> {
         Some(match value? {
-            labels::FOR_SERVICE | labels::FOR_ALL => Self::Services,
+            labels::FOR_SERVICE => Self::Services,
             labels::FOR_WORKLOAD => Self::Workloads,
+            labels::FOR_ALL => Self::All,
             _ => Self::Nothing,
         })
     }

@@ -29,6 +29,7 @@ use crate::{
 
 mod bind;
 mod build;
+mod closing;
 mod compile;
 mod gateway_api;
 mod layer7;

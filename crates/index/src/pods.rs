@@ -12,6 +12,7 @@ use k8s_openapi::{
 use crate::{
     nodes::{DataplaneMode, dataplane_mode},
     object::{annotation, label, name_of},
+    waypoints::binding::Wish,
 };
 
 /// Digits of the minute that a CronJob appends to the names of its Jobs.
@@ -32,6 +33,10 @@ pub(crate) struct PodFacts {
     pub(crate) mode: DataplaneMode,
     pub(crate) redirected: bool,
     pub(crate) bypass_inbound: bool,
+    /// What its labels ask for.
+    pub(crate) wish: Wish,
+    /// It is made for a Gateway.
+    pub(crate) is_managed: bool,
     /// The Gateway that it is a pod of.
     pub(crate) waypoint: Option<NamespacedName>,
     pub(crate) health: Health,
@@ -68,6 +73,8 @@ impl PodFacts {
             mode: dataplane_mode(metadata),
             redirected: annotation(metadata, labels::REDIRECTION) == Some(labels::ENABLED),
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
+            wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
+            is_managed: label(metadata, labels::GATEWAY_MANAGED).is_some(),
             waypoint: waypoint(metadata),
             health: health(metadata, status),
             named_ports: named_ports(spec),

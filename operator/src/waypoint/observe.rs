@@ -86,7 +86,7 @@ pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
                 Wish::read(&namespace.metadata, enrolled.contains(name))
             })
             .collect(),
-        in_use: known.iter().filter(|waypoint| waypoint.services > 0).map(|w| w.name.clone()).collect(),
+        in_use: known.iter().filter(|waypoint| waypoint.bound > 0).map(|w| w.name.clone()).collect(),
         routes: known.into_iter().map(|waypoint| (waypoint.name, count(waypoint.routes))).collect(),
         is_served: caches.is_served(),
     }

@@ -1,13 +1,17 @@
-//! Services on their way to waypoints and back: one step at a time, and what follows from each.
+//! Services and pods on their way to waypoints and back: one step at a time, and what follows from each.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use ambit_api::conditions::WAYPOINT_BOUND;
 use ambit_model::{
-    GatewayAddress, GatewayDestination, HBONE_PORT, Health, NamespacedName, Policy, TunnelProtocol,
+    GatewayAddress, GatewayDestination, HBONE_PORT, Health, NamespacedName, TunnelProtocol, Workload,
 };
 
-use super::{Index, layer7::Bound, objects::remove_from};
+use super::{
+    Index,
+    layer7::{Bound, Subject},
+    objects::remove_from,
+};
 use crate::{
     changes::Changes,
     enrollment::Wanted,
@@ -16,14 +20,13 @@ use crate::{
     services::ServiceFacts,
     settings::Presence,
     waypoints::{
-        binding::{Asking, Binding, Candidate, Endpoints, Wish, bind},
-        deny, deny_name,
+        binding::{Asking, Binding, Candidate, Endpoints, Traffic, Wish, bind},
         stage::{Goal, Stage, next},
     },
 };
 
 impl Index {
-    /// From now on proxies hear of changes: a service goes to its waypoint step by step. Before, it is where it
+    /// From now on proxies hear of changes: everything goes to its waypoint step by step. Before, it is where it
     /// should be at once, so that a control plane that starts anew publishes what held before.
     pub fn serve(&mut self) {
         self.layer7.is_heard = true;
@@ -33,31 +36,33 @@ impl Index {
     /// Everybody had the time to hear of the steps up to this one ([`Changes::settling`]): the next ones are taken.
     pub fn settle(&mut self, step: u64) -> Changes {
         let mut changes = Changes::default();
-        for (name, bound) in &mut self.layer7.services {
+        for (subject, bound) in &mut self.layer7.bound {
             if bound.unsettled.is_some_and(|unsettled| unsettled <= step) {
                 bound.unsettled = None;
-                self.layer7.dirty.bindings.insert(name.clone());
+                self.layer7.dirty.bindings.insert(subject.clone());
             }
         }
         self.follow(&mut changes);
         changes
     }
 
-    /// Marks every service that has to do with a waypoint: something that all depend on has changed.
+    /// Marks everything that has or may have to do with a waypoint: something that all depend on has changed.
     pub(super) fn refresh_bindings(&mut self) {
-        let names: Vec<_> = self.services.keys().chain(self.layer7.services.keys()).cloned().collect();
-        self.layer7.dirty.bindings.extend(names.iter().cloned());
-        self.layer7.dirty.closings.extend(names.iter().cloned());
-        self.layer7.dirty.compiled.extend(names);
+        let services = self.services.keys().map(|name| Subject::Service(name.clone()));
+        let pods = self.pods.keys().map(|name| Subject::Pod(name.clone()));
+        let subjects: Vec<_> = services.chain(pods).chain(self.layer7.bound.keys().cloned()).collect();
+        self.layer7.dirty.compiled.extend(subjects.iter().map(Subject::compiled));
+        self.layer7.dirty.bindings.extend(subjects.iter().cloned());
+        self.layer7.dirty.closings.extend(subjects);
     }
 
-    /// Looks again at every service that was marked, until nothing follows any more.
+    /// Looks again at everything that was marked, until nothing follows any more.
     pub(super) fn follow(&mut self, changes: &mut Changes) {
         loop {
-            if let Some(service) = self.layer7.dirty.bindings.pop_first() {
-                self.refresh_binding(&service, changes);
-            } else if let Some(service) = self.layer7.dirty.closings.pop_first() {
-                self.refresh_closing(&service, changes);
+            if let Some(subject) = self.layer7.dirty.bindings.pop_first() {
+                self.refresh_binding(&subject, changes);
+            } else if let Some(subject) = self.layer7.dirty.closings.pop_first() {
+                self.refresh_closing(&subject, changes);
             } else if !self.layer7.is_heard {
                 // Compiled once, when everything is known, and not again for every object of the first lists.
                 return;
@@ -69,55 +74,72 @@ impl Index {
         }
     }
 
-    fn refresh_binding(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let old = self.layer7.services.get(name).cloned().unwrap_or_default();
-        let (asks_for, binding) = match self.services.get(name) {
-            Some(service) => self.decide(service, &old),
-            None => (None, Binding::default()),
-        };
+    pub(super) fn refresh_binding(&mut self, subject: &Subject, changes: &mut Changes) {
+        let old = self.layer7.bound.get(subject).cloned().unwrap_or_default();
+        let (asks_for, binding) = self.decide(subject, &old);
         let mut new = Bound { asks_for, binding, ..old.clone() };
-        self.advance(name, &mut new, changes);
-        self.layer7.dirty.closings.insert(name.clone());
+        self.advance(subject, &mut new, changes);
+        self.layer7.dirty.closings.insert(subject.clone());
         if new == old {
             return;
         }
         for waypoint in old.waypoints() {
-            remove_from(&mut self.layer7.services_by_waypoint, waypoint, name);
+            remove_from(&mut self.layer7.bound_by_waypoint, waypoint, subject);
         }
         for waypoint in new.waypoints() {
-            self.layer7.services_by_waypoint.entry(waypoint.clone()).or_default().insert(name.clone());
+            self.layer7.bound_by_waypoint.entry(waypoint.clone()).or_default().insert(subject.clone());
         }
         if old.binding != new.binding {
             changes.policy_status = true;
-            changes.route_status = true;
+            changes.route_status |= matches!(subject, Subject::Service(_));
         }
         if old.stage != new.stage {
             changes.waypoints.extend(old.stage.served_by().into_iter().chain(new.stage.served_by()).cloned());
-            self.layer7.dirty.closings.extend(self.sharing(name));
-            self.layer7.dirty.compiled.insert(name.clone());
+            self.layer7.dirty.closings.extend(self.sharing(subject));
+            self.layer7.dirty.compiled.insert(subject.compiled());
         }
         if new.asks_for.is_none() && new.stage == Stage::Unbound && new.unsettled.is_none() {
-            self.layer7.services.remove(name);
+            self.layer7.bound.remove(subject);
         } else {
-            self.layer7.services.insert(name.clone(), new);
+            self.layer7.bound.insert(subject.clone(), new);
         }
-        let address = self.announced(name);
-        if let Some(service) = self.services.get_mut(name).filter(|s| s.model.waypoint != address) {
-            Arc::make_mut(&mut service.model).waypoint = address;
-            changes.services.insert(service.model.key());
+        self.announce(subject, changes);
+    }
+
+    /// Clients hear where to go from the service or workload itself.
+    fn announce(&mut self, subject: &Subject, changes: &mut Changes) {
+        let address = self.announced(subject);
+        match subject {
+            Subject::Service(name) => {
+                if let Some(service) = self.services.get_mut(name).filter(|s| s.model.waypoint != address) {
+                    Arc::make_mut(&mut service.model).waypoint = address;
+                    changes.services.insert(service.model.key());
+                }
+            }
+            Subject::Pod(name) => {
+                let workload = self.pods.get(name).and_then(|pod| pod.workload.as_ref());
+                if workload.is_some_and(|workload| workload.waypoint != address) {
+                    self.refresh_pod(name, changes);
+                }
+            }
         }
     }
 
-    fn advance(&mut self, name: &NamespacedName, bound: &mut Bound, changes: &mut Changes) {
-        if !self.services.contains_key(name) {
-            // Nobody can be on the way to a service that is gone.
+    fn advance(&mut self, subject: &Subject, bound: &mut Bound, changes: &mut Changes) {
+        let exists = match subject {
+            Subject::Service(name) => self.services.contains_key(name),
+            Subject::Pod(name) => self.pods.contains_key(name),
+        };
+        if !exists {
+            // Nobody can be on the way to what is gone.
             (bound.stage, bound.unsettled) = (Stage::Unbound, None);
             return;
         }
-        if !self.layer7.is_heard {
+        if !self.is_heard_of(subject) {
             while let Some(stage) = next(&bound.stage, &bound.binding.goal) {
                 bound.stage = stage;
             }
+            bound.unsettled = None;
             return;
         }
         if bound.unsettled.is_none()
@@ -130,28 +152,30 @@ impl Index {
         changes.settling = changes.settling.max(bound.unsettled);
     }
 
-    fn decide(&self, service: &ServiceFacts, old: &Bound) -> (Option<NamespacedName>, Binding) {
-        let unlabelled = NamespaceFacts::default();
-        let namespace = self.namespaces.get(&service.name.namespace).unwrap_or(&unlabelled);
+    /// Whether a client may know it, and so be on its way to it. A pod that has no workload yet is known to nobody.
+    fn is_heard_of(&self, subject: &Subject) -> bool {
+        self.layer7.is_heard
+            && match subject {
+                Subject::Service(_) => true,
+                Subject::Pod(name) => self.pods.get(name).is_some_and(|pod| pod.workload.is_some()),
+            }
+    }
+
+    fn decide(&self, subject: &Subject, old: &Bound) -> (Option<NamespacedName>, Binding) {
         if self.settings.presence != Presence::Present {
             return (None, Binding::default());
         }
+        let unlabelled = NamespaceFacts::default();
+        let namespace = self.namespaces.get(&subject.name().namespace).unwrap_or(&unlabelled);
         // Where it is counts only once somebody may have heard of it.
         let at = old.stage.announced().filter(|_| self.layer7.is_heard);
-        let asking = Asking {
-            own: &service.wish,
-            inherited: &namespace.wish,
-            is_waypoint: service.is_managed,
-            is_headless: service.model.addresses.is_empty(),
-            namespace: &service.name.namespace,
-            namespace_labels: &namespace.labels,
-            endpoints: self.endpoints(service),
-            was_bound: at.is_some() || self.was_said_bound(&service.name),
+        let Some(asking) = self.asking(subject, namespace, at.is_some()) else {
+            return (None, Binding::default());
         };
         let found = asking.waypoint().and_then(|name| self.candidate(name));
         let asks_for = asking.waypoint().cloned();
         let mut binding = bind(&asking, found.as_ref());
-        // A service that moves stays behind its old waypoint until the new one can take it.
+        // What moves stays behind its old waypoint until the new one can take it.
         if let (Goal::Serve(to), Some(at)) = (&binding.goal, at)
             && to != at
             && let Some(candidate) = self.candidate(at)
@@ -160,6 +184,56 @@ impl Index {
             binding.goal = bind(&Asking { own: &stay, ..asking }, Some(&candidate)).goal;
         }
         (asks_for, binding)
+    }
+
+    /// What it asks for; nothing if it is gone, or no client can dial it.
+    fn asking<'a>(
+        &'a self,
+        subject: &'a Subject,
+        namespace: &'a NamespaceFacts,
+        was_announced: bool,
+    ) -> Option<Asking<'a>> {
+        let asking = Asking {
+            own: &Wish::Unset,
+            inherited: &namespace.wish,
+            is_waypoint: false,
+            traffic: Traffic::Pod,
+            namespace: &subject.name().namespace,
+            namespace_labels: &namespace.labels,
+            endpoints: Endpoints::default(),
+            was_bound: was_announced,
+        };
+        Some(match subject {
+            Subject::Service(name) => {
+                let service = self.services.get(name)?;
+                let is_headless = service.model.addresses.is_empty();
+                Asking {
+                    own: &service.wish,
+                    is_waypoint: service.is_managed,
+                    traffic: if is_headless { Traffic::Headless } else { Traffic::Service },
+                    endpoints: self.endpoints(service),
+                    was_bound: was_announced || self.was_said_bound(name),
+                    ..asking
+                }
+            }
+            Subject::Pod(name) => {
+                let pod = &self.pods.get(name)?.facts;
+                if pod.host_network || pod.terminated {
+                    return None;
+                }
+                let enrollment = self.build_enrollment(pod);
+                let wanted = enrollment.filter(|enrollment| enrollment.wanted == Wanted::L4).is_some();
+                let enrolled = usize::from(wanted && pod.redirected);
+                Asking {
+                    own: &pod.wish,
+                    is_waypoint: pod.is_managed,
+                    endpoints: Endpoints { all: 1, wanted: wanted.into(), enrolled },
+                    // It starts enrolled, or not at all.
+                    was_bound: was_announced || (wanted && !self.is_heard_of(subject)),
+                    ..asking
+                }
+            }
+        })
     }
 
     fn candidate(&self, name: &NamespacedName) -> Option<Candidate<'_>> {
@@ -199,9 +273,9 @@ impl Index {
         conditions.into_iter().any(|c| c.type_ == WAYPOINT_BOUND && c.status == Holds::True.as_str())
     }
 
-    /// Where clients of a service are told to go.
-    pub(super) fn announced(&self, service: &NamespacedName) -> Option<GatewayAddress> {
-        let waypoint = self.layer7.services.get(service)?.stage.announced()?;
+    /// Where clients are told to go.
+    pub(super) fn announced(&self, subject: &Subject) -> Option<GatewayAddress> {
+        let waypoint = self.layer7.bound.get(subject)?.stage.announced()?;
         let NamespacedName { namespace, name } = waypoint;
         let host = format!("{name}.{namespace}.svc.{}", self.settings.cluster_domain);
         Some(GatewayAddress {
@@ -210,69 +284,31 @@ impl Index {
         })
     }
 
-    /// Services that have an endpoint in common with one.
-    fn sharing(&self, name: &NamespacedName) -> BTreeSet<NamespacedName> {
-        let Some(service) = self.services.get(name) else { return BTreeSet::new() };
-        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
-        let keys = uids.filter_map(|uid| self.workload(uid)).flat_map(|workload| workload.services.keys());
-        keys.filter_map(|key| self.services_by_key.get(key)).cloned().collect()
-    }
-
-    fn refresh_closing(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let policy = self.closing(name).map(Arc::new);
-        let (was_closed, is_closed) = (self.layer7.closed.contains(name), policy.is_some());
-        if !was_closed && !is_closed {
-            return;
-        }
-        self.publish(deny_name(name), policy, changes);
-        if is_closed {
-            self.layer7.closed.insert(name.clone());
-        } else {
-            self.layer7.closed.remove(name);
-        }
-        if was_closed != is_closed {
-            self.refresh_endpoints_of(name, changes);
-        }
-    }
-
-    fn refresh_endpoints_of(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let Some(service) = self.services.get(name) else { return };
-        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
-        let pods: Vec<NamespacedName> =
-            uids.filter_map(|uid| self.pod_of_workload(uid)).map(|pod| pod.facts.name.clone()).collect();
-        for pod in pods {
-            self.refresh_pod(&pod, changes);
-        }
-    }
-
-    /// The policy that lets only waypoints reach the endpoints of a service. Waypoints of other services with the
-    /// same endpoints are let through too, or the services would close each other.
-    fn closing(&self, name: &NamespacedName) -> Option<Policy> {
-        let (service, bound) = (self.services.get(name)?, self.layer7.services.get(name)?);
-        let own = bound.stage.admitted(&bound.binding.goal);
-        if own.is_empty() {
-            return None;
-        }
-        let key = service.model.key();
-        let numbers = service.model.ports.iter().map(|port| port.target_port).filter(|port| *port > 0);
-        let mut ports: BTreeSet<u16> = numbers.collect();
-        let mut waypoints: BTreeSet<&NamespacedName> = own.into_iter().collect();
-        let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
-        for workload in uids.filter_map(|uid| self.workload(uid)) {
-            ports.extend(workload.services.get(&key).into_iter().flatten().map(|port| port.target_port));
-            let others = workload.services.keys().filter_map(|other| self.services_by_key.get(other));
-            let others = others.filter_map(|other| self.layer7.services.get(other));
-            waypoints.extend(others.flat_map(|other| other.stage.served_by()));
-        }
-        deny(name, waypoints, ports.into_iter().collect(), &self.settings.trust_domain)
-    }
-
     /// A pod of a waypoint ends tunnels itself, whether or not anything redirects its traffic.
     pub(super) fn tunnel(waypoint: Option<&NamespacedName>, is_redirected: bool) -> (TunnelProtocol, bool) {
         match (waypoint, is_redirected) {
             (Some(_), _) => (TunnelProtocol::Hbone, true),
             (None, true) => (TunnelProtocol::Hbone, false),
             (None, false) => (TunnelProtocol::None, false),
+        }
+    }
+
+    /// What is new about a pod may matter to its waypoint.
+    pub(super) fn refresh_bound_pod(
+        &mut self,
+        name: &NamespacedName,
+        (is_elsewhere, old, new): (bool, Option<&Arc<Workload>>, Option<&Arc<Workload>>),
+    ) {
+        let subject = Subject::Pod(name.clone());
+        if is_elsewhere {
+            self.layer7.dirty.bindings.insert(subject.clone());
+        }
+        let Some(bound) = self.layer7.bound.get(&subject) else { return };
+        if old.is_some() != new.is_some() && bound.stage.is_on_its_way() {
+            self.layer7.dirty.compiled.insert(subject.compiled());
+        }
+        if old.map(|workload| &workload.services) != new.map(|workload| &workload.services) {
+            self.layer7.dirty.closings.insert(subject);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_model::{Mode, NamespacedName, PortMapping, Workload};
 
-use super::Index;
+use super::{Index, layer7::Subject};
 use crate::{
     changes::Changes,
     enrollment::{Enrollment, Wanted, wanted},
@@ -62,6 +62,7 @@ impl Index {
             changes.enrollments.extend(names.map(|e| (e.node.clone(), e.uid.clone())));
             entry.enrollment = enrollment.map(Arc::new);
         }
+        self.refresh_bound_pod(name, (is_elsewhere, old.as_ref(), new.as_ref()));
         if is_elsewhere || old.as_ref().map(|w| &w.services) != new.as_ref().map(|w| &w.services) {
             let uid = old.iter().chain(&new).map(|workload| workload.uid.clone()).next();
             let keys = |workload: &'_ Option<Arc<Workload>>| {
@@ -126,7 +127,7 @@ impl Index {
         }
     }
 
-    fn build_enrollment(&self, pod: &PodFacts) -> Option<Enrollment> {
+    pub(super) fn build_enrollment(&self, pod: &PodFacts) -> Option<Enrollment> {
         if pod.node.is_empty() {
             return None;
         }
@@ -164,7 +165,7 @@ impl Index {
             tunnel_protocol,
             trust_domain: settings.trust_domain.clone(),
             service_account: pod.service_account.clone(),
-            waypoint: None,
+            waypoint: self.announced(&Subject::Pod(pod.name.clone())),
             node: pod.node.clone(),
             canonical_name: pod.canonical_name.clone(),
             canonical_revision: pod.canonical_revision.clone(),
@@ -214,6 +215,7 @@ impl Index {
         names.extend(self.derived_policy_of(pod));
         let served = services.keys().filter_map(|key| self.services_by_key.get(key));
         names.extend(served.filter(|name| self.layer7.closed.contains(*name)).map(deny_name));
+        names.extend(self.layer7.closed_pods.get(&pod.name).cloned());
         names.sort();
         names
     }

@@ -1,4 +1,4 @@
-//! What each waypoint knows of each service.
+//! What each waypoint knows of each service, and of pods.
 //!
 //! Invariant: everything that the service, its waypoint or a route names is either in the result or stands in it as a
 //! refusal.
@@ -10,7 +10,7 @@ use std::{
 
 use ambit_model::{
     Addressed, BoundPort, BoundService, Destination, NamespacedName, Policy,
-    bound::{DestinationSettings, JwtProvider, RequestPolicy},
+    bound::{DestinationSettings, JwtProvider, PODS, RequestPolicy},
 };
 
 use super::{Index, build::of_namespace};
@@ -27,7 +27,7 @@ use crate::{
     traffic::{Effects, TrafficFacts, TrafficTo},
 };
 
-/// The policies that one waypoint enforces for one service.
+/// The policies that one waypoint enforces for one service, or for pods.
 #[derive(Debug, Default)]
 struct Attachments {
     authorization: Vec<Arc<Policy>>,
@@ -37,13 +37,14 @@ struct Attachments {
 
 impl Index {
     pub(super) fn refresh_compiled(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let mut compiled = BTreeMap::new();
-        if let (Some(service), Some(bound)) = (self.services.get(name), self.layer7.services.get(name)) {
-            for waypoint in bound.stage.served_by() {
-                let bound = self.compile(service, waypoint);
-                compiled.insert((waypoint.clone(), bound.key.clone()), bound);
-            }
-        }
+        let compiled = match &*name.name {
+            PODS => self.compile_pods(&name.namespace),
+            _ => self.compile_service(name),
+        };
+        let compiled: BTreeMap<_, _> = compiled
+            .into_iter()
+            .map(|(waypoint, bound)| ((waypoint.clone(), bound.key.clone()), bound))
+            .collect();
         let old = self.layer7.compiled_of.remove(name).unwrap_or_default();
         for gone in old.into_iter().filter(|key| !compiled.contains_key(key)) {
             self.layer7.compiled.remove(&gone);
@@ -60,6 +61,43 @@ impl Index {
             }
         }
         changes.route_status |= self.layer7.routes_by_parent.contains_key(name);
+    }
+
+    fn compile_service(&self, name: &NamespacedName) -> Vec<(&NamespacedName, BoundService)> {
+        let (Some(service), Some(bound)) = (self.services.get(name), self.layer7.service(name)) else {
+            return Vec::new();
+        };
+        let known_to = bound.stage.served_by();
+        known_to.into_iter().map(|waypoint| (waypoint, self.compile(service, waypoint))).collect()
+    }
+
+    /// One for all pods of a namespace, however many there are. Waypoints know most of them by their workloads.
+    fn compile_pods(&self, namespace: &Arc<str>) -> Vec<(&NamespacedName, BoundService)> {
+        let mut pods: BTreeMap<&NamespacedName, BTreeSet<Arc<str>>> = BTreeMap::new();
+        for (name, bound) in self.layer7.pods_of(namespace) {
+            let workload = self.pods.get(name).and_then(|pod| pod.workload.as_ref());
+            for waypoint in bound.stage.served_by() {
+                let on_their_way = pods.entry(waypoint).or_default();
+                on_their_way
+                    .extend(workload.filter(|_| bound.stage.is_on_its_way()).map(|pod| pod.uid.clone()));
+            }
+        }
+        let bound = pods.into_iter().map(|(waypoint, on_their_way)| {
+            let Attachments { authorization, authentication, unenforceable } =
+                self.attachments((namespace, None), waypoint);
+            let bound = BoundService {
+                key: NamespacedName::new(namespace.clone(), PODS),
+                addressed: Addressed::Pods(on_their_way),
+                ports: Vec::new(),
+                destinations: BTreeMap::new(),
+                requests: Arc::default(),
+                authentication,
+                authorization,
+                unenforceable,
+            };
+            (waypoint, bound)
+        });
+        bound.collect()
     }
 
     /// Everything that references of routes may lead to.
@@ -92,7 +130,7 @@ impl Index {
         let own = service.ports.iter().map(|port| Destination { service: key.clone(), port: port.port });
         let destinations = compiler.destinations.into_iter().chain(own);
         let Attachments { authorization, authentication, unenforceable } =
-            self.attachments(service, waypoint);
+            self.attachments((&service.name.namespace, Some(&service.name)), waypoint);
         BoundService {
             addressed: Addressed::Service,
             ports,
@@ -158,15 +196,19 @@ impl Index {
         attached.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
     }
 
-    fn attachments(&self, service: &ServiceFacts, waypoint: &NamespacedName) -> Attachments {
+    /// Of a service, or of the pods of a namespace: those that target their waypoint, or its class.
+    fn attachments(
+        &self,
+        (namespace, service): (&Arc<str>, Option<&NamespacedName>),
+        waypoint: &NamespacedName,
+    ) -> Attachments {
         let class = self.layer7.gateways.get(waypoint).map(|gateway| &gateway.class);
         let is_meant = |target: &Target| match target {
-            Target::Service(name) => *name == service.name,
+            Target::Service(name) => Some(name) == service,
             Target::Gateway(name) => name == waypoint,
             Target::GatewayClass(name) => class.is_some_and(|class| **class == **name),
         };
-        let namespaces =
-            BTreeSet::from([&service.name.namespace, &waypoint.namespace, &self.settings.system_namespace]);
+        let namespaces = BTreeSet::from([namespace, &waypoint.namespace, &self.settings.system_namespace]);
         let mut found = Attachments::default();
         for namespace in namespaces {
             for (name, policy) in of_namespace(&self.authorization, namespace) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ambit_api::{gateway::ReferenceGrantSpec, mesh::FailurePolicy};
-use ambit_model::{BoundService, NamespacedName};
+use ambit_model::{BoundService, NamespacedName, bound::PODS};
 
 use crate::{
     gateways::{ClassFacts, GatewayFacts, Serves},
@@ -18,6 +18,32 @@ use crate::{
         stage::{Goal, Stage},
     },
 };
+
+/// What goes through a waypoint, or does not.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Subject {
+    /// Traffic addressed to a service.
+    Service(NamespacedName),
+    /// Traffic addressed to a pod.
+    Pod(NamespacedName),
+}
+
+impl Subject {
+    /// The object.
+    pub(super) fn name(&self) -> &NamespacedName {
+        match self {
+            Self::Service(name) | Self::Pod(name) => name,
+        }
+    }
+
+    /// Under which name waypoints know it: all pods of a namespace are one to them.
+    pub(super) fn compiled(&self) -> NamespacedName {
+        match self {
+            Self::Service(name) => name.clone(),
+            Self::Pod(name) => NamespacedName::new(name.namespace.clone(), PODS),
+        }
+    }
+}
 
 /// Waypoints, and what they know.
 #[derive(Debug, Default)]
@@ -36,11 +62,14 @@ pub(super) struct Layer7 {
     pub(super) pods_by_waypoint: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     /// Workloads by key of the services they serve.
     pub(super) workloads_by_service: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
-    /// Services that ask for a waypoint, or are not rid of it yet.
-    pub(super) services: BTreeMap<NamespacedName, Bound>,
-    pub(super) services_by_waypoint: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    /// Services and pods that ask for a waypoint, or are not rid of it yet.
+    pub(super) bound: BTreeMap<Subject, Bound>,
+    pub(super) bound_by_waypoint: HashMap<NamespacedName, BTreeSet<Subject>>,
     /// Services whose endpoints are closed.
     pub(super) closed: BTreeSet<NamespacedName>,
+    /// Pods that are closed, and the policies that close them.
+    pub(super) closed_pods: BTreeMap<NamespacedName, NamespacedName>,
+    pub(super) pods_by_policy: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
     /// By waypoint and key of the service.
     pub(super) compiled: BTreeMap<(NamespacedName, NamespacedName), Arc<BoundService>>,
     pub(super) compiled_of: HashMap<NamespacedName, BTreeSet<(NamespacedName, NamespacedName)>>,
@@ -51,7 +80,7 @@ pub(super) struct Layer7 {
     pub(super) steps: u64,
 }
 
-/// What one service asks for, and how far it is.
+/// What a service or pod asks for, and how far it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bound {
     /// The waypoint that its labels name.
@@ -62,13 +91,13 @@ pub(super) struct Bound {
     pub(super) unsettled: Option<u64>,
 }
 
-/// Services to be looked at again.
+/// What is to be looked at again.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     /// Which waypoint.
-    pub(super) bindings: BTreeSet<NamespacedName>,
+    pub(super) bindings: BTreeSet<Subject>,
     /// Whether endpoints are closed, and to whom.
-    pub(super) closings: BTreeSet<NamespacedName>,
+    pub(super) closings: BTreeSet<Subject>,
     /// What waypoints know.
     pub(super) compiled: BTreeSet<NamespacedName>,
 }
@@ -117,12 +146,29 @@ impl Layer7 {
         gateway.serves.or_else(of_class).unwrap_or(Serves::Services)
     }
 
-    /// Marks every service that has to do with a waypoint.
+    /// What a service asks for.
+    pub(super) fn service(&self, name: &NamespacedName) -> Option<&Bound> {
+        self.bound.get(&Subject::Service(name.clone()))
+    }
+
+    /// What the pods of a namespace ask for.
+    pub(super) fn pods_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&NamespacedName, &Bound)> {
+        let first = Subject::Pod(NamespacedName::new(namespace.clone(), ""));
+        let pods = self.bound.range(first..).map(|(subject, bound)| (subject.name(), bound));
+        pods.take_while(move |(name, _)| name.namespace == *namespace)
+    }
+
+    /// Marks everything that has to do with a waypoint.
     pub(super) fn touch_waypoint(&mut self, waypoint: &NamespacedName) {
-        let services: Vec<_> =
-            self.services_by_waypoint.get(waypoint).into_iter().flatten().cloned().collect();
-        self.dirty.bindings.extend(services.iter().cloned());
-        self.dirty.compiled.extend(services);
+        let subjects = self.bound_by_waypoint.get(waypoint).into_iter().flatten();
+        self.dirty.compiled.extend(subjects.clone().map(Subject::compiled));
+        self.dirty.bindings.extend(subjects.cloned());
+    }
+
+    /// Marks what a waypoint knows.
+    pub(super) fn touch_known(&mut self, waypoint: &NamespacedName) {
+        let subjects = self.bound_by_waypoint.get(waypoint).into_iter().flatten();
+        self.dirty.compiled.extend(subjects.map(Subject::compiled));
     }
 
     /// Marks the services whose routes lead to a service.

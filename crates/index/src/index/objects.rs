@@ -8,7 +8,7 @@ use std::{
 use ambit_model::{Health, Locality, NamespacedName, Policy};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
-use super::{Index, PodEntry, build::of_namespace};
+use super::{Index, PodEntry, build::of_namespace, layer7::Subject};
 use crate::{
     changes::Changes,
     enrollment::{NodeEnrollment, is_enrolled_namespace},
@@ -42,12 +42,15 @@ impl Index {
                 self.pods.insert(name.clone(), PodEntry { facts, workload: None, enrollment: None });
             }
         }
+        // Before anybody can hear of it: a pod is born behind its waypoint.
+        self.refresh_binding(&Subject::Pod(name.clone()), changes);
         self.refresh_pod(&name, changes);
     }
 
     pub(super) fn forget_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
         self.refresh_waypoint_pod(name, None, changes);
         let Some(old) = self.pods.remove(name) else { return };
+        self.layer7.dirty.bindings.insert(Subject::Pod(name.clone()));
         if let Some(workload) = &old.workload {
             self.refresh_services_of(&workload.uid, workload.services.keys(), std::iter::empty());
         }
@@ -99,11 +102,13 @@ impl Index {
     ) {
         for key in old {
             remove_from(&mut self.layer7.workloads_by_service, key, uid);
-            self.layer7.dirty.bindings.extend(self.services_by_key.get(key).cloned());
+            let service = self.services_by_key.get(key).cloned();
+            self.layer7.dirty.bindings.extend(service.map(Subject::Service));
         }
         for key in new {
             self.layer7.workloads_by_service.entry(key.clone()).or_default().insert(uid.clone());
-            self.layer7.dirty.bindings.extend(self.services_by_key.get(key).cloned());
+            let service = self.services_by_key.get(key).cloned();
+            self.layer7.dirty.bindings.extend(service.map(Subject::Service));
         }
     }
 
@@ -115,10 +120,10 @@ impl Index {
     ) {
         let mut facts = service.as_ref().and_then(|service| ServiceFacts::read(service, &self.settings));
         if let Some(facts) = &mut facts {
-            Arc::make_mut(&mut facts.model).waypoint = self.announced(&name);
+            Arc::make_mut(&mut facts.model).waypoint = self.announced(&Subject::Service(name.clone()));
         }
         // What its status says of its waypoint may be another's word.
-        changes.policy_status |= self.layer7.services.contains_key(&name);
+        changes.policy_status |= self.layer7.service(&name).is_some();
         match service {
             Some(service) => self.kube_services.insert(name.clone(), service),
             None => self.kube_services.remove(&name),
@@ -145,7 +150,7 @@ impl Index {
         changes.policy_status = true;
         changes.route_status = true;
         self.layer7.touch_backend(&name);
-        self.layer7.dirty.bindings.insert(name.clone());
+        self.layer7.dirty.bindings.insert(Subject::Service(name.clone()));
         self.layer7.dirty.compiled.insert(name.clone());
         let slices: Vec<_> = self.slices_by_service.get(&name).into_iter().flatten().cloned().collect();
         for slice in slices {
@@ -223,8 +228,9 @@ impl Index {
         if old == facts {
             return;
         }
-        let services: Vec<_> = of_namespace(&self.services, &name).map(|(name, _)| name.clone()).collect();
-        self.layer7.dirty.bindings.extend(services);
+        let services = of_namespace(&self.services, &name).map(|(name, _)| Subject::Service(name.clone()));
+        let pods = of_namespace(&self.pods, &name).map(|(name, _)| Subject::Pod(name.clone()));
+        self.layer7.dirty.bindings.extend(services.chain(pods));
         if old.map(|old| old.mode) == facts.map(|facts| facts.mode) {
             return;
         }

@@ -76,7 +76,7 @@ impl Index {
         }
     }
 
-    /// Marks what waypoints know of the services that a target stands for.
+    /// Marks what waypoints know of what a target stands for.
     pub(super) fn touch_target(&mut self, target: &Target) {
         let waypoints: Vec<NamespacedName> = match target {
             Target::Service(service) => {
@@ -89,10 +89,7 @@ impl Index {
                 of_class.map(|gateway| gateway.name.clone()).collect()
             }
         };
-        for waypoint in waypoints {
-            let services = self.layer7.services_by_waypoint.get(&waypoint).into_iter().flatten();
-            self.layer7.dirty.compiled.extend(services.cloned());
-        }
+        waypoints.iter().for_each(|waypoint| self.layer7.touch_known(waypoint));
     }
 
     /// Policies of the system namespace reach every pod.

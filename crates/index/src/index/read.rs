@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use ambit_model::{BoundService, NamespacedName, Policy, Service, Workload};
 
-use super::{Index, PodEntry, PodIdentity};
+use super::{Index, PodEntry, PodIdentity, layer7::Subject};
 use crate::{
     enrollment::{Enrollment, NodeEnrollment, Wanted, is_enrolled_namespace},
     gateways::GatewayFacts,
@@ -165,15 +165,18 @@ impl Index {
 
     fn describe(&self, gateway: &GatewayFacts) -> Waypoint {
         let known = self.bound_services_of(&gateway.name).count();
-        let services = self.layer7.services_by_waypoint.get(&gateway.name).into_iter().flatten();
-        let routes = services.filter_map(|service| self.layer7.routes_by_parent.get(service));
+        let subjects = self.layer7.bound_by_waypoint.get(&gateway.name).into_iter().flatten();
+        let routes = subjects.filter_map(|subject| match subject {
+            Subject::Service(name) => self.layer7.routes_by_parent.get(name),
+            Subject::Pod(_) => None,
+        });
         Waypoint {
             name: gateway.name.clone(),
             class: gateway.class.clone(),
             serves: self.layer7.serves(gateway),
             has_been_ready: gateway.has_been_ready,
             ready_pods: self.ready_pods(&gateway.name),
-            services: known,
+            bound: known,
             routes: routes.flatten().collect::<BTreeSet<_>>().len(),
         }
     }

@@ -5,13 +5,14 @@ use std::{cell::RefCell, collections::HashMap};
 use ambit_api::{conditions::WAYPOINT_BOUND, policy::PolicyCondition};
 use ambit_model::NamespacedName;
 
-use super::Index;
+use super::{Index, PodIdentity, layer7::Subject};
 use crate::{
     object::Kind,
-    policies::{Reach, StatusPatch, Target},
+    policies::{Judgement, Reach, StatusPatch, Target},
     routes::{RouteFacts, RoutePatch, attach::Attached},
     services::{PortFacts, ServiceFacts},
     traffic::{TrafficFacts, TrafficReach, TrafficTo},
+    waypoints::stage::Goal,
 };
 
 impl Index {
@@ -48,13 +49,23 @@ impl Index {
         };
         let patch = |route: &RouteFacts| {
             let parents = route.parents.iter().map(|parent| {
-                let bound = self.layer7.services.get(&parent.service);
+                let bound = self.layer7.service(&parent.service);
                 let waypoint = bound.and_then(|bound| bound.waypoint());
                 route.judge(parent, &self.world(), waypoint, |service, port| attached(route, service, port))
             });
             route.patch(parents.collect())
         };
         self.layer7.routes.values().filter_map(patch).collect()
+    }
+
+    /// Pods whose own label names a waypoint that does not take them, and why.
+    pub fn refused_pods(&self) -> impl Iterator<Item = (PodIdentity, &Judgement)> {
+        self.layer7.bound.iter().filter_map(|(subject, bound)| match subject {
+            Subject::Pod(name) if bound.binding.goal == Goal::Out => {
+                Some((self.pod(name)?, bound.binding.judgement.as_ref()?))
+            }
+            Subject::Pod(_) | Subject::Service(_) => None,
+        })
     }
 
     fn reach(&self, target: &Target) -> Reach {
@@ -88,13 +99,13 @@ impl Index {
     }
 
     fn waypoint_of(&self, service: &NamespacedName) -> Option<NamespacedName> {
-        self.layer7.services.get(service)?.waypoint().cloned()
+        self.layer7.service(service)?.waypoint().cloned()
     }
 
     /// `istio.io/WaypointBound` of a Service; it goes when no label asks for a waypoint any more.
     fn service_patch(&self, name: &NamespacedName) -> Option<StatusPatch> {
         let service = self.kube_services.get(name)?;
-        let judgement = self.layer7.services.get(name).and_then(|bound| bound.binding.judgement.clone());
+        let judgement = self.layer7.service(name).and_then(|bound| bound.binding.judgement.clone());
         let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
         let current: Vec<PolicyCondition> = conditions
             .into_iter()

@@ -332,4 +332,5 @@ fn the_order_of_objects_does_not_matter() {
 }
 
 mod routes;
+mod waypoint_pods;
 mod waypoints;

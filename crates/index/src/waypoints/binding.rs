@@ -1,7 +1,7 @@
-//! Which waypoint a service goes to, and what its status says about that.
+//! Which waypoint a service or a pod goes to, and what is said about that.
 //!
 //! Invariant: the object's label comes before its namespace's, also when it leads nowhere; a waypoint takes traffic
-//! only once it was ready and the service's own pods are in the mesh, and then it keeps it.
+//! only once it was ready and the pods that it is for are in the mesh, and then it keeps it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -46,7 +46,18 @@ impl Wish {
     }
 }
 
-/// How many of a service's endpoints are in the mesh.
+/// What traffic is addressed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// The address of a service.
+    Service,
+    /// The endpoints of a service that has no address of its own.
+    Headless,
+    /// A pod.
+    Pod,
+}
+
+/// How many endpoints are in the mesh.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Endpoints {
     /// All.
@@ -66,15 +77,15 @@ pub(crate) struct Asking<'a> {
     pub(crate) inherited: &'a Wish,
     /// It is made for a waypoint.
     pub(crate) is_waypoint: bool,
-    /// Clients dial its pods: it has no address of its own.
-    pub(crate) is_headless: bool,
+    /// What it is to clients.
+    pub(crate) traffic: Traffic,
     /// Its namespace.
     pub(crate) namespace: &'a Arc<str>,
     /// Labels of its namespace.
     pub(crate) namespace_labels: &'a BTreeMap<String, String>,
     /// Its endpoints.
     pub(crate) endpoints: Endpoints,
-    /// A waypoint has its traffic already.
+    /// A waypoint has its traffic already, or nobody knows it yet.
     pub(crate) was_bound: bool,
 }
 
@@ -104,10 +115,33 @@ impl Asking<'_> {
             (Wish::None, _) | (Wish::Unset, Wish::Unset | Wish::None) => None,
         }
     }
+
+    /// A pod that says nothing itself is told nothing: its namespace may mean its services only.
+    fn is_silent(&self) -> bool {
+        self.traffic == Traffic::Pod && *self.own == Wish::Unset
+    }
+}
+
+/// Whether a waypoint is for such traffic.
+fn is_for(serves: Serves, traffic: Traffic) -> bool {
+    match (serves, traffic) {
+        (Serves::All, Traffic::Service | Traffic::Pod)
+        | (Serves::Services, Traffic::Service)
+        | (Serves::Workloads, Traffic::Pod) => true,
+        (Serves::All, Traffic::Headless)
+        | (Serves::Services, Traffic::Headless | Traffic::Pod)
+        | (Serves::Workloads, Traffic::Headless | Traffic::Service)
+        | (Serves::Nothing, Traffic::Service | Traffic::Headless | Traffic::Pod) => false,
+    }
 }
 
 /// Decides; `found` is what [`Asking::waypoint`] names, if it is a waypoint.
 pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
+    let Binding { goal, judgement } = judge(asking, found);
+    Binding { goal, judgement: judgement.filter(|_| !asking.is_silent()) }
+}
+
+fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     let Some(name) = asking.waypoint() else { return Binding::default() };
     let Some(found) = found else {
         let message = format!("there is no waypoint {name}: traffic flows without it");
@@ -118,15 +152,12 @@ pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Bindin
             format!("the listener of waypoint {name} does not allow namespace {}", asking.namespace);
         return refused(Goal::Out, reason::ATTACHMENT_DENIED, message);
     }
-    match found.serves {
-        Serves::Services => {}
-        Serves::Nothing | Serves::Workloads => {
-            let message = format!("waypoint {name} is not for services ({})", labels::WAYPOINT_FOR);
-            return refused(Goal::Out, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
-        }
-    }
-    if asking.is_headless {
-        let message = "clients dial the pods of a headless service, not the service".into();
+    if !is_for(found.serves, asking.traffic) {
+        let message = match asking.traffic {
+            Traffic::Service => format!("waypoint {name} is not for services ({})", labels::WAYPOINT_FOR),
+            Traffic::Headless => "clients dial the pods of a headless service, not the service".into(),
+            Traffic::Pod => format!("waypoint {name} is not for pods ({})", labels::WAYPOINT_FOR),
+        };
         return refused(Goal::Out, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
     }
     if !found.gateway.has_been_ready {

@@ -1,4 +1,4 @@
-//! How far a service is on its way to a waypoint, and back.
+//! How far a service, or a pod, is on its way to a waypoint, and back.
 //!
 //! Invariant: a step is taken only once everybody had the time to hear of the one before. A waypoint knows a service
 //! before clients are told to go there, and as long as some may still; nobody else is refused before clients were
@@ -6,7 +6,7 @@
 
 use ambit_model::NamespacedName;
 
-/// Where a service should be.
+/// Where it should be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// No waypoint.
@@ -20,7 +20,7 @@ pub(crate) enum Goal {
     Enforce(NamespacedName),
 }
 
-/// Where a service is.
+/// Where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// No waypoint knows it.
@@ -85,6 +85,14 @@ impl Stage {
             Self::Announced(at) | Self::Enforced(at) => Some(at),
             Self::Moving { from, .. } => Some(from),
             Self::Moved { to, .. } => Some(to),
+        }
+    }
+
+    /// Whether a waypoint that knows it would not always see so by where clients are told to go.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        match self {
+            Self::Unbound | Self::Enforced(_) => false,
+            Self::Served(_) | Self::Announced(_) | Self::Moving { .. } | Self::Moved { .. } => true,
         }
     }
 
@@ -154,6 +162,28 @@ mod tests {
                             "{old:?} to {new:?}: {through} is refused"
                         );
                     }
+                }
+            }
+        }
+    }
+
+    /// A waypoint that is not told of a pod by name knows it by where clients are told to go, and hears of the two in
+    /// any order.
+    #[test]
+    fn a_pod_is_known_to_the_waypoint_that_clients_are_sent_to_whatever_it_has_heard() {
+        for old in reachable() {
+            for new in goals().iter().filter_map(|goal| next(&old, goal)) {
+                let believed = [&old, &new];
+                for (client, named, addressed) in believed
+                    .iter()
+                    .flat_map(|c| believed.iter().flat_map(move |n| believed.map(|a| (c, n, a))))
+                {
+                    let Some(through) = client.announced() else { continue };
+                    let is_named = named.is_on_its_way() && named.served_by().contains(&through);
+                    assert!(
+                        is_named || addressed.announced() == Some(through),
+                        "{old:?} to {new:?}: {through} does not know it by {named:?} and {addressed:?}"
+                    );
                 }
             }
         }

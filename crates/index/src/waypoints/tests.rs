@@ -5,7 +5,7 @@ use ambit_model::{Applied, Connection, PolicySet, Spiffe};
 use serde_json::json;
 
 use super::{
-    binding::{Asking, Binding, Candidate, Endpoints, Wish, bind},
+    binding::{Asking, Binding, Candidate, Endpoints, Traffic, Wish, bind},
     stage::Goal,
     *,
 };
@@ -32,6 +32,7 @@ fn gateway(is_ready: bool) -> GatewayFacts {
 struct Case {
     own: Wish,
     inherited: Wish,
+    traffic: Traffic,
     namespace: &'static str,
     endpoints: (usize, usize, usize),
     was_bound: bool,
@@ -45,6 +46,7 @@ fn case() -> Case {
     Case {
         own: Wish::Unset,
         inherited: Wish::Waypoint(waypoint("w")),
+        traffic: Traffic::Service,
         namespace: "shop",
         endpoints: (2, 2, 2),
         was_bound: false,
@@ -61,7 +63,7 @@ fn decide(case: &Case) -> Binding {
         own: &case.own,
         inherited: &case.inherited,
         is_waypoint: false,
-        is_headless: false,
+        traffic: case.traffic,
         namespace: &case.namespace.into(),
         namespace_labels: &BTreeMap::new(),
         endpoints: Endpoints { all, wanted, enrolled },
@@ -158,4 +160,48 @@ fn the_derived_policy_lets_only_the_waypoint_through_and_only_closes_the_service
     assert!(judge(Some("other"), 9090) && judge(None, 9090));
     assert_eq!(deny(&service, [], vec![8080], "cluster.local"), None);
     assert_eq!(deny(&service, [&waypoint("w")], vec![], "cluster.local"), None);
+}
+
+#[test]
+fn each_kind_of_traffic_goes_to_waypoints_that_are_for_it_and_a_pod_is_told_only_what_it_asked_itself() {
+    use Serves::{All, Nothing, Services, Workloads};
+    let (accepted, unsupported) = (Some(reason::WAYPOINT_ACCEPTED), Some(reason::UNSUPPORTED_TRAFFIC_TYPE));
+    let (own, inherited) = (Wish::Waypoint(waypoint("w")), Wish::Unset);
+    for (traffic, wish, serves, is_bound, why) in [
+        (Traffic::Service, &inherited, Services, true, accepted),
+        (Traffic::Service, &inherited, All, true, accepted),
+        (Traffic::Service, &inherited, Workloads, false, unsupported),
+        (Traffic::Service, &inherited, Nothing, false, unsupported),
+        (Traffic::Headless, &inherited, All, false, unsupported),
+        (Traffic::Headless, &inherited, Workloads, false, unsupported),
+        (Traffic::Pod, &inherited, Workloads, true, None),
+        (Traffic::Pod, &inherited, All, true, None),
+        (Traffic::Pod, &inherited, Services, false, None),
+        (Traffic::Pod, &inherited, Nothing, false, None),
+        (Traffic::Pod, &own, All, true, accepted),
+        (Traffic::Pod, &own, Services, false, unsupported),
+        (Traffic::Pod, &own, Nothing, false, unsupported),
+        (Traffic::Pod, &Wish::None, All, false, None),
+    ] {
+        let found = decide(&Case { own: wish.clone(), traffic, serves, ..case() });
+        let goal = if is_bound { Goal::Enforce(waypoint("w")) } else { Goal::Out };
+        let what = format!("{traffic:?} {wish:?} {serves:?}");
+        assert_eq!(found.goal, goal, "{what}");
+        assert_eq!(found.judgement.map(|judgement| judgement.reason), why, "{what}");
+    }
+}
+
+#[test]
+fn pods_are_closed_on_every_port_by_one_policy_for_all_who_have_the_same_waypoints() {
+    let (w, v) = (waypoint("w"), NamespacedName::new("edge", "v"));
+    let deny = |waypoints: &[&NamespacedName]| {
+        deny_pods(&"shop".into(), &waypoints.iter().copied().collect(), "cluster.local")
+    };
+    let policy = deny(&[&w]);
+    assert_eq!(policy.key.to_string(), "shop/ambit-waypoint-pods.shop.w");
+    assert!(is_deny_name(&policy.key) && deny(&[&w, &v]) == deny(&[&v, &w]));
+    assert_eq!(&*deny(&[&w, &v]).key.name, "ambit-waypoint-pods.edge.v+shop.w");
+    let matched = &policy.rules[0].clauses[0].matches[0];
+    assert_eq!((policy.action, &matched.destination_ports), (Action::Deny, &vec![]));
+    assert_eq!(matched.not_principals, [StringMatch::Exact("cluster.local/ns/shop/sa/w".into())]);
 }

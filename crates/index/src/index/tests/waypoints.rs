@@ -6,7 +6,7 @@ use ambit_model::{GatewayDestination, Policy, StringMatch};
 use super::*;
 use crate::policies::Holds;
 
-fn shop(label: Option<&str>) -> Value {
+pub(super) fn shop(label: Option<&str>) -> Value {
     let mut namespace = namespace("shop", "ambient");
     if let Some(waypoint) = label {
         namespace["metadata"]["labels"]["istio.io/use-waypoint"] = json!(waypoint);
@@ -14,14 +14,14 @@ fn shop(label: Option<&str>) -> Value {
     namespace
 }
 
-fn redirected(name: &str, with: Value) -> Value {
+pub(super) fn redirected(name: &str, with: Value) -> Value {
     let mut pod =
         pod(name, json!({"metadata": {"annotations": {"ambient.istio.io/redirection": "enabled"}}}));
     merge(&mut pod, with);
     pod
 }
 
-fn gateway(name: &str, with: Value) -> Value {
+pub(super) fn gateway(name: &str, with: Value) -> Value {
     let mut gateway = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
         "metadata": {"name": name, "namespace": "shop"},
@@ -32,7 +32,7 @@ fn gateway(name: &str, with: Value) -> Value {
     gateway
 }
 
-fn waypoint_pod(name: &str, gateway: &str, ready: &str) -> Value {
+pub(super) fn waypoint_pod(name: &str, gateway: &str, ready: &str) -> Value {
     pod(
         name,
         json!({
@@ -44,7 +44,7 @@ fn waypoint_pod(name: &str, gateway: &str, ready: &str) -> Value {
     )
 }
 
-fn service(name: &str, with: Value) -> Value {
+pub(super) fn service(name: &str, with: Value) -> Value {
     let mut service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "shop", "resourceVersion": "1"},
         "spec": {"clusterIP": "10.96.0.1", "selector": {"app": "cart"},
@@ -66,15 +66,15 @@ fn settled(label: Option<&str>) -> Index {
     index
 }
 
-fn settle(index: &mut Index) -> Changes {
+pub(super) fn settle(index: &mut Index) -> Changes {
     index.settle(u64::MAX)
 }
 
-fn key(name: &str) -> NamespacedName {
+pub(super) fn key(name: &str) -> NamespacedName {
     NamespacedName::new("shop", format!("{name}.shop.svc.cluster.local"))
 }
 
-fn name(name: &str) -> NamespacedName {
+pub(super) fn name(name: &str) -> NamespacedName {
     NamespacedName::new("shop", name)
 }
 
@@ -109,7 +109,7 @@ fn admitted(index: &Index, service: &str) -> Vec<String> {
         .collect()
 }
 
-fn strings(all: &[&str]) -> Vec<String> {
+pub(super) fn strings(all: &[&str]) -> Vec<String> {
     all.iter().map(ToString::to_string).collect()
 }
 
@@ -439,7 +439,7 @@ fn a_pod_of_a_waypoint_ends_tunnels_itself() {
     let workload = index.workload("Kubernetes//Pod/shop/w-1").unwrap();
     assert_eq!((workload.tunnel_protocol, workload.native_tunnel), (TunnelProtocol::Hbone, true));
     let waypoint = index.waypoint(&name("w")).unwrap();
-    assert_eq!((waypoint.ready_pods, waypoint.services, waypoint.has_been_ready), (1, 1, true));
+    assert_eq!((waypoint.ready_pods, waypoint.bound, waypoint.has_been_ready), (1, 1, true));
     index.delete(&Key { kind: Kind::Pod, name: name("w-1") });
     assert_eq!(index.waypoint(&name("w")).unwrap().ready_pods, 0);
 }

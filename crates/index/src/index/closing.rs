@@ -1,0 +1,121 @@
+//! Endpoints and pods that only waypoints reach.
+//!
+//! Invariant: what is closed is closed by a policy that is published and named by each of its pods; it admits every
+//! waypoint that clients may still be sent through.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ambit_model::{NamespacedName, Policy};
+
+use super::{Index, layer7::Subject, objects::remove_from};
+use crate::{
+    changes::Changes,
+    waypoints::{deny, deny_name, deny_pods},
+};
+
+impl Index {
+    pub(super) fn refresh_closing(&mut self, subject: &Subject, changes: &mut Changes) {
+        match subject {
+            Subject::Service(name) => self.refresh_closed_service(name, changes),
+            Subject::Pod(name) => self.refresh_closed_pod(name, changes),
+        }
+    }
+
+    /// Services that have an endpoint in common with one, and those of its pods that are bound themselves.
+    pub(super) fn sharing(&self, subject: &Subject) -> BTreeSet<Subject> {
+        let Subject::Service(name) = subject else { return BTreeSet::new() };
+        let Some(service) = self.services.get(name) else { return BTreeSet::new() };
+        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
+        let keys = uids.clone().filter_map(|uid| self.workload(uid)).flat_map(|w| w.services.keys());
+        let services = keys.filter_map(|key| self.services_by_key.get(key)).cloned().map(Subject::Service);
+        let pods = uids.filter_map(|uid| self.pod_of_workload(uid)).map(|pod| pod.facts.name.clone());
+        let pods = pods.map(Subject::Pod).filter(|pod| self.layer7.bound.contains_key(pod));
+        services.chain(pods).collect()
+    }
+
+    fn refresh_closed_service(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let policy = self.closing(name).map(Arc::new);
+        let (was_closed, is_closed) = (self.layer7.closed.contains(name), policy.is_some());
+        if !was_closed && !is_closed {
+            return;
+        }
+        self.publish(deny_name(name), policy, changes);
+        if is_closed {
+            self.layer7.closed.insert(name.clone());
+        } else {
+            self.layer7.closed.remove(name);
+        }
+        if was_closed != is_closed {
+            self.refresh_endpoints_of(name, changes);
+        }
+    }
+
+    fn refresh_endpoints_of(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let Some(service) = self.services.get(name) else { return };
+        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
+        let pods: Vec<NamespacedName> =
+            uids.filter_map(|uid| self.pod_of_workload(uid)).map(|pod| pod.facts.name.clone()).collect();
+        for pod in pods {
+            self.refresh_pod(&pod, changes);
+        }
+    }
+
+    /// The policy that lets only waypoints reach the endpoints of a service. Waypoints of other services with the
+    /// same endpoints are let through too, or the services would close each other.
+    fn closing(&self, name: &NamespacedName) -> Option<Policy> {
+        let (service, bound) = (self.services.get(name)?, self.layer7.service(name)?);
+        let own = bound.stage.admitted(&bound.binding.goal);
+        if own.is_empty() {
+            return None;
+        }
+        let key = service.model.key();
+        let numbers = service.model.ports.iter().map(|port| port.target_port).filter(|port| *port > 0);
+        let mut ports: BTreeSet<u16> = numbers.collect();
+        let mut waypoints: BTreeSet<&NamespacedName> = own.into_iter().collect();
+        let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
+        for workload in uids.filter_map(|uid| self.workload(uid)) {
+            ports.extend(workload.services.get(&key).into_iter().flatten().map(|port| port.target_port));
+            let others = workload.services.keys().filter_map(|other| self.services_by_key.get(other));
+            let others = others.filter_map(|other| self.layer7.service(other));
+            waypoints.extend(others.flat_map(|other| other.stage.served_by()));
+        }
+        deny(name, waypoints, ports.into_iter().collect(), &self.settings.trust_domain)
+    }
+
+    fn refresh_closed_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let policy = self.closing_of_pod(name);
+        let (old, new) = (self.layer7.closed_pods.remove(name), policy.as_ref().map(|p| p.key.clone()));
+        if let Some(policy) = policy {
+            let key = policy.key.clone();
+            self.layer7.pods_by_policy.entry(key.clone()).or_default().insert(name.clone());
+            self.layer7.closed_pods.insert(name.clone(), key.clone());
+            self.publish(key, Some(Arc::new(policy)), changes);
+        }
+        if old == new {
+            return;
+        }
+        if let Some(old) = old {
+            remove_from(&mut self.layer7.pods_by_policy, &old, name);
+            if !self.layer7.pods_by_policy.contains_key(&old) {
+                self.publish(old, None, changes);
+            }
+        }
+        self.refresh_pod(name, changes);
+    }
+
+    /// The policy that lets only waypoints reach a pod: its own, and on their ports those of its services, which are the
+    /// first to be asked for them.
+    fn closing_of_pod(&self, name: &NamespacedName) -> Option<Policy> {
+        let bound = self.layer7.bound.get(&Subject::Pod(name.clone()))?;
+        let mut waypoints: BTreeSet<_> = bound.stage.admitted(&bound.binding.goal).into_iter().collect();
+        if waypoints.is_empty() {
+            return None;
+        }
+        let workload = self.pods.get(name)?.workload.as_ref();
+        let keys = workload.into_iter().flat_map(|workload| workload.services.keys());
+        let services = keys.filter_map(|key| self.services_by_key.get(key));
+        let services = services.filter_map(|service| self.layer7.service(service));
+        waypoints.extend(services.flat_map(|service| service.stage.served_by()));
+        Some(deny_pods(&name.namespace, &waypoints, &self.settings.trust_domain))
+    }
+}
