@@ -9,7 +9,7 @@ use std::{
 };
 
 use ambit_hbone::{ConnectError, ConnectHeaders, SendConnect, TunnelStream, handshake, settings::CLIENT};
-use ambit_identity::{Manager, testing::FakeCa};
+use ambit_identity::{ClientStream, Manager, testing::FakeCa};
 use ambit_model::{
     Addressed, AppProtocol, BoundPort, BoundService, Destination, NamespacedName, NetworkAddress,
     PortMapping, Service, ServicePort, Spiffe, TunnelProtocol, Workload,
@@ -211,12 +211,21 @@ impl Mesh {
         timeout(PATIENCE, wait).await.unwrap();
     }
 
+    /// Nothing but TCP.
+    pub(crate) async fn dial(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// A client that has proved who it is, and said nothing yet.
+    pub(crate) async fn connection(&self, client: &Spiffe) -> ClientStream<TcpStream> {
+        let svid = self.ca.svid(client).unwrap();
+        let stream = self.dial().await;
+        ambit_identity::connect(&svid, &[identity("shop", "waypoint")], stream).await.unwrap().0
+    }
+
     /// A tunnel connection of a client.
     pub(crate) async fn client(&self, client: &Spiffe) -> SendConnect {
-        let svid = self.ca.svid(client).unwrap();
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        let (stream, _) =
-            ambit_identity::connect(&svid, &[identity("shop", "waypoint")], stream).await.unwrap();
+        let stream = self.connection(client).await;
         let (send, driver) = handshake(stream, CLIENT).await.unwrap();
         tokio::spawn(driver);
         send

@@ -8,6 +8,7 @@
     reason = "helpers of tests are not in a test module; a failure here is a failed test"
 )]
 
+mod abuse;
 mod bad_input;
 mod drain;
 mod endpoint;

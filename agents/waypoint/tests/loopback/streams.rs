@@ -33,7 +33,7 @@ fn parrot(name: &'static str) -> Serve {
 }
 
 async fn said(mesh: &Mesh, words: &[u8]) -> std::io::Result<String> {
-    let mut tunnel = mesh.tunnel(VIP).await.unwrap();
+    let mut tunnel = mesh.tunnel(VIP).await.map_err(std::io::Error::other)?;
     tunnel.write_all(words).await?;
     tunnel.shutdown().await?;
     let mut answer = String::new();
@@ -64,8 +64,11 @@ async fn streams_split_by_weight() {
     let mut split = bound(AppProtocol::Tcp);
     split.ports[0].routes = weighted(&[("cart", 0), ("v2", 1)]);
     split.destinations = BTreeMap::from([(destination("v2"), Default::default())]);
-    mesh.bind(split).await;
+    mesh.bind(split.clone()).await;
     assert_eq!(said(&mesh, b"x").await.unwrap(), "v2:x");
+    split.ports[0].routes = weighted(&[("cart", 0), ("v2", 0)]);
+    mesh.bind(split).await;
+    assert!(said(&mesh, b"x").await.is_err(), "weights that are all zero take nothing");
 }
 
 #[tokio::test]
