@@ -58,6 +58,8 @@ impl Local {
         let tunnels = Pool::new(CLIENT_STREAMS_MAX, ambit_hbone::pool::IDLE_MAX);
         // Ends when the pool does.
         tokio::task::spawn_local(tunnels.sweeper());
+        let upstreams = Connections::default();
+        tokio::task::spawn_local(upstreams.shedder());
         let telemetry = Telemetry::new(&shared.books);
         Rc::new(Self {
             shared,
@@ -65,7 +67,7 @@ impl Local {
             streams: Rc::default(),
             tunnels,
             telemetry,
-            upstreams: Connections::default(),
+            upstreams,
             tasks: TaskTracker::new(),
         })
     }

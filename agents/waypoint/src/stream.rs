@@ -17,7 +17,7 @@ use crate::{
     service::Service,
     streams,
     target::Target,
-    upstream::{self, Asker, Chosen, ConnectFailure, Stream, Upstream, open},
+    upstream::{self, Asker, Chosen, ConnectFailure, Counted, Stream, Upstream, open},
 };
 
 /// Endpoints that are tried because the ones before could not be reached.
@@ -120,7 +120,7 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result
     let upstream = backend(&flow.service, flow)?;
     flow.upstream = Some(upstream.clone());
     // A stream is a connection and a request at once.
-    let _permits: [Permit; 2] = [upstream.breaker.connection()?, upstream.breaker.request()?];
+    let _permits: (Counted, Permit) = (upstream.room.connection()?, upstream.breaker.request()?);
     let moved = async {
         let (stream, chosen) = reach(local, &upstream, flow).await?;
         flow.counted = Some(local.telemetry.opened(&local.shared, flow));

@@ -5,12 +5,18 @@
 
 mod connect;
 mod destination;
+mod dial;
 mod failure;
 mod io;
+mod kept;
+mod lease;
 mod pool;
+mod room;
 
 pub use connect::{Way, open};
 pub use destination::{Asker, Chosen, Target, Upstream};
 pub use failure::ConnectFailure;
 pub use io::Stream;
-pub use pool::{Connections, Key, Lease, LeaseFailure, Spoken, Unanswered};
+pub use lease::{Lease, LeaseFailure, Unanswered};
+pub use pool::{Connections, Key, Spoken};
+pub use room::{Counted, Room};

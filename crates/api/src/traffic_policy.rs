@@ -50,7 +50,7 @@ pub struct TrafficPolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub fault: Vec<FaultInjection>,
-    /// Limits per waypoint process. Beyond one of them the answer is 503 at once.
+    /// Limits per waypoint process. Beyond one of them the answer is 503 at once, except that a request waits for a connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
     /// When an endpoint is left out for a while.

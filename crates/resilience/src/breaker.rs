@@ -66,11 +66,7 @@ impl Count {
     fn take(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         let one_more = |used: u32| (used < limit).then(|| used + 1);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
-        if !taken {
-            self.overflow();
-        }
-        taken
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     fn overflow(&self) {
@@ -131,6 +127,11 @@ impl Breaker {
         self.permit(Resource::Connection)
     }
 
+    /// One more connection, if there is room. That there is none refuses nobody yet: one may wait.
+    pub fn free_connection(self: &Arc<Self>) -> Option<Permit> {
+        self.connections.take().then(|| Permit { breaker: self.clone(), resource: Resource::Connection })
+    }
+
     /// One more request that waits for a connection.
     ///
     /// # Errors
@@ -175,8 +176,12 @@ impl Breaker {
     }
 
     fn permit(self: &Arc<Self>, resource: Resource) -> Result<Permit, Overflow> {
-        let taken = self.count(resource).take();
-        if taken { Ok(Permit { breaker: self.clone(), resource }) } else { Err(Overflow(resource)) }
+        let count = self.count(resource);
+        if count.take() {
+            return Ok(Permit { breaker: self.clone(), resource });
+        }
+        count.overflow();
+        Err(Overflow(resource))
     }
 
     fn count(&self, resource: Resource) -> &Count {
@@ -247,6 +252,17 @@ mod tests {
             assert_eq!(breaker.used(resource), 0);
             assert!(take(&breaker).is_ok());
         }
+    }
+
+    #[test]
+    fn no_room_is_no_refusal_for_those_who_may_wait() {
+        let breaker = Breaker::new(&policy(1), Instant::now());
+        let held = breaker.free_connection().unwrap();
+        assert!(breaker.free_connection().is_none());
+        let counts = [breaker.used(Resource::Connection).into(), breaker.overflowed(Resource::Connection)];
+        assert_eq!(counts, [1, 0]);
+        drop(held);
+        assert!(breaker.free_connection().is_some());
     }
 
     #[test]

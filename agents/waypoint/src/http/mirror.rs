@@ -59,7 +59,7 @@ async fn deliver(
         Spoken::Http1 => headers::for_http1(&mut parts, None),
         Spoken::Http2 => headers::for_http2(&mut parts),
     }
-    let leased = local.upstreams.lease(local, (upstream, &chosen.target), spoken).await;
+    let leased = local.upstreams.lease(local, (upstream, &chosen.target), spoken, &mut false).await;
     let mut lease = leased.map_err(|failure| failure.to_string())?;
     let now = std::time::Instant::now;
     match lease.send(Request::from_parts(parts, body)).await {

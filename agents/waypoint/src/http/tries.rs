@@ -121,6 +121,8 @@ struct Attempts<'a> {
     body: Body,
     spoken: Spoken,
     tried: Vec<Arc<str>>,
+    /// Whether the try waits for room for a connection.
+    waits: bool,
     belongs: Option<session::Session>,
 }
 
@@ -154,7 +156,7 @@ pub(super) async fn run(
     }
     let parts = Some(parts);
     let tried = Vec::new();
-    let mut attempts = Attempts { plan, exchange, parts, body, spoken, tried, belongs: None };
+    let mut attempts = Attempts { plan, exchange, parts, body, spoken, tried, waits: false, belongs: None };
     let (outcome, deadline) = attempts.run().await;
     match outcome {
         Ok(answered) => Ok(attempts.answer(answered, permit, (switch, deadline))),
@@ -240,6 +242,7 @@ impl Attempts<'_> {
 
     /// One try, within its limit of time.
     async fn once(&mut self, begun: Instant, limit: Option<(Instant, Late)>) -> Result<Answered, Failure> {
+        self.waits = false;
         let chosen = self.choose().ok_or(Failure::NoEndpoint)?;
         self.exchange.target = Some(chosen.target.clone());
         let sent = {
@@ -261,7 +264,8 @@ impl Attempts<'_> {
         };
         match sent {
             // A limit of the waypoint says nothing about the endpoint.
-            Err(Failure::Overflow(reason)) => Err(Failure::Overflow(reason)),
+            Err(failure @ Failure::Overflow(_)) => Err(failure),
+            Err(failure) if self.waits => Err(failure),
             Err(failure) => {
                 chosen.under_way.record(outcome, now);
                 self.tried.push(chosen.target.workload.uid.clone());
@@ -297,7 +301,7 @@ impl Attempts<'_> {
         let mut stale = 0;
         let mut request: Option<Request<RequestBody>> = None;
         loop {
-            let leased = local.upstreams.lease(&local, to, self.spoken).await;
+            let leased = local.upstreams.lease(&local, to, self.spoken, &mut self.waits).await;
             let mut lease = match leased {
                 Ok(lease) => lease,
                 Err(failure) => {

@@ -18,7 +18,7 @@ use ambit_route::{RequestHead, session};
 use ambit_store::Route;
 use arc_swap::ArcSwap;
 
-use super::Way;
+use super::{Room, Way};
 
 /// One endpoint, and how to get there.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Upstream {
     pub destination: Destination,
     /// Limits, and what is under way.
     pub breaker: Arc<Breaker>,
+    /// Room for connections, and who waits for some.
+    pub room: Arc<Room>,
     state: ArcSwap<State>,
 }
 
@@ -90,7 +92,8 @@ impl Upstream {
         let breaker = Breaker::new(&settings.policy, clock);
         let endpoints = Endpoints::new(&settings.policy, Vec::new(), clock);
         let state = State { settings, members: Vec::new(), endpoints };
-        Self { destination, breaker, state: ArcSwap::from_pointee(state) }
+        let room = Room::new(breaker.clone());
+        Self { destination, breaker, room, state: ArcSwap::from_pointee(state) }
     }
 
     /// From now on these settings hold.
@@ -100,6 +103,7 @@ impl Upstream {
             return;
         }
         self.breaker.change(&settings.policy);
+        self.room.changed();
         self.replace(settings.clone(), state.members.clone());
     }
 

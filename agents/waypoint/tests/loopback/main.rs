@@ -14,6 +14,7 @@ mod drain;
 mod endpoint;
 mod fixture;
 mod judging;
+mod pending;
 mod routing;
 mod streams;
 mod telling;

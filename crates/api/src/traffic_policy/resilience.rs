@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CircuitBreaker {
-    /// Connections to endpoints.
+    /// Connections to endpoints. While all are in use requests wait for one, as long as their timeouts allow.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<i32>,
-    /// Requests that wait for a connection.
+    /// Requests that wait for a connection, because all are in use or theirs is being made. Zero lets none wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_pending_requests: Option<i32>,
