@@ -154,10 +154,12 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
         return Vec::new();
     }
     let endpoints = entry.seen_by(service, request.source);
-    endpoints
-        .picked_first(pick)
-        .filter_map(|endpoint| route_to(endpoint, service, request))
+    // Each through another pod of a waypoint, where there is one.
+    let routes = endpoints.picked_first(pick).zip((0..).map(|next| pick.wrapping_add(next)));
+    routes
+        .filter_map(|(endpoint, pick)| to_endpoint(snapshot, (endpoint, service), request, pick))
         .skip(1)
+        .filter(|route| !matches!(route, Route::Refused(_)))
         .take(ALTERNATIVES_MAX)
         .collect()
 }
@@ -199,8 +201,26 @@ fn to_service(
     // Usually the first; an endpoint without the named port is passed over.
     endpoints
         .picked_first(pick)
-        .find_map(|endpoint| route_to(endpoint, service, request))
+        .find_map(|endpoint| to_endpoint(snapshot, (endpoint, service), request, pick))
         .unwrap_or_else(|| Route::Refused(Refusal::NoSuchPort(service.key(), request.destination.port())))
+}
+
+/// The way to one endpoint of a service without a waypoint: through one all the same, where that is the only way to the
+/// endpoint, which admits nobody else.
+fn to_endpoint(
+    snapshot: &Snapshot,
+    (endpoint, service): (&Arc<Workload>, &Arc<Service>),
+    request: OutboundRequest<'_>,
+    pick: u64,
+) -> Option<Route> {
+    let target = target_port(endpoint, service, request.destination.port())?;
+    let destination = SocketAddr::new(preferred_address(endpoint, request.destination.ip())?, target);
+    let asked = OutboundRequest { destination, ..request };
+    let Some(waypoint) = waypoint::of_workload(snapshot, endpoint, asked) else {
+        return route_to(endpoint, service, request);
+    };
+    let refused = || waypoint.refusal(endpoint.uid.to_string());
+    Some(waypoint.routes(Some(service), asked, pick).into_iter().next().unwrap_or_else(refused))
 }
 
 /// The way to one endpoint of `service`, past any waypoint: `request.destination` says which port of the service, and

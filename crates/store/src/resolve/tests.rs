@@ -213,15 +213,6 @@ fn an_endpoint_takes_traffic_only_when_it_may() {
             "10.96.0.1:80",
             "tcp 10.96.0.1:80",
         ),
-        (
-            "a guarded endpoint of a service without waypoint is reached directly",
-            snapshot(
-                vec![cart()],
-                vec![Workload { waypoint: waypoint::gateway(), ..endpoint("a", "10.0.0.1") }],
-            ),
-            "10.96.0.1:80",
-            "hbone 10.0.0.1:15008 for 10.0.0.1:8080 (a)",
-        ),
     ]);
 }
 

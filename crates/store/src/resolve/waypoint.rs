@@ -40,8 +40,8 @@ pub(super) fn of_service<'a>(
     (!waypoint.is(service) && !waypoint.has(request.source)).then_some(waypoint)
 }
 
-/// The waypoint through which `workload` must be reached by its own address: its own, else that of a service which
-/// leads to the port, so that nobody gets round it. None as for a service.
+/// The waypoint through which `workload` must be reached by its own address: that of a service which leads to the port,
+/// else its own, so that nobody gets round either. None as for a service.
 pub(super) fn of_workload<'a>(
     snapshot: &'a Snapshot,
     workload: &'a Workload,
@@ -50,9 +50,10 @@ pub(super) fn of_workload<'a>(
     let port = request.destination.port();
     let mut of_services = workload.services.keys().filter_map(|key| {
         let service = snapshot.service(key)?;
-        port_to(workload, service, port).and(service.waypoint.as_ref())
+        let gateway = service.waypoint.as_ref()?;
+        port_to(workload, service, port).map(|_| gateway)
     });
-    let gateway = workload.waypoint.as_ref().or_else(|| of_services.next())?;
+    let gateway = of_services.next().or(workload.waypoint.as_ref())?;
     let waypoint = Waypoint::find(snapshot, gateway, request);
     // A pod that reaches itself stays inside its network namespace.
     let is_itself = workload.uid == request.source.uid;

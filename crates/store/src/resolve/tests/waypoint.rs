@@ -190,3 +190,64 @@ fn the_way_to_an_endpoint_that_a_waypoint_chose_leads_past_every_waypoint() {
     let outside = Arc::new(plain(endpoint("b", "10.0.0.2")));
     assert_eq!(way(&outside, "10.96.0.1:80").as_deref(), Some("tcp 10.0.0.2:8080 (b)"));
 }
+
+#[test]
+fn an_endpoint_that_is_only_reached_through_a_waypoint_is_so_whichever_service_leads_there() {
+    let ready = || waypoint_pod("w1", "10.0.1.1");
+    let guarded = Workload { waypoint: gateway(), ..endpoint("a", "10.0.0.1") };
+    let s = snapshot(vec![cart(), waypoint_service()], vec![guarded.clone(), ready()]);
+    let through = "hbone 10.0.1.1:15008 for 10.0.0.1:8080 through w1";
+    assert_routes(vec![
+        ("its service has no waypoint", s.clone(), "10.96.0.1:80", through),
+        ("by its address", s.clone(), "10.0.0.1:8080", through),
+        ("on a port of no service", s, "10.0.0.1:9", "hbone 10.0.1.1:15008 for 10.0.0.1:9 through w1"),
+    ]);
+    let s = snapshot(vec![cart(), waypoint_service()], vec![guarded.clone()]);
+    let refused = "refused: NoReadyWaypoint { destination: \"Kubernetes//Pod/shop/a\", \
+                   waypoint: \"shop/waypoint.shop.svc.cluster.local\" }";
+    assert_routes(vec![("nobody is there to take it", s, "10.96.0.1:80", refused)]);
+    let itself = Workload { waypoint: gateway(), ..endpoint("a", "10.0.0.1") };
+    let s = snapshot(vec![cart(), waypoint_service()], vec![itself.clone(), ready()]);
+    let request = OutboundRequest { source: &itself, destination: at("10.96.0.1:80") };
+    assert_eq!(told(&resolve(&s, request, 0)), "tcp 10.0.0.1:8080 (a)");
+}
+
+#[test]
+fn the_waypoint_of_a_service_comes_before_that_of_its_pod_on_the_services_port() {
+    let other = NamespacedName::new("shop", "other.shop.svc.cluster.local");
+    let of_other = || GatewayAddress {
+        destination: GatewayDestination::Hostname(other.clone()),
+        hbone_mtls_port: 15_008,
+    };
+    let guarded = Workload { waypoint: Some(of_other()), ..endpoint("a", "10.0.0.1") };
+    let services = BTreeMap::from([(other.clone(), vec![])]);
+    let other_pod = Workload { services, ..waypoint_pod("o1", "10.0.2.1") };
+    let other_service = Service { name: "other".into(), hostname: other.name.clone(), ..waypoint_service() };
+    let s = snapshot(
+        vec![bound_cart(), waypoint_service(), other_service],
+        vec![guarded, waypoint_pod("w1", "10.0.1.1"), other_pod],
+    );
+    assert_routes(vec![
+        (
+            "the port of the service",
+            s.clone(),
+            "10.0.0.1:8080",
+            "hbone 10.0.1.1:15008 for 10.0.0.1:8080 through w1",
+        ),
+        ("another port", s, "10.0.0.1:9", "hbone 10.0.2.1:15008 for 10.0.0.1:9 through o1"),
+    ]);
+}
+
+#[test]
+fn other_endpoints_behind_a_waypoint_are_the_alternatives_each_through_another_pod_of_it() {
+    let endpoints = (1..=3)
+        .map(|i| Workload { waypoint: gateway(), ..endpoint(&format!("e{i}"), &format!("10.0.0.{i}")) });
+    let pods = (1..=3).map(|i| waypoint_pod(&format!("w{i}"), &format!("10.0.1.{i}")));
+    let s = snapshot(vec![cart(), waypoint_service()], endpoints.chain(pods).collect());
+    let source = client();
+    let request = OutboundRequest { source: &source, destination: at("10.96.0.1:80") };
+    assert_eq!(told(&resolve(&s, request, 0)), "hbone 10.0.1.1:15008 for 10.0.0.1:8080 through w1");
+    let others: Vec<String> = alternatives(&s, request, 0).iter().map(told).collect();
+    let expected = [2, 3].map(|i| format!("hbone 10.0.1.{i}:15008 for 10.0.0.{i}:8080 through w{i}"));
+    assert_eq!(others, expected);
+}
