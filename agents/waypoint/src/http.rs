@@ -20,6 +20,7 @@ mod upgrade;
 mod watched;
 
 pub use answer::Refusal;
+pub(crate) use answer::rbac_details;
 pub use detect::{DETECT_TIMEOUT, Sniffed, sniff};
 pub use exchange::Exchange;
 pub use executor::LocalExecutor;

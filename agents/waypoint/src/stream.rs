@@ -12,6 +12,7 @@ use tokio::io::copy_bidirectional;
 
 use crate::{
     context::Local,
+    http::rbac_details,
     inbound::Peer,
     metrics::StreamInUse,
     service::Service,
@@ -62,6 +63,19 @@ impl StreamError {
             Self::Overflow(_) => "UO",
             Self::Unreachable(_) => "UF",
             Self::Copy(_) | Self::Socket(_) => "UC",
+        }
+    }
+
+    /// Why the connection ended, as Envoy names it; empty where it has no name for it.
+    pub fn details(&self) -> String {
+        match self {
+            Self::Policy(verdict) | Self::PolicyChanged(verdict) => rbac_details(verdict),
+            Self::InvalidBackend(_)
+            | Self::NoHealthyEndpoint
+            | Self::Overflow(_)
+            | Self::Unreachable(_)
+            | Self::Copy(_)
+            | Self::Socket(_) => String::new(),
         }
     }
 }

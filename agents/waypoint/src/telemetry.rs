@@ -89,6 +89,7 @@ impl Telemetry {
             &Record {
                 request: Some(heard(exchange)),
                 flags: &exchange.flags,
+                code_details: &exchange.code_details,
                 bytes_recv: sizes.request,
                 bytes_sent: sizes.response,
                 duration,
@@ -121,12 +122,14 @@ impl Telemetry {
             None => never().closed(to_client, to_server),
         }
         let error = ended.as_ref().err().map(ToString::to_string);
+        let details = ended.as_ref().err().map(StreamError::details).unwrap_or_default();
         let client = self.client(shared, &flow.peer);
         self.tell(
             None,
             &Record {
                 request: None,
                 flags: if flag == [""] { &[] } else { &flag },
+                code_details: &details,
                 bytes_recv: to_server,
                 bytes_sent: to_client,
                 duration: flow.begun.elapsed(),

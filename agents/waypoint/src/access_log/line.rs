@@ -50,6 +50,8 @@ pub struct Record<'a> {
     pub request: Option<Heard<'a>>,
     /// As Envoy and Istio abbreviate them.
     pub flags: &'a [&'static str],
+    /// Why it was not answered by an endpoint, or not to the end, as Envoy names it; else empty.
+    pub code_details: &'a str,
     /// Bytes from the client.
     pub bytes_recv: u64,
     /// Bytes to the client.
@@ -135,6 +137,11 @@ impl Record<'_> {
             heard.grpc_status.iter().for_each(|status| put("grpc_status", Value::Number((*status).into())));
         }
         put("flags", Value::Flags(self.flags));
+        if !self.code_details.is_empty() {
+            let requests = self.request.is_some();
+            let name = if requests { "response_code_details" } else { "connection_termination_details" };
+            put(name, Value::Text(self.code_details));
+        }
         put("bytes_recv", Value::Number(self.bytes_recv));
         put("bytes_sent", Value::Number(self.bytes_sent));
         put("duration", Value::Millis(self.duration.as_millis()));

@@ -37,6 +37,7 @@ impl Scene {
                 grpc_status: None,
             }),
             flags: &[],
+            code_details: "",
             bytes_recv: 3,
             bytes_sent: 512,
             duration: Duration::from_micros(12_700),
@@ -83,6 +84,7 @@ fn json_says_the_same_and_a_failure_says_why() {
     let record = Record {
         request: Some(heard),
         flags: &["DI", "UF"],
+        code_details: "no_healthy_upstream",
         tries: 3,
         error: Some("a \"b\"\n"),
         ..scene.request()
@@ -91,7 +93,7 @@ fn json_says_the_same_and_a_failure_says_why() {
         record.line(Format::Json, "T"),
         "{\"level\":\"error\",\"time\":\"T\",\"scope\":\"access\",\"message\":\"request complete\",\
          \"method\":\"GET\",\"path\":\"/cart/7\",\"host\":\"cart:8080\",\"protocol\":\"HTTP/1.1\",\"status\":503,\
-         \"grpc_status\":14,\"flags\":\"DI,UF\",\"bytes_recv\":3,\"bytes_sent\":512,\"duration\":\"12ms\",\
+         \"grpc_status\":14,\"flags\":\"DI,UF\",\"response_code_details\":\"no_healthy_upstream\",\"bytes_recv\":3,\"bytes_sent\":512,\"duration\":\"12ms\",\
          \"tries\":3,\"route\":\"HTTPRoute/shop/cart/0\",\"src.addr\":\"10.0.0.1:40000\",\
          \"src.workload\":\"front-7d\",\"src.namespace\":\"shop\",\
          \"src.identity\":\"spiffe://cluster.local/ns/shop/sa/front\",\

@@ -1,10 +1,11 @@
 //! What is answered here instead of by the service. Pure.
 //!
-//! Invariant: every reason has one status, one response flag as Envoy and Istio name them, and tells the client nothing
-//! of what is behind the waypoint.
+//! Invariant: every reason has one status, one response flag and one response code detail as Envoy and Istio name them,
+//! and tells the client nothing of what is behind the waypoint.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
+use ambit_model::Verdict;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
@@ -14,10 +15,10 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// Why a request is answered here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A token is there and not valid; the challenge says why (RFC 6750).
-    Unauthenticated(HeaderValue),
+    /// A token is there and not valid.
+    Unauthenticated(ambit_jwt::Refusal),
     /// Policy says no.
-    Denied,
+    Denied(Verdict),
     /// A rate limit is used up until then.
     RateLimited(Duration),
     /// A fault for the sake of a test.
@@ -47,7 +48,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Self::Denied => StatusCode::FORBIDDEN,
+            Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Fault(status) => *status,
             Self::NoRoute | Self::Gone => StatusCode::NOT_FOUND,
@@ -60,10 +61,10 @@ impl Refusal {
         }
     }
 
-    /// Response flag; empty for none.
+    /// Response flag; empty for none, which Envoy has for what RBAC and JWT deny: its details say it.
     pub fn flag(&self) -> &'static str {
         match self {
-            Self::Unauthenticated(_) | Self::Denied | Self::Method => "",
+            Self::Unauthenticated(_) | Self::Denied(_) | Self::Method => "",
             Self::RateLimited(_) => "RL",
             Self::Fault(_) => "FI",
             Self::NoRoute | Self::InvalidRule | Self::Gone => "NR",
@@ -75,11 +76,29 @@ impl Refusal {
         }
     }
 
+    /// Response code details; empty for none.
+    pub fn details(&self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Unauthenticated(refusal) => jwt_details(*refusal),
+            Self::Denied(verdict) => return rbac_details(verdict).into(),
+            Self::RateLimited(_) => "local_rate_limited",
+            Self::Fault(_) => "fault_filter_abort",
+            Self::NoRoute | Self::Gone => "route_not_found",
+            Self::InvalidRule => "direct_response",
+            Self::Method => "",
+            Self::NoHealthyEndpoint => "no_healthy_upstream",
+            Self::Overflow => "upstream_reset_before_response_started{overflow}",
+            Self::Unreachable => "upstream_reset_before_response_started{remote_connection_failure}",
+            Self::Reset => "upstream_reset_before_response_started{connection_termination}",
+            Self::Late => "response_timeout",
+        })
+    }
+
     /// Body, in Envoy's words where clients may know them.
     pub fn text(&self) -> &'static str {
         match self {
             Self::Unauthenticated(_) => "Jwt verification fails",
-            Self::Denied => "RBAC: access denied",
+            Self::Denied(_) => "RBAC: access denied",
             Self::RateLimited(_) => "local_rate_limited",
             Self::Fault(_) => "fault filter abort",
             Self::NoRoute | Self::InvalidRule | Self::Method | Self::Gone => "",
@@ -108,14 +127,16 @@ impl Refusal {
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         }
         match self {
-            Self::Unauthenticated(challenge) => {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge.clone());
+            Self::Unauthenticated(_) => {
+                // Says why (RFC 6750).
+                let challenge = HeaderValue::from_static(ambit_jwt::CHALLENGE);
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             }
             Self::RateLimited(after) => {
                 let seconds = crate::service::retry_after_seconds(*after);
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
-            Self::Denied
+            Self::Denied(_)
             | Self::Fault(_)
             | Self::NoRoute
             | Self::InvalidRule
@@ -128,6 +149,36 @@ impl Refusal {
             | Self::Gone => {}
         }
         response
+    }
+}
+
+/// What Envoy says of a denial. Which rule of the policy it was is not known any more.
+pub(crate) fn rbac_details(verdict: &Verdict) -> String {
+    match verdict.policy() {
+        Some(policy) => {
+            format!("rbac_access_denied_matched_policy[ns[{}]-policy[{}]]", policy.namespace, policy.name)
+        }
+        None => "rbac_access_denied_matched_policy[none]".to_owned(),
+    }
+}
+
+/// In the words of Envoy's verifier, where it knows the case.
+fn jwt_details(refusal: ambit_jwt::Refusal) -> &'static str {
+    use ambit_jwt::Refusal;
+    match refusal {
+        Refusal::Malformed | Refusal::TooLong | Refusal::TooManyClaims => {
+            "jwt_authn_access_denied{Jwt_is_not_in_the_form_of_Header.Payload.Signature_with_two_dots_and_3_sections}"
+        }
+        Refusal::Algorithm => "jwt_authn_access_denied{Jwt_header_[alg]_is_not_supported}",
+        Refusal::UnknownIssuer => "jwt_authn_access_denied{Jwt_issuer_is_not_configured}",
+        Refusal::NoKeys => "jwt_authn_access_denied{Jwks_doesn't_have_any_valid_public_key}",
+        Refusal::UnknownKey => "jwt_authn_access_denied{Jwks_doesn't_have_key_to_match_kid_or_alg_from_Jwt}",
+        Refusal::Expired => "jwt_authn_access_denied{Jwt_is_expired}",
+        Refusal::NotYetValid => "jwt_authn_access_denied{Jwt_not_yet_valid}",
+        Refusal::WrongAudience => "jwt_authn_access_denied{Audiences_in_Jwt_are_not_allowed}",
+        Refusal::Signature | Refusal::Critical | Refusal::SeveralTokens => {
+            "jwt_authn_access_denied{Jwt_verification_fails}"
+        }
     }
 }
 
@@ -159,22 +210,37 @@ fn grpc_status(status: StatusCode) -> u16 {
 mod tests {
     use super::*;
 
+    fn denied() -> Refusal {
+        Refusal::Denied(Verdict::DeniedBy(ambit_model::NamespacedName::new("shop", "closed")))
+    }
+
     #[test]
-    fn statuses_and_flags_are_istios() {
+    fn statuses_flags_and_details_are_istios() {
+        const BEFORE: &str = "upstream_reset_before_response_started";
         let cases = [
-            (Refusal::Denied, 403, ""),
-            (Refusal::RateLimited(Duration::from_millis(1200)), 429, "RL"),
-            (Refusal::Fault(StatusCode::IM_A_TEAPOT), 418, "FI"),
-            (Refusal::NoRoute, 404, "NR"),
-            (Refusal::InvalidRule, 500, "NR"),
-            (Refusal::NoHealthyEndpoint, 503, "UH"),
-            (Refusal::Overflow, 503, "UO"),
-            (Refusal::Unreachable, 503, "UF"),
-            (Refusal::Reset, 503, "UC"),
-            (Refusal::Late, 504, "UT"),
+            (denied(), 403, "", "rbac_access_denied_matched_policy[ns[shop]-policy[closed]]"),
+            (Refusal::Denied(Verdict::NotAllowed), 403, "", "rbac_access_denied_matched_policy[none]"),
+            (
+                Refusal::Unauthenticated(ambit_jwt::Refusal::Expired),
+                401,
+                "",
+                "jwt_authn_access_denied{Jwt_is_expired}",
+            ),
+            (Refusal::RateLimited(Duration::from_millis(1200)), 429, "RL", "local_rate_limited"),
+            (Refusal::Fault(StatusCode::IM_A_TEAPOT), 418, "FI", "fault_filter_abort"),
+            (Refusal::NoRoute, 404, "NR", "route_not_found"),
+            (Refusal::InvalidRule, 500, "NR", "direct_response"),
+            (Refusal::NoHealthyEndpoint, 503, "UH", "no_healthy_upstream"),
+            (Refusal::Overflow, 503, "UO", &format!("{BEFORE}{{overflow}}")),
+            (Refusal::Unreachable, 503, "UF", &format!("{BEFORE}{{remote_connection_failure}}")),
+            (Refusal::Reset, 503, "UC", &format!("{BEFORE}{{connection_termination}}")),
+            (Refusal::Late, 504, "UT", "response_timeout"),
         ];
-        for (refusal, status, flag) in cases {
+        for (refusal, status, flag, details) in cases {
             assert_eq!((refusal.status().as_u16(), refusal.flag()), (status, flag), "{refusal:?}");
+            assert_eq!(refusal.details(), details);
+            // Readers of logs split them at spaces.
+            assert!(!refusal.details().contains(char::is_whitespace), "{refusal:?}");
             assert_eq!(refusal.response(false).status().as_u16(), status);
         }
     }
@@ -183,13 +249,13 @@ mod tests {
     fn a_limited_client_is_told_when_to_come_again_and_a_denied_one_nothing_more() {
         let limited = Refusal::RateLimited(Duration::from_millis(1200)).response(false);
         assert_eq!(limited.headers()[header::RETRY_AFTER], "2");
-        let denied = Refusal::Denied.response(false);
+        let denied = denied().response(false);
         assert_eq!(&denied.body()[..], b"RBAC: access denied");
     }
 
     #[test]
     fn a_grpc_client_gets_a_grpc_status() {
-        let denied = Refusal::Denied.response(true);
+        let denied = denied().response(true);
         assert_eq!(
             (denied.status(), &denied.headers()["grpc-status"]),
             (StatusCode::OK, &HeaderValue::from_static("7"))

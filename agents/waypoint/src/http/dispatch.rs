@@ -7,7 +7,7 @@ use std::{convert::Infallible, rc::Rc, time::SystemTime};
 use ambit_model::{authorization::Token, bound::Backend};
 use ambit_route::{Arrival, Filters, Found, RequestHead, filter::CrossOriginRequest, pick};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
 use super::{
@@ -88,6 +88,7 @@ fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Resp
         }
         Answer::Filter(response) => {
             exchange.answered(response.status(), response.headers());
+            exchange.code_details = "direct_response".into();
             response.map(|()| Bytes::new())
         }
     };
@@ -109,7 +110,7 @@ async fn prepare<'a>(
     if !service.policies.is_empty() {
         judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
             exchange.detail = Some(verdict.to_string());
-            Refusal::Denied
+            Refusal::Denied(verdict)
         })?;
     }
     let port = service.port(session.destination.port()).ok_or(Refusal::Gone)?;
@@ -148,7 +149,7 @@ fn authenticate(
     let checked = validator.check(&RequestHead::from(&*parts), SystemTime::now());
     let accepted = checked.map_err(|refusal| {
         exchange.detail = Some(refusal.to_string());
-        Refusal::Unauthenticated(HeaderValue::from_static(ambit_jwt::CHALLENGE))
+        Refusal::Unauthenticated(refusal)
     })?;
     accepted.edits.iter().for_each(|edit| edit.apply(parts));
     Ok(accepted.token)

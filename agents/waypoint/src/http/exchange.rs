@@ -2,7 +2,7 @@
 //!
 //! Invariant: told exactly once, however the request ends, also when the client leaves in the middle.
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
@@ -68,6 +68,8 @@ pub struct Exchange {
     pub response_bytes: u64,
     /// What is to be said beside the status, as Envoy and Istio name it.
     pub flags: Vec<&'static str>,
+    /// Why it was not answered by an endpoint, or not to the end, as Envoy names it.
+    pub code_details: Cow<'static, str>,
     /// More about a failure, in words.
     pub detail: Option<String>,
     /// The trace it belongs to.
@@ -108,6 +110,7 @@ impl Exchange {
             grpc_status: None,
             response_bytes: 0,
             flags: Vec::new(),
+            code_details: Cow::Borrowed(""),
             detail: None,
             trace: None,
             ended: false,
@@ -126,6 +129,7 @@ impl Exchange {
             self.flags.push(refusal.flag());
         }
         self.status = Some(refusal.status());
+        self.code_details = refusal.details();
     }
 
     /// A part of the response goes to the client.
@@ -140,10 +144,14 @@ impl Exchange {
     /// The response ends before its end.
     pub fn broke_off(&mut self, error: &ResponseError) {
         self.ended = true;
-        self.flags.push(match error {
-            ResponseError::Endpoint(_) => "UC",
-            ResponseError::Late => "UT",
-        });
+        let (flag, details) = match error {
+            ResponseError::Endpoint(_) => {
+                ("UC", "upstream_reset_after_response_started{connection_termination}")
+            }
+            ResponseError::Late => ("UT", "response_timeout"),
+        };
+        self.flags.push(flag);
+        self.code_details = details.into();
         self.detail = Some(error.to_string());
     }
 
@@ -162,6 +170,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.ended {
             self.flags.push("DC");
+            self.code_details = "downstream_remote_disconnect".into();
         }
         let local = self.session.local.clone();
         local.telemetry.request(self);

@@ -54,6 +54,9 @@ fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
     if !record.flags.is_empty() {
         all.push(text("ambit.response_flags", &record.flags.join(",")));
     }
+    if !record.code_details.is_empty() {
+        all.push(text("ambit.response_code_details", record.code_details));
+    }
     if record.tries > 1 {
         all.push(number("http.request.resend_count", i64::from(record.tries) - 1));
     }

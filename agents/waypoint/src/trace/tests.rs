@@ -40,6 +40,7 @@ fn record() -> Record<'static> {
             grpc_status: Some(14),
         }),
         flags: &["UF", "URX"],
+        code_details: "",
         bytes_recv: 3,
         bytes_sent: 4,
         duration: Duration::from_millis(250),
