@@ -6,8 +6,8 @@ use std::{fmt, future::Future, rc::Rc, sync::Arc};
 
 use ambit_hbone::{Pool, settings::CLIENT_STREAMS_MAX};
 use ambit_identity::Manager;
-use ambit_model::{NamespacedName, Spiffe};
-use ambit_store::Store;
+use ambit_model::{NamespacedName, Spiffe, Workload};
+use ambit_store::{Snapshot, Store};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -33,6 +33,13 @@ pub struct Shared {
     pub pod: NamespacedName,
     /// What is told about requests and streams.
     pub books: Books,
+}
+
+impl Shared {
+    /// Own pod as the mesh knows it; one that nobody knows before it does.
+    pub fn own(&self, snapshot: &Snapshot) -> Arc<Workload> {
+        snapshot.workload_by_name(&self.pod).cloned().unwrap_or_default()
+    }
 }
 
 /// What the connections of one worker share.

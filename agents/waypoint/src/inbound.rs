@@ -5,7 +5,7 @@
 
 mod protocol;
 
-use std::{cell::OnceCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc, time::Instant};
 
 use ::http::StatusCode;
 use ambit_hbone::{ConnectRequest, Responder, TunnelStream, settings};
@@ -88,9 +88,8 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
     let begun = Instant::now();
     let found = {
         let (bound, snapshot) = (local.shared.services.load(), local.shared.store.load());
-        let own = snapshot.workload_by_name(&local.shared.pod);
-        let network: Arc<str> = own.map(|own| own.network.clone()).unwrap_or_default();
-        target::target(&request.authority, &peer.identity, (&bound, &snapshot), &network)
+        let own = local.shared.own(&snapshot);
+        target::target(&request.authority, &peer.identity, (&bound, &snapshot), &own)
     };
     let target = match found {
         Ok(target) => target,
@@ -114,7 +113,10 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
     match told {
         Ok(Protocol::Stream) => stream::serve(local, peer, target, (tunnel, begun)).await,
         Ok(Protocol::Http1) => http::serve(Session::new(local, peer, target), tunnel, false).await,
-        Ok(Protocol::Http2) => http::serve(Session::new(local, peer, target), tunnel, true).await,
+        Ok(Protocol::Http2) => {
+            target.speaks_http2();
+            http::serve(Session::new(local, peer, target), tunnel, true).await;
+        }
         Ok(Protocol::Nothing) => end(tunnel).await,
         Err(error) => tracing::debug!(%error, "Tunnel was reset before its first byte"),
     }

@@ -1,4 +1,4 @@
-//! One bound service, compiled for use.
+//! One bound service, or the bound pods of one namespace, compiled for use.
 //!
 //! Invariant: compiling is total; what cannot be executed as written is present as a refusal. What has to be remembered
 //! from one configuration to the next (endpoints, limits) lives in [`States`].
@@ -14,7 +14,7 @@ use std::{
 use ambit_jwt::Validator;
 use ambit_model::{
     Addressed, AppProtocol, Applied, BoundService, Destination, NamespacedName, PolicySet,
-    bound::{Backend, HttpTable, Routes, WeightedBackend},
+    bound::{Backend, HttpTable, PODS, Routes, WeightedBackend},
 };
 use ambit_route::Table;
 
@@ -35,6 +35,8 @@ pub struct Service {
     /// What is done to requests before they are routed.
     pub rules: Rules,
     ports: Vec<Port>,
+    /// Of pods: whatever port is asked for.
+    every_port: Option<Port>,
     destinations: HashMap<Destination, Arc<Upstream>>,
 }
 
@@ -45,7 +47,7 @@ pub struct Port {
     pub number: u16,
     /// What clients speak on it.
     pub protocol: AppProtocol,
-    /// The service itself.
+    /// The service itself; nowhere of pods, each of which is a way of its own.
     pub own: Way,
     routes: PortRoutes,
     consumers: HashMap<Arc<str>, PortRoutes>,
@@ -126,7 +128,11 @@ impl Service {
             }
         });
         let ports = ports.collect();
-        Self { validator, policies, rules, ports, destinations, bound }
+        let every_port = match bound.addressed {
+            Addressed::Service => None,
+            Addressed::Pods(_) => Some(Port::of_pods()),
+        };
+        Self { validator, policies, rules, ports, every_port, destinations, bound }
     }
 
     /// Stands for a service that could not be read: it has no port and allows nothing.
@@ -146,6 +152,7 @@ impl Service {
             policies: PolicySet::new([Applied::Unreadable(key.clone())]),
             rules: Rules::default(),
             ports: Vec::new(),
+            every_port: None,
             destinations: HashMap::new(),
             bound: Arc::new(bound),
         }
@@ -153,12 +160,17 @@ impl Service {
 
     /// Whether it stands for a service that could not be read.
     pub fn is_unreadable(&self) -> bool {
-        self.bound.ports.is_empty() && !self.bound.unenforceable.is_empty()
+        self.ports.is_empty() && self.every_port.is_none() && !self.bound.unenforceable.is_empty()
     }
 
     /// The port of this number.
     pub fn port(&self, number: u16) -> Option<&Port> {
-        self.ports.iter().find(|port| port.number == number)
+        self.ports.iter().find(|port| port.number == number).or(self.every_port.as_ref())
+    }
+
+    /// The hostname that clients asked for; nothing of pods.
+    pub fn hostname(&self) -> &str {
+        if &*self.bound.key.name == PODS { "" } else { &self.bound.key.name }
     }
 
     /// A destination that a route or a mirror of this service leads to.
@@ -168,6 +180,12 @@ impl Service {
 }
 
 impl Port {
+    /// Nobody says what the ports of pods speak, and no route leads there or away.
+    fn of_pods() -> Self {
+        let routes = PortRoutes { http: None, stream: None };
+        Self { number: 0, protocol: AppProtocol::Detect, own: None, routes, consumers: HashMap::new() }
+    }
+
     /// The routes for clients of a namespace.
     pub fn routes(&self, namespace: &str) -> &PortRoutes {
         self.consumers.get(namespace).unwrap_or(&self.routes)

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use ambit_model::{NamespacedName, Workload};
+use ambit_model::{NamespacedName, Workload, bound::PODS};
 use ambit_store::{BoundEntry, Snapshot, Store};
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
@@ -35,9 +35,18 @@ impl Bound {
 }
 
 impl Bound {
+    /// What is done with traffic addressed to pods of a namespace.
+    pub fn pods(&self, namespace: &Arc<str>) -> Option<&Arc<Service>> {
+        self.get(&NamespacedName::new(namespace.clone(), PODS))
+    }
+
     /// The service of this hostname; of several, that of the client's namespace first.
     pub fn by_hostname(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
-        let mut named = self.services.iter().filter(|(key, _)| &*key.name == hostname).collect::<Vec<_>>();
+        let mut named = self
+            .services
+            .iter()
+            .filter(|(key, _)| &*key.name == hostname && hostname != PODS)
+            .collect::<Vec<_>>();
         // Independent of the order in the map.
         named.sort_by_key(|(key, _)| (&*key.namespace != namespace, *key));
         named.first().map(|(_, service)| *service)
@@ -110,7 +119,7 @@ fn is_made_of(service: &Service, entry: &BoundEntry) -> bool {
     match entry {
         BoundEntry::Ready(bound) => Arc::ptr_eq(&service.bound, bound),
         BoundEntry::Unreadable(reason) => {
-            service.bound.ports.is_empty()
+            service.is_unreadable()
                 && service.bound.unenforceable.iter().any(|(_, known)| Arc::ptr_eq(known, reason))
         }
     }

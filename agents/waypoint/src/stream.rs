@@ -17,7 +17,7 @@ use crate::{
     metrics::StreamInUse,
     service::Service,
     streams,
-    target::Target,
+    target::{Pod, Target},
     upstream::{self, Asker, Chosen, ConnectFailure, Counted, Stream, Upstream, open},
 };
 
@@ -89,8 +89,8 @@ pub struct Flow {
     pub service: Arc<Service>,
     /// The address the client connected to.
     pub destination: SocketAddr,
-    /// Uid of the pod that was asked for by its own address.
-    pub pod: Option<Arc<str>>,
+    /// The pod that was asked for by its own address.
+    pub pod: Option<Pod>,
     /// When the tunnel was asked for.
     pub begun: Instant,
     /// Where it went.
@@ -150,6 +150,9 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result
 }
 
 fn backend(service: &Service, flow: &Flow) -> Result<Arc<Upstream>, StreamError> {
+    if let Some(upstream) = flow.pod.as_ref().and_then(|pod| pod.upstream.as_ref()) {
+        return Ok(upstream.clone());
+    }
     let nowhere = || StreamError::InvalidBackend("it has no backend with a weight".into());
     let port = service.port(flow.destination.port()).ok_or_else(nowhere)?;
     let routes = port.routes(&flow.peer.identity.namespace).stream.as_ref();
@@ -169,9 +172,9 @@ async fn reach(
     upstream: &Upstream,
     flow: &mut Flow,
 ) -> Result<(Stream, Chosen), StreamError> {
-    let pod = flow.pod.clone();
+    let pod = flow.pod.as_ref().map(|pod| pod.uid.clone());
     let asker = Asker { head: None, address: flow.peer.client.ip(), pod: pod.as_ref() };
-    let host = Some(flow.service.bound.key.name.to_string());
+    let host = Some(flow.service.hostname().to_owned()).filter(|host| !host.is_empty());
     let forwarded = Some(Forwarded { client: Some(flow.peer.client), host });
     let headers = ConnectHeaders { forwarded, ..ConnectHeaders::default() };
     let mut tried = Vec::new();

@@ -1,7 +1,8 @@
 //! What the `:authority` of a CONNECT means to this waypoint. Pure.
 //!
-//! Invariant: the answer is always a port of a service that is bound here; whatever else is asked for is refused. A pod
-//! that is asked for by its own address is guarded by the policies of its service, and routes have no say.
+//! Invariant: the answer is always a port of a service, or of a pod, that is bound here; whatever else is asked for is
+//! refused. A pod that is asked for by its own address is guarded by the policies of its service where that leads to the
+//! port, else by those for pods, and routes have no say.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -9,11 +10,11 @@ use std::{
 };
 
 use ambit_hbone::{Authority, Host};
-use ambit_model::{NetworkAddress, Spiffe};
-use ambit_store::{Snapshot, port_to};
+use ambit_model::{Addressed, AppProtocol, NetworkAddress, Spiffe, Workload, bound::DestinationSettings};
+use ambit_store::{Snapshot, guards, port_to};
 use http::StatusCode;
 
-use crate::{service::Service, services::Bound};
+use crate::{service::Service, services::Bound, upstream::Upstream};
 
 /// Where a tunnel leads.
 #[derive(Clone, Debug)]
@@ -22,8 +23,27 @@ pub struct Target {
     pub service: Arc<Service>,
     /// Its address, as the client knows it; the pod's, with the port of the service, when a pod was asked for.
     pub address: SocketAddr,
-    /// Uid of the pod that was asked for by its own address.
-    pub pod: Option<Arc<str>>,
+    /// The pod that was asked for by its own address.
+    pub pod: Option<Pod>,
+}
+
+/// A pod that was asked for by its own address.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The way to the one port of a pod that is bound itself; else its service leads there.
+    pub upstream: Option<Arc<Upstream>>,
+}
+
+impl Target {
+    /// From now on it is known what the client speaks: a pod is spoken to in the same way, for nobody says which.
+    pub fn speaks_http2(&self) {
+        let settings = DestinationSettings { protocol: AppProtocol::Http2, ..Default::default() };
+        if let Some(upstream) = self.pod.as_ref().and_then(|pod| pod.upstream.as_ref()) {
+            upstream.configure(&settings);
+        }
+    }
 }
 
 /// Why a tunnel leads nowhere.
@@ -32,14 +52,14 @@ pub enum Refused {
     /// The control plane has not said yet what is bound here.
     #[error("the services bound to this waypoint have not been received yet; is the operator reachable?")]
     NotReceived,
-    /// Not an address of a service that is bound here.
-    #[error("{0} is no service that is bound to this waypoint")]
+    /// Not an address of a service or pod that is bound here.
+    #[error("{0} is no service or pod that is bound to this waypoint")]
     NotBound(Authority),
     /// Not a port of the service.
     #[error("the service of {0} has no such port")]
     NoSuchPort(Authority),
-    /// The service is bound here, and what is to be done with it could not be read.
-    #[error("the service of {0} is bound to this waypoint, which could not read what to do with it")]
+    /// It is bound here, and what is to be done with it could not be read.
+    #[error("{0} is bound to this waypoint, which could not read what to do with it")]
     Unreadable(Authority),
 }
 
@@ -53,7 +73,7 @@ impl Refused {
     }
 }
 
-/// `network` is the waypoint's own.
+/// `own` is the waypoint's pod.
 ///
 /// # Errors
 /// [`Refused`]
@@ -61,16 +81,19 @@ pub fn target(
     authority: &Authority,
     peer: &Spiffe,
     (bound, snapshot): (&Bound, &Snapshot),
-    network: &Arc<str>,
+    own: &Workload,
 ) -> Result<Target, Refused> {
     if !bound.synced {
         return Err(Refused::NotReceived);
     }
     let (service, ip) = match &authority.host {
         Host::Ip(ip) => {
-            let vip = NetworkAddress { network: network.clone(), address: ip.to_canonical() };
-            if let Some(target) = pod(&vip, authority.port, (bound, snapshot)) {
-                return Ok(target);
+            let vip = NetworkAddress { network: own.network.clone(), address: ip.to_canonical() };
+            if let Some(pod) = snapshot.workload_by_address(&vip) {
+                let address = SocketAddr::new(vip.address, authority.port);
+                return by_address((pod, address), (bound, snapshot), own)
+                    .map_err(|Unreadable| Refused::Unreadable(authority.clone()))?
+                    .ok_or_else(|| Refused::NotBound(authority.clone()));
             }
             let named = snapshot.service_by_vip(&vip, &peer.namespace);
             (named.and_then(|service| bound.get(&service.key())), vip.address)
@@ -92,14 +115,64 @@ pub fn target(
     Ok(Target { service: service.clone(), address: SocketAddr::new(ip, authority.port), pod: None })
 }
 
-/// A pod by its own address: the first of its services that is bound here and leads to the port.
-fn pod(address: &NetworkAddress, port: u16, (bound, snapshot): (&Bound, &Snapshot)) -> Option<Target> {
-    let pod = snapshot.workload_by_address(address)?;
-    pod.services.keys().find_map(|key| {
-        let service = bound.get(key)?;
-        let port = port_to(pod, snapshot.service(key)?, port)?;
-        service.port(port)?;
-        let address = SocketAddr::new(address.address, port);
-        Some(Target { service: service.clone(), address, pod: Some(pod.uid.clone()) })
-    })
+/// It could not be read what to do with it.
+struct Unreadable;
+
+/// A pod, as one of a service, else by itself.
+fn by_address(
+    asked: (&Arc<Workload>, SocketAddr),
+    world: (&Bound, &Snapshot),
+    own: &Workload,
+) -> Result<Option<Target>, Unreadable> {
+    match endpoint(asked, world)? {
+        Some(target) => Ok(Some(target)),
+        None => itself(asked, world, own),
+    }
+}
+
+/// A pod of a service: the first of its services that is bound here and leads to the port. One that could not be read may
+/// forbid what others allow.
+fn endpoint(
+    (pod, address): (&Arc<Workload>, SocketAddr),
+    (bound, snapshot): (&Bound, &Snapshot),
+) -> Result<Option<Target>, Unreadable> {
+    let mut found = None;
+    for key in pod.services.keys() {
+        let Some((service, of_mesh)) = bound.get(key).zip(snapshot.service(key)) else { continue };
+        let Some(port) = port_to(pod, of_mesh, address.port()) else { continue };
+        if service.is_unreadable() {
+            return Err(Unreadable);
+        }
+        if found.is_none() && service.port(port).is_some() {
+            let address = SocketAddr::new(address.ip(), port);
+            let pod = Pod { uid: pod.uid.clone(), upstream: None };
+            found = Some(Target { service: service.clone(), address, pod: Some(pod) });
+        }
+    }
+    Ok(found)
+}
+
+/// A pod that is bound itself, on any port.
+fn itself(
+    (pod, address): (&Arc<Workload>, SocketAddr),
+    (bound, snapshot): (&Bound, &Snapshot),
+    own: &Workload,
+) -> Result<Option<Target>, Unreadable> {
+    let Some(service) = bound.pods(&pod.namespace) else { return Ok(None) };
+    if service.is_unreadable() {
+        return Err(Unreadable);
+    }
+    let upstream = Upstream::of_pod(pod, address, own).filter(|_| is_bound(service, pod, snapshot, own));
+    Ok(upstream.map(|upstream| {
+        let pod = Pod { uid: pod.uid.clone(), upstream: Some(Arc::new(upstream)) };
+        Target { service: service.clone(), address, pod: Some(pod) }
+    }))
+}
+
+/// Whether a pod is one of those that `pods` is about.
+pub fn is_bound(pods: &Service, pod: &Workload, snapshot: &Snapshot, own: &Workload) -> bool {
+    match &pods.bound.addressed {
+        Addressed::Service => false,
+        Addressed::Pods(on_their_way) => on_their_way.contains(&pod.uid) || guards(snapshot, own, pod),
+    }
 }

@@ -17,7 +17,8 @@ pub use balance::Endpoints;
 pub use bound::BoundEntry;
 pub use discovery::{BoundDiscovery, Discovery};
 pub use resolve::{
-    ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, port_to, resolve, route_to,
+    ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, guards, port_to, resolve, route_to,
+    route_to_pod,
 };
 pub use snapshot::Snapshot;
 pub use store::{AddressUpdate, PolicyUpdate, Store};

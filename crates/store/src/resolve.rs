@@ -5,6 +5,8 @@
 
 mod waypoint;
 
+pub use waypoint::guards;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -262,6 +264,11 @@ fn to_pod(snapshot: &Snapshot, upstream: &Arc<Workload>, request: OutboundReques
         let refused = || waypoint.refusal(upstream.uid.to_string());
         return waypoint.routes(None, request, pick).into_iter().next().unwrap_or_else(refused);
     }
+    route_to_pod(upstream, request)
+}
+
+/// The way to a pod by its own address, past any waypoint.
+pub fn route_to_pod(upstream: &Arc<Workload>, request: OutboundRequest<'_>) -> Route {
     let destination = canonical(request.destination);
     if tunnels(upstream) && upstream.uid != request.source.uid {
         return Route::Hbone {

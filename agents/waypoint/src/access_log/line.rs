@@ -62,7 +62,7 @@ pub struct Record<'a> {
     pub tries: u32,
     /// The rule that took it.
     pub route: Option<&'a str>,
-    /// Hostname of the service the client asked for.
+    /// Hostname of the service the client asked for; empty for a pod.
     pub service: &'a str,
     /// The client.
     pub source: End<'a>,
@@ -150,7 +150,9 @@ impl Record<'_> {
         }
         self.route.iter().for_each(|route| put("route", Value::Text(route)));
         end(put, ["src.addr", "src.workload", "src.namespace", "src.identity"], &self.source);
-        put("dst.service", Value::Text(self.service));
+        if !self.service.is_empty() {
+            put("dst.service", Value::Text(self.service));
+        }
         end(put, ["dst.addr", "dst.workload", "dst.namespace", "dst.identity"], &self.destination);
         self.trace_id.iter().for_each(|id| put("trace_id", Value::Trace(*id)));
         self.error.iter().for_each(|error| put("error", Value::Text(error)));

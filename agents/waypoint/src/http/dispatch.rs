@@ -54,7 +54,7 @@ pub(super) async fn handle(
     let origin = CrossOriginRequest::of(&RequestHead::from(&parts));
     // Those of the rule, then those of its backend.
     let mut filters = Vec::new();
-    let answer = match prepare(&service, &mut parts, &mut exchange, &mut filters).await {
+    let answer = match prepare((&service, &session), &mut parts, &mut exchange, &mut filters).await {
         Ok(plan) => match tries::run(plan, (parts, body, client), exchange).await {
             Ok(response) => return Ok(finish(response, &filters, origin.as_ref())),
             Err((refusal, unused)) => {
@@ -97,7 +97,7 @@ fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Resp
 
 /// All phases before the first byte is sent.
 async fn prepare<'a>(
-    service: &'a Service,
+    (service, session): (&'a Service, &'a Session),
     parts: &mut Parts,
     exchange: &mut Exchange,
     filters: &mut Vec<&'a Filters>,
@@ -105,7 +105,6 @@ async fn prepare<'a>(
     if parts.method == Method::CONNECT {
         return Err(Refusal::Method.into());
     }
-    let session = exchange.session.clone();
     let token = authenticate(service, parts, exchange)?;
     if !service.policies.is_empty() {
         judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
@@ -115,7 +114,7 @@ async fn prepare<'a>(
     }
     let port = service.port(session.destination.port()).ok_or(Refusal::Gone)?;
     // Routes are of the service; a pod that is asked for by its address is nobody's backend.
-    let route = if session.pod.is_some() { None } else { find(port, &session, parts)? };
+    let route = if session.pod.is_some() { None } else { find(port, session, parts)? };
     let rules = route.as_ref().map_or(&service.rules, |route| &route.rule.rules);
     rules
         .admit(&session.peer.identity, exchange.begun)
@@ -123,7 +122,7 @@ async fn prepare<'a>(
     inject(rules, parts, exchange).await?;
     let wishes = Wishes::of(parts);
     let judged = wishes.upgrade.as_ref().map(|_| Box::new((parts.clone(), token)));
-    headers::forward(parts, &wishes, &service.bound.key.name);
+    headers::forward(parts, &wishes, service.hostname());
     let mut plan = match route {
         Some(route) => route.plan((service, wishes), parts, exchange, filters)?,
         // No rule takes it, where there are rules.
@@ -131,7 +130,8 @@ async fn prepare<'a>(
             return Err(Refusal::NoRoute.into());
         }
         None => {
-            let upstream = port.own.as_ref().ok_or(Refusal::Gone)?;
+            let of_pod = session.pod.as_ref().and_then(|pod| pod.upstream.as_ref());
+            let upstream = of_pod.or(port.own.as_ref()).ok_or(Refusal::Gone)?;
             exchange.upstream = Some(upstream.clone());
             Plan::to_service(service, upstream, wishes)
         }

@@ -14,7 +14,12 @@ use ambit_model::Connection;
 use tokio::sync::Notify;
 
 use super::watched::Progress;
-use crate::{context::Local, inbound::Peer, service::Service, target::Target};
+use crate::{
+    context::Local,
+    inbound::Peer,
+    service::Service,
+    target::{Pod, Target, is_bound},
+};
 
 /// One tunnel that carries HTTP.
 #[derive(Debug)]
@@ -25,8 +30,8 @@ pub struct Session {
     pub peer: Rc<Peer>,
     /// The address the client connected to.
     pub destination: SocketAddr,
-    /// Uid of the pod that was asked for by its own address.
-    pub pod: Option<Arc<str>>,
+    /// The pod that was asked for by its own address.
+    pub pod: Option<Pod>,
     /// As policies see it.
     pub connection: Connection,
     /// Where the connection is.
@@ -71,8 +76,19 @@ impl Session {
                 Some(service) => current.service = service.clone(),
                 None => self.leave(),
             }
+            if !self.stays(&current.service) {
+                self.leave();
+            }
         }
         current.service.clone()
+    }
+
+    /// Whether a pod that is bound itself is still among those that `service` is about.
+    fn stays(&self, service: &Service) -> bool {
+        let Some(pod) = self.pod.as_ref().filter(|pod| pod.upstream.is_some()) else { return true };
+        let snapshot = self.local.shared.store.load();
+        let own = self.local.shared.own(&snapshot);
+        snapshot.workload_by_uid(&pod.uid).is_some_and(|pod| is_bound(service, pod, &snapshot, &own))
     }
 
     /// Asks the client to go elsewhere after the requests it has begun.

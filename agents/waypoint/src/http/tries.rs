@@ -291,7 +291,8 @@ impl Attempts<'_> {
             return Some(chosen);
         }
         let session = &self.exchange.session;
-        let asker = Asker { head, address: session.peer.client.ip(), pod: session.pod.as_ref() };
+        let asker =
+            Asker { head, address: session.peer.client.ip(), pod: session.pod.as_ref().map(|pod| &pod.uid) };
         self.plan.upstream.choose(asker, &self.tried, rand::random())
     }
 

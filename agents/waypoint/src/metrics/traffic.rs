@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ambit_model::{NamespacedName, Spiffe, TunnelProtocol, Workload};
+use ambit_model::{NamespacedName, Spiffe, TunnelProtocol, Workload, bound::PODS};
 use ambit_runtime::series::{self, Row, Table};
 use prometheus_client::{
     collector::Collector,
@@ -193,7 +193,7 @@ impl Parties<'_> {
         let labels = Labels {
             source: self.source.clone(),
             destination: Arc::new(destination),
-            service: Some(self.service.clone()),
+            service: Some(self.service.clone()).filter(|service| &*service.name != PODS),
             ended,
             overflow: false,
         };

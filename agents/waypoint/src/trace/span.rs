@@ -21,7 +21,7 @@ pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: Syst
         trace_id: trace_id.to_be_bytes().to_vec(),
         span_id: open.id.to_be_bytes().to_vec(),
         parent_span_id: open.parent.map(|id| id.to_be_bytes().to_vec()).unwrap_or_default(),
-        name: format!("{method} {}", record.route.unwrap_or(record.service)),
+        name: format!("{method} {}", record.route.unwrap_or(record.service)).trim_end().to_owned(),
         kind: SpanKind::Server.into(),
         start_time_unix_nano: nanos(end.saturating_sub(record.duration)),
         end_time_unix_nano: nanos(end),

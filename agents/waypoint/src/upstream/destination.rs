@@ -10,12 +10,12 @@ use std::{
 };
 
 use ambit_model::{
-    AppProtocol, Destination, Workload,
+    AppProtocol, Destination, NamespacedName, Workload,
     bound::{Balancer, DestinationSettings, HashKey, SessionPersistence},
 };
 use ambit_resilience::{Breaker, Choice, Endpoints, Member, UnderWay};
 use ambit_route::{RequestHead, session};
-use ambit_store::Route;
+use ambit_store::{OutboundRequest, Route, route_to_pod};
 use arc_swap::ArcSwap;
 
 use super::{Room, Way};
@@ -96,6 +96,17 @@ impl Upstream {
         Self { destination, breaker, room, state: ArcSwap::from_pointee(state) }
     }
 
+    /// One port of one pod, as a client asked for it; `None` for a pod that cannot be reached.
+    pub fn of_pod(pod: &Arc<Workload>, address: SocketAddr, own: &Workload) -> Option<Self> {
+        let service = NamespacedName { namespace: pod.namespace.clone(), name: pod.name.clone() };
+        let destination = Destination { service, port: address.port() };
+        let route = route_to_pod(pod, OutboundRequest { source: own, destination: address });
+        let target = Arc::new(Target::of_route(&route)?);
+        let upstream = Self::new(destination, DestinationSettings::default(), Instant::now());
+        upstream.set_members(vec![Member { uid: pod.uid.clone(), weight: 1, tier: 0, target }]);
+        Some(upstream)
+    }
+
     /// From now on these settings hold.
     pub fn configure(&self, settings: &DestinationSettings) {
         let state = self.state.load();
@@ -112,7 +123,7 @@ impl Upstream {
         self.replace(self.state.load().settings.clone(), members);
     }
 
-    /// Only the thread that follows the store comes here.
+    /// Only one thread comes here: that which follows the store, or serves the only tunnel to a pod.
     fn replace(&self, settings: DestinationSettings, members: Vec<Member<Arc<Target>>>) {
         let endpoints = self.state.load().endpoints.changed(&settings.policy, members.clone());
         self.state.store(Arc::new(State { settings, members, endpoints }));

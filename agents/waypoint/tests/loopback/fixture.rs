@@ -11,8 +11,8 @@ use std::{
 use ambit_hbone::{ConnectError, ConnectHeaders, SendConnect, TunnelStream, handshake, settings::CLIENT};
 use ambit_identity::{ClientStream, Manager, testing::FakeCa};
 use ambit_model::{
-    Addressed, AppProtocol, BoundPort, BoundService, Destination, NamespacedName, NetworkAddress,
-    PortMapping, Service, ServicePort, Spiffe, TunnelProtocol, Workload,
+    Addressed, AppProtocol, BoundPort, BoundService, Destination, GatewayAddress, NamespacedName,
+    NetworkAddress, PortMapping, Service, ServicePort, Spiffe, TunnelProtocol, Workload,
     bound::{Backend, DestinationSettings, HttpMatch, HttpRule, HttpTable, Routes, WeightedBackend},
 };
 use ambit_store::{AddressUpdate, BoundEntry};
@@ -85,6 +85,21 @@ pub(crate) fn bound(protocol: AppProtocol) -> BoundService {
         authentication: Vec::new(),
         authorization: Vec::new(),
         unenforceable: Vec::new(),
+    }
+}
+
+/// A pod of no service, which runs as its own account.
+pub(crate) fn pod(name: &str, ip: IpAddr, tunnel_protocol: TunnelProtocol) -> Workload {
+    Workload {
+        uid: format!("Kubernetes//Pod/shop/{name}").into(),
+        name: name.into(),
+        namespace: "shop".into(),
+        addresses: vec![ip],
+        tunnel_protocol,
+        trust_domain: "cluster.local".into(),
+        service_account: name.into(),
+        capacity: 1,
+        ..Workload::default()
     }
 }
 
@@ -172,19 +187,20 @@ impl Mesh {
         self.workload(service, ip, TunnelProtocol::Hbone);
     }
 
+    /// A pod that belongs to no service, answers on every port, and is reached through the waypoint or not.
+    pub(crate) async fn lone_pod(&mut self, name: &str, serve: Serve, waypoint: Option<GatewayAddress>) {
+        let ip = self.next_address();
+        endpoint::start(&self.ca, &identity("shop", name), SocketAddr::new(ip, 15008), serve).await;
+        let pod = Workload { waypoint, ..pod(name, ip, TunnelProtocol::Hbone) };
+        self.shared.store.apply_addresses(vec![AddressUpdate::Workload(pod)], &[]);
+    }
+
     pub(crate) fn workload(&self, service: &str, ip: IpAddr, tunnel_protocol: TunnelProtocol) {
         let ports = vec![PortMapping { service_port: PORT, target_port: 8080 }];
         let workload = Workload {
-            uid: format!("Kubernetes//Pod/shop/{service}-{ip}").into(),
-            name: format!("{service}-{ip}").into(),
-            namespace: "shop".into(),
-            addresses: vec![ip],
-            tunnel_protocol,
-            trust_domain: "cluster.local".into(),
             service_account: service.into(),
             services: [(key(service), ports)].into(),
-            capacity: 1,
-            ..Workload::default()
+            ..pod(&format!("{service}-{ip}"), ip, tunnel_protocol)
         };
         self.shared.store.apply_addresses(vec![AddressUpdate::Workload(workload)], &[]);
     }
@@ -199,6 +215,13 @@ impl Mesh {
     pub(crate) async fn unbind(&self, key: &NamespacedName) {
         self.shared.store.apply_bound(Vec::new(), std::slice::from_ref(key));
         self.until(|services| services.get(key).is_none()).await;
+    }
+
+    /// What was bound came again and could not be read.
+    pub(crate) async fn spoil(&self, key: &NamespacedName) {
+        let entry = BoundEntry::Unreadable("field 7: unknown".into());
+        self.shared.store.apply_bound(vec![(key.clone(), entry)], &[]);
+        self.until(|services| services.get(key).is_some_and(|known| known.is_unreadable())).await;
     }
 
     async fn until(&self, holds: impl Fn(&ambit_waypoint::services::Bound) -> bool) {

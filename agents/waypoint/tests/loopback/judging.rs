@@ -15,7 +15,7 @@ use super::{
     fixture::{Mesh, bound, identity, routed, rule, text},
 };
 
-fn deny(matched: Match) -> Arc<Policy> {
+pub(super) fn deny(matched: Match) -> Arc<Policy> {
     Arc::new(Policy {
         key: NamespacedName::new("shop", "no"),
         scope: Scope::WorkloadSelector,
@@ -25,7 +25,7 @@ fn deny(matched: Match) -> Arc<Policy> {
     })
 }
 
-fn path(prefix: &str) -> Match {
+pub(super) fn path(prefix: &str) -> Match {
     let paths = vec![PathPattern::Text(ambit_model::StringMatch::Prefix(prefix.into()))];
     let request = RequestMatch { paths, ..RequestMatch::default() };
     Match { request: Some(Box::new(request)), ..Match::default() }

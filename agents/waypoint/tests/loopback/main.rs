@@ -15,6 +15,7 @@ mod endpoint;
 mod fixture;
 mod judging;
 mod pending;
+mod pods;
 mod routing;
 mod streams;
 mod telling;

@@ -3,7 +3,10 @@
 //! Invariant: it leads to a pod of the waypoint that may take traffic, in a tunnel, or nowhere. Only the waypoint's own
 //! pods are reached without it, and reach others without it; so a connection passes one waypoint, once.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use ambit_model::{GatewayAddress, GatewayDestination, HealthPolicy, NamespacedName, Service, Workload};
 
@@ -58,6 +61,14 @@ pub(super) fn of_workload<'a>(
     // A pod that reaches itself stays inside its network namespace.
     let is_itself = workload.uid == request.source.uid;
     (!is_itself && !waypoint.has(workload) && !waypoint.has(request.source)).then_some(waypoint)
+}
+
+/// Whether `pod` is one of the waypoint through which `workload` must be reached by its own address.
+pub fn guards(snapshot: &Snapshot, pod: &Workload, workload: &Workload) -> bool {
+    // Where a waypoint is does not depend on what is asked of it.
+    let request = OutboundRequest { source: pod, destination: (Ipv4Addr::UNSPECIFIED, 0).into() };
+    let gateway = workload.waypoint.as_ref();
+    gateway.is_some_and(|gateway| Waypoint::find(snapshot, gateway, request).has(pod))
 }
 
 impl<'a> Waypoint<'a> {

@@ -251,3 +251,16 @@ fn other_endpoints_behind_a_waypoint_are_the_alternatives_each_through_another_p
     let expected = [2, 3].map(|i| format!("hbone 10.0.1.{i}:15008 for 10.0.0.{i}:8080 through w{i}"));
     assert_eq!(others, expected);
 }
+
+#[test]
+fn a_waypoint_tells_the_pods_it_guards_by_where_clients_are_told_to_go() {
+    let (me, stranger) = (waypoint_pod("w1", "10.0.1.1"), pod("x", "10.0.1.2"));
+    let s = snapshot(vec![waypoint_service()], vec![me.clone(), stranger.clone()]);
+    let guarded = |waypoint| Workload { waypoint, ..pod("a", "10.0.0.1") };
+    for (waypoint, expected) in
+        [(gateway(), true), (gateway_at(WAYPOINT_VIP), true), (gateway_at("10.0.1.1"), true), (None, false)]
+    {
+        assert_eq!(guards(&s, &me, &guarded(waypoint.clone())), expected, "{waypoint:?}");
+        assert!(!guards(&s, &stranger, &guarded(waypoint)));
+    }
+}
