@@ -6,7 +6,7 @@
 mod line;
 
 use ambit_runtime::{
-    lines::{self, Lines, Sink},
+    lines::{self, Lines, Logged, Sink},
     telemetry::Format,
 };
 use prometheus_client::metrics::counter::Counter;
@@ -14,8 +14,6 @@ use tracing::Level;
 
 pub use line::{End, Heard, Record};
 pub(crate) use line::{shown_host, shown_path};
-
-use crate::config::Logged;
 
 /// The log scope of these lines, also the target that `RUST_LOG` filters.
 const SCOPE: &str = "access";

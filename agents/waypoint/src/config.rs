@@ -2,23 +2,16 @@
 //!
 //! Invariant: all mistakes are reported at once, and nothing else reads the environment.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, time::Duration};
 
 use ambit_model::{DEFAULT_TRUST_DOMAIN, NamespacedName, Spiffe};
-use ambit_runtime::{Env, Environment, env::EnvErrors, telemetry};
+use ambit_runtime::{
+    Env, Environment,
+    env::{Defaults, EnvErrors, ProxyConfig},
+};
 
 /// How long open requests are waited for when nothing says how long the pod's grace period is.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
-/// Of the grace period, what is left for cutting connections and ending the process.
-const DRAIN_MARGIN: Duration = Duration::from_secs(5);
-/// More threads than this only cost memory.
-const WORKERS_MAX: usize = 64;
 
 /// Shown by `--help`.
 pub const HELP: &str = "\
@@ -54,63 +47,16 @@ second one exits at once.";
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// As any proxy.
+    pub proxy: ProxyConfig,
     /// The Gateway: `namespace/name`.
     pub gateway: NamespacedName,
     /// Own pod.
     pub pod: NamespacedName,
-    /// Node.
-    pub node: String,
-    /// Own address.
-    pub instance_ip: IpAddr,
     /// Own identity.
     pub identity: Spiffe,
-    /// Cluster of the token.
-    pub cluster_id: String,
-    /// The operator.
-    pub operator: SocketAddr,
-    /// Roots of the operator's certificate.
-    pub roots: PathBuf,
-    /// Token for the operator.
-    pub token: PathBuf,
-    /// Lifetime of certificates to ask for.
-    pub certificate_ttl: Duration,
-    /// Threads that carry connections.
-    pub workers: NonZeroUsize,
-    /// How long open requests are waited for after SIGTERM.
-    pub drain: Duration,
-    /// Log filter.
-    pub log_filter: String,
-    /// Log format.
-    pub log_format: telemetry::Format,
-    /// Which requests are logged.
-    pub access_log: Logged,
     /// Where spans go.
     pub tracing: Option<TracingConfig>,
-}
-
-/// Which requests and connections get a line in the access log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Logged {
-    /// None.
-    Off,
-    /// Those that failed: 5xx, or no answer.
-    Errors,
-    /// All.
-    #[default]
-    All,
-}
-
-impl FromStr for Logged {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "Off" => Ok(Self::Off),
-            "Errors" => Ok(Self::Errors),
-            "All" => Ok(Self::All),
-            _ => Err("expected Off, Errors or All"),
-        }
-    }
 }
 
 /// Where spans go, and how many.
@@ -129,34 +75,20 @@ impl Config {
     /// Every variable that is missing or cannot be parsed.
     pub fn parse(environment: &dyn Environment, cores: NonZeroUsize) -> Result<Self, EnvErrors> {
         let mut env = Env::new(environment);
-        let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let grace: Option<u64> = env.optional("TERMINATION_GRACE_PERIOD_SECONDS");
-        let ttl = env.or("SECRET_TTL", Ttl(ambit_identity::client::TTL));
-        let namespace: String =
-            env.required("POD_NAMESPACE", "this pod's namespace (downward API)", String::new());
-        let pod: String = env.required("POD_NAME", "this pod's name (downward API)", String::new());
+        let defaults = Defaults {
+            workers: ("WAYPOINT_WORKER_THREADS", cores),
+            drain: DRAIN_DEFAULT,
+            certificate_ttl: ambit_identity::client::TTL,
+        };
+        let proxy = ProxyConfig::parse(&mut env, defaults);
+        let namespace = proxy.namespace.as_str();
         let gateway: String = env.required("GATEWAY_NAME", "the Gateway this serves", String::new());
         let config = Self {
-            identity: identity(&mut env, &namespace, &gateway),
-            gateway: NamespacedName::new(namespace.as_str(), gateway),
-            pod: NamespacedName::new(namespace.as_str(), pod),
-            node: env.required("NODE_NAME", "the node this runs on (downward API)", String::new()),
-            instance_ip: env.or("INSTANCE_IP", Ipv4Addr::LOCALHOST.into()),
-            cluster_id: env.or("CLUSTER_ID", "Kubernetes".to_owned()),
-            operator: env.required(
-                "AMBIT_OPERATOR_ADDRESS",
-                "ip:port of the operator's Service, port 15012",
-                none,
-            ),
-            roots: env.or("XDS_ROOT_CA", PathBuf::from("/var/run/secrets/ambit/root-cert.pem")),
-            token: env.or("AUTH_TOKEN", PathBuf::from("/var/run/secrets/tokens/istio-token")),
-            certificate_ttl: ttl.0,
-            workers: workers(&mut env, cores),
-            drain: grace.map_or(DRAIN_DEFAULT, drain_time),
-            log_filter: env.or("RUST_LOG", "info".to_owned()),
-            log_format: env.or("LOG_FORMAT", telemetry::Format::Text),
-            access_log: env.or("AMBIT_ACCESS_LOG", Logged::All),
+            identity: identity(&mut env, namespace, &gateway),
+            gateway: NamespacedName::new(namespace, gateway),
+            pod: NamespacedName::new(namespace, proxy.pod.as_str()),
             tracing: tracing_config(&mut env),
+            proxy,
         };
         env.finish(config)
     }
@@ -181,51 +113,6 @@ fn tracing_config(env: &mut Env<'_>) -> Option<TracingConfig> {
         env.reject(ENDPOINT, wrong, "expected http://host:port");
     }
     endpoint.map(|endpoint| TracingConfig { endpoint, sampled })
-}
-
-/// A lifetime as Istio writes it: `24h`, `1h30m`, `5400s`.
-struct Ttl(Duration);
-
-impl FromStr for Ttl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str =
-            "expected whole hours, minutes or seconds, such as 24h or 1h30m, and more than nothing";
-        let mut seconds: u64 = 0;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(WRONG)?;
-            let (number, unit) = rest.split_at(digits);
-            let factor = match unit.chars().next() {
-                Some('h') => 3600,
-                Some('m') => 60,
-                Some('s') => 1,
-                _ => return Err(WRONG),
-            };
-            let part =
-                number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or(WRONG)?;
-            seconds = seconds.checked_add(part).ok_or(WRONG)?;
-            rest = unit.get(1..).unwrap_or_default();
-        }
-        if seconds == 0 { Err(WRONG) } else { Ok(Self(Duration::from_secs(seconds))) }
-    }
-}
-
-fn workers(env: &mut Env<'_>, cores: NonZeroUsize) -> NonZeroUsize {
-    const NAME: &str = "WAYPOINT_WORKER_THREADS";
-    let wanted = env.or(NAME, cores.min(NonZeroUsize::new(WORKERS_MAX).unwrap_or(NonZeroUsize::MIN)));
-    if wanted.get() > WORKERS_MAX {
-        env.reject(NAME, &wanted.to_string(), format!("at most {WORKERS_MAX}"));
-    }
-    wanted
-}
-
-/// What is left of the grace period once the process has had time to end.
-fn drain_time(grace_seconds: u64) -> Duration {
-    let grace = Duration::from_secs(grace_seconds);
-    let margin = if grace > DRAIN_MARGIN * 2 { DRAIN_MARGIN } else { Duration::from_secs(1) };
-    grace.saturating_sub(margin).max(Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -253,7 +140,8 @@ mod tests {
         let config = Config::parse(&environment(&NEEDED), CORES).unwrap();
         assert_eq!(config.identity.to_string(), "spiffe://cluster.local/ns/shop/sa/waypoint");
         assert_eq!(config.gateway, NamespacedName::new("shop", "waypoint"));
-        assert_eq!((config.workers, config.drain, config.tracing), (CORES, DRAIN_DEFAULT, None));
+        let Config { proxy, tracing, .. } = config;
+        assert_eq!((proxy.workers, proxy.drain, tracing), (CORES, DRAIN_DEFAULT, None));
     }
 
     #[test]
@@ -284,20 +172,5 @@ mod tests {
             assert!(errors.contains(name), "{name} is not in {errors}");
             assert!(HELP.contains(name.trim_end_matches('=')), "{name} is not in the help");
         }
-    }
-
-    #[test]
-    fn drains_as_long_as_the_grace_period_lets() {
-        let seconds = [0, 1, 2, 10, 11, 30].map(|grace| drain_time(grace).as_secs());
-        assert_eq!(seconds, [1, 1, 1, 9, 6, 25]);
-    }
-
-    #[test]
-    fn lifetimes_are_read_as_istio_writes_them() {
-        let read = |text: &str| text.parse::<Ttl>().ok().map(|ttl| ttl.0.as_secs());
-        assert_eq!(
-            [read("24h"), read("1h30m0s"), read("0s"), read("1d")],
-            [Some(86400), Some(5400), None, None]
-        );
     }
 }

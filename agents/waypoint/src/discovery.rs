@@ -2,97 +2,42 @@
 //!
 //! Invariant: not ready until both were received completely; from then on ready, also while the operator is away.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use ambit_runtime::Blocker;
 use ambit_store::{BoundDiscovery, Store};
-use ambit_xds::{Handler, Node, Rejection, Resource, Status};
-use tokio::sync::watch;
+use ambit_xds::{Counters, Node, Proxy};
 use tonic::transport::Channel;
 
-use crate::{
-    config::Config,
-    metrics::{Metrics, Url},
-};
+use crate::config::Config;
 
 /// Keeps the store up to date until dropped; `waiting` goes once everything was received.
 pub async fn run(
     config: &Config,
     channel: Channel,
     store: Arc<Store>,
-    (metrics, waiting): (Metrics, Blocker),
+    (counters, waiting): (Counters, Blocker),
 ) {
-    let (status, seen) = watch::channel(Status::default());
     let subscription = ambit_xds::Config {
         node: node(config),
         types: BoundDiscovery::TYPES.to_vec(),
-        token_path: Some(config.token.clone()),
-        cluster_id: config.cluster_id.clone(),
+        token_path: Some(config.proxy.token.clone()),
+        cluster_id: config.proxy.cluster_id.clone(),
     };
     let connect = || std::future::ready(Ok(channel.clone()));
-    let watched = watch_status(seen, metrics.clone(), waiting);
-    let handler = Counted { inner: BoundDiscovery::new(store), metrics };
-    tokio::join!(ambit_xds::run(subscription, connect, handler, status), watched);
+    ambit_xds::run_counted(subscription, connect, BoundDiscovery::new(store), (counters, waiting)).await;
 }
 
-/// Counts what arrives on its way to the store.
-struct Counted {
-    inner: BoundDiscovery,
-    metrics: Metrics,
-}
-
-impl Handler for Counted {
-    fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection> {
-        let url = Url { url: type_url.to_owned() };
-        let bytes: usize = resources.iter().map(|resource| resource.bytes.len()).sum();
-        self.metrics.xds_messages.get_or_create(&url).inc();
-        self.metrics.xds_bytes.get_or_create(&url).inc_by(bytes as u64);
-        self.inner.apply(type_url, resources, removed)
-    }
-
-    fn complete(&mut self, type_url: &str) {
-        self.inner.complete(type_url);
-    }
-}
-
-/// Until the subscription ends.
-async fn watch_status(mut status: watch::Receiver<Status>, metrics: Metrics, waiting: Blocker) {
-    let mut waiting = Some(waiting);
-    let (mut disconnects, mut nacks) = (0, 0);
-    loop {
-        {
-            let now = status.borrow_and_update();
-            if now.synced {
-                waiting = None;
-            }
-            metrics.xds_disconnects.inc_by(now.disconnects - disconnects);
-            metrics.xds_rejections.inc_by(now.nacks - nacks);
-            (disconnects, nacks) = (now.disconnects, now.nacks);
-        }
-        if status.changed().await.is_err() {
-            drop(waiting);
-            return;
-        }
-    }
-}
-
-/// As Istio's waypoints introduce themselves; the operator feeds the services bound to `GATEWAY`.
+/// The operator feeds the services bound to `GATEWAY`.
 fn node(config: &Config) -> Node {
-    let Config { instance_ip, pod, gateway, .. } = config;
-    let namespace = &pod.namespace;
-    let metadata = [
-        ("NAME", pod.name.to_string()),
-        ("NAMESPACE", namespace.to_string()),
-        ("GATEWAY", gateway.name.to_string()),
-        ("INSTANCE_IPS", instance_ip.to_string()),
-        ("NODE_NAME", config.node.clone()),
-        ("CLUSTER_ID", config.cluster_id.clone()),
-    ];
-    Node {
-        id: format!("waypoint~{instance_ip}~{}.{namespace}~{namespace}.svc.cluster.local", pod.name),
-        metadata: metadata
-            .map(|(name, value)| (name.to_owned(), value))
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
-    }
+    let proxy = &config.proxy;
+    let node = Node::from(Proxy {
+        kind: "waypoint",
+        ip: proxy.instance_ip,
+        pod: &proxy.pod,
+        namespace: &proxy.namespace,
+        node: &proxy.node,
+        cluster_id: &proxy.cluster_id,
+    });
+    node.with("GATEWAY", config.gateway.name.to_string())
 }

@@ -11,7 +11,7 @@ fn main() -> anyhow::Result<()> {
     Command::new("ambit-waypoint").version(env!("CARGO_PKG_VERSION")).about(config::HELP).get_matches();
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let config = Config::parse(&ProcessEnvironment, cores)?;
-    telemetry::init(&config.log_filter, config.log_format);
+    telemetry::init(&config.proxy.log_filter, config.proxy.log_format);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

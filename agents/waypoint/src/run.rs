@@ -68,11 +68,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let scrape = admin::bind(METRICS_PORT).await.map_err(io("metrics cannot be served"))?;
 
     let operator = channel::connect(ChannelConfig {
-        address: config.operator,
+        address: config.proxy.operator,
         server_name: OPERATOR_NAME.to_owned(),
-        roots_path: config.roots.clone(),
+        roots_path: config.proxy.roots.clone(),
     })?;
-    let ca = CaClient::new(operator.clone(), Token::new(&config.token), config.certificate_ttl);
+    let ca = CaClient::new(operator.clone(), Token::new(&config.proxy.token), config.proxy.certificate_ttl);
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
     let (books, exporter) = open_books(&config, &shown)?;
     let metrics = books.metrics.clone();
@@ -86,16 +86,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     });
     let listener = sockets::listen(HBONE_PORT).map_err(io("tunnels cannot be accepted"))?;
     let plane =
-        DataPlane::start(&shared, listener, config.workers).map_err(io("workers cannot be started"))?;
+        DataPlane::start(&shared, listener, config.proxy.workers).map_err(io("workers cannot be started"))?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, shown));
     tasks.spawn(manage);
     tasks.spawn(certify(shared.clone(), readiness.block("certificate")));
-    let waiting = readiness.block("xds");
     let (subscribed, store) = (config.clone(), shared.store.clone());
-    let told = (metrics.clone(), waiting);
+    let told = (metrics.xds.clone(), readiness.block("xds"));
     tasks.spawn(async move { discovery::run(&subscribed, operator, store, told).await });
     tasks.spawn(sweep(metrics.clone()));
     tasks.spawn(count_services(shared.clone(), metrics));
@@ -104,12 +103,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let followed = shared.clone();
     tasks.spawn(async move { followed.services.follow(&followed.store, &followed.pod).await });
 
-    tracing::info!(workers = config.workers.get(), gateway = %config.gateway, "waypoint started");
+    tracing::info!(workers = config.proxy.workers.get(), gateway = %config.gateway, "waypoint started");
     signal::shutdown().await.map_err(io("signals cannot be heard"))?;
     // No new client comes here while those who are here finish.
     let _not_ready = readiness.block("draining");
-    tracing::info!(deadline = ?config.drain, "Waiting for open requests");
-    plane.drain(config.drain).await;
+    tracing::info!(deadline = ?config.proxy.drain, "Waiting for open requests");
+    plane.drain(config.proxy.drain).await;
     tasks.shutdown().await;
     drop(shared);
     if tokio::time::timeout(SPANS_TIMEOUT, exporting).await.is_err() {
@@ -126,8 +125,9 @@ fn open_books(
 ) -> Result<(Books, impl Future<Output = ()> + Send + use<>), RunError> {
     let metrics = Metrics::default();
     metrics.register(shown);
+    let proxy = &config.proxy;
     let started =
-        AccessLog::start(config.access_log, config.log_format, metrics.log_dropped.clone(), lines::stdout());
+        AccessLog::start(proxy.access_log, proxy.log_format, metrics.log_dropped.clone(), lines::stdout());
     let doing = "the access log cannot be started";
     let log = started.map_err(|source| RunError::Io { doing, source })?;
     let origin = Origin { gateway: config.gateway.clone(), pod: config.pod.clone() };

@@ -2,24 +2,15 @@
 //!
 //! Invariant: all mistakes are reported at once, and nothing else reads the environment.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
+
+use ambit_runtime::{
+    Env, Environment,
+    env::{Defaults, EnvErrors, ProxyConfig},
 };
-
-use ambit_runtime::{Env, Environment, env::EnvErrors, telemetry};
-
-use crate::access_log::Which;
 
 /// How long open connections are waited for when nothing says how long the pod's grace period is.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
-/// Of the grace period, what is left for cutting connections and ending the process.
-const DRAIN_MARGIN: Duration = Duration::from_secs(5);
-/// More threads than this only cost memory.
-const WORKERS_MAX: usize = 64;
 
 /// Shown by `--help`.
 pub const HELP: &str = "\
@@ -50,36 +41,10 @@ addresses and policies. SIGTERM stops accepting and waits for open connections; 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Node.
-    pub node: String,
-    /// Own pod.
-    pub pod: String,
-    /// Namespace of the own pod.
-    pub namespace: String,
-    /// Own address.
-    pub instance_ip: IpAddr,
-    /// Cluster of the token.
-    pub cluster_id: String,
-    /// The operator.
-    pub operator: SocketAddr,
+    /// As any proxy.
+    pub proxy: ProxyConfig,
     /// The node agent's socket.
     pub agent: PathBuf,
-    /// Roots of the operator's certificate.
-    pub roots: PathBuf,
-    /// Token for the operator.
-    pub token: PathBuf,
-    /// Lifetime of certificates to ask for.
-    pub certificate_ttl: Duration,
-    /// Threads that carry connections.
-    pub workers: NonZeroUsize,
-    /// How long open connections are waited for after SIGTERM.
-    pub drain: Duration,
-    /// Log filter.
-    pub log_filter: String,
-    /// Log format.
-    pub log_format: telemetry::Format,
-    /// Which connections are logged.
-    pub access_log: Which,
 }
 
 impl Config {
@@ -89,79 +54,19 @@ impl Config {
     /// Every variable that is missing or cannot be parsed.
     pub fn parse(environment: &dyn Environment, cores: NonZeroUsize) -> Result<Self, EnvErrors> {
         let mut env = Env::new(environment);
-        let none = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let grace: Option<u64> = env.optional("TERMINATION_GRACE_PERIOD_SECONDS");
-        let ttl = env.or("SECRET_TTL", Ttl(ambit_identity::client::TTL));
+        // Two at least, so that one busy connection never holds up all others.
+        let workers = NonZeroUsize::new((cores.get() / 4).max(2)).unwrap_or(NonZeroUsize::MIN);
+        let defaults = Defaults {
+            workers: ("ZTUNNEL_WORKER_THREADS", workers),
+            drain: DRAIN_DEFAULT,
+            certificate_ttl: ambit_identity::client::TTL,
+        };
         let config = Self {
-            node: env.required("NODE_NAME", "the node this runs on (downward API)", String::new()),
-            pod: env.required("POD_NAME", "this pod's name (downward API)", String::new()),
-            namespace: env.required("POD_NAMESPACE", "this pod's namespace (downward API)", String::new()),
-            instance_ip: env.or("INSTANCE_IP", Ipv4Addr::LOCALHOST.into()),
-            cluster_id: env.or("CLUSTER_ID", "Kubernetes".to_owned()),
-            operator: env.required(
-                "AMBIT_OPERATOR_ADDRESS",
-                "ip:port of the operator's Service, port 15012",
-                none,
-            ),
+            proxy: ProxyConfig::parse(&mut env, defaults),
             agent: env.or("INPOD_UDS", PathBuf::from("/run/ambit/zds/zds.sock")),
-            roots: env.or("XDS_ROOT_CA", PathBuf::from("/var/run/secrets/ambit/root-cert.pem")),
-            token: env.or("AUTH_TOKEN", PathBuf::from("/var/run/secrets/tokens/istio-token")),
-            certificate_ttl: ttl.0,
-            workers: workers(&mut env, cores),
-            drain: grace.map_or(DRAIN_DEFAULT, drain_time),
-            log_filter: env.or("RUST_LOG", "info".to_owned()),
-            log_format: env.or("LOG_FORMAT", telemetry::Format::Text),
-            access_log: env.or("AMBIT_ACCESS_LOG", Which::All),
         };
         env.finish(config)
     }
-}
-
-/// A lifetime as Istio writes it: `24h`, `1h30m`, `5400s`.
-struct Ttl(Duration);
-
-impl FromStr for Ttl {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str =
-            "expected whole hours, minutes or seconds, such as 24h or 1h30m, and more than nothing";
-        let mut seconds: u64 = 0;
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(WRONG)?;
-            let (number, unit) = rest.split_at(digits);
-            let factor = match unit.chars().next() {
-                Some('h') => 3600,
-                Some('m') => 60,
-                Some('s') => 1,
-                _ => return Err(WRONG),
-            };
-            let part =
-                number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or(WRONG)?;
-            seconds = seconds.checked_add(part).ok_or(WRONG)?;
-            rest = unit.get(1..).unwrap_or_default();
-        }
-        if seconds == 0 { Err(WRONG) } else { Ok(Self(Duration::from_secs(seconds))) }
-    }
-}
-
-fn workers(env: &mut Env<'_>, cores: NonZeroUsize) -> NonZeroUsize {
-    const NAME: &str = "ZTUNNEL_WORKER_THREADS";
-    // Two at least, so that one busy connection never holds up all others.
-    let default = NonZeroUsize::new((cores.get() / 4).max(2)).unwrap_or(NonZeroUsize::MIN);
-    let wanted = env.or(NAME, default);
-    if wanted.get() > WORKERS_MAX {
-        env.reject(NAME, &wanted.to_string(), format!("at most {WORKERS_MAX}"));
-    }
-    wanted
-}
-
-/// Istio's rule: what is left of the grace period once the process has had time to end.
-fn drain_time(grace_seconds: u64) -> Duration {
-    let grace = Duration::from_secs(grace_seconds);
-    let margin = if grace > DRAIN_MARGIN * 2 { DRAIN_MARGIN } else { Duration::from_secs(1) };
-    grace.saturating_sub(margin).max(Duration::from_secs(1))
 }
 
 #[cfg(test)]
@@ -186,16 +91,19 @@ mod tests {
     #[test]
     fn the_needed_variables_are_enough() {
         let config = Config::parse(&environment(&NEEDED), CORES).unwrap();
-        assert_eq!((config.workers.get(), config.drain), (4, DRAIN_DEFAULT));
-        assert_eq!(config.operator, "10.96.0.7:15012".parse().unwrap());
-        assert_eq!(config.access_log, Which::All);
+        assert_eq!((config.proxy.workers.get(), config.proxy.drain), (4, DRAIN_DEFAULT));
+        assert_eq!(config.agent, PathBuf::from("/run/ambit/zds/zds.sock"));
+        let one = NonZeroUsize::MIN;
+        assert_eq!(Config::parse(&environment(&NEEDED), one).unwrap().proxy.workers.get(), 2);
     }
 
     #[test]
-    fn every_mistake_is_named_at_once() {
+    fn every_mistake_is_named_at_once_and_in_the_help() {
         let wrong = environment(&[
             ("AMBIT_OPERATOR_ADDRESS", "ambit-operator:15012"),
+            ("INSTANCE_IP", "here"),
             ("ZTUNNEL_WORKER_THREADS", "65"),
+            ("TERMINATION_GRACE_PERIOD_SECONDS", "30s"),
             ("LOG_FORMAT", "xml"),
             ("AMBIT_ACCESS_LOG", "some"),
             ("SECRET_TTL", "0"),
@@ -206,34 +114,21 @@ mod tests {
             "POD_NAME",
             "POD_NAMESPACE",
             "AMBIT_OPERATOR_ADDRESS=",
+            "INSTANCE_IP=",
             "ZTUNNEL_WORKER_THREADS=",
+            "TERMINATION_GRACE_PERIOD_SECONDS=",
             "LOG_FORMAT=",
             "AMBIT_ACCESS_LOG=",
             "SECRET_TTL=",
         ] {
             assert!(errors.contains(name), "{name} is not in {errors}");
+            assert!(HELP.contains(name.trim_end_matches('=')), "{name} is not in the help");
         }
     }
 
     #[test]
-    fn drains_as_long_as_the_grace_period_lets() {
-        let seconds = [0, 1, 2, 10, 11, 30].map(|grace| drain_time(grace).as_secs());
-        assert_eq!(seconds, [1, 1, 1, 9, 6, 25]);
-    }
-
-    #[test]
-    fn lifetimes_are_read_as_istio_writes_them() {
-        let read = |text: &str| text.parse::<Ttl>().ok().map(|ttl| ttl.0.as_secs());
-        let cases = [("24h", 86400), ("1h30m0s", 5400), ("86400s", 86400)];
-        assert!(cases.iter().all(|(text, seconds)| read(text) == Some(*seconds)));
-        for wrong in ["", "0s", "86400", "1d", "-1h", "h", "99999999999999999999h", "24 h"] {
-            assert_eq!(read(wrong), None, "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn help_names_every_variable_that_is_read() {
-        for name in ["NODE_NAME", "INSTANCE_IP", "SECRET_TTL", "RUST_LOG", "AMBIT_ACCESS_LOG", "INPOD_UDS"] {
+    fn help_names_every_other_variable_that_is_read() {
+        for name in ["CLUSTER_ID", "XDS_ROOT_CA", "AUTH_TOKEN", "RUST_LOG", "INPOD_UDS"] {
             assert!(HELP.contains(name), "{name}");
         }
     }

@@ -2,30 +2,20 @@
 //!
 //! Invariant: not ready until both were received completely; from then on ready, also while the operator is away.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
-use ambit_runtime::{Blocker, Readiness};
+use ambit_runtime::{Blocker, env::ProxyConfig};
 use ambit_store::{Discovery, Store};
-use ambit_xds::{Handler, Node, Rejection, Resource, Status};
-use tokio::sync::watch;
+use ambit_xds::{Counters, Node, Proxy};
 use tonic::transport::Channel;
 
-use crate::{
-    config::Config,
-    metrics::{Metrics, Url},
-};
-
-/// Keeps the store up to date until dropped.
+/// Keeps the store up to date until dropped; `waiting` goes once everything was received.
 pub async fn run(
-    config: &Config,
+    config: &ProxyConfig,
     channel: Channel,
     store: Arc<Store>,
-    (metrics, readiness): (Metrics, Readiness),
+    (counters, waiting): (Counters, Blocker),
 ) {
-    let (status, seen) = watch::channel(Status::default());
-    let waiting = readiness.block("xds");
-    let watched = watch_status(seen, metrics.clone(), waiting);
-    let handler = Counted { inner: Discovery::new(store), metrics };
     let subscription = ambit_xds::Config {
         node: node(config),
         types: Discovery::TYPES.to_vec(),
@@ -33,64 +23,16 @@ pub async fn run(
         cluster_id: config.cluster_id.clone(),
     };
     let connect = || std::future::ready(Ok(channel.clone()));
-    tokio::join!(ambit_xds::run(subscription, connect, handler, status), watched);
+    ambit_xds::run_counted(subscription, connect, Discovery::new(store), (counters, waiting)).await;
 }
 
-/// Counts what arrives on its way to the store.
-struct Counted {
-    inner: Discovery,
-    metrics: Metrics,
-}
-
-impl Handler for Counted {
-    fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection> {
-        let url = Url { url: type_url.to_owned() };
-        let bytes: usize = resources.iter().map(|resource| resource.bytes.len()).sum();
-        self.metrics.xds_messages.get_or_create(&url).inc();
-        self.metrics.xds_bytes.get_or_create(&url).inc_by(bytes as u64);
-        self.inner.apply(type_url, resources, removed)
-    }
-
-    fn complete(&mut self, type_url: &str) {
-        self.inner.complete(type_url);
-    }
-}
-
-async fn watch_status(mut status: watch::Receiver<Status>, metrics: Metrics, waiting: Blocker) {
-    let mut waiting = Some(waiting);
-    let (mut disconnects, mut nacks) = (0, 0);
-    loop {
-        {
-            let now = status.borrow_and_update();
-            if now.synced {
-                waiting = None;
-            }
-            metrics.xds_disconnects.inc_by(now.disconnects - disconnects);
-            metrics.xds_rejections.inc_by(now.nacks - nacks);
-            (disconnects, nacks) = (now.disconnects, now.nacks);
-        }
-        if status.changed().await.is_err() {
-            drop(waiting);
-            return;
-        }
-    }
-}
-
-/// As Istio's ztunnel introduces itself.
-fn node(config: &Config) -> Node {
-    let Config { instance_ip, pod, namespace, .. } = config;
-    let metadata = [
-        ("NAME", pod.clone()),
-        ("NAMESPACE", namespace.clone()),
-        ("INSTANCE_IPS", instance_ip.to_string()),
-        ("NODE_NAME", config.node.clone()),
-        ("CLUSTER_ID", config.cluster_id.clone()),
-    ];
-    Node {
-        id: format!("ztunnel~{instance_ip}~{pod}.{namespace}~{namespace}.svc.cluster.local"),
-        metadata: metadata
-            .map(|(name, value)| (name.to_owned(), value))
-            .into_iter()
-            .collect::<BTreeMap<_, _>>(),
-    }
+fn node(config: &ProxyConfig) -> Node {
+    Node::from(Proxy {
+        kind: "ztunnel",
+        ip: config.instance_ip,
+        pod: &config.pod,
+        namespace: &config.namespace,
+        node: &config.node,
+        cluster_id: &config.cluster_id,
+    })
 }

@@ -5,23 +5,11 @@
 pub mod labels;
 pub mod traffic;
 
-use std::sync::atomic::AtomicU64;
-
 use ambit_runtime::admin;
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
-};
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 pub use labels::{End, Labels, Reporter, ResponseFlags, Security};
 pub use traffic::{Cache, InUse, SERIES_MAX, Traffic, UNUSED_MAX};
-
-/// A resource type of the control plane.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Url {
-    /// Type URL.
-    pub url: String,
-}
 
 /// Counters of the process. Clones share.
 #[derive(Clone, Debug, Default)]
@@ -40,26 +28,16 @@ pub struct Metrics {
     pub pods_started: Counter,
     /// Pods that were no longer served.
     pub pods_stopped: Counter,
-    /// Control plane messages by type.
-    pub xds_messages: Family<Url, Counter>,
-    /// Their bytes.
-    pub xds_bytes: Family<Url, Counter<u64, AtomicU64>>,
-    /// Streams to the control plane that ended.
-    pub xds_disconnects: Counter,
-    /// Messages of the control plane refused in part or whole.
-    pub xds_rejections: Counter,
+    /// What the control plane says.
+    pub xds: ambit_xds::Counters,
 }
 
 impl Metrics {
     /// Makes everything visible on `/metrics`.
     pub fn register(&self, metrics: &admin::Metrics) {
+        metrics.register_build("ztunnel", env!("CARGO_PKG_VERSION"));
         metrics.register(|registry| {
             registry.register_collector(Box::new(self.traffic.clone()));
-            let build = [("component", "ztunnel"), ("tag", env!("CARGO_PKG_VERSION"))];
-            // Not `Info`: Istio's dashboards know a gauge of 1.
-            let gauge: Family<Vec<(&'static str, &'static str)>, Gauge> = Family::default();
-            gauge.get_or_create(&build.to_vec()).set(1);
-            registry.register("istio_build", "Istio component build info", gauge);
             let counters = [
                 ("ambit_ztunnel_failovers", "Connections that went to another endpoint", &self.failovers),
                 (
@@ -70,27 +48,12 @@ impl Metrics {
                 ("ambit_ztunnel_access_log_dropped", "Access log lines dropped", &self.log_dropped),
                 ("workload_manager_proxies_started", "Pods that began to be served", &self.pods_started),
                 ("workload_manager_proxies_stopped", "Pods no longer served", &self.pods_stopped),
-                (
-                    "istio_xds_connection_terminations",
-                    "Streams to the control plane that ended",
-                    &self.xds_disconnects,
-                ),
-                (
-                    "ambit_xds_rejections",
-                    "Control plane messages refused in part or whole",
-                    &self.xds_rejections,
-                ),
             ];
             for (name, help, counter) in counters {
                 registry.register(name, help, counter.clone());
             }
             registry.register("workload_manager_active_proxy_count", "Pods served", self.pods.clone());
-            registry.register(
-                "istio_xds_message",
-                "Control plane messages by type",
-                self.xds_messages.clone(),
-            );
-            registry.register("istio_xds_message_bytes", "Their bytes", self.xds_bytes.clone());
+            self.xds.register(registry);
         });
     }
 }
@@ -103,11 +66,9 @@ mod tests {
     fn shows_every_metric_under_its_name() {
         let (all, shown) = (Metrics::default(), admin::Metrics::default());
         all.register(&shown);
-        all.xds_messages.get_or_create(&Url { url: "x".to_owned() }).inc();
         let text = shown.encode();
         for line in [
             "istio_build{component=\"ztunnel\",tag=\"0.1.0\"} 1",
-            "istio_xds_message_total{url=\"x\"} 1",
             "workload_manager_active_proxy_count 0",
             "istio_xds_connection_terminations_total 0",
             "# TYPE istio_tcp_connections_opened counter",

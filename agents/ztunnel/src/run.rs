@@ -5,12 +5,12 @@
 use std::{sync::Arc, time::SystemTime};
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
-use ambit_runtime::{Readiness, admin, lines, signal, telemetry};
+use ambit_runtime::{Readiness, admin, env::ProxyConfig, lines, signal};
 use ambit_store::Store;
 use tokio::{task::JoinSet, time::interval};
 
 use crate::{
-    access_log::{AccessLog, Format},
+    access_log::AccessLog,
     agent::{Held, Link},
     config::Config,
     context::Shared,
@@ -48,6 +48,7 @@ pub enum RunError {
 /// When something that is needed from the start cannot be had.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let io = |doing| move |source| RunError::Io { doing, source };
+    let Config { proxy, agent } = config;
     let readiness = Readiness::default();
     let metrics = Metrics::default();
     let shown = admin::Metrics::default();
@@ -56,22 +57,22 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let scrape = admin::bind(METRICS_PORT).await.map_err(io("metrics cannot be served"))?;
 
     let operator = channel::connect(ChannelConfig {
-        address: config.operator,
+        address: proxy.operator,
         server_name: OPERATOR_NAME.to_owned(),
-        roots_path: config.roots.clone(),
+        roots_path: proxy.roots.clone(),
     })?;
-    let ca = CaClient::new(operator.clone(), Token::new(&config.token), config.certificate_ttl);
+    let ca = CaClient::new(operator.clone(), Token::new(&proxy.token), proxy.certificate_ttl);
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
     let store = Arc::new(Store::new());
-    let log = start_log(&config, &metrics).map_err(io("the access log cannot be started"))?;
+    let log = start_log(&proxy, &metrics).map_err(io("the access log cannot be started"))?;
     let shared = Arc::new(Shared {
         store: store.clone(),
         identities,
-        node: config.node.as_str().into(),
+        node: proxy.node.as_str().into(),
         metrics: metrics.clone(),
         log,
     });
-    let plane = DataPlane::start(&shared, config.workers).map_err(io("workers cannot be started"))?;
+    let plane = DataPlane::start(&shared, proxy.workers).map_err(io("workers cannot be started"))?;
     let mut held = Held::new(shared, plane);
 
     let mut tasks = JoinSet::new();
@@ -80,11 +81,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tasks.spawn(manage);
     tasks.spawn(sweep(metrics.clone()));
     // Before the node agent may send pods: ready only when both have spoken.
-    let link = Link::new(config.agent.clone(), instance(&config), &readiness);
-    let subscribed = config.clone();
-    tasks.spawn(async move { discovery::run(&subscribed, operator, store, (metrics, readiness)).await });
+    let link = Link::new(agent, instance(&proxy.pod), &readiness);
+    let (subscribed, told) = (proxy.clone(), (metrics.xds.clone(), readiness.block("xds")));
+    tasks.spawn(async move { discovery::run(&subscribed, operator, store, told).await });
 
-    tracing::info!(workers = config.workers.get(), node = config.node, "ztunnel started");
+    tracing::info!(workers = proxy.workers.get(), node = proxy.node, "ztunnel started");
     let agent = async {
         let _not_ready = link.run(&mut held).await;
         tracing::info!("Another process serves the node's pods; waiting to be ended");
@@ -94,24 +95,20 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         stop = signal::shutdown() => stop.map_err(io("signals cannot be heard"))?,
         () = agent => {}
     }
-    tracing::info!(deadline = ?config.drain, "Waiting for open connections");
-    held.into_plane().drain(config.drain).await;
+    tracing::info!(deadline = ?proxy.drain, "Waiting for open connections");
+    held.into_plane().drain(proxy.drain).await;
     tracing::info!("ztunnel ended");
     Ok(())
 }
 
-fn start_log(config: &Config, metrics: &Metrics) -> std::io::Result<AccessLog> {
-    let format = match config.log_format {
-        telemetry::Format::Text => Format::Text,
-        telemetry::Format::Json => Format::Json,
-    };
-    AccessLog::start(config.access_log, format, metrics.log_dropped.clone(), lines::stdout())
+fn start_log(config: &ProxyConfig, metrics: &Metrics) -> std::io::Result<AccessLog> {
+    AccessLog::start(config.access_log, config.log_format, metrics.log_dropped.clone(), lines::stdout())
 }
 
 /// Tells two processes of one node apart: pod names are unique while both live, and a restarted container counts up.
-fn instance(config: &Config) -> String {
+fn instance(pod: &str) -> String {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", config.pod, started.as_micros())
+    format!("{pod}-{}", started.as_micros())
 }
 
 async fn sweep(metrics: Metrics) {

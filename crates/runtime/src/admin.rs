@@ -15,7 +15,10 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use prometheus_client::registry::Registry;
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::Readiness;
@@ -37,6 +40,14 @@ impl Metrics {
     /// Registers metrics once, at start.
     pub fn register<T>(&self, with: impl FnOnce(&mut Registry) -> T) -> T {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says which program this is, in which version.
+    pub fn register_build(&self, component: &'static str, version: &'static str) {
+        // Not `Info`: Istio's dashboards know a gauge of 1.
+        let build: Family<Vec<(&'static str, &'static str)>, Gauge> = Family::default();
+        build.get_or_create(&vec![("component", component), ("tag", version)]).set(1);
+        self.register(|registry| registry.register("istio_build", "Istio component build info", build));
     }
 
     /// OpenMetrics text.

@@ -6,6 +6,7 @@
 use std::{
     fmt::{self, Write as _},
     io::Write as _,
+    str::FromStr,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, sync_channel},
@@ -22,6 +23,31 @@ pub const LINES_MAX: usize = 8192;
 const BATCH_BYTES: usize = 64 << 10;
 /// Between two batches, so that a busy thread wakes the writer a hundred times a second and not for every line.
 const GATHER_TIME: Duration = Duration::from_millis(10);
+
+/// What gets a line in an access log: requests or connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Logged {
+    /// None.
+    Off,
+    /// Those that failed.
+    Errors,
+    /// All.
+    #[default]
+    All,
+}
+
+impl FromStr for Logged {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "Off" => Ok(Self::Off),
+            "Errors" => Ok(Self::Errors),
+            "All" => Ok(Self::All),
+            _ => Err("expected Off, Errors or All"),
+        }
+    }
+}
 
 /// Where lines go, several at a time.
 pub type Sink = Box<dyn FnMut(&str) + Send>;

@@ -2,6 +2,8 @@
 //!
 //! Invariant: what was applied stays applied while there is no stream; a new stream asks only for what changed since.
 
+mod counted;
+mod proxy;
 mod session;
 
 use std::{
@@ -29,6 +31,8 @@ use tonic::{
     transport::Channel,
 };
 
+pub use counted::{Counters, run_counted};
+pub use proxy::Proxy;
 pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
 
 use crate::{METHOD, wire};

@@ -6,7 +6,7 @@ pub mod client;
 pub mod server;
 pub mod wire;
 
-pub use client::{Config, Handler, Node, Rejection, Resource, Status, run};
+pub use client::{Config, Counters, Handler, Node, Proxy, Rejection, Resource, Status, run, run_counted};
 pub use server::{Authorizer, Change, DiscoveryServer, Feed, Scope, Stats, TooLarge};
 
 /// Largest message a stock gRPC receiver takes, and what the server takes from a client.

@@ -1,10 +1,9 @@
 //! What a waypoint tells about what it carried.
 
 use ambit_model::{AppProtocol, NamespacedName, TunnelProtocol};
-use ambit_runtime::{admin, telemetry::Format};
+use ambit_runtime::{admin, lines::Logged, telemetry::Format};
 use ambit_waypoint::{
     access_log::AccessLog,
-    config::Logged,
     metrics::Metrics,
     telemetry::Books,
     trace::{Origin, Tracer},

@@ -1,25 +1,16 @@
 //! What a line says. Pure.
 //!
-//! Invariant: fields come in the order of `Record::fields`, absent ones are left out, and no value can end the line.
+//! Invariant: as text a tab-separated head and `key=value`, as JSON one object; fields come in the order of `Record::fields`, absent ones are left out, and no value can end the line.
 
 use std::{fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use ambit_model::{Spiffe, Workload};
-use ambit_runtime::lines::quote;
+use ambit_runtime::{lines::quote, telemetry::Format};
 
 /// The log scope of these lines, also the target that `RUST_LOG` filters.
 pub(super) const SCOPE: &str = "access";
 /// Usual length of a line, in bytes.
 const LINE_BYTES: usize = 640;
-
-/// How a line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// Tab-separated head, then `key=value`.
-    Text,
-    /// One object.
-    Json,
-}
 
 /// Seen from the pod whose proxy this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

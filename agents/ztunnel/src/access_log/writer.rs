@@ -2,19 +2,19 @@
 //!
 //! Invariant: a worker never blocks on the log; see [`ambit_runtime::lines`].
 
-use ambit_runtime::lines::{self, Lines, Sink};
+use ambit_runtime::{
+    lines::{self, Lines, Logged, Sink},
+    telemetry::Format,
+};
 use prometheus_client::metrics::counter::Counter;
 use tracing::Level;
 
-use super::{
-    Which,
-    line::{Format, Record, SCOPE},
-};
+use super::line::{Record, SCOPE};
 
 /// Takes the records of finished connections. Clone one per worker.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
-    which: Which,
+    logged: Logged,
     format: Format,
     lines: Lines,
 }
@@ -24,16 +24,16 @@ impl AccessLog {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn start(which: Which, format: Format, dropped: Counter, sink: Sink) -> std::io::Result<Self> {
-        Ok(Self { which, format, lines: Lines::start("access-log", dropped, sink)? })
+    pub fn start(logged: Logged, format: Format, dropped: Counter, sink: Sink) -> std::io::Result<Self> {
+        Ok(Self { logged, format, lines: Lines::start("access-log", dropped, sink)? })
     }
 
     /// Logs a connection that ended.
     pub fn finished(&self, record: &Record) {
-        let wanted = match (self.which, &record.error) {
-            (Which::Off, _) | (Which::Errors, None) => false,
+        let wanted = match (self.logged, &record.error) {
+            (Logged::Off, _) | (Logged::Errors, None) => false,
             (_, Some(_)) => tracing::enabled!(target: SCOPE, Level::ERROR),
-            (Which::All, None) => tracing::enabled!(target: SCOPE, Level::INFO),
+            (Logged::All, None) => tracing::enabled!(target: SCOPE, Level::INFO),
         };
         if wanted {
             self.lines.put(record.line(self.format, &lines::now()));
@@ -42,7 +42,7 @@ impl AccessLog {
 
     /// Logs a connection that was refused before more than its addresses was known.
     pub fn refused(&self, record: &Record) {
-        if self.which != Which::Off && tracing::enabled!(target: SCOPE, Level::WARN) {
+        if self.logged != Logged::Off && tracing::enabled!(target: SCOPE, Level::WARN) {
             self.lines.put(record.early(self.format, &lines::now()));
         }
     }
@@ -61,13 +61,13 @@ mod tests {
     }
 
     /// Lines written after three kinds of records with the given setting.
-    fn written(which: Which) -> usize {
+    fn written(logged: Logged) -> usize {
         let lines = Arc::new(Mutex::new(String::new()));
         let copy = lines.clone();
         let sink: Sink = Box::new(move |text| copy.lock().unwrap().push_str(text));
         let subscriber = tracing_subscriber::fmt().with_max_level(Level::TRACE).finish();
         tracing::subscriber::with_default(subscriber, || {
-            let log = AccessLog::start(which, Format::Text, Counter::default(), sink).unwrap();
+            let log = AccessLog::start(logged, Format::Text, Counter::default(), sink).unwrap();
             log.finished(&record(None));
             log.finished(&record(Some("broken")));
             log.refused(&record(Some("refused")));
@@ -78,6 +78,6 @@ mod tests {
 
     #[test]
     fn writes_what_is_wanted_before_it_is_dropped() {
-        assert_eq!([Which::Off, Which::Errors, Which::All].map(written), [0, 2, 3]);
+        assert_eq!([Logged::Off, Logged::Errors, Logged::All].map(written), [0, 2, 3]);
     }
 }

@@ -24,14 +24,11 @@ use ambit_netns::{
     testing::{ip as ip_command, namespace},
 };
 use ambit_redirect::{Config, Kind as RedirectKind, Redirector, cgroup};
+use ambit_runtime::{lines::Logged, telemetry::Format};
 use ambit_store::{AddressUpdate, PolicyUpdate, Store};
 use ambit_zds::Kind;
 use ambit_ztunnel::{
-    access_log::{AccessLog, Format, Which},
-    context::Shared,
-    dataplane::DataPlane,
-    metrics::Metrics,
-    pods::Pod,
+    access_log::AccessLog, context::Shared, dataplane::DataPlane, metrics::Metrics, pods::Pod,
 };
 use nix::{
     mount::{MsFlags, mount},
@@ -159,7 +156,7 @@ impl Ztunnel {
         let lines = log.clone();
         let sink = Box::new(move |text: &str| lines.0.lock().unwrap().push_str(text));
         let metrics = Metrics::default();
-        let access = AccessLog::start(Which::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
+        let access = AccessLog::start(Logged::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
         // The log asks the subscriber whether its lines are wanted.
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
         let node = format!("node-{name}").into();

@@ -1,0 +1,214 @@
+//! What every proxy of the mesh is told by its environment, on a node or as a waypoint.
+//!
+//! Invariant: a variable means the same to each of them; what differs is a default.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
+
+use super::Env;
+use crate::{lines::Logged, telemetry::Format};
+
+/// Of the grace period, what is left for cutting connections and ending the process.
+const DRAIN_MARGIN: Duration = Duration::from_secs(5);
+/// More threads than this only cost memory.
+const WORKERS_MAX: usize = 64;
+
+/// What a kind of proxy does where it is told nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// The variable that says how many threads carry connections, and how many do without it.
+    pub workers: (&'static str, NonZeroUsize),
+    /// How long the open is waited for when nothing says how long the pod's grace period is.
+    pub drain: Duration,
+    /// Lifetime of certificates to ask for.
+    pub certificate_ttl: Duration,
+}
+
+/// What every proxy is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Node.
+    pub node: String,
+    /// Own pod.
+    pub pod: String,
+    /// Namespace of the own pod.
+    pub namespace: String,
+    /// Own address.
+    pub instance_ip: IpAddr,
+    /// Cluster of the token.
+    pub cluster_id: String,
+    /// The operator.
+    pub operator: SocketAddr,
+    /// Roots of the operator's certificate.
+    pub roots: PathBuf,
+    /// Token for the operator.
+    pub token: PathBuf,
+    /// Lifetime of certificates to ask for.
+    pub certificate_ttl: Duration,
+    /// Threads that carry connections.
+    pub workers: NonZeroUsize,
+    /// How long the open is waited for after SIGTERM.
+    pub drain: Duration,
+    /// Log filter.
+    pub log_filter: String,
+    /// Log format.
+    pub log_format: Format,
+    /// What the access log tells of.
+    pub access_log: Logged,
+}
+
+impl ProxyConfig {
+    /// Reads the variables; what is wrong with them is recorded in `env`.
+    pub fn parse(env: &mut Env<'_>, defaults: Defaults) -> Self {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let grace: Option<u64> = env.optional("TERMINATION_GRACE_PERIOD_SECONDS");
+        Self {
+            node: env.required("NODE_NAME", "the node this runs on (downward API)", String::new()),
+            pod: env.required("POD_NAME", "this pod's name (downward API)", String::new()),
+            namespace: env.required("POD_NAMESPACE", "this pod's namespace (downward API)", String::new()),
+            instance_ip: env.or("INSTANCE_IP", Ipv4Addr::LOCALHOST.into()),
+            cluster_id: env.or("CLUSTER_ID", "Kubernetes".to_owned()),
+            operator: env.required(
+                "AMBIT_OPERATOR_ADDRESS",
+                "ip:port of the operator's Service, port 15012",
+                nowhere,
+            ),
+            roots: env.or("XDS_ROOT_CA", PathBuf::from("/var/run/secrets/ambit/root-cert.pem")),
+            token: env.or("AUTH_TOKEN", PathBuf::from("/var/run/secrets/tokens/istio-token")),
+            certificate_ttl: env.or("SECRET_TTL", Ttl(defaults.certificate_ttl)).0,
+            workers: workers(env, defaults.workers),
+            drain: grace.map_or(defaults.drain, drain_time),
+            log_filter: env.or("RUST_LOG", "info".to_owned()),
+            log_format: env.or("LOG_FORMAT", Format::Text),
+            access_log: env.or("AMBIT_ACCESS_LOG", Logged::All),
+        }
+    }
+}
+
+/// A lifetime as Istio writes it: `24h`, `1h30m`, `5400s`.
+struct Ttl(Duration);
+
+impl FromStr for Ttl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WRONG: &str =
+            "expected whole hours, minutes or seconds, such as 24h or 1h30m, and more than nothing";
+        let mut seconds: u64 = 0;
+        let mut rest = text;
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(WRONG)?;
+            let (number, unit) = rest.split_at(digits);
+            let factor = match unit.chars().next() {
+                Some('h') => 3600,
+                Some('m') => 60,
+                Some('s') => 1,
+                _ => return Err(WRONG),
+            };
+            let part =
+                number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or(WRONG)?;
+            seconds = seconds.checked_add(part).ok_or(WRONG)?;
+            rest = unit.get(1..).unwrap_or_default();
+        }
+        if seconds == 0 { Err(WRONG) } else { Ok(Self(Duration::from_secs(seconds))) }
+    }
+}
+
+fn workers(env: &mut Env<'_>, (name, default): (&str, NonZeroUsize)) -> NonZeroUsize {
+    let default = default.min(NonZeroUsize::new(WORKERS_MAX).unwrap_or(NonZeroUsize::MIN));
+    let wanted = env.or(name, default);
+    if wanted.get() > WORKERS_MAX {
+        env.reject(name, &wanted.to_string(), format!("at most {WORKERS_MAX}"));
+    }
+    wanted
+}
+
+/// Istio's rule: what is left of the grace period once the process has had time to end.
+fn drain_time(grace_seconds: u64) -> Duration {
+    let grace = Duration::from_secs(grace_seconds);
+    let margin = if grace > DRAIN_MARGIN * 2 { DRAIN_MARGIN } else { Duration::from_secs(1) };
+    grace.saturating_sub(margin).max(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::env::EnvErrors;
+
+    const DRAIN: Duration = Duration::from_secs(7);
+    const NEEDED: [(&str, &str); 4] = [
+        ("NODE_NAME", "n1"),
+        ("POD_NAME", "proxy-x"),
+        ("POD_NAMESPACE", "shop"),
+        ("AMBIT_OPERATOR_ADDRESS", "10.96.0.7:15012"),
+    ];
+
+    fn parsed(pairs: &[(&str, &str)], cores: usize) -> Result<ProxyConfig, EnvErrors> {
+        let environment: HashMap<String, String> =
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut env = Env::new(&environment);
+        let defaults = Defaults {
+            workers: ("THREADS", NonZeroUsize::new(cores).unwrap()),
+            drain: DRAIN,
+            certificate_ttl: Duration::from_secs(3600),
+        };
+        let config = ProxyConfig::parse(&mut env, defaults);
+        env.finish(config)
+    }
+
+    #[test]
+    fn the_needed_variables_are_enough() {
+        let config = parsed(&NEEDED, 4).unwrap();
+        assert_eq!((config.node.as_str(), config.pod.as_str()), ("n1", "proxy-x"));
+        assert_eq!((config.workers.get(), config.drain), (4, DRAIN));
+        assert_eq!(config.operator, "10.96.0.7:15012".parse().unwrap());
+        assert_eq!(config.access_log, Logged::All);
+        assert_eq!(parsed(&NEEDED, 500).unwrap().workers.get(), WORKERS_MAX);
+        let with = |name, value| parsed(&[&NEEDED[..], &[(name, value)]].concat(), 4).unwrap();
+        assert_eq!(with("TERMINATION_GRACE_PERIOD_SECONDS", "30").drain, Duration::from_secs(25));
+        assert_eq!(with("THREADS", "3").workers.get(), 3);
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let wrong = [
+            ("AMBIT_OPERATOR_ADDRESS", "ambit-operator:15012"),
+            ("THREADS", "65"),
+            ("LOG_FORMAT", "xml"),
+            ("AMBIT_ACCESS_LOG", "some"),
+            ("SECRET_TTL", "0"),
+            ("INSTANCE_IP", "here"),
+            ("TERMINATION_GRACE_PERIOD_SECONDS", "30s"),
+        ];
+        let errors = parsed(&wrong, 4).unwrap_err().to_string();
+        for missing in ["NODE_NAME", "POD_NAME", "POD_NAMESPACE"] {
+            assert!(errors.contains(&format!("{missing} is not set")), "{missing} is not in {errors}");
+        }
+        for (name, _) in wrong {
+            assert!(errors.contains(&format!("{name}=")), "{name} is not in {errors}");
+        }
+    }
+
+    #[test]
+    fn drains_as_long_as_the_grace_period_lets() {
+        let seconds = [0, 1, 2, 10, 11, 30].map(|grace| drain_time(grace).as_secs());
+        assert_eq!(seconds, [1, 1, 1, 9, 6, 25]);
+    }
+
+    #[test]
+    fn lifetimes_are_read_as_istio_writes_them() {
+        let read = |text: &str| text.parse::<Ttl>().ok().map(|ttl| ttl.0.as_secs());
+        let cases = [("24h", 86400), ("1h30m0s", 5400), ("86400s", 86400)];
+        assert!(cases.iter().all(|(text, seconds)| read(text) == Some(*seconds)));
+        for wrong in ["", "0s", "86400", "1d", "-1h", "h", "99999999999999999999h", "24 h"] {
+            assert_eq!(read(wrong), None, "{wrong:?}");
+        }
+    }
+}
