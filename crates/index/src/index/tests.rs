@@ -331,6 +331,7 @@ fn the_order_of_objects_does_not_matter() {
     assert_eq!(seen[0].authorization_policies.len(), 2);
 }
 
+mod bad_input;
 mod routes;
 mod waypoint_pods;
 mod waypoints;
