@@ -178,7 +178,7 @@ fn manage(
         tokio::join!(reconcile::run(context), driver::run(driver));
     });
     let (client, index, leads) = (shared.client.clone(), shared.index.clone(), shared.leads.clone());
-    tasks.spawn(statuses::run(client, index, leads, shared.status.clone()));
+    tasks.spawn(statuses::run((client, shared.events.clone()), index, leads, shared.status.clone()));
     trusted
 }
 

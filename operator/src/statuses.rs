@@ -15,9 +15,14 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     conditions::{Finding, dated},
+    events::Events,
     object_status::{self, Judged},
     state::SharedIndex,
 };
+
+mod refused;
+
+use refused::Told;
 
 /// Changes that come together are written together.
 const GATHER: Duration = Duration::from_millis(100);
@@ -25,7 +30,13 @@ const GATHER: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Writes until dropped, while this replica leads.
-pub async fn run(client: Client, index: SharedIndex, mut leads: watch::Receiver<bool>, wake: Arc<Notify>) {
+pub async fn run(
+    (client, events): (Client, Events),
+    index: SharedIndex,
+    mut leads: watch::Receiver<bool>,
+    wake: Arc<Notify>,
+) {
+    let mut told = Told::default();
     loop {
         tokio::select! {
             () = wake.notified() => tokio::time::sleep(GATHER).await,
@@ -33,6 +44,10 @@ pub async fn run(client: Client, index: SharedIndex, mut leads: watch::Receiver<
         }
         if !*leads.borrow() {
             continue;
+        }
+        let refused = told.news(index.read().refused_pods());
+        for refused in refused {
+            refused.tell(&events).await;
         }
         let patches = patches(&index.read(), Timestamp::now());
         let mut is_failed = false;
