@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use ambit_hbone::{ConnectRequest, Responder, serve, settings::SERVER};
+use ambit_hbone::{ConnectRequest, Error, Responder, serve, settings::SERVER};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex, split},
     sync::oneshot,
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -134,6 +134,18 @@ async fn a_head_that_goes_on_in_ever_more_frames_ends_the_connection() {
         }
         assert_eq!(verdict(&sent).await, sent_away(0), "{piece:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_stops_in_the_middle_is_given_up_with_its_connection() {
+    let (mut near, far) = duplex(64 << 10);
+    near.write_all(&[PREFACE, &frame(HEADERS, 0, 1, CONNECT)].concat()).await.unwrap();
+    let (begun, mut asked) = (Instant::now(), 0);
+    // Before its end no frame of another kind may come, an answer to a PING neither (RFC 9113 6.10).
+    let served = serve(far, SERVER, std::future::pending(), |_, _| asked += 1).await;
+    assert!(matches!(served, Err(Error::PingTimeout)), "{served:?}");
+    assert!(begun.elapsed() < 2 * (SERVER.keepalive.first + SERVER.keepalive.timeout));
+    assert_eq!(asked, 0);
 }
 
 /// HPACK (RFC 7541 5.1, 5.2): a header `x` of that many bytes; `literal` says whether the table keeps it.
