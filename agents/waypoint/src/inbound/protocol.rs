@@ -25,12 +25,17 @@ pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io
     match declared {
         AppProtocol::Tcp | AppProtocol::Tls => Ok(Protocol::Stream),
         AppProtocol::Http2 => Ok(Protocol::Http2),
-        AppProtocol::Http => Ok(match first_bytes(tunnel).await? {
-            // What is no HTTP at all is answered 400.
-            Some(Sniffed::Http1 | Sniffed::Opaque | Sniffed::More) => Protocol::Http1,
-            Some(Sniffed::Http2) => Protocol::Http2,
-            None => Protocol::Nothing,
-        }),
+        AppProtocol::Http => {
+            // Silent before its first request it may be as long as it likes, but not in the middle of a word.
+            poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop)).await?;
+            let first = timeout(DETECT_TIMEOUT, first_bytes(tunnel)).await;
+            Ok(match first.unwrap_or(Ok(Some(Sniffed::More)))? {
+                // What is no HTTP at all is answered 400, and what does not become a head in time 408.
+                Some(Sniffed::Http1 | Sniffed::Opaque | Sniffed::More) => Protocol::Http1,
+                Some(Sniffed::Http2) => Protocol::Http2,
+                None => Protocol::Nothing,
+            })
+        }
         AppProtocol::Detect => match timeout(DETECT_TIMEOUT, first_bytes(tunnel)).await {
             Ok(first) => Ok(match first? {
                 Some(Sniffed::Http1) => Protocol::Http1,
@@ -87,6 +92,18 @@ mod tests {
             near.write_all(sent).await.unwrap();
             near.shutdown().await.unwrap();
             assert_eq!(tell(declared, &mut far).await.unwrap(), expected, "{declared:?} {sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_of_http_may_be_silent_and_not_stop_in_the_middle_of_a_word() {
+        for (sent, expected) in
+            [(&b""[..], None), (b"PRI * HT", Some(Protocol::Http1)), (b"GE", Some(Protocol::Http1))]
+        {
+            let (_connection, mut near, mut far) = tunnels().await;
+            near.write_all(sent).await.unwrap();
+            let told = timeout(DETECT_TIMEOUT * 100, tell(AppProtocol::Http, &mut far)).await;
+            assert_eq!(told.ok().map(Result::unwrap), expected, "{sent:?}");
         }
     }
 

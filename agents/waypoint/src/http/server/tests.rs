@@ -15,7 +15,7 @@ use tokio::{
 use super::*;
 use crate::{
     context::{Local, Shared},
-    http::testing::tunnels,
+    http::{testing::tunnels, watched::HEAD_TIMEOUT},
     inbound::Peer,
     services::Services,
     stage::StageControl,
@@ -111,6 +111,23 @@ async fn a_connection_that_has_begun_a_head_keeps_it() {
         let mut answer = vec![0; 1024];
         let read = near.read(&mut answer).await.unwrap();
         assert!(answer[..read].starts_with(b"HTTP/1.1 503 "));
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_ends_is_answered_408_also_after_a_request_and_a_long_silence() {
+    let test = async {
+        let (_connection, mut near, _control, _session) = served().await;
+        answered(&mut near).await;
+        sleep(PARK_AFTER * 3).await;
+        near.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+        sleep(HEAD_TIMEOUT / 2).await;
+        // A byte now and then wins no time.
+        near.write_all(b" cart").await.unwrap();
+        let mut answer = String::new();
+        near.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     };
     LocalSet::new().run_until(test).await;
 }
