@@ -2,19 +2,14 @@
 //!
 //! Invariant: no connect waits longer than [`CONNECT_TIMEOUT`].
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr};
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+pub use ambit_runtime::sockets::{CONNECT_TIMEOUT, canonical, reset, tune};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-/// How long a TCP connect may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Idle time before the first keepalive probe, and between probes.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
-/// Unanswered probes before the connection is lost.
-const KEEPALIVE_RETRIES: u32 = 9;
 
 /// Listens on both families where the node has both.
 ///
@@ -45,30 +40,4 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = connected.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))?;
     tune(&stream);
     Ok(stream)
-}
-
-/// No delay, and keepalive, so that a peer that vanished is noticed. A socket that is already dead keeps its
-/// options; its next read tells.
-pub fn tune(stream: &TcpStream) {
-    let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
-        .with_interval(KEEPALIVE_TIME)
-        .with_retries(KEEPALIVE_RETRIES);
-    let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive));
-    if let Err(error) = set {
-        tracing::debug!(%error, "Socket options cannot be set");
-    }
-}
-
-/// Closes with a reset: an orderly end would look like an answer that is complete.
-pub fn reset(stream: TcpStream) {
-    if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "A connection cannot be reset and is closed instead");
-    }
-}
-
-/// The same address, not v4-mapped.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

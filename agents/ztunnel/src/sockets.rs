@@ -2,23 +2,13 @@
 //!
 //! Invariant: no connect waits longer than [`CONNECT_TIMEOUT`].
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use ambit_netns::NetNs;
-use socket2::{SockRef, TcpKeepalive};
+pub use ambit_runtime::sockets::{CONNECT_TIMEOUT, canonical, reset, tune};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::error::Error;
-
-/// How long a TCP connect may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Idle time before the first keepalive probe, and between probes.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
-/// Unanswered probes before the connection is lost.
-const KEEPALIVE_RETRIES: u32 = 9;
 
 /// Connects from a pod to somewhere outside of it.
 ///
@@ -58,41 +48,12 @@ pub async fn connect_app(
     Ok(stream)
 }
 
-/// No delay, and keepalive, so that a peer that vanished is noticed. A socket that is already dead keeps its
-/// options; its next read tells.
-pub fn tune<'a, S>(socket: &'a S)
-where
-    SockRef<'a>: From<&'a S>,
-{
-    let socket = SockRef::from(socket);
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_TIME)
-        .with_interval(KEEPALIVE_TIME)
-        .with_retries(KEEPALIVE_RETRIES);
-    let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive));
-    if let Err(error) = set {
-        tracing::debug!(%error, "Socket options cannot be set");
-    }
-}
-
-/// Closes with a reset: an orderly end would look like an answer that is complete.
-pub fn reset(stream: TcpStream) {
-    if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "A connection cannot be reset and is closed instead");
-    }
-}
-
 /// Where an accepted connection was going, not v4-mapped.
 ///
 /// # Errors
 /// [`Error::Address`]
 pub fn original_destination(stream: &TcpStream) -> Result<SocketAddr, Error> {
     stream.local_addr().map(canonical).map_err(Error::Address)
-}
-
-/// The same address, not v4-mapped.
-pub fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Ports of the proxy's own listeners: never a target.

@@ -10,6 +10,7 @@ pub mod lines;
 pub mod readiness;
 pub mod series;
 pub mod signal;
+pub mod sockets;
 pub mod telemetry;
 
 pub use backoff::Backoff;
