@@ -90,8 +90,10 @@ impl Index {
             self.layer7.bound_by_waypoint.entry(waypoint.clone()).or_default().insert(subject.clone());
         }
         if old.binding != new.binding {
-            changes.policy_status = true;
-            changes.route_status |= matches!(subject, Subject::Service(_));
+            // Nobody asks a pod where it goes, and most are told nothing.
+            let is_service = matches!(subject, Subject::Service(_));
+            changes.policy_status |= is_service || old.binding.judgement != new.binding.judgement;
+            changes.route_status |= is_service;
         }
         if old.stage != new.stage {
             changes.waypoints.extend(old.stage.served_by().into_iter().chain(new.stage.served_by()).cloned());
