@@ -4,13 +4,24 @@
 
 mod histogram;
 pub mod labels;
+mod sizes;
 pub mod traffic;
 
 use ambit_runtime::admin;
-use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
 
 pub use labels::{End, Ended, Flags};
 pub use traffic::{Cache, Parties, SERIES_MAX, Sizes, StreamInUse, Traffic, UNUSED_MAX};
+
+/// One of the limits of a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Limit {
+    /// What is limited.
+    pub resource: &'static str,
+}
 
 /// Counters of the process. Clones share.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +30,12 @@ pub struct Metrics {
     pub traffic: Traffic,
     /// Tries after the first.
     pub retries: Counter,
+    /// What a limit of a destination refused.
+    pub overflows: Family<Limit, Counter>,
+    /// Endpoints that were left out for a while.
+    pub ejections: Counter,
+    /// Requests that a rate limit refused.
+    pub rate_limited: Counter,
     /// Connections to the tunnel port that did not become tunnels.
     pub handshakes_failed: Counter,
     /// Access-log lines that could not be kept.
@@ -42,14 +59,18 @@ impl Metrics {
             for (name, help, counter) in self.counters() {
                 registry.register(name, help, counter.clone());
             }
+            let overflows = self.overflows.clone();
+            registry.register("ambit_waypoint_overflows", "Refused by a circuit breaker", overflows);
             registry.register("ambit_waypoint_services", "Services bound here", self.services.clone());
             self.xds.register(registry);
         });
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 5] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 7] {
         [
             ("ambit_waypoint_retries", "Tries after the first", &self.retries),
+            ("ambit_waypoint_ejections", "Endpoints ejected by outlier detection", &self.ejections),
+            ("ambit_waypoint_rate_limited", "Requests refused by a rate limit", &self.rate_limited),
             (
                 "ambit_waypoint_handshakes_failed",
                 "Connections to port 15008 that did not become tunnels",
@@ -70,11 +91,15 @@ mod tests {
     fn shows_every_metric_under_its_name() {
         let (all, shown) = (Metrics::default(), admin::Metrics::default());
         all.register(&shown);
+        all.overflows.get_or_create(&Limit { resource: "connections" }).inc();
         let text = shown.encode();
         for line in [
             "istio_build{component=\"waypoint\",tag=\"0.1.0\"} 1",
             "istio_xds_connection_terminations_total 0",
             "ambit_waypoint_retries_total 0",
+            "ambit_waypoint_ejections_total 0",
+            "ambit_waypoint_rate_limited_total 0",
+            "ambit_waypoint_overflows_total{resource=\"connections\"} 1",
             "ambit_waypoint_spans_dropped_total 0",
             "# TYPE istio_requests counter",
             "# TYPE istio_request_duration_milliseconds histogram",

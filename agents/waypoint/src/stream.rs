@@ -2,13 +2,27 @@
 //!
 //! Invariant: no byte reaches an endpoint before policy allowed the client, and none does once it denies.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    pin::pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use ambit_hbone::{ConnectHeaders, CopyError, Counters, Forwarded, TunnelStream};
 use ambit_model::{Verdict, bound::Backend};
-use ambit_resilience::{Outcome, Overflow, Permit};
+use ambit_resilience::{Outcome, Overflow};
 use ambit_route::pick;
-use tokio::io::copy_bidirectional;
+use tokio::{
+    io::copy_bidirectional,
+    time::{Instant as Moment, interval_at},
+};
+
+mod counting;
+
+use counting::Counting;
 
 use crate::{
     context::Local,
@@ -18,11 +32,14 @@ use crate::{
     service::Service,
     streams,
     target::{Pod, Target},
-    upstream::{self, Asker, Chosen, ConnectFailure, Counted, Stream, Upstream, open},
+    upstream::{self, Asker, Chosen, ConnectFailure, Stream, Upstream, open},
 };
 
 /// Endpoints that are tried because the ones before could not be reached.
 const CONNECT_TRIES_MAX: usize = 3;
+
+/// How often a stream that lives on says how much it has moved.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Why a stream did not happen or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +58,7 @@ pub enum StreamError {
     NoHealthyEndpoint,
     /// A limit of the destination is reached.
     #[error("{0}")]
-    Overflow(#[from] Overflow),
+    Overflow(Overflow),
     /// No endpoint could be reached.
     #[error("{0}")]
     Unreachable(#[from] ConnectFailure),
@@ -101,6 +118,23 @@ pub struct Flow {
     pub counters: Counters,
     /// Where it is counted, once it has reached an endpoint.
     pub counted: Option<StreamInUse>,
+    /// Of the bytes, those that were counted: to the client, to the endpoint.
+    told: Cell<(u64, u64)>,
+}
+
+impl Flow {
+    /// Bytes to the client, and to the endpoint.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.counters.received.load(Ordering::Relaxed), self.counters.sent.load(Ordering::Relaxed))
+    }
+
+    /// Counts what has moved since the last time.
+    pub fn tell(&self) {
+        let Some(counted) = &self.counted else { return };
+        let (to_client, to_server) = self.moved();
+        let (client_knows, server_knows) = self.told.replace((to_client, to_server));
+        counted.moved(to_client.saturating_sub(client_knows), to_server.saturating_sub(server_knows));
+    }
 }
 
 /// Serves one stream until it ends.
@@ -122,6 +156,7 @@ pub async fn serve(
         target: None,
         counters,
         counted: None,
+        told: Cell::default(),
     };
     let ended = run(&local, &mut flow, tunnel).await;
     local.telemetry.stream(&local.shared, &flow, &ended);
@@ -134,13 +169,27 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result
     let upstream = backend(&flow.service, flow)?;
     flow.upstream = Some(upstream.clone());
     // A stream is a connection and a request at once.
-    let _permits: (Counted, Permit) = (upstream.room.connection()?, upstream.breaker.request()?);
+    let overflowed = |overflow| {
+        local.telemetry.overflowed(overflow);
+        StreamError::Overflow(overflow)
+    };
+    let _connection = upstream.room.connection().map_err(overflowed)?;
+    let _request = upstream.breaker.request().map_err(overflowed)?;
     let moved = async {
         let (stream, chosen) = reach(local, &upstream, flow).await?;
         flow.counted = Some(local.telemetry.opened(&local.shared, flow));
-        let copied = exchange(stream, tunnel, &flow.counters).await;
+        let flow = &*flow;
+        let mut copied = pin!(exchange(stream, tunnel, &flow.counters));
+        let mut tells = interval_at(Moment::now() + TELL_EVERY, TELL_EVERY);
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = copied.as_mut() => break ended,
+                _ = tells.tick() => flow.tell(),
+            }
+        };
         drop(chosen);
-        copied
+        ended
     };
     tokio::select! {
         biased;
@@ -183,7 +232,7 @@ async fn reach(
         flow.target = Some(chosen.target.clone());
         let opened = open(local, &chosen.target, &headers).await;
         let outcome = if opened.is_ok() { Outcome::Good } else { Outcome::Lost };
-        chosen.under_way.record(outcome, Instant::now());
+        local.telemetry.ejected(chosen.under_way.record(outcome, Instant::now()));
         tried.push(chosen.target.workload.uid.clone());
         match opened {
             Ok(stream) => return Ok((stream, chosen)),
@@ -200,19 +249,13 @@ async fn exchange(stream: Stream, mut tunnel: TunnelStream, counters: &Counters)
             ambit_hbone::copy(endpoint, tunnel, counters).await?;
             Ok(())
         }
-        Stream::Plain(mut endpoint) => {
+        Stream::Plain(endpoint) => {
+            let mut endpoint = Counting { stream: endpoint, counters };
             let copied = copy_bidirectional(&mut tunnel, &mut endpoint).await;
-            match copied {
-                Ok((sent, received)) => {
-                    counters.sent.store(sent, std::sync::atomic::Ordering::Relaxed);
-                    counters.received.store(received, std::sync::atomic::Ordering::Relaxed);
-                    Ok(())
-                }
-                Err(error) => {
-                    crate::sockets::reset(endpoint);
-                    Err(StreamError::Socket(error))
-                }
-            }
+            copied.map(|_moved| ()).map_err(|error| {
+                crate::sockets::reset(endpoint.stream);
+                StreamError::Socket(error)
+            })
         }
     }
 }

@@ -2,14 +2,10 @@
 //!
 //! Invariant: telling never waits and never fails; log and span are made of the same record.
 
-use std::{
-    cell::RefCell,
-    fmt,
-    sync::{Arc, atomic::Ordering},
-    time::SystemTime,
-};
+use std::{cell::RefCell, fmt, sync::Arc, time::SystemTime};
 
 use ambit_model::{NetworkAddress, Workload};
+use ambit_resilience::Overflow;
 use http::{HeaderMap, HeaderValue, Version};
 
 use crate::{
@@ -17,7 +13,7 @@ use crate::{
     context::Shared,
     http::Exchange,
     inbound::Peer,
-    metrics::{self, Cache, Ended, Flags, Metrics, Parties, Sizes, StreamInUse},
+    metrics::{self, Cache, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
     stream::{Flow, StreamError},
     trace::{Trace, Tracer},
     upstream::Target,
@@ -80,8 +76,14 @@ impl Telemetry {
             true => Ended::grpc(code.unwrap_or_default(), exchange.grpc_status, flags),
             false => Ended::request(code.unwrap_or_default(), flags),
         };
-        let sizes =
-            Sizes { duration, request: exchange.request_bytes.get(), response: exchange.response_bytes };
+        let (request_messages, response_messages) = exchange.messages();
+        let sizes = Sizes {
+            duration,
+            request: exchange.request_bytes.get(),
+            response: exchange.response_bytes,
+            request_messages,
+            response_messages,
+        };
         self.series.borrow_mut().request(&parties, ended, &sizes);
         self.books.metrics.retries.inc_by(exchange.tries.saturating_sub(1).into());
         self.tell(
@@ -114,12 +116,11 @@ impl Telemetry {
         let flag = [ended.as_ref().err().map_or("", StreamError::flag)];
         let never = || self.open(shared, flow, Flags::new(&flag));
         let series = flow.counted.as_ref();
-        let moved =
-            (flow.counters.received.load(Ordering::Relaxed), flow.counters.sent.load(Ordering::Relaxed));
-        let (to_client, to_server) = moved;
+        let (to_client, to_server) = flow.moved();
+        flow.tell();
         match series {
-            Some(series) => series.closed(to_client, to_server),
-            None => never().closed(to_client, to_server),
+            Some(series) => series.closed(),
+            None => never().closed(),
         }
         let error = ended.as_ref().err().map(ToString::to_string);
         let details = ended.as_ref().err().map(StreamError::details).unwrap_or_default();
@@ -142,6 +143,23 @@ impl Telemetry {
                 error: error.as_deref(),
             },
         );
+    }
+
+    /// A limit of a destination refused something.
+    pub fn overflowed(&self, overflow: Overflow) {
+        self.books.metrics.overflows.get_or_create(&Limit { resource: overflow.0.as_str() }).inc();
+    }
+
+    /// So many endpoints are left out from now on.
+    pub fn ejected(&self, endpoints: u64) {
+        if endpoints > 0 {
+            self.books.metrics.ejections.inc_by(endpoints);
+        }
+    }
+
+    /// A rate limit refused a request.
+    pub fn rate_limited(&self) {
+        self.books.metrics.rate_limited.inc();
     }
 
     /// A peer could not prove who it is.

@@ -181,8 +181,9 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// The head of the answer is there, or there will be none. A request that the client gave up is not recorded.
-    pub fn record(&self, outcome: Outcome, now: Instant) {
+    /// The head of the answer is there, or there will be none. A request that the client gave up is not recorded. Says
+    /// how many endpoints are left out from now on because of it.
+    pub fn record(&self, outcome: Outcome, now: Instant) -> u64 {
         let took = now.saturating_duration_since(self.begun);
         let now = now.saturating_duration_since(self.clock);
         match outcome {
@@ -191,9 +192,8 @@ impl UnderWay {
             Outcome::Bad => {}
             Outcome::Lost => self.vitals.latency.observe(took.max(LOST_LATENCY), now),
         }
-        if let Some(detector) = &self.detector {
-            detector.record(&self.vitals.health, outcome == Outcome::Good, now);
-        }
+        let Some(detector) = &self.detector else { return 0 };
+        detector.record(&self.vitals.health, outcome == Outcome::Good, now)
     }
 }
 

@@ -59,18 +59,18 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    /// An answer (or none) of one endpoint.
-    pub(crate) fn record(&self, health: &Health, good: bool, now: Duration) {
+    /// An answer (or none) of one endpoint. Says how many were ejected.
+    pub(crate) fn record(&self, health: &Health, good: bool, now: Duration) -> u64 {
         if self.policy.success_rate.is_some() {
             health.tally.fetch_add(1 << 32 | u64::from(good), Ordering::Relaxed);
         }
-        self.signal(health, if good { Signal::Success } else { Signal::Failure }, now);
-        if self.is_time_to_compare(now) {
-            self.compare(now);
-        }
+        let ejected = self.signal(health, if good { Signal::Success } else { Signal::Failure }, now);
+        let compared = if self.is_time_to_compare(now) { self.compare(now) } else { 0 };
+        u64::from(ejected) + compared
     }
 
-    fn signal(&self, health: &Health, signal: Signal, now: Duration) {
+    /// Whether it was ejected.
+    fn signal(&self, health: &Health, signal: Signal, now: Duration) -> bool {
         let next = |stage: Stage, room| stage.next(signal, now, &self.policy, room);
         let mut ejected = false;
         let outcome = health.stage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
@@ -80,14 +80,12 @@ impl Detector {
             // Nothing to write is the usual case: good answers of a good endpoint.
             (!ejected && wanted != stage).then(|| wanted.pack())
         });
-        if outcome.is_err() && ejected {
-            self.eject(health, next, now);
-        }
+        outcome.is_err() && ejected && self.eject(health, next, now)
     }
 
-    fn eject(&self, health: &Health, next: impl Fn(Stage, bool) -> Stage, now: Duration) {
+    fn eject(&self, health: &Health, next: impl Fn(Stage, bool) -> Stage, now: Duration) -> bool {
         // Who meets another does not wait: while failures go on, the next one asks again.
-        let Ok(_alone) = self.ledger.ejecting.try_lock() else { return };
+        let Ok(_alone) = self.ledger.ejecting.try_lock() else { return false };
         let out = self.healths.iter().filter(|health| health.is_ejected(now)).count();
         let room = out < most_ejected(self.healths.len(), self.policy.max_ejected_percent);
         let mut ejected = false;
@@ -99,6 +97,7 @@ impl Detector {
             Some(next.pack())
         });
         self.ledger.ejections.fetch_add(u64::from(ejected), Ordering::Relaxed);
+        ejected
     }
 
     /// True for one caller in each interval.
@@ -117,8 +116,8 @@ impl Detector {
         won.is_ok() && due != 0
     }
 
-    fn compare(&self, now: Duration) {
-        let Some(policy) = self.policy.success_rate else { return };
+    fn compare(&self, now: Duration) -> u64 {
+        let Some(policy) = self.policy.success_rate else { return 0 };
         let tallies: Vec<Tally> = self
             .healths
             .iter()
@@ -127,11 +126,8 @@ impl Detector {
                 Tally { requests: word >> 32, good: word & u64::from(u32::MAX) }
             })
             .collect();
-        for (health, bad) in self.healths.iter().zip(far_below(&tallies, &policy)) {
-            if bad {
-                self.signal(health, Signal::FarBelow, now);
-            }
-        }
+        let judged = self.healths.iter().zip(far_below(&tallies, &policy));
+        judged.map(|(health, bad)| u64::from(bad && self.signal(health, Signal::FarBelow, now))).sum()
     }
 }
 

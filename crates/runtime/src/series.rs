@@ -137,6 +137,12 @@ impl<L: Labels, S: Default> Table<L, S> {
         self.lock().iter().map(row).collect()
     }
 
+    /// The labels of a series in use: those it was acquired by, or of overflow. Looks at all, so ask rarely.
+    pub fn labels(&self, of: &InUse<S>) -> Option<Arc<L>> {
+        let table = self.lock();
+        table.iter().find(|(_, series)| Arc::ptr_eq(series, &of.series)).map(|(labels, _)| labels.clone())
+    }
+
     /// The series of `labels`, held by the caller.
     fn series(&self, labels: L) -> Arc<Series<S>> {
         let labels = Arc::new(labels);

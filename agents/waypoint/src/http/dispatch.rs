@@ -15,8 +15,9 @@ use super::{
     exchange::Exchange,
     headers::{self, Wishes},
     judged::judge,
+    plan::Plan,
     response_body::ResponseBody,
-    tries::{self, Plan},
+    tries,
     upgrade::Client,
 };
 use crate::service::{Port, RouteRule, Rules, Service};
@@ -116,9 +117,10 @@ async fn prepare<'a>(
     // Routes are of the service; a pod that is asked for by its address is nobody's backend.
     let route = if session.pod.is_some() { None } else { find(port, session, parts)? };
     let rules = route.as_ref().map_or(&service.rules, |route| &route.rule.rules);
-    rules
-        .admit(&session.peer.identity, exchange.begun)
-        .map_err(|limited| Refusal::RateLimited(limited.after))?;
+    rules.admit(&session.peer.identity, exchange.begun).map_err(|limited| {
+        session.local.telemetry.rate_limited();
+        Refusal::RateLimited(limited.after)
+    })?;
     inject(rules, parts, exchange).await?;
     let wishes = Wishes::of(parts);
     let judged = wishes.upgrade.as_ref().map(|_| Box::new((parts.clone(), token)));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Frame;
 
-use super::{Refusal, Session, request_body::BytesSeen, response_body::ResponseError};
+use super::{Refusal, Session, messages::Messages, request_body::BytesSeen, response_body::ResponseError};
 use crate::{
     trace::Trace,
     upstream::{Target, Upstream},
@@ -66,6 +66,8 @@ pub struct Exchange {
     pub grpc_status: Option<u16>,
     /// Bytes of the response's body.
     pub response_bytes: u64,
+    /// Messages in it, for gRPC.
+    response_messages: Option<Messages>,
     /// What is to be said beside the status, as Envoy and Istio name it.
     pub flags: Vec<&'static str>,
     /// Why it was not answered by an endpoint, or not to the end, as Envoy names it.
@@ -96,11 +98,13 @@ impl Asked {
 impl Exchange {
     /// Begins. Boxed, because it moves through every phase.
     pub fn new(session: Rc<Session>, parts: &Parts) -> Box<Self> {
+        let asked = Asked::of(parts);
         Box::new(Self {
             session,
             begun: Instant::now(),
-            asked: Asked::of(parts),
-            request_bytes: BytesSeen::default(),
+            request_bytes: BytesSeen::new(asked.is_grpc),
+            response_messages: asked.is_grpc.then(Messages::default),
+            asked,
             rule: None,
             upstream: None,
             target: None,
@@ -136,9 +140,18 @@ impl Exchange {
     pub fn responded(&mut self, frame: &Frame<Bytes>) {
         if let Some(bytes) = frame.data_ref() {
             self.response_bytes = self.response_bytes.saturating_add(bytes.len() as u64);
+            if let Some(messages) = &mut self.response_messages {
+                messages.feed(bytes);
+            }
         } else if let Some(trailers) = frame.trailers_ref() {
             self.note_grpc(trailers);
         }
+    }
+
+    /// gRPC messages of the request, and of the response.
+    pub fn messages(&self) -> (u64, u64) {
+        let response = self.response_messages.map_or(0, |messages| messages.count());
+        (self.request_bytes.messages(), response)
     }
 
     /// The response ends before its end.

@@ -65,7 +65,8 @@ async fn deliver(
     match lease.send(Request::from_parts(parts, body)).await {
         Ok(response) => {
             let is_bad = response.status().is_server_error();
-            chosen.under_way.record(if is_bad { Outcome::Bad } else { Outcome::Good }, now());
+            let outcome = if is_bad { Outcome::Bad } else { Outcome::Good };
+            local.telemetry.ejected(chosen.under_way.record(outcome, now()));
             let mut body = response.into_body();
             while let Some(frame) = body.frame().await {
                 frame.map_err(|error| error.to_string())?;
@@ -74,7 +75,7 @@ async fn deliver(
             Ok(())
         }
         Err(unanswered) => {
-            chosen.under_way.record(Outcome::Lost, now());
+            local.telemetry.ejected(chosen.under_way.record(Outcome::Lost, now()));
             Err(unanswered.error.to_string())
         }
     }

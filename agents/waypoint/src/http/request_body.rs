@@ -4,7 +4,7 @@
 //! [`REPLAY_MAX_BYTES`]; a body that is larger flows through without being held.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -14,6 +14,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
+
+use super::messages::Messages;
 
 /// Most bytes of a body that are held to be sent again.
 pub(super) const REPLAY_MAX_BYTES: usize = 64 << 10;
@@ -49,18 +51,40 @@ pub struct Counted {
     bytes: BytesSeen,
 }
 
-/// Bytes of a body so far.
-#[derive(Clone, Debug, Default)]
-pub struct BytesSeen(Rc<std::cell::Cell<u64>>);
+/// What was seen of a body so far.
+#[derive(Clone, Debug)]
+pub struct BytesSeen(Rc<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    bytes: Cell<u64>,
+    /// Counted for gRPC only.
+    messages: Option<Cell<Messages>>,
+}
 
 impl BytesSeen {
-    /// How many.
-    pub fn get(&self) -> u64 {
-        self.0.get()
+    /// Of a body that has not begun.
+    pub(super) fn new(is_grpc: bool) -> Self {
+        Self(Rc::new(Seen { bytes: Cell::new(0), messages: is_grpc.then(Cell::default) }))
     }
 
-    fn add(&self, more: usize) {
-        self.0.set(self.0.get().saturating_add(more as u64));
+    /// How many bytes.
+    pub fn get(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// How many messages of gRPC.
+    pub(super) fn messages(&self) -> u64 {
+        self.0.messages.as_ref().map_or(0, |messages| messages.get().count())
+    }
+
+    fn add(&self, more: &[u8]) {
+        self.0.bytes.set(self.get().saturating_add(more.len() as u64));
+        if let Some(counted) = &self.0.messages {
+            let mut messages = counted.get();
+            messages.feed(more);
+            counted.set(messages);
+        }
     }
 }
 
@@ -188,7 +212,7 @@ impl State {
     }
 
     fn take(&mut self, bytes: &Bytes) {
-        self.bytes.add(bytes.len());
+        self.bytes.add(bytes);
         if self.progress != Progress::Flowing {
             return;
         }
@@ -285,7 +309,7 @@ impl Body for RequestBody {
             Self::Once(Counted { body, bytes }) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
                 if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                    bytes.add(data.len());
+                    bytes.add(data);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }

@@ -5,85 +5,30 @@
 
 use std::{pin::pin, sync::Arc, time::Instant};
 
-use ambit_model::bound::{HttpRule, PathMatch, Retry, SessionPersistence};
 use ambit_resilience::{
-    Deadlines, Late, Outcome, Permit,
+    Late, Outcome, Permit,
     retry::{Ended, Progress, pause},
 };
-use ambit_route::{Filters, RequestHead, session};
-use http::{Request, Response, Version, request::Parts};
+use ambit_route::{RequestHead, session};
+use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout_at};
 
 use super::{
     Refusal, RequestBody,
     exchange::Exchange,
-    headers::{self, Wishes},
-    mirror,
+    headers, mirror,
+    plan::Plan,
     request_body::Held as HeldBody,
     response_body::{Held, ResponseBody},
     upgrade::{self, Client, Judged},
 };
-use crate::{
-    service::Service,
-    upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered, Upstream},
-};
+use crate::upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered};
 
 /// Endpoints that are tried because the ones before could not be reached at all, whatever the route says.
 const CONNECT_TRIES_MAX: u32 = 3;
 /// Kept connections that may turn out to be closed before a new one is made.
 const STALE_CONNECTIONS_MAX: u32 = 3;
-
-/// What was decided about a request.
-#[derive(Debug)]
-pub(super) struct Plan<'a> {
-    service: &'a Service,
-    upstream: &'a Arc<Upstream>,
-    wishes: Wishes,
-    retry: Option<&'a Retry>,
-    stay: Option<(&'a SessionPersistence, &'a PathMatch)>,
-    deadlines: Deadlines,
-    mirrors: Vec<&'a Arc<Upstream>>,
-    /// The request as it was judged, where its connection may outlive it.
-    pub(super) judged: Option<Judged>,
-}
-
-impl<'a> Plan<'a> {
-    /// To the service itself.
-    pub(super) fn to_service(service: &'a Service, upstream: &'a Arc<Upstream>, wishes: Wishes) -> Self {
-        let deadlines = Deadlines::new(&Default::default(), Instant::now());
-        Self {
-            service,
-            upstream,
-            wishes,
-            retry: None,
-            stay: None,
-            deadlines,
-            mirrors: Vec::new(),
-            judged: None,
-        }
-    }
-
-    /// As a rule has it.
-    pub(super) fn of_rule(
-        (service, rule, matched): (&'a Service, &'a HttpRule, &'a PathMatch),
-        upstream: &'a Arc<Upstream>,
-        wishes: Wishes,
-        (filters, begun): (&[&'a Filters], Instant),
-    ) -> Self {
-        let mirrors = filters.iter().flat_map(|filters| filters.mirrors(rand::random));
-        Self {
-            mirrors: mirrors.filter_map(|mirror| service.destination(&mirror.to)).collect(),
-            service,
-            upstream,
-            wishes,
-            retry: rule.retry.as_ref().filter(|retry| retry.attempts > 0),
-            stay: rule.session.as_ref().map(|session| (session, matched)),
-            deadlines: Deadlines::new(&rule.timeouts, begun),
-            judged: None,
-        }
-    }
-}
 
 /// How one try failed.
 #[derive(Debug)]
@@ -135,12 +80,13 @@ pub(super) async fn run(
     let permit = match plan.upstream.breaker.request() {
         Ok(permit) => permit,
         Err(overflow) => {
+            exchange.session.local.telemetry.overflowed(overflow);
             exchange.detail = Some(overflow.to_string());
             return Err((Refusal::Overflow, exchange));
         }
     };
     let switch = (client, plan.judged.take());
-    let spoken = spoken(&plan, &parts);
+    let spoken = plan.spoken(&parts);
     let is_held = plan.retry.is_some() || !plan.mirrors.is_empty();
     let bytes = exchange.request_bytes.clone();
     let body = match is_held {
@@ -161,20 +107,6 @@ pub(super) async fn run(
     match outcome {
         Ok(answered) => Ok(attempts.answer(answered, permit, (switch, deadline))),
         Err(failure) => Err(attempts.refuse(failure)),
-    }
-}
-
-/// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
-fn spoken(plan: &Plan<'_>, parts: &Parts) -> Spoken {
-    match plan.upstream.protocol() {
-        ambit_model::AppProtocol::Http2 => Spoken::Http2,
-        ambit_model::AppProtocol::Detect
-        | ambit_model::AppProtocol::Http
-        | ambit_model::AppProtocol::Tcp
-        | ambit_model::AppProtocol::Tls => {
-            let is_grpc = parts.version == Version::HTTP_2 && headers::is_grpc(&parts.headers);
-            if is_grpc { Spoken::Http2 } else { Spoken::Http1 }
-        }
     }
 }
 
@@ -231,7 +163,8 @@ impl Attempts<'_> {
         if retries.is_none() {
             match self.plan.upstream.breaker.retry(now) {
                 Ok(permit) => *retries = Some(permit),
-                Err(_overflow) => {
+                Err(overflow) => {
+                    self.exchange.session.local.telemetry.overflowed(overflow);
                     self.exchange.flags.push("URX");
                     return None;
                 }
@@ -267,18 +200,23 @@ impl Attempts<'_> {
             Err(failure @ Failure::Overflow(_)) => Err(failure),
             Err(failure) if self.waits => Err(failure),
             Err(failure) => {
-                chosen.under_way.record(outcome, now);
+                self.record(&chosen, outcome, now);
                 self.tried.push(chosen.target.workload.uid.clone());
                 Err(failure)
             }
             Ok((response, lease)) => {
-                chosen.under_way.record(outcome, now);
+                self.record(&chosen, outcome, now);
                 if outcome == Outcome::Bad {
                     self.tried.push(chosen.target.workload.uid.clone());
                 }
                 Ok(Answered { response, chosen, lease })
             }
         }
+    }
+
+    fn record(&self, chosen: &Chosen, outcome: Outcome, now: Instant) {
+        let ejected = chosen.under_way.record(outcome, now);
+        self.exchange.session.local.telemetry.ejected(ejected);
     }
 
     /// The endpoint of the client's session on the first try, else any.
@@ -311,7 +249,10 @@ impl Attempts<'_> {
                     }
                     return Err(match failure {
                         LeaseFailure::Connect(failure) => Failure::Unreachable(failure.to_string()),
-                        LeaseFailure::Overflow(overflow) => Failure::Overflow(overflow.to_string()),
+                        LeaseFailure::Overflow(overflow) => {
+                            local.telemetry.overflowed(overflow);
+                            Failure::Overflow(overflow.to_string())
+                        }
                     });
                 }
             };

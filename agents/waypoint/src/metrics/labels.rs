@@ -103,6 +103,11 @@ impl Ended {
         Self { protocol: Protocol::Grpc, code, grpc_status: status, flags }
     }
 
+    /// Whether it is a request of gRPC.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.protocol == Protocol::Grpc
+    }
+
     /// A stream.
     pub fn stream(flags: Flags) -> Self {
         Self { protocol: Protocol::Tcp, code: 0, grpc_status: None, flags }

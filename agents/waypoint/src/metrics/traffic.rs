@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,21 +24,28 @@ use prometheus_client::{
 use super::{
     histogram::Histogram,
     labels::{End, Ended, Labels},
+    sizes::{Allotment, Assigned, Histograms},
 };
 
-/// Series kept of requests, and of streams. A series of requests is 70 lines of a scrape.
-pub const SERIES_MAX: usize = 2000;
+/// Series kept of requests. A line of a scrape is 1 kB long, nearly all of it labels, and a scrape is to stay below
+/// 10 MB: 3 lines each, beside the 35 of those that have histograms of their own and 4 for each series of streams.
+pub const SERIES_MAX: usize = 1000;
+/// Series kept of streams.
+pub const STREAMS_MAX: usize = 400;
 /// How long a series that nobody uses is kept.
 pub const UNUSED_MAX: Duration = Duration::from_secs(15 * 60);
 /// Clients that one worker remembers.
 const CLIENTS_MAX: usize = 4096;
 
-/// What is counted of the requests of one label set; their number is that of the durations.
+/// What is counted of the requests of one label set.
 #[derive(Debug, Default)]
 pub struct Requests {
-    duration: Histogram,
-    request: Histogram,
-    response: Histogram,
+    count: AtomicU64,
+    /// Of gRPC.
+    request_messages: AtomicU64,
+    response_messages: AtomicU64,
+    /// Found once its first request is over.
+    sizes: OnceLock<Assigned>,
 }
 
 /// What is counted of the streams of one label set.
@@ -62,6 +69,10 @@ pub struct Sizes {
     pub request: u64,
     /// Bytes of the response's body.
     pub response: u64,
+    /// gRPC messages of the request.
+    pub request_messages: u64,
+    /// gRPC messages of the response.
+    pub response_messages: u64,
 }
 
 /// Who took part.
@@ -81,10 +92,14 @@ impl Streams {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stream ended, and moved that much.
-    pub fn closed(&self, to_client: u64, to_server: u64) {
+    /// A stream moved that much more.
+    pub fn moved(&self, to_client: u64, to_server: u64) {
         self.to_client.fetch_add(to_client, Ordering::Relaxed);
         self.to_server.fetch_add(to_server, Ordering::Relaxed);
+    }
+
+    /// A stream ended.
+    pub fn closed(&self) {
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -94,18 +109,25 @@ impl Streams {
 pub struct Traffic {
     requests: Table<Labels, Requests>,
     streams: Table<Labels, Streams>,
+    allotment: Allotment,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { requests: Table::new(SERIES_MAX), streams: Table::new(SERIES_MAX) }
+        let (requests, streams) = (Table::new(SERIES_MAX), Table::new(STREAMS_MAX));
+        Self { requests, streams, allotment: Allotment::default() }
     }
 }
 
 impl Traffic {
     /// A way in for one worker.
     pub fn cache(&self) -> Cache {
-        Cache { clients: HashMap::new(), requests: self.requests.cache(), streams: self.streams.cache() }
+        Cache {
+            clients: HashMap::new(),
+            requests: self.requests.cache(),
+            streams: self.streams.cache(),
+            traffic: self.clone(),
+        }
     }
 
     /// Drops series that have not been used for `unused`.
@@ -136,6 +158,7 @@ pub struct Cache {
     clients: HashMap<(Spiffe, usize), Client>,
     requests: series::Cache<Key, Pinned, Labels, Requests>,
     streams: series::Cache<Key, Pinned, Labels, Streams>,
+    traffic: Traffic,
 }
 
 impl Cache {
@@ -156,9 +179,17 @@ impl Cache {
     /// Counts a request that is over.
     pub fn request(&mut self, parties: &Parties<'_>, ended: Ended, sizes: &Sizes) {
         let series = self.requests.acquire(&parties.key(ended), || parties.resolved(ended));
-        series.duration.observe(u64::try_from(sizes.duration.as_micros()).unwrap_or(u64::MAX));
-        series.request.observe(sizes.request.saturating_mul(1000));
-        series.response.observe(sizes.response.saturating_mul(1000));
+        series.count.fetch_add(1, Ordering::Relaxed);
+        if ended.is_grpc() {
+            series.request_messages.fetch_add(sizes.request_messages, Ordering::Relaxed);
+            series.response_messages.fetch_add(sizes.response_messages, Ordering::Relaxed);
+        }
+        let assigned = series.sizes.get_or_init(|| {
+            // In use, so it is in the table; it may be one of overflow.
+            let labels = self.traffic.requests.labels(&series);
+            self.traffic.allotment.assign(&labels.unwrap_or_else(|| parties.resolved(ended).1.into()))
+        });
+        assigned.observe(sizes);
     }
 
     /// Counters for one stream.
@@ -203,7 +234,7 @@ impl Parties<'_> {
 
 /// Name, help and the value of one family.
 type Family<S, V> = (&'static str, &'static str, fn(&S) -> V);
-type Sizing = for<'a> fn(&'a Requests) -> &'a Histogram;
+type Sizing = for<'a> fn(&'a Histograms) -> &'a Histogram;
 
 const HISTOGRAMS: [(&str, &str, Sizing); 3] = [
     ("istio_request_duration_milliseconds", "From the head of a request to the end of its response", |r| {
@@ -212,7 +243,14 @@ const HISTOGRAMS: [(&str, &str, Sizing); 3] = [
     ("istio_request_bytes", "Sizes of request bodies", |r| &r.request),
     ("istio_response_bytes", "Sizes of response bodies", |r| &r.response),
 ];
-const REQUESTS: [Family<Requests, u64>; 1] = [("istio_requests", "Requests", |r| r.duration.count())];
+const REQUESTS: [Family<Requests, u64>; 1] =
+    [("istio_requests", "Requests", |r| r.count.load(Ordering::Relaxed))];
+const MESSAGES: [Family<Requests, u64>; 2] = [
+    ("istio_request_messages", "gRPC messages of requests", |r| r.request_messages.load(Ordering::Relaxed)),
+    ("istio_response_messages", "gRPC messages of responses", |r| {
+        r.response_messages.load(Ordering::Relaxed)
+    }),
+];
 const STREAMS: [Family<Streams, u64>; 4] = [
     ("istio_tcp_connections_opened", "Streams opened", |s| s.opened.load(Ordering::Relaxed)),
     ("istio_tcp_connections_closed", "Streams closed", |s| s.closed.load(Ordering::Relaxed)),
@@ -223,7 +261,7 @@ const STREAMS: [Family<Streams, u64>; 4] = [
 fn encode_counters<S>(
     encoder: &mut DescriptorEncoder<'_>,
     families: &[Family<S, u64>],
-    rows: &[Row<Labels, S>],
+    rows: &[&Row<Labels, S>],
 ) -> Result<(), fmt::Error> {
     for (name, help, value) in families {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -237,15 +275,24 @@ fn encode_counters<S>(
 
 impl Collector for Traffic {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let rows = self.requests.rows();
-        encode_counters(&mut encoder, &REQUESTS, &rows)?;
+        let (requests, streams) = (self.requests.rows(), self.streams.rows());
+        let all: Vec<_> = requests.iter().collect();
+        encode_counters(&mut encoder, &REQUESTS, &all)?;
+        let grpc: Vec<_> = all.into_iter().filter(|row| row.labels.ended.is_grpc()).collect();
+        encode_counters(&mut encoder, &MESSAGES, &grpc)?;
+        let shared = self.allotment.shared();
         for (name, help, histogram) in HISTOGRAMS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-            for row in &rows {
-                histogram(row.counts()).encode(family.encode_family(row.labels.as_ref())?)?;
+            for row in &requests {
+                if let Some(own) = row.counts().sizes.get().and_then(Assigned::own) {
+                    histogram(own).encode(family.encode_family(row.labels.as_ref())?)?;
+                }
+            }
+            for (labels, of_all) in &shared {
+                histogram(of_all).encode(family.encode_family(labels)?)?;
             }
         }
-        encode_counters(&mut encoder, &STREAMS, &self.streams.rows())
+        encode_counters(&mut encoder, &STREAMS, &streams.iter().collect::<Vec<_>>())
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a waypoint tells about what it carried.
 
-use ambit_model::{AppProtocol, NamespacedName, TunnelProtocol};
+use std::sync::Arc;
+
+use ambit_model::{Action, AppProtocol, NamespacedName, Policy, Rule, Scope, TunnelProtocol};
 use ambit_runtime::{admin, lines::Logged, telemetry::Format};
 use ambit_waypoint::{
     access_log::AccessLog,
@@ -18,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    endpoint::{Serve, echo, http1},
+    endpoint::{Serve, echo, http1, http2},
     fixture::{Mesh, PATIENCE, VIP, bound, routed, rule, text, to},
 };
 
@@ -120,13 +122,41 @@ async fn a_request_without_an_endpoint_is_an_error_that_says_so() {
     let mesh = mesh(&reader, http1(echo("cart"))).await;
     mesh.bind(routed(vec![rule(vec![to("gone", 1)])], &["gone"])).await;
     assert_eq!(mesh.get("/").await.0, 503);
-    holds(&reader.line().await, &["\terror\taccess\t", "status=503 flags=\"UH\""]);
+    let details = "response_code_details=\"no_healthy_upstream\"";
+    holds(&reader.line().await, &["\terror\taccess\t", "status=503 flags=\"UH\"", details]);
     reader.metric(&[
         "istio_requests_total{",
         "response_flags=\"UH\"",
         "destination_workload=\"unknown\"",
         " 1",
     ]);
+}
+
+#[tokio::test]
+async fn a_denied_request_is_logged_with_the_policy_that_denied_it_as_envoy_writes_it() {
+    let mut reader = Reader::new();
+    let mesh = mesh(&reader, http1(echo("cart"))).await;
+    for (protocol, name) in
+        [(AppProtocol::Http, "response_code_details"), (AppProtocol::Tcp, "connection_termination_details")]
+    {
+        let mut closed = bound(protocol);
+        closed.authorization = vec![Arc::new(Policy {
+            key: NamespacedName::new("shop", "closed"),
+            scope: Scope::WorkloadSelector,
+            action: Action::Deny,
+            rules: vec![Rule::default()],
+            dry_run: false,
+        })];
+        mesh.bind(closed).await;
+        if protocol == AppProtocol::Http {
+            assert_eq!(mesh.get("/").await.0, 403);
+        } else {
+            // Whether it is answered before it is cut does not matter here.
+            _ = mesh.tunnel(VIP).await;
+        }
+        let details = format!("{name}=\"rbac_access_denied_matched_policy[ns[shop]-policy[closed]]\"");
+        holds(&reader.line().await, &["flags=\"-\" ", &details, "explicitly denied by shop/closed\""]);
+    }
 }
 
 #[tokio::test]
@@ -180,5 +210,41 @@ async fn a_stream_is_counted_when_it_opens_and_logged_when_it_ends() {
     for (name, expected) in [("connections_closed_total", "1"), ("received_bytes_total", "30")] {
         let metric = reader.metric(&[&format!("istio_tcp_{name}{{")]);
         assert!(metric.ends_with(&format!(" {expected}")), "{metric}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_lives_on_says_how_much_it_has_moved() {
+    let reader = Reader::new();
+    let mesh = mesh(&reader, http1(echo("cart"))).await;
+    mesh.bind(bound(AppProtocol::Tcp)).await;
+    let mut tunnel = mesh.tunnel(VIP).await.unwrap();
+    tunnel.write_all(b"GET / HTTP/1.1\r\nhost: cart\r\n\r\n").await.unwrap();
+    let told = async {
+        let received = || reader.metric(&["istio_tcp_received_bytes_total{"]);
+        tunnel.read_exact(&mut [0; 1]).await.unwrap();
+        while !received().ends_with(" 30") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
+    assert!(reader.metric(&["istio_tcp_connections_closed_total{"]).ends_with(" 0"));
+    assert!(!reader.metric(&["istio_tcp_sent_bytes_total{"]).ends_with(" 0"));
+}
+
+#[tokio::test]
+async fn messages_of_grpc_are_counted_both_ways() {
+    let mut reader = Reader::new();
+    let answer = |_request: Request<Bytes>| http::Response::new("\0\0\0\0\u{2}hi\0\0\0\0\0".to_owned());
+    let mesh = mesh(&reader, http2(answer)).await;
+    mesh.bind(bound(AppProtocol::Http)).await;
+    let request = Request::post("http://cart/shop.Cart/Add").header("content-type", "application/grpc");
+    let body = Full::new(Bytes::from_static(b"\0\0\0\0\x03one\0\0\0\0\x03two\0\0\0\0\x05three"));
+    let mut client = mesh.http2().await;
+    text(client.send_request(request.body(body).unwrap()).await.unwrap()).await;
+    reader.line().await;
+    for (name, expected) in [("request", " 3"), ("response", " 2")] {
+        let metric = reader.metric(&[&format!("istio_{name}_messages_total{{")]);
+        assert!(metric.ends_with(expected), "{metric}");
     }
 }

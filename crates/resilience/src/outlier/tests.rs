@@ -27,8 +27,9 @@ fn out(detector: &Detector, now: Duration) -> Vec<bool> {
     detector.healths.iter().map(|health| health.is_ejected(now)).collect()
 }
 
-fn fail(detector: &Detector, endpoint: usize, times: u32, now: Duration) {
-    (0..times).for_each(|_| detector.record(&detector.healths[endpoint], false, now));
+/// How many were ejected by it.
+fn fail(detector: &Detector, endpoint: usize, times: u32, now: Duration) -> u64 {
+    (0..times).map(|_| detector.record(&detector.healths[endpoint], false, now)).sum()
 }
 
 #[test]
@@ -36,9 +37,9 @@ fn failures_in_a_row_eject_and_a_success_between_them_does_not() {
     let detector = detector(4, policy());
     fail(&detector, 0, 2, SECOND);
     detector.record(&detector.healths[0], true, SECOND);
-    fail(&detector, 0, 2, SECOND);
+    assert_eq!(fail(&detector, 0, 2, SECOND), 0);
     assert_eq!(out(&detector, SECOND), [false; 4]);
-    fail(&detector, 0, 1, SECOND);
+    assert_eq!(fail(&detector, 0, 1, SECOND), 1);
     assert_eq!(out(&detector, SECOND), [true, false, false, false]);
     assert_eq!(detector.ledger.ejections(), 1);
     assert_eq!(out(&detector, SECOND * 3), [false; 4], "two seconds later it is back");
@@ -60,7 +61,7 @@ fn each_ejection_is_longer_up_to_the_ceiling_and_quiet_intervals_are_forgiven() 
 fn no_more_than_the_share_is_out_but_one_always_may() {
     for (endpoints, percent, expected) in [(4, 50, 2), (4, 100, 4), (4, 0, 1), (3, 50, 1), (1, 10, 1)] {
         let detector = detector(endpoints, OutlierDetection { max_ejected_percent: percent, ..policy() });
-        (0..endpoints).for_each(|endpoint| fail(&detector, endpoint, 10, SECOND));
+        (0..endpoints).for_each(|endpoint| _ = fail(&detector, endpoint, 10, SECOND));
         let found = out(&detector, SECOND).into_iter().filter(|out| *out).count();
         assert_eq!(found, expected, "{percent} % of {endpoints}");
     }

@@ -1,7 +1,7 @@
 use prometheus_client::{encoding::text, registry::Registry};
 
 use super::*;
-use crate::metrics::labels::Flags;
+use crate::metrics::{labels::Flags, sizes::HISTOGRAMS_MAX};
 
 fn workload(name: &str, tunnel: TunnelProtocol) -> Arc<Workload> {
     Arc::new(Workload {
@@ -44,7 +44,13 @@ fn value(text: &str, name: &str, parts: &[&str]) -> String {
     lines[0].rsplit(' ').next().unwrap().to_owned()
 }
 
-const SIZES: Sizes = Sizes { duration: Duration::from_millis(7), request: 300, response: 5000 };
+const SIZES: Sizes = Sizes {
+    duration: Duration::from_millis(7),
+    request: 300,
+    response: 5000,
+    request_messages: 2,
+    response_messages: 3,
+};
 
 #[test]
 fn a_request_is_counted_under_istios_labels() {
@@ -73,8 +79,8 @@ fn a_request_is_counted_under_istios_labels() {
         format!("istio_request_duration_milliseconds_bucket{{le=\"5.0\",{labels}}} 0"),
         format!("istio_request_duration_milliseconds_bucket{{le=\"10.0\",{labels}}} 1"),
         format!("istio_request_bytes_sum{{{labels}}} 300.0"),
-        format!("istio_response_bytes_bucket{{le=\"5000.0\",{labels}}} 1"),
-        format!("istio_response_bytes_bucket{{le=\"2500.0\",{labels}}} 0"),
+        format!("istio_response_bytes_bucket{{le=\"10000.0\",{labels}}} 1"),
+        format!("istio_response_bytes_bucket{{le=\"1000.0\",{labels}}} 0"),
         format!("istio_response_bytes_bucket{{le=\"+Inf\",{labels}}} 1"),
     ] {
         assert!(text.contains(&line), "{line}\n is not in\n{text}");
@@ -115,6 +121,11 @@ fn how_it_ended_makes_series_of_its_own() {
     }
     assert!(text.contains("source_workload_namespace=\"shop\""), "the identity names the namespace");
     assert_eq!(text.lines().filter(|line| line.contains("grpc_response_status")).count() % 3, 0);
+    for (name, expected) in [("istio_request_messages_total", "2"), ("istio_response_messages_total", "3")] {
+        assert_eq!(value(&text, name, &["grpc_response_status=\"14\""]), expected);
+        let of_http = |line: &&str| line.starts_with(name) && line.contains("request_protocol=\"http\"");
+        assert_eq!(text.lines().find(of_http), None, "only gRPC has messages");
+    }
 }
 
 #[test]
@@ -127,7 +138,9 @@ fn streams_count_what_they_move_under_tcp() {
     let parties = Parties { source: &source, service: &service, destination: Some(&plain) };
     let stream = cache.stream(&parties, Ended::stream(Flags::default()));
     stream.opened();
-    stream.closed(70, 30);
+    stream.moved(60, 10);
+    stream.moved(10, 20);
+    stream.closed();
     let text = scrape(&traffic);
     let tcp =
         ["request_protocol=\"tcp\"", "destination_workload=\"cart\"", "destination_principal=\"unknown\""];
@@ -187,6 +200,62 @@ fn too_many_series_become_one_of_each_class() {
         let parts = ["source_workload=\"overflow\"", "destination_service=\"overflow\"", &code];
         assert_eq!(value(&text, "istio_requests_total", &parts), "3");
     }
+}
+
+/// Every kind of series at its limit, with names as long as they are in a cluster.
+fn full() -> Traffic {
+    let traffic = Traffic::default();
+    let mut cache = traffic.cache();
+    let service = NamespacedName::new("online-boutique", "recommendations.online-boutique.svc.cluster.local");
+    let pod = |name: &str| {
+        let pod = workload(name, TunnelProtocol::Hbone);
+        Arc::new(Workload { namespace: service.namespace.clone(), ..(*pod).clone() })
+    };
+    let destination = pod("recommendations");
+    for i in 0..SERIES_MAX * 2 {
+        let client = pod(&format!("storefront-{i:04}"));
+        let source = cache.client(&client.identity(), Some(&client));
+        let parties = Parties { source: &source, service: &service, destination: Some(&destination) };
+        cache.request(&parties, Ended::grpc(200, Some(0), Flags::default()), &SIZES);
+        cache.stream(&parties, Ended::stream(Flags::default())).opened();
+    }
+    traffic
+}
+
+#[test]
+fn a_scrape_at_every_limit_stays_small_and_misses_nothing() {
+    const SCRAPE_MAX_BYTES: usize = 10_000_000;
+    let text = scrape(&full());
+    let of = |name: &'static str| text.lines().filter(move |line| line.starts_with(name));
+    let sum = |name: &'static str| {
+        let values = of(name).map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+        values.sum::<usize>()
+    };
+    assert_eq!(sum("istio_requests_total{"), SERIES_MAX * 2);
+    assert_eq!(sum("istio_request_duration_milliseconds_count{"), SERIES_MAX * 2);
+    assert_eq!(of("istio_request_duration_milliseconds_count{").count(), HISTOGRAMS_MAX + 1);
+    assert_eq!(of("istio_tcp_sent_bytes_total{").count(), STREAMS_MAX + 1);
+    assert!(text.len() <= SCRAPE_MAX_BYTES, "{} bytes in {} lines", text.len(), text.lines().count());
+    // Nothing is shown twice.
+    let mut lines: Vec<_> = text.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+    let all = lines.len();
+    lines.sort_unstable();
+    lines.dedup_by_key(|(labels, _)| *labels);
+    assert_eq!(lines.len(), all);
+}
+
+#[test]
+fn histograms_of_series_that_went_are_free_for_others() {
+    let traffic = full();
+    traffic.sweep(Duration::ZERO);
+    let service = service();
+    let mut cache = traffic.cache();
+    let source = cache.client(&identity("front"), None);
+    let parties = Parties { source: &source, service: &service, destination: None };
+    cache.request(&parties, Ended::request(200, Flags::default()), &SIZES);
+    let text = scrape(&traffic);
+    let name = "istio_request_duration_milliseconds_count";
+    assert_eq!(value(&text, name, &["response_code=\"200\""]), "1");
 }
 
 #[test]
