@@ -1,6 +1,6 @@
 //! Statuses that are not what they should be: policies, Services and routes.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
 use ambit_api::{conditions::WAYPOINT_BOUND, policy::PolicyCondition};
 use ambit_model::NamespacedName;
@@ -39,13 +39,14 @@ impl Index {
 
     /// Routes whose status is not what it should be.
     pub fn route_patches(&self) -> Vec<RoutePatch> {
-        let known: RefCell<HashMap<_, Attached<'_>>> = RefCell::default();
+        let known: RefCell<HashMap<_, Rc<Attached<'_>>>> = RefCell::default();
         let attached = |route: &RouteFacts, service: &ServiceFacts, port: &PortFacts| {
             let is_consumer = route.is_consumer_of(&service.name);
             let consumer = is_consumer.then(|| route.key.name.namespace.clone());
             let key = (service.name.clone(), port.port, consumer.clone());
             let mut known = known.borrow_mut();
-            known.entry(key).or_insert_with(|| self.attached(service, port, consumer.as_ref())).clone()
+            let attached = || Rc::new(self.attached(service, port, consumer.as_ref()));
+            known.entry(key).or_insert_with(attached).clone()
         };
         let patch = |route: &RouteFacts| {
             let parents = route.parents.iter().map(|parent| {

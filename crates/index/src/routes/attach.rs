@@ -3,7 +3,9 @@
 //! Invariant: HTTPRoutes and GRPCRoutes do not mix on a port: the kind of the oldest has it. Of the routes of
 //! connections the oldest alone has it.
 
-use ambit_model::AppProtocol;
+use std::{cell::OnceCell, collections::HashMap};
+
+use ambit_model::{AppProtocol, bound::HttpMatch};
 
 use super::{Parent, RouteFacts, RouteKind, RuleFacts};
 use crate::services::{PortFacts, ServiceFacts};
@@ -15,6 +17,8 @@ pub(crate) struct Attached<'a> {
     pub(crate) http: Vec<&'a RouteFacts>,
     /// Of connections.
     pub(crate) stream: Option<&'a RouteFacts>,
+    /// Which of `http` is the first with a match; filled when somebody asks.
+    firsts: OnceCell<HashMap<&'a HttpMatch, usize>>,
 }
 
 /// Why a parent reference fits no port.
@@ -73,26 +77,36 @@ pub(crate) fn contest<'a>(
     Attached {
         http: http.into_iter().filter(|route| Some(route.key.kind) == kind).collect(),
         stream: stream.first().copied(),
+        firsts: OnceCell::new(),
     }
 }
 
 impl<'a> Attached<'a> {
     /// The route that has the port instead of `route`; none when that one has it itself.
     pub(crate) fn winner(&self, route: &RouteFacts) -> Option<&'a RouteFacts> {
-        let holds =
-            if route.key.kind.is_http() { self.http.clone() } else { self.stream.into_iter().collect() };
+        let holds = if route.key.kind.is_http() { self.http.as_slice() } else { self.stream.as_slice() };
         let is_among = holds.iter().any(|holder| holder.key == route.key);
         if is_among { None } else { holds.first().copied() }
     }
 
     /// The rules of `route` that lose to an older route with the same match, each with that route.
     pub(crate) fn outranked(&self, route: &RouteFacts) -> Vec<String> {
-        let older: Vec<_> = self.http.iter().take_while(|older| older.key != route.key).collect();
+        let firsts = self.firsts.get_or_init(|| {
+            let mut firsts = HashMap::new();
+            for (at, route) in self.http.iter().enumerate() {
+                for (_, matched) in route.rules.iter().flat_map(|rule| &rule.matches) {
+                    firsts.entry(matched).or_insert(at);
+                }
+            }
+            firsts
+        });
         let taken = |rule: &RuleFacts| {
-            older.iter().find(|older| {
-                let mut theirs = older.rules.iter().flat_map(|rule| &rule.matches);
-                theirs.any(|(_, matched)| rule.matches.iter().any(|(_, own)| own == matched))
-            })
+            let holders = rule.matches.iter().filter_map(|(_, matched)| {
+                let at = *firsts.get(matched)?;
+                Some((at, *self.http.get(at)?))
+            });
+            let others = holders.filter(|(_, holder)| holder.key != route.key);
+            others.min_by_key(|(at, _)| *at).map(|(_, holder)| holder)
         };
         let rules = route.rules.iter().enumerate();
         rules

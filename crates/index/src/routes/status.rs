@@ -2,6 +2,8 @@
 //!
 //! Invariant: entries of other controllers stay as they are; what is patched differs from what is said.
 
+use std::rc::Rc;
+
 use ambit_api::{
     conditions::{ACCEPTED, RESOLVED_REFS, RESOLVED_WAYPOINTS, ROUTE_PARTIALLY_INVALID, reason},
     gateway::{ParentReference, RouteParentStatus},
@@ -119,7 +121,7 @@ impl RouteFacts {
         parent: &Parent,
         world: &World<'_>,
         waypoint: Option<&NamespacedName>,
-        holder: impl Fn(&ServiceFacts, &PortFacts) -> Attached<'a>,
+        holder: impl Fn(&ServiceFacts, &PortFacts) -> Rc<Attached<'a>>,
     ) -> RouteParent {
         let accepted = self.accepted(parent, world, holder);
         let mut judgements = vec![
@@ -139,7 +141,7 @@ impl RouteFacts {
         &self,
         parent: &Parent,
         world: &World<'_>,
-        holder: impl Fn(&ServiceFacts, &PortFacts) -> Attached<'a>,
+        holder: impl Fn(&ServiceFacts, &PortFacts) -> Rc<Attached<'a>>,
     ) -> Judgement {
         let refused = |reason, message: String| says(ACCEPTED, Holds::False, reason, message);
         let Some(service) = world.services.get(&parent.service) else {

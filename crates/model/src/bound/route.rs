@@ -34,7 +34,7 @@ pub struct HttpRule {
 }
 
 /// All of it must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HttpMatch {
     /// The path.
     pub path: PathMatch,
@@ -47,7 +47,7 @@ pub struct HttpMatch {
 }
 
 /// How a path is compared; percent-encoding and case are left as they come.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// Equal.
     Exact(Arc<str>),
@@ -65,7 +65,7 @@ impl Default for PathMatch {
 }
 
 /// How a value is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ValueMatch {
     /// Equal.
     Exact(Arc<str>),
@@ -74,7 +74,7 @@ pub enum ValueMatch {
 }
 
 /// A header that must have a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderMatch {
     /// Lower case.
     pub name: Arc<str>,
@@ -83,7 +83,7 @@ pub struct HeaderMatch {
 }
 
 /// A query parameter that must have a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueryMatch {
     /// As written, compared exactly.
     pub name: Arc<str>,
