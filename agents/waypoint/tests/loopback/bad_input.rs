@@ -218,6 +218,33 @@ fn listening(told: mpsc::UnboundedSender<Result<Vec<u8>, bool>>) -> Serve {
 }
 
 #[tokio::test]
+async fn what_surrounds_a_body_is_limited_though_the_body_is_not() {
+    let large = "y".repeat(70 << 10);
+    for (name, rest) in [
+        ("an extension of a chunk", format!("4;{large}\r\nhalf\r\n0\r\n\r\n")),
+        ("a trailer", format!("4\r\nhalf\r\n0\r\nx: {large}\r\n\r\n")),
+        ("the size of a chunk", format!("{}\r\nhalf\r\n0\r\n\r\n", "f".repeat(17))),
+    ] {
+        let (told, mut heard) = mpsc::unbounded_channel();
+        let mesh = Mesh::with_cart(bound(AppProtocol::Http), listening(told)).await;
+        let sent = format!("POST / HTTP/1.1\r\nhost: cart\r\ntransfer-encoding: chunked\r\n\r\n{rest}");
+        let answered = answer(&mesh, sent.as_bytes()).await;
+        assert!(!answered.starts_with("HTTP/1.1 2"), "{name}: {answered}");
+        let is_whole = async {
+            loop {
+                if let Err(is_whole) = heard.recv().await.unwrap() {
+                    return is_whole;
+                }
+            }
+        };
+        assert!(
+            !timeout(PATIENCE, is_whole).await.expect(name),
+            "{name}: a part must not pass for all of it"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_dies_in_the_middle_of_its_body_takes_its_request_with_it() {
     const POST: &[u8] = &[0x83, 0x86, 0x84, 0x41, 0x01, b'a'];
     let half = [abuse::opening(POST, END_HEADERS), frame(DATA, 0, 1, b"half")].concat();
