@@ -18,7 +18,7 @@ pub(crate) use line::{shown_host, shown_path};
 /// The log scope of these lines, also the target that `RUST_LOG` filters.
 const SCOPE: &str = "access";
 /// From this status on a request failed.
-const FAILED_FROM: u16 = 500;
+pub(crate) const FAILED_FROM: u16 = 500;
 
 /// Takes the records of what is over. Clone one per worker.
 #[derive(Clone, Debug)]

@@ -15,7 +15,7 @@ use crate::{
     inbound::Peer,
     metrics::{self, Cache, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
     stream::{Flow, StreamError},
-    trace::{Trace, Tracer},
+    trace::{Trace, Tracer, Tried},
     upstream::Target,
 };
 
@@ -87,7 +87,7 @@ impl Telemetry {
         self.series.borrow_mut().request(&parties, ended, &sizes);
         self.books.metrics.retries.inc_by(exchange.tries.saturating_sub(1).into());
         self.tell(
-            exchange.trace,
+            exchange.trace.map(|trace| (trace, &exchange.tried[..])),
             &Record {
                 request: Some(heard(exchange)),
                 flags: &exchange.flags,
@@ -175,12 +175,12 @@ impl Telemetry {
         series
     }
 
-    fn tell(&self, trace: Option<Trace>, record: &Record<'_>) {
+    fn tell(&self, trace: Option<(Trace, &[Tried])>, record: &Record<'_>) {
         if let Some(log) = &self.books.log {
             log.put(record);
         }
-        if let (Some(tracer), Some(trace)) = (&self.books.tracer, trace) {
-            tracer.end(&trace, record, SystemTime::now());
+        if let (Some(tracer), Some((trace, tried))) = (&self.books.tracer, trace) {
+            tracer.end(&trace, record, tried, SystemTime::now());
         }
     }
 

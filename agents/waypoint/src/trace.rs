@@ -1,4 +1,5 @@
-//! Distributed traces: W3C trace context goes through, and a span of each sampled request goes to a collector.
+//! Distributed traces: W3C trace context goes through, and a span of each sampled request goes to a collector, with one
+//! for each of its tries below where there were several.
 //!
 //! Invariant: a request never waits for a span; beyond [`SPANS_MAX`] they are dropped and counted. Who began a trace
 //! decided whether it is sampled.
@@ -7,7 +8,11 @@ mod context;
 mod export;
 mod span;
 
-use std::{future::Future, time::SystemTime};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use ambit_proto::opentelemetry::proto::trace::v1::Span;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -17,7 +22,7 @@ use tokio::sync::mpsc;
 pub use context::Context;
 pub use export::{Origin, UnusableCollector};
 
-use crate::access_log::Record;
+use crate::{access_log::Record, upstream::Target};
 
 /// Spans that wait for the collector.
 pub const SPANS_MAX: usize = 4096;
@@ -49,7 +54,36 @@ struct OpenSpan {
     parent: Option<u64>,
 }
 
+/// One try of a request that took several.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// Its span.
+    pub span: u64,
+    /// From the beginning of the request to that of the try.
+    pub after: Duration,
+    /// How long it took to the head of an answer, or to its failure.
+    pub took: Duration,
+    /// Where it went.
+    pub target: Option<Arc<Target>>,
+    /// What the endpoint answered.
+    pub status: Option<u16>,
+    /// How it failed, as Envoy abbreviates it; empty when it was answered.
+    pub flag: &'static str,
+}
+
 impl Trace {
+    /// Whether spans are made.
+    pub fn is_sampled(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Before a request is sent once more: what the endpoint does is below `span`.
+    pub fn again(&self, headers: &mut HeaderMap, span: u64) {
+        if let Some(context) = Context::of(headers).filter(|_| self.is_sampled()) {
+            set(headers, context.below(span));
+        }
+    }
+
     /// Of a request whose trace is only passed on.
     pub fn passed(headers: &HeaderMap) -> Option<Self> {
         Context::of(headers).map(|context| Self { id: context.trace_id, open: None })
@@ -93,10 +127,19 @@ impl Tracer {
         Trace { id: context.trace_id, open }
     }
 
-    /// A request is over.
-    pub fn end(&self, trace: &Trace, record: &Record<'_>, now: SystemTime) {
+    /// A request is over. `tried` are its tries, where there were several.
+    pub fn end(&self, trace: &Trace, record: &Record<'_>, tried: &[Tried], now: SystemTime) {
         let Some(open) = &trace.open else { return };
-        if self.spans.try_send(span::of(trace.id, open, record, now)).is_err() {
+        let whole = span::of(trace.id, open, record, now);
+        let begun = whole.start_time_unix_nano;
+        self.put(whole);
+        for (nth, one) in tried.iter().enumerate() {
+            self.put(span::of_try((trace.id, open.id), record, (nth, one), begun));
+        }
+    }
+
+    fn put(&self, span: Span) {
+        if self.spans.try_send(span).is_err() {
             self.dropped.inc();
         }
     }

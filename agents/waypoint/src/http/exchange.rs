@@ -10,7 +10,7 @@ use http_body::Frame;
 
 use super::{Refusal, Session, messages::Messages, request_body::BytesSeen, response_body::ResponseError};
 use crate::{
-    trace::Trace,
+    trace::{Trace, Tried},
     upstream::{Target, Upstream},
 };
 
@@ -76,6 +76,8 @@ pub struct Exchange {
     pub detail: Option<String>,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
+    /// Its tries, where there are several and the trace is sampled.
+    pub tried: Vec<Tried>,
     ended: bool,
 }
 
@@ -117,6 +119,7 @@ impl Exchange {
             code_details: Cow::Borrowed(""),
             detail: None,
             trace: None,
+            tried: Vec::new(),
             ended: false,
         })
     }

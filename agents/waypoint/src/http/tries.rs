@@ -23,7 +23,10 @@ use super::{
     response_body::{Held, ResponseBody},
     upgrade::{self, Client, Judged},
 };
-use crate::upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered};
+use crate::{
+    trace::Tried,
+    upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered},
+};
 
 /// Endpoints that are tried because the ones before could not be reached at all, whatever the route says.
 const CONNECT_TRIES_MAX: u32 = 3;
@@ -43,6 +46,18 @@ enum Failure {
     Reset(String),
     /// Too late.
     Late(Late),
+}
+
+impl Failure {
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::NoEndpoint => Refusal::NoHealthyEndpoint,
+            Self::Overflow(_) => Refusal::Overflow,
+            Self::Unreachable(_) => Refusal::Unreachable,
+            Self::Reset(_) => Refusal::Reset,
+            Self::Late(_) => Refusal::Late,
+        }
+    }
 }
 
 /// A try that was answered.
@@ -114,6 +129,7 @@ impl Attempts<'_> {
     /// The last try, and when its response is too late.
     async fn run(&mut self) -> (Result<Answered, Failure>, Option<Instant>) {
         let mut retries: Option<Permit> = None;
+        let mut span = None;
         loop {
             let begun = Instant::now();
             self.exchange.tries += 1;
@@ -123,11 +139,46 @@ impl Attempts<'_> {
                 Ok(answered) => Ended::Status(answered.response.status().as_u16()),
                 Err(_) => Ended::Unanswered,
             };
-            match self.again(&outcome, ended, &mut retries) {
+            let pause = self.again(&outcome, ended, &mut retries);
+            if pause.is_some() || self.exchange.tries > 1 {
+                self.trace(span.take(), begun, &outcome);
+            }
+            match pause {
                 Some(pause) => sleep(pause).await,
                 None => return (outcome, limit.map(|(at, _)| at)),
             }
+            span = Some(self.trace_again());
         }
+    }
+
+    /// Notes a try that is not the only one, where a trace is to tell about it.
+    fn trace(&mut self, span: Option<u64>, begun: Instant, outcome: &Result<Answered, Failure>) {
+        if !self.exchange.trace.is_some_and(|trace| trace.is_sampled()) {
+            return;
+        }
+        let (status, flag) = match outcome {
+            Ok(answered) => (Some(answered.response.status().as_u16()), ""),
+            Err(failure) => (None, failure.refusal().flag()),
+        };
+        let found = !matches!(outcome, Err(Failure::NoEndpoint));
+        self.exchange.tried.push(Tried {
+            // Nobody was told of that of the first.
+            span: span.unwrap_or_else(|| rand::random::<u64>().max(1)),
+            after: begun.duration_since(self.exchange.begun),
+            took: begun.elapsed(),
+            target: self.exchange.target.clone().filter(|_| found),
+            status,
+            flag,
+        });
+    }
+
+    /// The span of the next try, which what the endpoint does is below.
+    fn trace_again(&mut self) -> u64 {
+        let span = rand::random::<u64>().max(1);
+        if let (Some(trace), Some(parts)) = (&self.exchange.trace, &mut self.parts) {
+            trace.again(&mut parts.headers, span);
+        }
+        span
     }
 
     /// The pause before another try; none for no other.
@@ -319,12 +370,10 @@ impl Attempts<'_> {
     }
 
     fn refuse(mut self, failure: Failure) -> (Refusal, Box<Exchange>) {
-        let (refusal, detail) = match failure {
-            Failure::NoEndpoint => (Refusal::NoHealthyEndpoint, None),
-            Failure::Overflow(reason) => (Refusal::Overflow, Some(reason)),
-            Failure::Unreachable(reason) => (Refusal::Unreachable, Some(reason)),
-            Failure::Reset(reason) => (Refusal::Reset, Some(reason)),
-            Failure::Late(_) => (Refusal::Late, None),
+        let refusal = failure.refusal();
+        let detail = match failure {
+            Failure::NoEndpoint | Failure::Late(_) => None,
+            Failure::Overflow(reason) | Failure::Unreachable(reason) | Failure::Reset(reason) => Some(reason),
         };
         tracing::debug!(service = %self.plan.service.bound.key, ?refusal, ?detail, "Request failed");
         self.exchange.detail = detail;

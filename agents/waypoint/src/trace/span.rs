@@ -2,21 +2,20 @@
 //!
 //! Invariant: what the log leaves out (queries, headers) is not in a span either.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ambit_proto::opentelemetry::proto::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
 };
 
-use super::OpenSpan;
-use crate::access_log::{Record, shown_host, shown_path};
+use super::{OpenSpan, Tried};
+use crate::access_log::{FAILED_FROM, Record, shown_host, shown_path};
 
 /// The span of a request that ended at `now`.
 pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: SystemTime) -> Span {
     let method = record.request.map_or("CONNECT", |heard| heard.method);
     let end = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let nanos = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Span {
         trace_id: trace_id.to_be_bytes().to_vec(),
         span_id: open.id.to_be_bytes().to_vec(),
@@ -35,7 +34,49 @@ pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: Syst
     }
 }
 
-/// Names are OpenTelemetry's where it has one.
+/// The span of one try, below that of its request, which began at `begun` (nanoseconds).
+pub(super) fn of_try(
+    (trace_id, request): (u128, u64),
+    record: &Record<'_>,
+    (nth, tried): (usize, &Tried),
+    begun: u64,
+) -> Span {
+    let start = begun.saturating_add(nanos(tried.after));
+    let mut attributes = Vec::new();
+    if let Some(heard) = &record.request {
+        attributes.push(text("http.request.method", heard.method));
+    }
+    attributes.extend(tried.status.map(|status| number("http.response.status_code", status.into())));
+    if nth > 0 {
+        attributes.push(number("http.request.resend_count", i64::try_from(nth).unwrap_or(i64::MAX)));
+    }
+    if !tried.flag.is_empty() {
+        attributes.push(text("response_flags", tried.flag));
+    }
+    if let Some(target) = &tried.target {
+        attributes.push(text("upstream_address", &target.address.to_string()));
+        attributes.push(text("ambit.upstream.pod", &target.workload.name));
+    }
+    let failed = tried.status.is_none_or(|status| status >= FAILED_FROM);
+    Span {
+        trace_id: trace_id.to_be_bytes().to_vec(),
+        span_id: tried.span.to_be_bytes().to_vec(),
+        parent_span_id: request.to_be_bytes().to_vec(),
+        name: format!("try {}", nth.saturating_add(1)),
+        kind: SpanKind::Client.into(),
+        start_time_unix_nano: start,
+        end_time_unix_nano: start.saturating_add(nanos(tried.took)),
+        attributes,
+        status: failed.then(|| Status { message: String::new(), code: StatusCode::Error.into() }),
+        ..Span::default()
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Names are OpenTelemetry's where it has one, then Envoy's and Istio's.
 fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
     let mut all = vec![text("ambit.service", record.service)];
     if let Some(heard) = &record.request {
@@ -52,19 +93,23 @@ fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
     all.push(number("http.response.body.size", size(record.bytes_sent)));
     all.extend(record.route.map(|route| text("ambit.route", route)));
     if !record.flags.is_empty() {
-        all.push(text("ambit.response_flags", &record.flags.join(",")));
+        all.push(text("response_flags", &record.flags.join(",")));
     }
     if !record.code_details.is_empty() {
-        all.push(text("ambit.response_code_details", record.code_details));
+        all.push(text("response_code_details", record.code_details));
     }
     if record.tries > 1 {
         all.push(number("http.request.resend_count", i64::from(record.tries) - 1));
     }
     all.extend(record.source.addr.map(|addr| text("client.address", &addr.ip().to_string())));
     all.extend(record.source.identity.map(|id| text("ambit.source.identity", &id.to_string())));
-    all.extend(record.destination.addr.map(|addr| text("ambit.upstream.address", &addr.to_string())));
+    all.extend(record.destination.addr.map(|addr| text("upstream_address", &addr.to_string())));
+    if let Some(client) = record.source.workload {
+        all.push(text("istio.downstream.workload", &client.workload_name));
+    }
     if let Some(endpoint) = record.destination.workload {
         all.push(text("ambit.upstream.pod", &endpoint.name));
+        all.push(text("istio.upstream.workload", &endpoint.workload_name));
     }
     all
 }

@@ -111,7 +111,7 @@ fn the_share_of_begun_traces_that_is_sampled_is_the_configured_one() {
 fn a_span_says_what_the_log_says_and_keeps_the_same_secrets() {
     let (tracer, mut spans) = tracer(1.0, 1);
     let trace = tracer.begin(&mut headers(PARENT), [1, 2, 0xabc]);
-    tracer.end(&trace, &record(), UNIX_EPOCH + Duration::from_secs(10));
+    tracer.end(&trace, &record(), &[], UNIX_EPOCH + Duration::from_secs(10));
     let span = spans.try_recv().unwrap();
     assert_eq!(span.trace_id, TRACE.to_be_bytes());
     assert_eq!((span.span_id[6], span.span_id[7], span.parent_span_id[0]), (0xa, 0xbc, 0xb7));
@@ -135,12 +135,51 @@ fn a_span_says_what_the_log_says_and_keeps_the_same_secrets() {
             "http.request.body.size=3",
             "http.response.body.size=4",
             "ambit.route=HTTPRoute/shop/pay/0",
-            "ambit.response_flags=UF,URX",
+            "response_flags=UF,URX",
             "http.request.resend_count=2",
             "client.address=10.0.0.1",
-            "ambit.upstream.address=10.0.0.2:8080",
+            "upstream_address=10.0.0.2:8080",
         ]
     );
+}
+
+#[test]
+fn each_of_several_tries_is_a_span_below_that_of_its_request() {
+    let (tracer, mut spans) = tracer(1.0, 3);
+    let mut headers = headers(PARENT);
+    let trace = tracer.begin(&mut headers, [1, 2, 0xabc]);
+    trace.again(&mut headers, 0xdef);
+    assert_eq!(headers[context::TRACEPARENT], "00-0af7651916cd43dd8448eb211c80319c-0000000000000def-01");
+    assert_eq!(headers[TRACESTATE], "vendor=1");
+    let (after, took) = (Duration::from_millis(100), Duration::from_millis(50));
+    let first = Tried { span: 7, after: Duration::ZERO, took, target: None, status: None, flag: "UF" };
+    let second = Tried { span: 0xdef, after, status: Some(200), flag: "", ..first.clone() };
+    tracer.end(&trace, &record(), &[first, second], UNIX_EPOCH + Duration::from_secs(10));
+    let whole = spans.try_recv().unwrap();
+    let told = [
+        (1, &["http.request.method=POST", "response_flags=UF"][..], 9_750_000_000, true),
+        (
+            2,
+            &["http.request.method=POST", "http.response.status_code=200", "http.request.resend_count=1"],
+            9_850_000_000,
+            false,
+        ),
+    ];
+    for (nth, attributes, start, failed) in told {
+        let span = spans.try_recv().unwrap();
+        assert_eq!((span.trace_id, span.parent_span_id), (whole.trace_id.clone(), whole.span_id.clone()));
+        assert_eq!((span.name, span.kind), (format!("try {nth}"), 3));
+        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (start, start + 50_000_000));
+        assert_eq!(span.attributes.iter().map(shown).collect::<Vec<_>>(), attributes);
+        assert_eq!(span.status.is_some(), failed);
+    }
+}
+
+#[test]
+fn a_try_of_a_trace_that_is_not_sampled_changes_nothing() {
+    let mut headers = headers(UNSAMPLED);
+    tracer(1.0, 1).0.begin(&mut headers, [1, 2, 3]).again(&mut headers, 9);
+    assert_eq!(headers[context::TRACEPARENT], UNSAMPLED);
 }
 
 fn shown(attribute: &KeyValue) -> String {
@@ -155,9 +194,9 @@ fn shown(attribute: &KeyValue) -> String {
 fn a_good_request_is_no_error_and_one_that_is_not_sampled_no_span() {
     let (tracer, mut spans) = tracer(1.0, 1);
     let good = Record { request: Some(Heard { status: Some(404), ..record().request.unwrap() }), ..record() };
-    tracer.end(&tracer.begin(&mut headers(PARENT), [1, 2, 3]), &good, UNIX_EPOCH);
+    tracer.end(&tracer.begin(&mut headers(PARENT), [1, 2, 3]), &good, &[], UNIX_EPOCH);
     assert_eq!(spans.try_recv().unwrap().status, None);
-    tracer.end(&tracer.begin(&mut headers(UNSAMPLED), [1, 2, 3]), &good, UNIX_EPOCH);
+    tracer.end(&tracer.begin(&mut headers(UNSAMPLED), [1, 2, 3]), &good, &[], UNIX_EPOCH);
     assert!(spans.try_recv().is_err());
 }
 
@@ -165,7 +204,7 @@ fn a_good_request_is_no_error_and_one_that_is_not_sampled_no_span() {
 fn spans_that_find_no_room_are_dropped_and_counted() {
     let (tracer, _spans) = tracer(1.0, 2);
     let trace = tracer.begin(&mut HeaderMap::new(), [1, 2, 3]);
-    (0..5).for_each(|_| tracer.end(&trace, &record(), UNIX_EPOCH));
+    (0..5).for_each(|_| tracer.end(&trace, &record(), &[], UNIX_EPOCH));
     assert_eq!(tracer.dropped.get(), 3);
 }
 
@@ -198,7 +237,7 @@ async fn a_collector_gets_the_span_and_who_sent_it_before_the_process_ends() {
     let counters = [Counter::default(), Counter::default()];
     let (tracer, exporter) = Tracer::start(&address, 1.0, origin, counters.clone()).unwrap();
     let trace = tracer.begin(&mut HeaderMap::new(), [1, 2, 3]);
-    tracer.end(&trace, &record(), SystemTime::now());
+    tracer.end(&trace, &record(), &[], SystemTime::now());
     drop(tracer);
     exporter.await;
     let sent = requests.recv().await.unwrap().resource_spans.pop().unwrap();

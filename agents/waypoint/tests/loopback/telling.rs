@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ambit_model::{Action, AppProtocol, NamespacedName, Policy, Rule, Scope, TunnelProtocol};
+use ambit_model::{Action, AppProtocol, NamespacedName, Policy, Rule, Scope, TunnelProtocol, bound::Retry};
 use ambit_runtime::{admin, lines::Logged, telemetry::Format};
 use ambit_waypoint::{
     access_log::AccessLog,
@@ -11,7 +11,7 @@ use ambit_waypoint::{
     trace::{Origin, Tracer},
 };
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body_util::Full;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    endpoint::{Serve, echo, http1, http2},
+    endpoint::{Count, Serve, echo, http1, http2},
     fixture::{Mesh, PATIENCE, VIP, bound, routed, rule, text, to},
 };
 
@@ -159,19 +159,21 @@ async fn a_denied_request_is_logged_with_the_policy_that_denied_it_as_envoy_writ
     }
 }
 
+/// Nobody takes the spans; nobody waits for that either.
+fn tracer() -> Tracer {
+    let origin = Origin {
+        gateway: NamespacedName::new("shop", "waypoint"),
+        pod: NamespacedName::new("shop", "waypoint-1"),
+    };
+    Tracer::start("http://127.0.0.1:9", 1.0, origin, Default::default()).unwrap().0
+}
+
 #[tokio::test]
 async fn a_trace_reaches_the_endpoint_and_the_log() {
     for (with_tracer, expected) in [(false, PARENT), (true, "00-0af7651916cd43dd8448eb211c80319c-")] {
         let mut reader = Reader::new();
         if with_tracer {
-            let origin = Origin {
-                gateway: NamespacedName::new("shop", "waypoint"),
-                pod: NamespacedName::new("shop", "waypoint-1"),
-            };
-            // Nobody takes the spans; nobody waits for that either.
-            let (tracer, _exporter) =
-                Tracer::start("http://127.0.0.1:9", 1.0, origin, Default::default()).unwrap();
-            reader.books.tracer = Some(tracer);
+            reader.books.tracer = Some(tracer());
         }
         let mesh = mesh(&reader, http1(echo("cart"))).await;
         mesh.bind(bound(AppProtocol::Http)).await;
@@ -235,7 +237,7 @@ async fn a_stream_that_lives_on_says_how_much_it_has_moved() {
 #[tokio::test]
 async fn messages_of_grpc_are_counted_both_ways() {
     let mut reader = Reader::new();
-    let answer = |_request: Request<Bytes>| http::Response::new("\0\0\0\0\u{2}hi\0\0\0\0\0".to_owned());
+    let answer = |_request: Request<Bytes>| Response::new("\0\0\0\0\u{2}hi\0\0\0\0\0".to_owned());
     let mesh = mesh(&reader, http2(answer)).await;
     mesh.bind(bound(AppProtocol::Http)).await;
     let request = Request::post("http://cart/shop.Cart/Add").header("content-type", "application/grpc");
@@ -246,5 +248,32 @@ async fn messages_of_grpc_are_counted_both_ways() {
     for (name, expected) in [("request", " 3"), ("response", " 2")] {
         let metric = reader.metric(&[&format!("istio_{name}_messages_total{{")]);
         assert!(metric.ends_with(expected), "{metric}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_endpoint_of_a_second_try_does_is_below_that_try() {
+    let mut reader = Reader::new();
+    reader.books.tracer = Some(tracer());
+    let (seen, mut parents) = mpsc::unbounded_channel();
+    let tries = Count::default();
+    let answer = move |request: Request<Bytes>| {
+        let field = |name: &str| request.headers()[name].to_str().unwrap().to_owned();
+        seen.send((field("traceparent"), field("tracestate"))).unwrap();
+        let status = if tries.one_more() == 0 { 503 } else { 200 };
+        Response::builder().status(status).body(String::new()).unwrap()
+    };
+    let mesh = mesh(&reader, http1(answer)).await;
+    let mut again = rule(vec![to("cart", 1)]);
+    again.retry = Some(Retry { codes: vec![503], attempts: 1, backoff: None });
+    mesh.bind(routed(vec![again], &["cart"])).await;
+    let request = Request::get("/").header("host", "cart").header("traceparent", PARENT);
+    let request = request.header("tracestate", "vendor=1").body(Full::default()).unwrap();
+    assert_eq!(mesh.http1().await.send_request(request).await.unwrap().status(), 200);
+    let (first, second) = (parents.recv().await.unwrap(), parents.recv().await.unwrap());
+    assert_ne!(first.0, second.0);
+    for (parent, state) in [first, second] {
+        holds(&parent, &["00-0af7651916cd43dd8448eb211c80319c-", "-01"]);
+        assert_eq!((parent == PARENT, state.as_str()), (false, "vendor=1"));
     }
 }
