@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ambit_index::{Changes, Kind};
+use ambit_index::{Changes, Kind, Presence};
 use ambit_runtime::Blocker;
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -26,8 +26,8 @@ use crate::{
 
 /// How long everybody needs to hear of one step before the next is taken.
 pub const SETTLE: Duration = Duration::from_secs(2);
-/// How long key sets are waited for before the first complete state is published.
-const KEY_SETS_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long key sets and failure policies are waited for before the first complete state is published.
+const ANSWERS_TIME_MAX: Duration = Duration::from_secs(10);
 /// Steps that come together settle together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
@@ -83,16 +83,22 @@ impl Fold {
         }
     }
 
-    /// Whether everything was listed, and every key set answered for: a replica that starts must not tell waypoints
-    /// that an issuer has no keys, only because it did not ask yet.
+    /// Whether everything was listed, and every key set and Gateway answered for: a replica that starts must not tell
+    /// waypoints that an issuer has no keys, nor open what a Gateway of its own wants closed, only because it did not ask
+    /// yet.
     fn is_complete(&self, opening: &mut Opening) -> bool {
         if !opening.unlisted.is_empty() || matches!(*self.mesh.borrow(), MeshState::Unknown) {
             return false;
         }
-        let wanted = self.index.read().key_set_uris();
+        let (wanted, asks_gateways) = {
+            let index = self.index.read();
+            // Nobody asks them for a Mesh that is not there to stay.
+            let is_present = index.settings().presence == Presence::Present;
+            (index.key_set_uris(), is_present && index.waypoints().next().is_some())
+        };
         let now = Instant::now();
-        let by = *opening.by.get_or_insert(now + KEY_SETS_TIME_MAX);
-        let is_answered = wanted.is_subset(&opening.answered);
+        let by = *opening.by.get_or_insert(now + ANSWERS_TIME_MAX);
+        let is_answered = wanted.is_subset(&opening.answered) && (opening.policies_said || !asks_gateways);
         self.jwks.send_if_modified(|known| {
             let is_new = *known != wanted;
             *known = wanted;
@@ -141,6 +147,10 @@ impl Fold {
                     changes
                 }
                 Seen::FailurePolicy(waypoint, policy) => index.set_failure_policy(&waypoint, policy),
+                Seen::FailurePoliciesSaid => {
+                    opening.policies_said = true;
+                    Changes::default()
+                }
                 Seen::KeySet(address, fetched) => {
                     opening.answered.insert(address.clone());
                     index.set_key_set(&address, fetched)
@@ -157,13 +167,16 @@ struct Opening {
     unlisted: BTreeSet<Kind>,
     /// Addresses of key sets that answered, or did not.
     answered: BTreeSet<Arc<str>>,
-    /// When key sets are no longer waited for.
+    /// Every Gateway's own failure policy is known.
+    policies_said: bool,
+    /// When answers are no longer waited for.
     by: Option<Instant>,
 }
 
 impl Default for Opening {
     fn default() -> Self {
-        Self { unlisted: KINDS.into_iter().collect(), answered: BTreeSet::new(), by: None }
+        let unlisted = KINDS.into_iter().collect();
+        Self { unlisted, answered: BTreeSet::new(), policies_said: false, by: None }
     }
 }
 

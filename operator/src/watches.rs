@@ -59,6 +59,8 @@ pub enum Seen {
     Mesh(Option<Arc<Mesh>>),
     /// What the services of a waypoint do while none of its pods is ready; none is what the Mesh says.
     FailurePolicy(NamespacedName, Option<FailurePolicy>),
+    /// Every waypoint's failure policy was said once.
+    FailurePoliciesSaid,
     /// A key set as it was fetched from an address, or why it was not; none is that nobody wants it any more.
     KeySet(Arc<str>, Option<Result<Arc<str>, String>>),
 }

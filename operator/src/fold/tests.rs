@@ -1,3 +1,4 @@
+use ambit_api::mesh::FailurePolicy;
 use ambit_index::{Index, Object, Settings};
 use ambit_model::NamespacedName;
 use ambit_runtime::Readiness;
@@ -41,8 +42,13 @@ impl World {
         }
     }
 
-    /// What every watch saw at first.
+    /// What every watch saw at first, and what Gateways say themselves: nothing.
     async fn list(&self, objects: impl IntoIterator<Item = Object>) {
+        self.list_only(objects).await;
+        self.send([Seen::FailurePoliciesSaid]).await;
+    }
+
+    async fn list_only(&self, objects: impl IntoIterator<Item = Object>) {
         let objects: Vec<Object> = objects.into_iter().collect();
         let names =
             |kind| objects.iter().map(Object::key).filter(move |key| key.kind == kind).map(|key| key.name);
@@ -181,6 +187,32 @@ async fn a_replica_that_starts_publishes_what_held_before_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_starts_waits_for_what_gateways_say_of_failures_themselves() {
+    let wish =
+        || namespace(json!({"istio.io/dataplane-mode": "ambient", "istio.io/use-waypoint": "waypoint"}));
+    let mut world = World::start();
+    world.list_only(shop().into_iter().chain([wish()])).await;
+    world.send([Seen::FailurePolicy(waypoint(), Some(FailurePolicy::Open))]).await;
+    sleep_until(Instant::now() + ANSWERS_TIME_MAX / 2).await;
+    assert!(!world.feeds.address.is_synced());
+    world.send([Seen::FailurePoliciesSaid]).await;
+    world.wake.changed().await.unwrap();
+    assert!(world.feeds.address.is_synced() && !is_closed(&world.index.read()), "it was never closed");
+
+    let mut silent = World::start();
+    silent.list_only(shop().into_iter().chain([wish()])).await;
+    let start = Instant::now();
+    silent.wake.changed().await.unwrap();
+    assert_eq!((start.elapsed(), is_closed(&silent.index.read())), (ANSWERS_TIME_MAX, true));
+
+    let mut nobody = World::start();
+    nobody.list_only([]).await;
+    let start = Instant::now();
+    nobody.wake.changed().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO, "without a waypoint there is nothing to wait for");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_waypoint_that_goes_takes_its_feed_with_it() {
     let mut world = World::start();
     world.list(shop()).await;
@@ -220,7 +252,7 @@ async fn nothing_is_published_before_key_sets_answered_or_had_their_time() {
     let start = Instant::now();
     silent.wake.changed().await.unwrap();
     assert!(silent.feeds.address.is_synced());
-    assert_eq!(start.elapsed(), KEY_SETS_TIME_MAX);
+    assert_eq!(start.elapsed(), ANSWERS_TIME_MAX);
 }
 
 #[tokio::test(start_paused = true)]

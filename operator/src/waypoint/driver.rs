@@ -73,8 +73,8 @@ pub struct Context {
     pub seen: mpsc::Sender<Seen>,
 }
 
-/// What the index was told of each waypoint.
-type Told = BTreeMap<NamespacedName, FailurePolicy>;
+/// What the index was told of each waypoint; none before it was told of all.
+type Told = Option<BTreeMap<NamespacedName, FailurePolicy>>;
 
 /// One waypoint in one pass.
 struct Waypoint<'a> {
@@ -93,7 +93,7 @@ struct Ground {
 /// Reconciles until dropped.
 pub async fn run(mut context: Context) {
     let mut reader = Reader::default();
-    let mut told = Told::new();
+    let mut told = None;
     loop {
         let pause = match reconcile(&context, &mut reader, &mut told).await {
             Ok(pause) => pause,
@@ -155,21 +155,26 @@ fn replicas_of(waypoints: &[Waypoint<'_>], name: &NamespacedName) -> Option<Repl
 async fn tell(context: &Context, waypoints: &[Waypoint<'_>], told: &mut Told) {
     let policy =
         |waypoint: &Waypoint<'_>| waypoint.judgement.valid.as_ref().map(|valid| valid.failure_policy);
+    let is_first = told.is_none();
+    let before = told.take().unwrap_or_default();
     // What cannot be read any more keeps what was last read of it.
-    let now: Told = waypoints
+    let now: BTreeMap<_, _> = waypoints
         .iter()
         .filter_map(|waypoint| {
-            let policy = policy(waypoint).or_else(|| told.get(&waypoint.name).copied())?;
+            let policy = policy(waypoint).or_else(|| before.get(&waypoint.name).copied())?;
             Some((waypoint.name.clone(), policy))
         })
         .collect();
-    for name in told.keys().filter(|name| !now.contains_key(*name)) {
+    for name in before.keys().filter(|name| !now.contains_key(*name)) {
         let _ = context.seen.send(Seen::FailurePolicy(name.clone(), None)).await;
     }
-    for (name, policy) in now.iter().filter(|(name, policy)| told.get(*name) != Some(policy)) {
+    for (name, policy) in now.iter().filter(|(name, policy)| before.get(*name) != Some(policy)) {
         let _ = context.seen.send(Seen::FailurePolicy(name.clone(), Some(*policy))).await;
     }
-    *told = now;
+    if is_first {
+        let _ = context.seen.send(Seen::FailurePoliciesSaid).await;
+    }
+    *told = Some(now);
 }
 
 async fn keep_classes(context: &Context, world: &World) -> Result<(), Error> {

@@ -77,7 +77,7 @@ fn context(script: &Script, caches: Caches) -> (Context, mpsc::Receiver<Seen>) {
 }
 
 async fn pass(context: &Context) -> Duration {
-    reconcile(context, &mut Reader::default(), &mut Told::new()).await.unwrap()
+    reconcile(context, &mut Reader::default(), &mut None).await.unwrap()
 }
 
 fn writes(script: &Script) -> Vec<String> {
@@ -173,7 +173,7 @@ async fn a_refused_write_is_told_and_tried_again_soon() {
     let script = Script::new([failure(403, "Forbidden")]);
     let (mut context, _told) = context(&script, caches());
     context.trust = watch::channel(Some(Arc::new(trust()))).1;
-    assert!(reconcile(&context, &mut Reader::default(), &mut Told::new()).await.is_err());
+    assert!(reconcile(&context, &mut Reader::default(), &mut None).await.is_err());
     assert_eq!(condition(&status(&script), "Programmed"), ("False".into(), "ApplyFailed".into()));
 }
 
@@ -195,6 +195,7 @@ async fn a_replica_that_does_not_lead_tells_its_index_and_writes_nothing() {
     pass(&context).await;
     assert_eq!(writes(&script), Vec::<String>::new());
     assert!(matches!(told.recv().await, Some(Seen::FailurePolicy(..))));
+    assert!(matches!(told.recv().await, Some(Seen::FailurePoliciesSaid)), "that was all");
 }
 
 #[tokio::test]
