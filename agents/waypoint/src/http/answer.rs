@@ -37,6 +37,8 @@ pub enum Refusal {
     Unreachable,
     /// The endpoint broke off before its answer.
     Reset,
+    /// The client broke off in its body, or sent what is none.
+    BrokenBody,
     /// A limit of time passed.
     Late,
     /// The service is bound here no more, or has no such port any more.
@@ -54,6 +56,7 @@ impl Refusal {
             Self::NoRoute | Self::Gone => StatusCode::NOT_FOUND,
             Self::InvalidRule => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BrokenBody => StatusCode::BAD_REQUEST,
             Self::NoHealthyEndpoint | Self::Overflow | Self::Unreachable | Self::Reset => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -72,6 +75,7 @@ impl Refusal {
             Self::Overflow => "UO",
             Self::Unreachable => "UF",
             Self::Reset => "UC",
+            Self::BrokenBody => "DPE",
             Self::Late => "UT",
         }
     }
@@ -90,6 +94,7 @@ impl Refusal {
             Self::Overflow => "upstream_reset_before_response_started{overflow}",
             Self::Unreachable => "upstream_reset_before_response_started{remote_connection_failure}",
             Self::Reset => "upstream_reset_before_response_started{connection_termination}",
+            Self::BrokenBody => "codec_error",
             Self::Late => "response_timeout",
         })
     }
@@ -112,6 +117,7 @@ impl Refusal {
             Self::Reset => {
                 "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
             }
+            Self::BrokenBody => "Bad Request",
             Self::Late => "upstream request timeout",
         }
     }
@@ -145,6 +151,7 @@ impl Refusal {
             | Self::Overflow
             | Self::Unreachable
             | Self::Reset
+            | Self::BrokenBody
             | Self::Late
             | Self::Gone => {}
         }
@@ -234,6 +241,7 @@ mod tests {
             (Refusal::Overflow, 503, "UO", &format!("{BEFORE}{{overflow}}")),
             (Refusal::Unreachable, 503, "UF", &format!("{BEFORE}{{remote_connection_failure}}")),
             (Refusal::Reset, 503, "UC", &format!("{BEFORE}{{connection_termination}}")),
+            (Refusal::BrokenBody, 400, "DPE", "codec_error"),
             (Refusal::Late, 504, "UT", "response_timeout"),
         ];
         for (refusal, status, flag, details) in cases {

@@ -58,6 +58,7 @@ pub struct BytesSeen(Rc<Seen>);
 #[derive(Debug)]
 struct Seen {
     bytes: Cell<u64>,
+    broken: Cell<bool>,
     /// Counted for gRPC only.
     messages: Option<Cell<Messages>>,
 }
@@ -65,12 +66,21 @@ struct Seen {
 impl BytesSeen {
     /// Of a body that has not begun.
     pub(super) fn new(is_grpc: bool) -> Self {
-        Self(Rc::new(Seen { bytes: Cell::new(0), messages: is_grpc.then(Cell::default) }))
+        Self(Rc::new(Seen {
+            bytes: Cell::new(0),
+            broken: Cell::new(false),
+            messages: is_grpc.then(Cell::default),
+        }))
     }
 
     /// How many bytes.
     pub fn get(&self) -> u64 {
         self.0.bytes.get()
+    }
+
+    /// Whether the client broke off: what it sent then is no whole request, whoever got it.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.broken.get()
     }
 
     /// How many messages of gRPC.
@@ -263,6 +273,7 @@ impl Reader {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
+                state.bytes.0.broken.set(true);
                 state.progress = Progress::Broken;
                 self.ended.notify_waiters();
                 Poll::Ready(Some(Err(error.into())))
@@ -308,8 +319,10 @@ impl Body for RequestBody {
             Self::Empty => Poll::Ready(None),
             Self::Once(Counted { body, bytes }) => {
                 let frame = ready!(Pin::new(body).poll_frame(cx));
-                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                    bytes.add(data);
+                match &frame {
+                    Some(Ok(frame)) => frame.data_ref().into_iter().for_each(|data| bytes.add(data)),
+                    Some(Err(_)) => bytes.0.broken.set(true),
+                    None => {}
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
             }

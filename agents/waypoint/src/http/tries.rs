@@ -44,6 +44,8 @@ enum Failure {
     Unreachable(String),
     /// Sent, and not answered.
     Reset(String),
+    /// The client's body is none, or broke off.
+    Client(String),
     /// Too late.
     Late(Late),
 }
@@ -55,6 +57,7 @@ impl Failure {
             Self::Overflow(_) => Refusal::Overflow,
             Self::Unreachable(_) => Refusal::Unreachable,
             Self::Reset(_) => Refusal::Reset,
+            Self::Client(_) => Refusal::BrokenBody,
             Self::Late(_) => Refusal::Late,
         }
     }
@@ -190,7 +193,12 @@ impl Attempts<'_> {
     ) -> Option<std::time::Duration> {
         let now = Instant::now();
         match outcome {
-            Err(Failure::NoEndpoint | Failure::Overflow(_) | Failure::Late(Late::Request)) => return None,
+            Err(
+                Failure::NoEndpoint
+                | Failure::Overflow(_)
+                | Failure::Client(_)
+                | Failure::Late(Late::Request),
+            ) => return None,
             // It has not been seen by anyone, and there is somebody else.
             Err(Failure::Unreachable(_))
                 if self.exchange.tries < CONNECT_TRIES_MAX
@@ -247,8 +255,12 @@ impl Attempts<'_> {
             Err(_) => Outcome::Lost,
         };
         match sent {
-            // A limit of the waypoint says nothing about the endpoint.
+            // A limit of the waypoint says nothing about the endpoint, and neither does a client that broke off: else
+            // whoever wants could have every endpoint ejected.
             Err(failure @ Failure::Overflow(_)) => Err(failure),
+            Err(Failure::Reset(reason)) if self.exchange.request_bytes.is_broken() => {
+                Err(Failure::Client(reason))
+            }
             Err(failure) if self.waits => Err(failure),
             Err(failure) => {
                 self.record(&chosen, outcome, now);
@@ -373,7 +385,10 @@ impl Attempts<'_> {
         let refusal = failure.refusal();
         let detail = match failure {
             Failure::NoEndpoint | Failure::Late(_) => None,
-            Failure::Overflow(reason) | Failure::Unreachable(reason) | Failure::Reset(reason) => Some(reason),
+            Failure::Overflow(reason)
+            | Failure::Unreachable(reason)
+            | Failure::Reset(reason)
+            | Failure::Client(reason) => Some(reason),
         };
         tracing::debug!(service = %self.plan.service.bound.key, ?refusal, ?detail, "Request failed");
         self.exchange.detail = detail;

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use ambit_hbone::TunnelStream;
-use ambit_model::{AppProtocol, bound::Retry};
+use ambit_model::{
+    AppProtocol,
+    bound::{OutlierDetection, Retry},
+};
 use ambit_store::BoundEntry;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -229,7 +232,7 @@ async fn what_surrounds_a_body_is_limited_though_the_body_is_not() {
         let mesh = Mesh::with_cart(bound(AppProtocol::Http), listening(told)).await;
         let sent = format!("POST / HTTP/1.1\r\nhost: cart\r\ntransfer-encoding: chunked\r\n\r\n{rest}");
         let answered = answer(&mesh, sent.as_bytes()).await;
-        assert!(!answered.starts_with("HTTP/1.1 2"), "{name}: {answered}");
+        assert!(answered.starts_with("HTTP/1.1 400 "), "{name}: {answered}");
         let is_whole = async {
             loop {
                 if let Err(is_whole) = heard.recv().await.unwrap() {
@@ -241,6 +244,38 @@ async fn what_surrounds_a_body_is_limited_though_the_body_is_not() {
             !timeout(PATIENCE, is_whole).await.expect(name),
             "{name}: a part must not pass for all of it"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_client_whose_body_is_none_has_no_endpoint_ejected_for_it() {
+    const BROKEN: &[u8] =
+        b"POST / HTTP/1.1\r\nhost: cart\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nx\r\n";
+    for attempts in [0, 2] {
+        let tries = Count::default();
+        let counted = tries.clone();
+        let serve = move |request: Request<Bytes>| {
+            counted.one_more();
+            echo("cart")(request)
+        };
+        let mut retried = rule(vec![to("cart", 1)]);
+        retried.retry = Some(Retry { codes: vec![503], attempts, backoff: None });
+        let mut routed = routed(vec![retried], &["cart"]);
+        for settings in routed.destinations.values_mut() {
+            Arc::make_mut(&mut settings.policy).outliers = Some(OutlierDetection {
+                consecutive_failures: Some(1),
+                success_rate: None,
+                interval: PATIENCE,
+                base_ejection: PATIENCE,
+                max_ejection: PATIENCE,
+                max_ejected_percent: 100,
+            });
+        }
+        let mesh = Mesh::with_cart(routed, http1(serve)).await;
+        assert!(answer(&mesh, BROKEN).await.starts_with("HTTP/1.1 400 "));
+        assert!(tries.get() <= 1, "what is not whole is not sent again");
+        assert_eq!(mesh.get("/").await.0, 200);
+        assert_eq!(mesh.shared.books.metrics.ejections.get(), 0);
     }
 }
 
