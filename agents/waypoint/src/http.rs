@@ -8,6 +8,7 @@ mod detect;
 mod dispatch;
 mod exchange;
 mod executor;
+mod extended_connect;
 mod headers;
 mod judged;
 mod messages;

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use super::{
     Refusal, Session,
     exchange::Exchange,
+    extended_connect,
     headers::{self, Wishes},
     judged::judge,
     plan::Plan,
@@ -49,6 +50,7 @@ pub(super) async fn handle(
     session.progress.serving();
     let service = session.service();
     let (mut parts, body) = request.into_parts();
+    extended_connect::read(&mut parts, rand::random);
     let client = Client::of(&mut parts);
     let mut exchange = Exchange::new(session.clone(), &parts);
     exchange.trace = session.local.telemetry.begin(&mut parts.headers);

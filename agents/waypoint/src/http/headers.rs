@@ -10,6 +10,8 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
+use super::extended_connect;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -28,6 +30,7 @@ const OF_ONE_CONNECTION: [HeaderName; 6] = [
 pub(super) struct Wishes {
     /// The protocol to switch to (`connection: upgrade`): WebSocket. Any other would carry what nobody judges; `h2c`
     /// even requests. Its fields go, and the request is one as any other (RFC 9110 7.8).
+    /// HTTP/2 asks by extended CONNECT.
     pub upgrade: Option<HeaderValue>,
     /// Trailers are understood (`te: trailers`).
     pub trailers: bool,
@@ -40,7 +43,8 @@ impl Wishes {
             let lines = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
             lines.flat_map(|line| line.split(',')).any(|entry| entry.trim().eq_ignore_ascii_case(token))
         };
-        let upgrades = parts.version == Version::HTTP_11 && named(&header::CONNECTION, "upgrade");
+        let may = parts.version == Version::HTTP_11 || extended_connect::is_one(parts);
+        let upgrades = may && named(&header::CONNECTION, "upgrade");
         Self {
             upgrade: parts
                 .headers

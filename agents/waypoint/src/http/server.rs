@@ -125,6 +125,8 @@ async fn serve_http2(session: Rc<Session>, stream: TunnelStream) -> Result<(), h
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .max_local_error_reset_streams(RESETS_LOCAL_MAX)
+        // WebSocket (RFC 8441); any other protocol is refused as CONNECT is.
+        .enable_connect_protocol()
         .serve_connection(io, service);
     let mut connection = pin!(connection);
     let mut leaving = pin!(session.leaving());

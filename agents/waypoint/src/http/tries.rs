@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout_at};
 use super::{
     Refusal, RequestBody,
     exchange::Exchange,
-    headers, mirror,
+    extended_connect, headers, mirror,
     plan::Plan,
     request_body::Held as HeldBody,
     response_body::{Held, ResponseBody},
@@ -116,7 +116,10 @@ pub(super) async fn run(
     }
     match spoken {
         Spoken::Http1 => headers::for_http1(&mut parts, plan.wishes.upgrade.as_ref()),
-        Spoken::Http2 => headers::for_http2(&mut parts),
+        Spoken::Http2 => {
+            headers::for_http2(&mut parts);
+            extended_connect::write(&mut parts);
+        }
     }
     let parts = Some(parts);
     let tried = Vec::new();
@@ -366,7 +369,7 @@ impl Attempts<'_> {
         let (mut parts, body) = response.into_parts();
         self.exchange.answered(parts.status, &parts.headers);
         let held = Held { lease: Some(lease), _under_way: chosen.under_way, _permit: permit };
-        if parts.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        if extended_connect::is_switch(switch.0.is_extended, parts.status) {
             return upgrade::switch(Response::from_parts(parts, body), switch, (held, self.exchange));
         }
         headers::strip(&mut parts.headers);

@@ -10,6 +10,7 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 
 use super::{
     exchange::Exchange,
+    extended_connect,
     judged::judge,
     response_body::{Held, ResponseBody},
 };
@@ -18,18 +19,23 @@ use crate::service::Service;
 /// The client's side of a connection that may switch. Where it does not, its end is an orderly one: dropped, it would
 /// overtake the answer.
 #[derive(Debug, Default)]
-pub(super) struct Client(Option<OnUpgrade>);
+pub(super) struct Client {
+    switch: Option<OnUpgrade>,
+    /// It asked by extended CONNECT, which any good status answers with yes.
+    pub(super) is_extended: bool,
+}
 
 impl Client {
     /// Taken out of a request.
     pub(super) fn of(parts: &mut Parts) -> Self {
-        Self(parts.extensions.remove::<OnUpgrade>())
+        let switch = parts.extensions.remove::<OnUpgrade>();
+        Self { switch, is_extended: extended_connect::is_one(parts) }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let Some(client) = self.0.take() else { return };
+        let Some(client) = self.switch.take() else { return };
         tokio::task::spawn_local(async move {
             // Comes only once the connection is over; an error means that it ended by itself.
             if let Ok(client) = client.await {
@@ -50,8 +56,9 @@ pub(super) fn switch(
     (held, mut exchange): (Held, Box<Exchange>),
 ) -> Response<ResponseBody> {
     let progress = exchange.session.progress.clone();
+    let is_extended = client.is_extended;
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
-    let (Some(judged), Some(endpoint), Some(client)) = (judged, endpoint, client.0.take()) else {
+    let (Some(judged), Some(endpoint), Some(client)) = (judged, endpoint, client.switch.take()) else {
         // Nobody asked for it.
         exchange.flags.push("UPE");
         let mut refused = Response::new(ResponseBody::own(bytes::Bytes::new(), progress, exchange));
@@ -88,5 +95,8 @@ pub(super) fn switch(
     let mut answer = Response::new(ResponseBody::own(bytes::Bytes::new(), progress, exchange));
     *answer.status_mut() = parts.status;
     *answer.headers_mut() = parts.headers;
+    if is_extended {
+        extended_connect::answer(&mut answer);
+    }
     answer
 }
