@@ -13,11 +13,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    time::timeout,
 };
 
 use super::{
     endpoint::{echo, http1, http2},
-    fixture::{Mesh, VIP, bound, identity, key, pod, text},
+    fixture::{Mesh, PATIENCE, VIP, bound, identity, key, pod, text},
     judging::{deny, path},
 };
 
@@ -152,4 +153,21 @@ async fn the_port_of_a_bound_service_is_judged_as_the_service_and_the_others_as_
     assert_eq!(status(&mesh, &of_pod, "/items").await, 200);
     mesh.spoil(&NamespacedName::new("shop", PODS)).await;
     assert_eq!(refusal(&mesh, &of_pod).await, "http status: 503");
+}
+
+#[tokio::test]
+async fn a_pod_that_leaves_while_others_stay_fails_no_request_and_its_clients_are_sent_away() {
+    let mut mesh = mesh();
+    mesh.lone_pod("leaving", http1(echo("leaving")), None).await;
+    mesh.bind(pods(&["Kubernetes//Pod/shop/leaving"])).await;
+    let address = mesh.last_pod().to_string();
+    let mut client = mesh.http1_to(&identity("shop", "web"), &address).await;
+    let ask = || Request::get("/").header("host", &address).body(Full::default()).unwrap();
+    text(client.send_request(ask()).await.unwrap()).await;
+    mesh.bind(pods(&["Kubernetes//Pod/shop/another"])).await;
+    let answer = client.send_request(ask()).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    text(answer).await;
+    timeout(PATIENCE, async { while client.ready().await.is_ok() {} }).await.unwrap();
+    assert_eq!(refusal(&mesh, &address).await, "http status: 404");
 }
