@@ -3,6 +3,8 @@
 //! Invariant: a request is tried again only while no byte of a response went to the client and while all of its body is
 //! still held; what was never sent may always go elsewhere.
 
+mod failure;
+
 use std::{pin::pin, sync::Arc, time::Instant};
 
 use ambit_resilience::{
@@ -10,6 +12,7 @@ use ambit_resilience::{
     retry::{Ended, Progress, pause},
 };
 use ambit_route::{RequestHead, session};
+use failure::Failure;
 use http::{Request, Response, request::Parts};
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout_at};
@@ -32,36 +35,6 @@ use crate::{
 const CONNECT_TRIES_MAX: u32 = 3;
 /// Kept connections that may turn out to be closed before a new one is made.
 const STALE_CONNECTIONS_MAX: u32 = 3;
-
-/// How one try failed.
-#[derive(Debug)]
-enum Failure {
-    /// There is no endpoint.
-    NoEndpoint,
-    /// A limit of the destination.
-    Overflow(String),
-    /// Nothing was sent.
-    Unreachable(String),
-    /// Sent, and not answered.
-    Reset(String),
-    /// The client's body is none, or broke off.
-    Client(String),
-    /// Too late.
-    Late(Late),
-}
-
-impl Failure {
-    fn refusal(&self) -> Refusal {
-        match self {
-            Self::NoEndpoint => Refusal::NoHealthyEndpoint,
-            Self::Overflow(_) => Refusal::Overflow,
-            Self::Unreachable(_) => Refusal::Unreachable,
-            Self::Reset(_) => Refusal::Reset,
-            Self::Client(_) => Refusal::BrokenBody,
-            Self::Late(_) => Refusal::Late,
-        }
-    }
-}
 
 /// A try that was answered.
 struct Answered {
@@ -196,12 +169,7 @@ impl Attempts<'_> {
     ) -> Option<std::time::Duration> {
         let now = Instant::now();
         match outcome {
-            Err(
-                Failure::NoEndpoint
-                | Failure::Overflow(_)
-                | Failure::Client(_)
-                | Failure::Late(Late::Request),
-            ) => return None,
+            Err(failure) if failure.is_final() => return None,
             // It has not been seen by anyone, and there is somebody else.
             Err(Failure::Unreachable(_))
                 if self.exchange.tries < CONNECT_TRIES_MAX
@@ -210,7 +178,7 @@ impl Attempts<'_> {
             {
                 return Some(std::time::Duration::ZERO);
             }
-            Ok(_) | Err(Failure::Unreachable(_) | Failure::Reset(_) | Failure::Late(Late::Try)) => {}
+            Ok(_) | Err(_) => {}
         }
         let repeatable = match &self.body {
             Body::Once(body) => body.is_some(),
@@ -386,13 +354,7 @@ impl Attempts<'_> {
 
     fn refuse(mut self, failure: Failure) -> (Refusal, Box<Exchange>) {
         let refusal = failure.refusal();
-        let detail = match failure {
-            Failure::NoEndpoint | Failure::Late(_) => None,
-            Failure::Overflow(reason)
-            | Failure::Unreachable(reason)
-            | Failure::Reset(reason)
-            | Failure::Client(reason) => Some(reason),
-        };
+        let detail = failure.into_reason();
         tracing::debug!(service = %self.plan.service.bound.key, ?refusal, ?detail, "Request failed");
         self.exchange.detail = detail;
         (refusal, self.exchange)
