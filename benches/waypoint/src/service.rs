@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ambit_model::{
-    Action, Addressed, AppProtocol, BoundPort, BoundService, Clause, Destination, GatewayAddress, GatewayDestination,
-    HBONE_PORT, Match, NamespacedName, NetworkAddress, Policy, PortMapping, RequestMatch, Rule, Scope,
-    Service, ServicePort, Spiffe, StringMatch, TunnelProtocol, Workload,
+    Action, Addressed, AppProtocol, BoundPort, BoundService, Clause, Destination, GatewayAddress,
+    GatewayDestination, HBONE_PORT, Match, NamespacedName, NetworkAddress, Policy, PortMapping, RequestMatch,
+    Rule, Scope, Service, ServicePort, Spiffe, StringMatch, TunnelProtocol, Workload,
     bound::{
         Backend, DestinationSettings, Filter, HeaderChange, HttpMatch, HttpRule, HttpTable, PathMatch,
         RequestPolicy, RequestTimeouts, Retry, Routes, WeightedBackend,
