@@ -7,6 +7,11 @@ use ambit_waypoint::{config, config::Config, run};
 use anyhow::Context as _;
 use clap::Command;
 
+/// Gives memory back to the kernel a second after it was freed (`.cargo/config.toml`): the C library's keeps what ten
+/// thousand connections once needed.
+#[global_allocator]
+static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> anyhow::Result<()> {
     Command::new("ambit-waypoint").version(env!("CARGO_PKG_VERSION")).about(config::HELP).get_matches();
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);

@@ -72,6 +72,10 @@ impl TunnelStream {
 
     fn consume(&mut self, bytes: usize) {
         self.unread.advance(bytes);
+        if self.unread.is_empty() {
+            // An empty rest would keep the buffer of the whole connection that it was cut from.
+            self.unread = Bytes::new();
+        }
         // Fails only for more than was received.
         let _ = self.tunnel.recv.flow_control().release_capacity(bytes);
     }

@@ -50,7 +50,8 @@ fn begin(local: &Rc<Local>, Accepted { stream, client, place }: Accepted) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "A connection cannot be polled"),
     };
-    let serve = inbound::serve(local.clone(), stream, client);
+    // Boxed: the task would hold it twice.
+    let serve = Box::pin(inbound::serve(local.clone(), stream, client));
     local.spawn(async move {
         serve.await;
         drop(place);

@@ -6,10 +6,9 @@ use std::future::Future;
 #[derive(Clone, Copy, Debug)]
 pub struct LocalExecutor;
 
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        // Boxed: a task is moved when it is spawned, and once more when it ends.
+        tokio::task::spawn_local(Box::pin(future));
     }
 }

@@ -23,7 +23,7 @@ pub(super) const HEAD_MAX_BYTES: usize = 60 << 10;
 /// Read buffer of an HTTP/1 connection at most.
 const BUFFER_MAX_BYTES: usize = 64 << 10;
 /// How long a connection is idle before it gives its buffers back; at most twice as long passes.
-const PARK_AFTER: Duration = Duration::from_secs(5);
+const PARK_AFTER: Duration = Duration::from_secs(2);
 /// Streams a client may have open on one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
 /// Receive window of a request.

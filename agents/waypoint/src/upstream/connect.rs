@@ -81,6 +81,8 @@ async fn dial(local: Rc<Local>, way: Way) -> Result<SendConnect, ConnectFailure>
     let handshake = ambit_hbone::handshake(secured, settings::CLIENT).await;
     let (send, driver) = handshake.map_err(ConnectFailure::Http2)?;
     let span = tracing::debug_span!("tunnel", dst = %way.address, %peer);
+    // Boxed: the task would hold it three times.
+    let driver = Box::pin(driver);
     let drive = async move {
         match driver.await {
             Ok(()) => tracing::debug!("Tunnel connection ended"),
