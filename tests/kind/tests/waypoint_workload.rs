@@ -17,6 +17,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const REQUESTS: u64 = 60;
 
 /// A waypoint that is for pods only, and what only it can enforce.
+/// The port, because the pod of Redis is behind the same waypoint, and what has no path is denied by any.
 const WAYPOINT: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -31,7 +32,7 @@ metadata: {name: no-admin, namespace: for-pods-test}
 spec:
   targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: waypoint}]
   action: DENY
-  rules: [{to: [{operation: {paths: ['/admin/*']}}]}]
+  rules: [{to: [{operation: {paths: ['/admin/*'], ports: ['8080']}}]}]
 ";
 
 /// Name and address of the pod of `cart`.
