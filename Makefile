@@ -108,7 +108,7 @@ lint: ## format check, clippy with warnings denied, layers, files, generated fil
 
 .PHONY: deny
 deny: ## licences, bans and sources of dependencies
-	@$(CARGO) deny --locked check licenses bans sources
+	@PATH="$${AMBIT_CACHE:-$$HOME/.cache/ambit}/tools/bin:$$PATH" $(CARGO) deny --locked check licenses bans sources
 
 .PHONY: bench
 bench: ## side-by-side benchmarks, printed as ratios
