@@ -52,12 +52,19 @@ start_all() {
   leave_root_groups
 }
 
+# pressures: what nodes suffer from, a full disk for one
+pressures() {
+  kc get nodes -o jsonpath='{range .items[*].status.conditions[?(@.status=="True")]}{.type}: {.message}{"\n"}{end}' 2>/dev/null |
+    grep -v '^Ready: ' | sort -u
+}
+
 # wait_for WHAT CMD...
 wait_for() {
   local what=$1 deadline=$((SECONDS + READY_WAIT_S))
   shift
   until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $deadline ] || die "$what: not within $READY_WAIT_S s; the logs are in $STATE/*/log"
+    [ $SECONDS -lt $deadline ] || die "$what: not within $READY_WAIT_S s; $(pressures)
+the logs are in $STATE/*/log"
     sleep 0.2
   done
   step "$what"
