@@ -27,7 +27,7 @@ use super::{
     upgrade::{self, Client, Judged},
 };
 use crate::{
-    trace::Tried,
+    trace::{Trace, Tried},
     upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered},
 };
 
@@ -104,6 +104,11 @@ pub(super) async fn run(
     }
 }
 
+/// Never zero, which is none (W3C Trace Context, 3.2.2.4).
+fn span_id() -> u64 {
+    rand::random::<u64>().max(1)
+}
+
 impl Attempts<'_> {
     /// The last try, and when its response is too late.
     async fn run(&mut self) -> (Result<Answered, Failure>, Option<Instant>) {
@@ -126,7 +131,7 @@ impl Attempts<'_> {
                 Some(pause) => sleep(pause).await,
                 None => return (outcome, limit.map(|(at, _)| at)),
             }
-            span = Some(self.trace_again());
+            span = self.trace_again();
         }
     }
 
@@ -142,7 +147,7 @@ impl Attempts<'_> {
         let found = !matches!(outcome, Err(Failure::NoEndpoint));
         self.exchange.tried.push(Tried {
             // Nobody was told of that of the first.
-            span: span.unwrap_or_else(|| rand::random::<u64>().max(1)),
+            span: span.unwrap_or_else(span_id),
             after: begun.duration_since(self.exchange.begun),
             took: begun.elapsed(),
             target: self.exchange.target.clone().filter(|_| found),
@@ -151,13 +156,14 @@ impl Attempts<'_> {
         });
     }
 
-    /// The span of the next try, which what the endpoint does is below.
-    fn trace_again(&mut self) -> u64 {
-        let span = rand::random::<u64>().max(1);
-        if let (Some(trace), Some(parts)) = (&self.exchange.trace, &mut self.parts) {
+    /// The span of the next try, which what the endpoint does is below, where a trace is to tell about it.
+    fn trace_again(&mut self) -> Option<u64> {
+        let trace = self.exchange.trace.filter(Trace::is_sampled)?;
+        let span = span_id();
+        if let Some(parts) = &mut self.parts {
             trace.again(&mut parts.headers, span);
         }
-        span
+        Some(span)
     }
 
     /// The pause before another try; none for no other.
