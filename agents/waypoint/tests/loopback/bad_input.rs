@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use ambit_hbone::TunnelStream;
-use ambit_model::{
-    AppProtocol,
-    bound::{OutlierDetection, Retry},
-};
+use ambit_model::{AppProtocol, bound::Retry};
 use ambit_store::BoundEntry;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -23,7 +20,7 @@ use tokio::{
 use super::{
     abuse::{self, DATA, END_HEADERS, RST_STREAM, frame},
     endpoint::{Count, Serve, echo, http1},
-    fixture::{Mesh, PATIENCE, VIP, bound, key, routed, rule, to},
+    fixture::{Mesh, PATIENCE, VIP, bound, key, out_at_once, routed, rule, to},
 };
 
 async fn answer(mesh: &Mesh, sent: &[u8]) -> String {
@@ -262,14 +259,7 @@ async fn a_client_whose_body_is_none_has_no_endpoint_ejected_for_it() {
         retried.retry = Some(Retry { codes: vec![503], attempts, backoff: None });
         let mut routed = routed(vec![retried], &["cart"]);
         for settings in routed.destinations.values_mut() {
-            Arc::make_mut(&mut settings.policy).outliers = Some(OutlierDetection {
-                consecutive_failures: Some(1),
-                success_rate: None,
-                interval: PATIENCE,
-                base_ejection: PATIENCE,
-                max_ejection: PATIENCE,
-                max_ejected_percent: 100,
-            });
+            Arc::make_mut(&mut settings.policy).outliers = Some(out_at_once());
         }
         let mesh = Mesh::with_cart(routed, http1(serve)).await;
         assert!(answer(&mesh, BROKEN).await.starts_with("HTTP/1.1 400 "));

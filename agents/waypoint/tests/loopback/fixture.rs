@@ -11,9 +11,12 @@ use std::{
 use ambit_hbone::{ConnectError, ConnectHeaders, SendConnect, TunnelStream, handshake, settings::CLIENT};
 use ambit_identity::{ClientStream, Manager, testing::FakeCa};
 use ambit_model::{
-    Addressed, AppProtocol, BoundPort, BoundService, Destination, GatewayAddress, NamespacedName,
-    NetworkAddress, PortMapping, Service, ServicePort, Spiffe, TunnelProtocol, Workload,
-    bound::{Backend, DestinationSettings, HttpMatch, HttpRule, HttpTable, Routes, WeightedBackend},
+    Action, Addressed, AppProtocol, BoundPort, BoundService, Destination, GatewayAddress, NamespacedName,
+    NetworkAddress, Policy, PortMapping, Rule, Scope, Service, ServicePort, Spiffe, TunnelProtocol, Workload,
+    bound::{
+        Backend, DestinationSettings, HttpMatch, HttpRule, HttpTable, OutlierDetection, Routes,
+        WeightedBackend,
+    },
 };
 use ambit_store::{AddressUpdate, BoundEntry};
 use ambit_waypoint::{context::Shared, dataplane::DataPlane, services::Services, telemetry::Books};
@@ -57,6 +60,29 @@ pub(crate) fn destination(name: &str) -> Destination {
 
 pub(crate) fn to(name: &str, weight: u32) -> WeightedBackend {
     WeightedBackend { weight, backend: Backend::Service(destination(name)), filters: Vec::new() }
+}
+
+/// A policy that lets nobody through.
+pub(crate) fn deny_all(name: &str) -> Arc<Policy> {
+    Arc::new(Policy {
+        key: NamespacedName::new("shop", name),
+        scope: Scope::WorkloadSelector,
+        action: Action::Deny,
+        rules: vec![Rule::default()],
+        dry_run: false,
+    })
+}
+
+/// One failure is enough for an endpoint to be left out for as long as a test lasts.
+pub(crate) fn out_at_once() -> OutlierDetection {
+    OutlierDetection {
+        consecutive_failures: Some(1),
+        success_rate: None,
+        interval: PATIENCE,
+        base_ejection: PATIENCE,
+        max_ejection: PATIENCE,
+        max_ejected_percent: 100,
+    }
 }
 
 /// A rule that takes everything.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ambit_model::{
     AppProtocol, BoundService,
-    bound::{CircuitBreaker, DestinationPolicy, DestinationSettings, OutlierDetection, RequestTimeouts},
+    bound::{CircuitBreaker, DestinationPolicy, DestinationSettings, RequestTimeouts},
 };
 use ambit_resilience::Resource;
 use ambit_waypoint::{metrics::Limit, upstream::Upstream};
@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     endpoint::Serve,
-    fixture::{Mesh, PATIENCE, VIP, destination, key, routed, rule, to},
+    fixture::{Mesh, PATIENCE, VIP, destination, key, out_at_once, routed, rule, to},
 };
 
 /// Requests as they arrive at endpoints, each answered once it is let go.
@@ -174,14 +174,7 @@ async fn who_waits_is_late_when_its_time_is_up_and_the_endpoint_is_not_blamed() 
     let timeouts = RequestTimeouts { request: Some(Duration::from_millis(100)), backend: None };
     let mut bound = limited(AppProtocol::Http, 1, timeouts);
     let settings = bound.destinations.get_mut(&destination("cart")).unwrap();
-    Arc::make_mut(&mut settings.policy).outliers = Some(OutlierDetection {
-        consecutive_failures: Some(1),
-        success_rate: None,
-        interval: PATIENCE,
-        base_ejection: PATIENCE,
-        max_ejection: PATIENCE,
-        max_ejected_percent: 100,
-    });
+    Arc::make_mut(&mut settings.policy).outliers = Some(out_at_once());
     let mesh = mesh(&gate, 1, bound.clone()).await;
     let held = upstream(&mesh).room.connection().unwrap();
     assert_eq!(status(ask(&mesh, "/late").await).await, 504);

@@ -1,8 +1,6 @@
 //! What a waypoint tells about what it carried.
 
-use std::sync::Arc;
-
-use ambit_model::{Action, AppProtocol, NamespacedName, Policy, Rule, Scope, TunnelProtocol, bound::Retry};
+use ambit_model::{AppProtocol, NamespacedName, TunnelProtocol, bound::Retry};
 use ambit_runtime::{admin, lines::Logged, telemetry::Format};
 use ambit_waypoint::{
     access_log::AccessLog,
@@ -21,7 +19,7 @@ use tokio::{
 
 use super::{
     endpoint::{Count, Serve, echo, http1, http2},
-    fixture::{Mesh, PATIENCE, VIP, bound, routed, rule, text, to},
+    fixture::{Mesh, PATIENCE, VIP, bound, deny_all, routed, rule, text, to},
 };
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -140,13 +138,7 @@ async fn a_denied_request_is_logged_with_the_policy_that_denied_it_as_envoy_writ
         [(AppProtocol::Http, "response_code_details"), (AppProtocol::Tcp, "connection_termination_details")]
     {
         let mut closed = bound(protocol);
-        closed.authorization = vec![Arc::new(Policy {
-            key: NamespacedName::new("shop", "closed"),
-            scope: Scope::WorkloadSelector,
-            action: Action::Deny,
-            rules: vec![Rule::default()],
-            dry_run: false,
-        })];
+        closed.authorization = vec![deny_all("closed")];
         mesh.bind(closed).await;
         if protocol == AppProtocol::Http {
             assert_eq!(mesh.get("/").await.0, 403);

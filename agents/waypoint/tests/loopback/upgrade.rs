@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     endpoint::Serve,
-    fixture::{Mesh, bound, destination},
+    fixture::{Mesh, bound, deny_all, destination},
 };
 
 /// Switches, and sends back what it gets.
@@ -62,13 +62,7 @@ async fn a_switched_connection_carries_bytes_both_ways_until_policy_denies_it() 
         assert_eq!(&heard, word);
     }
     let mut closed = bound(AppProtocol::Http);
-    closed.authorization = vec![Arc::new(Policy {
-        key: NamespacedName::new("shop", "nobody"),
-        scope: Scope::WorkloadSelector,
-        action: Action::Deny,
-        rules: vec![Rule::default()],
-        dry_run: false,
-    })];
+    closed.authorization = vec![deny_all("nobody")];
     mesh.bind(closed).await;
     assert!(!matches!(stream.read(&mut [0; 4]).await, Ok(1..)));
 }
