@@ -60,6 +60,10 @@ conformance-control: $(OWN_CLUSTER) ## the same suite where no mesh is: all but 
 e2e: gateway-api ## cluster tests alone, against a cluster on which `make install` has run
 	@tests/run.sh e2e
 
+.PHONY: soak-tests
+soak-tests: gateway-api install ## cluster tests ten times in a row beside two busy loops (hours; not part of CI)
+	@tests/soak.sh
+
 .PHONY: cluster
 cluster: ## start the two-node test cluster, or say that it runs
 	@tests/kind/up.sh

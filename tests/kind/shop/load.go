@@ -22,11 +22,26 @@ const (
 	failuresShown = 8
 )
 
-// totals so far. Every request that was sent ends as ok or failed.
+// totals of requests. Every request that was sent ends as ok or failed.
 type totals struct {
 	Sent   int `json:"sent"`
 	OK     int `json:"ok"`
 	Failed int `json:"failed"`
+}
+
+func (t *totals) add(more totals) {
+	t.Sent += more.Sent
+	t.OK += more.OK
+	t.Failed += more.Failed
+}
+
+// progress is printed each second: At whole seconds have passed, and every request that began in the first Through of
+// them has ended. The totals are of those requests alone, so the difference of two lines is a window that counts only
+// requests that began inside it.
+type progress struct {
+	At      int `json:"at"`
+	Through int `json:"through"`
+	totals
 }
 
 // summary is the last line.
@@ -37,20 +52,36 @@ type summary struct {
 	Max float64 `json:"max_ms"`
 }
 
-// record collects what became of requests: a line each into the file, totals each second on stdout.
+// record collects what became of requests: a line each into the file, progress each second on stdout.
 type record struct {
 	mutex sync.Mutex
 	start time.Time
 	out   *bufio.Writer
-	totals
+	// seconds holds, by the second in which they began, the requests that progress does not count yet.
+	seconds   map[int]totals
+	progress  progress
 	shown     int
 	durations []float64
 }
 
-func (r *record) begun() {
+func newRecord(out *bufio.Writer) *record {
+	return &record{start: time.Now(), out: out, seconds: map[int]totals{}}
+}
+
+func (r *record) count(begun time.Time, more totals) {
+	second := int(begun.Sub(r.start) / time.Second)
+	entry := r.seconds[second]
+	entry.add(more)
+	r.seconds[second] = entry
+}
+
+// begin counts a request that begins now.
+func (r *record) begin() time.Time {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
-	r.Sent++
+	begun := time.Now()
+	r.count(begun, totals{Sent: 1})
+	return begun
 }
 
 func (r *record) ended(begun time.Time, err error) {
@@ -61,9 +92,9 @@ func (r *record) ended(begun time.Time, err error) {
 	r.durations = append(r.durations, took)
 	text := "ok"
 	if err == nil {
-		r.OK++
+		r.count(begun, totals{OK: 1})
 	} else {
-		r.Failed++
+		r.count(begun, totals{Failed: 1})
 		text = err.Error()
 		if r.shown < failuresShown {
 			fmt.Printf("failed at %.0f ms after %.0f ms: %s\n", offset, took, text)
@@ -78,7 +109,17 @@ func (r *record) second() {
 	defer r.mutex.Unlock()
 	r.shown = 0
 	_ = r.out.Flush()
-	_ = json.NewEncoder(os.Stdout).Encode(r.totals)
+	r.progress.At = int(time.Since(r.start) / time.Second)
+	for r.progress.Through < r.progress.At {
+		entry := r.seconds[r.progress.Through]
+		if entry.Sent != entry.OK+entry.Failed {
+			break
+		}
+		r.progress.add(entry)
+		delete(r.seconds, r.progress.Through)
+		r.progress.Through++
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(r.progress)
 }
 
 func (r *record) summary() summary {
@@ -91,7 +132,11 @@ func (r *record) summary() summary {
 		}
 		return r.durations[int(share*float64(len(r.durations)-1))]
 	}
-	return summary{totals: r.totals, P50: at(0.5), P99: at(0.99), Max: at(1)}
+	all := r.progress.totals
+	for _, entry := range r.seconds {
+		all.add(entry)
+	}
+	return summary{totals: all, P50: at(0.5), P99: at(0.99), Max: at(1)}
 }
 
 func load(ctx context.Context, args []string) error {
@@ -110,9 +155,12 @@ func load(ctx context.Context, args []string) error {
 		return err
 	}
 	defer file.Close()
-	record := &record{start: time.Now(), out: bufio.NewWriter(file)}
 	ctx, cancel := context.WithTimeout(ctx, *duration)
 	defer cancel()
+	if *target != "" {
+		untilAnswered(ctx, *target)
+	}
+	record := newRecord(bufio.NewWriter(file))
 	go everySecond(ctx, record)
 	interval := time.Duration(float64(time.Second) / *rate)
 	if *target != "" {
@@ -137,6 +185,24 @@ func everySecond(ctx context.Context, record *record) {
 	}
 }
 
+// untilAnswered waits until the target has answered once: a Service refuses connections until its endpoints reached the
+// node, and requests that began before that are no part of the load.
+func untilAnswered(ctx context.Context, target string) {
+	client := newConnections(time.Second)
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		if _, err := fetch(ctx, client, target); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
 // request is an open loop: a slow answer delays no other request. What was begun may end after the duration.
 func request(ctx context.Context, record *record, interval time.Duration, target string) {
 	client := newConnections(requestMax)
@@ -151,8 +217,7 @@ func request(ctx context.Context, record *record, interval time.Duration, target
 			return
 		case <-ticker.C:
 		}
-		record.begun()
-		begun := time.Now()
+		begun := record.begin()
 		select {
 		case slots <- struct{}{}:
 		default:
@@ -182,8 +247,7 @@ func hold(ctx context.Context, record *record, interval time.Duration, address s
 			return
 		case <-ticker.C:
 		}
-		record.begun()
-		begun := time.Now()
+		begun := record.begin()
 		var err error
 		if connection == nil {
 			connection, err = net.DialTimeout("tcp", address, requestMax)
