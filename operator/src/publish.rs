@@ -3,7 +3,7 @@
 //! Invariant: a policy is published before the workload that names it, and withdrawn after; a waypoint hears of a
 //! service before ztunnels are told to go there, and is rid of it after.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ambit_index::{Changes, Enrollment, Index, NodeEnrollment, Wanted};
 use ambit_model::BoundService;
@@ -131,13 +131,16 @@ fn pod(enrollment: &Enrollment) -> Bytes {
         ips: enrollment.ips.iter().map(ToString::to_string).collect(),
         reason: enrollment.reason.to_owned(),
         bypass_inbound: enrollment.bypass_inbound,
+        wanted_from_start: enrollment.wanted_from_start,
     };
     Message { subject: Some(Subject::Pod(pod)) }.encode_to_vec().into()
 }
 
 fn own(node: &NodeEnrollment) -> Bytes {
+    let names = |names: &BTreeSet<Arc<str>>| names.iter().map(ToString::to_string).collect();
     let node = NodeMessage {
-        enrolled_namespaces: node.enrolled_namespaces.iter().map(ToString::to_string).collect(),
+        enrolled_namespaces: names(&node.enrolled_namespaces),
+        partly_enrolled_namespaces: names(&node.partly_enrolled_namespaces),
         decommission: node.decommission,
     };
     Message { subject: Some(Subject::Node(node)) }.encode_to_vec().into()

@@ -28,8 +28,11 @@ use crate::{
 
 /// How long a pod may take to be enrolled before the runtime is told to try again; below the plugin's own limit.
 pub const ENROLL_TIME_MAX: Duration = Duration::from_secs(15);
-/// How long a pod of a namespace that is not enrolled waits for the operator to name it.
-pub const UNKNOWN_TIME_MAX: Duration = Duration::from_millis(300);
+/// How long a pod of which nothing is known waits for the operator to name it: whether its own label asks for the
+/// mesh is not known before.
+pub const UNNAMED_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long it waits while the operator cannot be heard.
+pub const UNHEARD_TIME_MAX: Duration = Duration::from_millis(300);
 /// Pods that may start at once.
 const CONNECTIONS_MAX: usize = 256;
 /// How long the plugin may take to send its request.
@@ -126,10 +129,14 @@ fn reply(status: StatusCode, body: String) -> Response<Full<Bytes>> {
 
 /// Whether the pod may start, once that is known.
 pub async fn admit(node: &Node, request: &Request) -> Answer {
-    let limit = if node.is_enrolled(&request.namespace) { ENROLL_TIME_MAX } else { UNKNOWN_TIME_MAX };
+    let limit = match (node.holds(request), node.hears_operator()) {
+        (true, _) => ENROLL_TIME_MAX,
+        (false, true) => UNNAMED_TIME_MAX,
+        (false, false) => UNHEARD_TIME_MAX,
+    };
     let started = tokio::time::Instant::now();
     let Some(member) = node.find(request, limit).await else {
-        if !node.is_enrolled(&request.namespace) {
+        if !node.holds(request) {
             return Answer::Allow;
         }
         return wait(Problem {

@@ -5,7 +5,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -52,6 +55,10 @@ struct Shared {
     runtime: Handle,
     state_file: PathBuf,
     state: Mutex<State>,
+    /// Held while the state file is written, so that the newest state is written last.
+    writing: Mutex<()>,
+    /// The operator's stream is open and was heard completely.
+    hears: AtomicBool,
     changed: watch::Sender<u64>,
     duty: watch::Sender<Duty>,
 }
@@ -62,6 +69,34 @@ struct State {
     /// Attached by an earlier agent and not named by the operator yet.
     inherited: BTreeSet<String>,
     enrolled: Enrolled,
+    /// The operator has named every pod of the node: what the file said of others is over.
+    is_complete: bool,
+}
+
+impl State {
+    /// Which pods may only start enrolled, as far as this is known now.
+    fn enrolled(&self) -> Enrolled {
+        let mut enrolled = self.enrolled.clone();
+        if self.is_complete {
+            enrolled.pods.clear();
+            enrolled.outside.clear();
+        }
+        for (uid, member) in &self.members {
+            let intent = member.intent.borrow();
+            let is_outside =
+                intent.wanted == Wanted::Out && enrolled.namespaces.contains(&intent.pod.namespace);
+            for (uids, is_one) in
+                [(&mut enrolled.pods, intent.wanted == Wanted::L4), (&mut enrolled.outside, is_outside)]
+            {
+                if is_one {
+                    uids.insert(uid.clone());
+                } else {
+                    uids.remove(uid);
+                }
+            }
+        }
+        enrolled
+    }
 }
 
 impl Node {
@@ -74,6 +109,8 @@ impl Node {
             runtime: Handle::current(),
             state_file,
             state: Mutex::new(state),
+            writing: Mutex::new(()),
+            hears: AtomicBool::new(false),
             changed: watch::channel(0).0,
             duty: watch::channel(Duty::Serve).0,
         }))
@@ -163,18 +200,31 @@ impl Node {
 
     /// The operator describes the node.
     pub fn describe_node(&self, enrollment: NodeEnrollment) {
-        let enrolled = Enrolled { namespaces: enrollment.enrolled_namespaces.into_iter().collect() };
-        self.lock().enrolled = enrolled.clone();
+        let (whole, partly) = (enrollment.enrolled_namespaces, enrollment.partly_enrolled_namespaces);
+        self.lock().enrolled.namespaces = whole.into_iter().chain(partly).collect();
         let duty = if enrollment.decommission { Duty::Leave } else { Duty::Serve };
-        if duty == Duty::Serve
-            && Enrolled::read(&self.0.state_file) != enrolled
-            && let Err(error) = enrolled.write(&self.0.state_file)
-        {
-            tracing::error!(path = %self.0.state_file.display(), %error, "The enrolled namespaces cannot be kept");
-        }
         self.0.duty.send_if_modified(|old| std::mem::replace(old, duty) != duty);
         if duty == Duty::Leave {
             self.leave();
+        }
+        self.keep();
+    }
+
+    /// Writes down which pods may only start enrolled, for the time when no agent runs. A node that is left keeps
+    /// nothing.
+    pub fn keep(&self) {
+        let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let enrolled = {
+            let mut state = self.lock();
+            state.enrolled = state.enrolled();
+            state.enrolled.clone()
+        };
+        if *self.0.duty.borrow() == Duty::Serve
+            && Enrolled::read(&self.0.state_file) != enrolled
+            && let Err(error) = enrolled.write(&self.0.state_file)
+        {
+            let path = self.0.state_file.display();
+            tracing::error!(%path, %error, "Which pods may only start enrolled cannot be written down");
         }
     }
 
@@ -191,11 +241,13 @@ impl Node {
     pub fn synced(&self) {
         let (known, inherited) = {
             let mut state = self.lock();
+            state.is_complete = true;
             let is_there = |member: &Member| member.intent.borrow().wanted != Wanted::Gone;
             let there = state.members.iter().filter(|(_, member)| is_there(member));
             let known = there.map(|(uid, _)| uid.clone()).collect();
             (known, std::mem::take(&mut state.inherited))
         };
+        self.keep();
         self.0.tools.roster.set_known(known);
         for uid in inherited {
             let pod = Arc::new(Pod {
@@ -216,9 +268,19 @@ impl Node {
         }
     }
 
-    /// Whether pods of a namespace may only start enrolled.
-    pub fn is_enrolled(&self, namespace: &str) -> bool {
-        self.lock().enrolled.namespaces.contains(namespace)
+    /// Whether a pod may only start enrolled, as far as the operator said, now or to an earlier agent.
+    pub fn holds(&self, request: &Request) -> bool {
+        self.lock().enrolled.holds(&request.namespace, &request.uid)
+    }
+
+    /// Whether the operator can be expected to name a pod that it has not named yet.
+    pub fn hears_operator(&self) -> bool {
+        self.0.hears.load(Ordering::Relaxed)
+    }
+
+    /// The operator's stream came up or broke.
+    pub fn set_hears_operator(&self, hears: bool) {
+        self.0.hears.store(hears, Ordering::Relaxed);
     }
 
     /// The pod that CNI speaks of, as soon as the operator named it, at the latest after `limit`.

@@ -1,7 +1,7 @@
 //! The CNI plugin: asks the agent about a pod that starts, and passes on what the plugins before it made.
 //!
-//! Stateless, blocking, no token, no API server. Invariant: a pod of a namespace that is not enrolled is held up
-//! only by an agent that answers; if none does, it starts at once.
+//! Stateless, blocking, no token, no API server. Invariant: a pod of which the agent's file does not say that it may
+//! only start enrolled is held up only by an agent that answers; if none does, it starts at once.
 
 pub mod agent;
 pub mod decide;

@@ -108,6 +108,7 @@ fn converse(config: &Config, node: &Node, reporter: &Reporter, pending: Blocker)
     tokio::spawn(ambit_xds::run(xds, connect, Enrollments(node.clone()), status));
     let channel = channel::connect(operator).context("prepare the channel to the operator")?;
     let token = Token::new(&config.token_path);
+    tokio::spawn(follow_stream(statuses.clone(), node.clone()));
     let (node, reporter) = (node.clone(), reporter.clone());
     tokio::spawn(async move {
         if statuses.wait_for(|status| status.synced).await.is_ok() {
@@ -119,6 +120,19 @@ fn converse(config: &Config, node: &Node, reporter: &Reporter, pending: Blocker)
         }
     });
     Ok(())
+}
+
+async fn follow_stream(mut statuses: watch::Receiver<ambit_xds::Status>, node: Node) {
+    loop {
+        let hears = {
+            let status = statuses.borrow_and_update();
+            status.connected && status.synced
+        };
+        node.set_hears_operator(hears);
+        if statuses.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn follow_install(

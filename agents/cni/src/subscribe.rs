@@ -25,7 +25,9 @@ impl Handler for Enrollments {
         let refused = |resource: Resource| {
             self.one(&resource).err().map(|reason| Rejection { name: resource.name, reason })
         };
-        resources.into_iter().filter_map(refused).collect()
+        let refused = resources.into_iter().filter_map(refused).collect();
+        self.0.keep();
+        refused
     }
 }
 

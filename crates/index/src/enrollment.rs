@@ -59,6 +59,8 @@ pub struct Enrollment {
     pub wanted: Wanted,
     /// Why.
     pub reason: &'static str,
+    /// It was wanted in the mesh before it had an address, so before its first process.
+    pub wanted_from_start: bool,
     /// Addresses, empty until it has them.
     pub ips: Vec<IpAddr>,
     /// Inbound traffic is not redirected.
@@ -72,6 +74,8 @@ pub struct Enrollment {
 pub struct NodeEnrollment {
     /// Namespaces in which a pod may only start enrolled.
     pub enrolled_namespaces: BTreeSet<Arc<str>>,
+    /// Namespaces that are not among them and have pods that are enrolled by their own label.
+    pub partly_enrolled_namespaces: BTreeSet<Arc<str>>,
     /// Remove every trace of the mesh.
     pub decommission: bool,
 }
@@ -112,10 +116,19 @@ pub(crate) fn wanted(
     }
 }
 
-/// Whether pods of a namespace may only start enrolled.
-pub(crate) fn is_enrolled_namespace(name: &Arc<str>, mode: DataplaneMode, settings: &Settings) -> bool {
+/// Whether a pod's own label enrolls it wherever the mesh takes pods of its namespace.
+pub(crate) fn enrolls_itself(pod: &PodFacts) -> bool {
+    pod.mode == DataplaneMode::Ambient && !pod.host_network && !pod.sidecar && !pod.terminated
+}
+
+/// Whether pods of a namespace may be enrolled at all.
+pub(crate) fn takes_pods_of(name: &Arc<str>, settings: &Settings) -> bool {
     settings.presence == Presence::Present
-        && mode == DataplaneMode::Ambient
         && *name != settings.system_namespace
         && !settings.exclude_namespaces.contains(name)
+}
+
+/// Whether pods of a namespace may only start enrolled.
+pub(crate) fn is_enrolled_namespace(name: &Arc<str>, mode: DataplaneMode, settings: &Settings) -> bool {
+    mode == DataplaneMode::Ambient && takes_pods_of(name, settings)
 }

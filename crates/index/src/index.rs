@@ -68,6 +68,8 @@ pub struct Index {
     pods: BTreeMap<NamespacedName, PodEntry>,
     pod_uids: HashMap<Arc<str>, NamespacedName>,
     pods_by_node: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
+    /// Pods that their own label enrolls, by namespace.
+    self_enrolled: BTreeMap<Arc<str>, BTreeSet<NamespacedName>>,
     /// As read, so that settings can change under it.
     kube_services: BTreeMap<NamespacedName, KubeService>,
     services: BTreeMap<NamespacedName, ServiceFacts>,
@@ -99,6 +101,7 @@ impl Index {
             pods: BTreeMap::new(),
             pod_uids: HashMap::new(),
             pods_by_node: HashMap::new(),
+            self_enrolled: BTreeMap::new(),
             kube_services: BTreeMap::new(),
             services: BTreeMap::new(),
             services_by_key: HashMap::new(),

@@ -24,12 +24,12 @@ pub fn decide(
     let (reason, message) = match answer {
         Ok(Answer::Allow) => return Verdict::Allow,
         Ok(Answer::Wait { reason, message }) => (reason, message),
-        Err(Unreachable(_)) if !enrolled().namespaces.contains(&pod.namespace) => return Verdict::Allow,
+        Err(Unreachable(_)) if !enrolled().holds(&pod.namespace, &pod.uid) => return Verdict::Allow,
         Err(Unreachable(error)) => {
             let message = format!(
-                "the node agent (DaemonSet ambit-node-agent) does not answer on this node, and pods of namespace \
-                 {} may only start enrolled: {error}",
-                pod.namespace
+                "the node agent (DaemonSet ambit-node-agent) does not answer on this node, and pod {}/{} may only \
+                 start enrolled: {error}",
+                pod.namespace, pod.name
             );
             ("NodeAgentUnavailable".to_owned(), message)
         }

@@ -47,14 +47,25 @@ pub enum Answer {
     },
 }
 
-/// The namespaces whose pods may only start enrolled.
+/// Which pods may only start enrolled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Enrolled {
-    /// Kubernetes namespaces.
+    /// Kubernetes namespaces that are enrolled, or have pods that are enrolled by their own label. A pod of one that
+    /// is not known to stay outside must wait.
     pub namespaces: BTreeSet<String>,
+    /// Uids of pods of this node that are wanted in the mesh.
+    pub pods: BTreeSet<String>,
+    /// Uids of pods of this node that are wanted outside, in the namespaces above.
+    pub outside: BTreeSet<String>,
 }
 
 impl Enrolled {
+    /// Whether a pod may only start enrolled.
+    pub fn holds(&self, namespace: &str, uid: &str) -> bool {
+        self.pods.contains(uid) || (self.namespaces.contains(namespace) && !self.outside.contains(uid))
+    }
+
     /// Reads the file; one that is missing or unreadable lists nothing, since pods outside the mesh are never
     /// held up by it. (It is replaced atomically, so it cannot be half written.)
     pub fn read(path: &Path) -> Self {

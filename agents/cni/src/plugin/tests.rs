@@ -44,7 +44,7 @@ impl Scene {
     }
 
     fn enroll(&self, namespace: &str) {
-        let enrolled = Enrolled { namespaces: [namespace.to_owned()].into() };
+        let enrolled = Enrolled { namespaces: [namespace.to_owned()].into(), ..Enrolled::default() };
         enrolled.write(&self.directory.join("enrolled.json")).unwrap();
     }
 
@@ -77,38 +77,55 @@ impl Drop for Scene {
 
 #[test]
 fn the_decision_table() {
-    let pod = |namespace: &str| Request {
-        container_id: "c".into(),
-        netns: "/n".into(),
-        ifname: "eth0".into(),
-        namespace: namespace.into(),
-        name: "p".into(),
-        uid: "u".into(),
-        ips: Vec::new(),
+    let pod = |of: &str| {
+        let (namespace, uid) = of.split_once('/').unwrap();
+        Request {
+            container_id: "c".into(),
+            netns: "/n".into(),
+            ifname: "eth0".into(),
+            namespace: namespace.into(),
+            name: "p".into(),
+            uid: uid.into(),
+            ips: Vec::new(),
+        }
     };
-    let enrolled = || Enrolled { namespaces: ["shop".to_owned()].into() };
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    // `part` has pods that are enrolled by their own label; `labelled` is one, `left` and `out` are not.
+    let enrolled = || Enrolled {
+        namespaces: set(&["shop", "part"]),
+        pods: set(&["labelled"]),
+        outside: set(&["left", "out"]),
+    };
     let wait = || Answer::Wait { reason: "ProxyNotConnected".into(), message: "no proxy".into() };
     let away = || Unreachable("refused".into());
     let cases = [
-        ("shop", Ok(Answer::Allow), None),
-        ("other", Ok(Answer::Allow), None),
-        ("shop", Ok(wait()), Some("ProxyNotConnected")),
-        ("other", Ok(wait()), Some("ProxyNotConnected")),
-        ("shop", Err(away()), Some("NodeAgentUnavailable")),
-        ("other", Err(away()), None),
+        ("shop/u", Ok(Answer::Allow), None),
+        ("other/u", Ok(Answer::Allow), None),
+        ("shop/u", Ok(wait()), Some("ProxyNotConnected")),
+        ("other/u", Ok(wait()), Some("ProxyNotConnected")),
+        ("shop/u", Err(away()), Some("NodeAgentUnavailable")),
+        ("shop/", Err(away()), Some("NodeAgentUnavailable")),
+        ("shop/left", Err(away()), None),
+        ("part/labelled", Err(away()), Some("NodeAgentUnavailable")),
+        ("part/new", Err(away()), Some("NodeAgentUnavailable")),
+        ("part/", Err(away()), Some("NodeAgentUnavailable")),
+        ("part/out", Err(away()), None),
+        // Its namespace is not in the list yet, or not any more: what the operator said of the pod itself counts.
+        ("other/labelled", Err(away()), Some("NodeAgentUnavailable")),
+        ("other/u", Err(away()), None),
     ];
-    for (namespace, answer, want) in cases {
-        match (decide(&pod(namespace), answer, enrolled), want) {
+    for (of, answer, want) in cases {
+        match (decide(&pod(of), answer, enrolled), want) {
             (Verdict::Allow, None) => {}
             (Verdict::Refuse(failure), Some(reason)) => {
                 assert_eq!(failure.code, 11);
                 assert!(failure.message.contains(reason), "{failure:?}");
             }
-            (verdict, _) => panic!("{namespace}: {verdict:?}"),
+            (verdict, _) => panic!("{of}: {verdict:?}"),
         }
     }
     assert_eq!(
-        decide(&pod("shop"), Err(away()), Enrolled::default),
+        decide(&pod("shop/u"), Err(away()), Enrolled::default),
         Verdict::Allow,
         "no file: nothing enrolled"
     );
@@ -155,6 +172,8 @@ fn without_an_agent_only_pods_of_enrolled_namespaces_wait() {
     assert_eq!(scene.add("other").code, 0);
     scene.enroll("ambit-system");
     assert_eq!(scene.add("ambit-system").code, 0, "our own pods always start");
+    std::fs::write(scene.directory.join("enrolled.json"), r#"{"namespaces": ["shop"]}"#).unwrap();
+    assert_eq!(scene.add("shop").code, 1, "the file of an agent that knew namespaces only");
     std::fs::write(scene.directory.join("enrolled.json"), "{\"namespaces\": [").unwrap();
     assert_eq!(scene.add("shop").code, 0, "a file that says nothing holds up nobody");
 }

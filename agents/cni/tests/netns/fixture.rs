@@ -16,7 +16,7 @@ use ambit_cni::{
     kernel::KernelThread,
     metrics::Metrics,
     node::{Member, Node},
-    plugin::protocol::Request,
+    plugin::protocol::{Enrolled, Request},
     proxy::{Proxy as Link, Surroundings},
     reports::Reporter,
     roster::Roster,
@@ -203,11 +203,16 @@ impl World {
 
     pub(crate) fn enroll_namespace(&self) {
         let enrolled_namespaces = vec!["shop".to_owned()];
-        self.node.describe_node(NodeEnrollment { enrolled_namespaces, decommission: false });
+        self.node.describe_node(NodeEnrollment { enrolled_namespaces, ..NodeEnrollment::default() });
     }
 
     pub(crate) fn decommission(&self) {
-        self.node.describe_node(NodeEnrollment { enrolled_namespaces: Vec::new(), decommission: true });
+        self.node.describe_node(NodeEnrollment { decommission: true, ..NodeEnrollment::default() });
+    }
+
+    /// What the plugin would read if the agent were gone.
+    pub(crate) fn kept(&self) -> Enrolled {
+        Enrolled::read(&self.zds.with_file_name("enrolled.json"))
     }
 
     async fn member(&self) -> Member {

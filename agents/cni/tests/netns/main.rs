@@ -12,7 +12,7 @@ mod fixture;
 use std::time::Duration;
 
 use ambit_cni::{
-    admission::admit,
+    admission::{UNHEARD_TIME_MAX, admit},
     plugin::protocol::{Answer, Request},
 };
 use ambit_netns::testing::{ip, namespace};
@@ -89,6 +89,46 @@ fn a_pod_that_starts_waits_for_its_enrollment_and_others_start_at_once() {
         assert!(world.is_enrolled());
         drop(proxy);
     });
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_pod_with_a_label_of_its_own_waits_until_the_operator_names_it_and_is_written_down() {
+    World::run_over_restart(
+        async |world| {
+            let sandbox = namespace();
+            ip(&sandbox, &["address", "add", "10.78.0.9/32", "dev", "lo"]);
+            let request = Request {
+                container_id: "c".into(),
+                netns: fixture::path_of(&sandbox),
+                ifname: "eth0".into(),
+                namespace: "shop".into(),
+                name: "cart".into(),
+                uid: world.uid.clone(),
+                ips: vec!["10.78.0.9".into()],
+            };
+            // No namespace is enrolled, and the operator is heard but slow.
+            world.node.set_hears_operator(true);
+            let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+            let node = world.node.clone();
+            let mut admitted = tokio::spawn(async move { admit(&node, &request).await });
+            let early = tokio::time::timeout(2 * UNHEARD_TIME_MAX, &mut admitted).await;
+            assert!(early.is_err(), "not before the operator said whether it is wanted: {early:?}");
+            world.describe(Wanted::L4, &[]);
+            assert_eq!(soon(admitted).await.unwrap(), Answer::Allow);
+            assert!(world.is_enrolled());
+            world.node.synced();
+            assert!(world.kept().holds("shop", &world.uid));
+            assert!(!world.kept().holds("shop", "another"), "its namespace is not enrolled");
+            proxy.die()
+        },
+        async |world, _| {
+            // The next agent knows it before it hears the operator, and forgets it once the operator names others.
+            assert!(world.kept().holds("shop", &world.uid));
+            world.node.synced();
+            assert!(!world.kept().holds("shop", &world.uid));
+        },
+    );
 }
 
 #[test]

@@ -219,11 +219,12 @@ impl Index {
                 }
             }
             Subject::Pod(name) => {
-                let pod = &self.pods.get(name)?.facts;
+                let entry = self.pods.get(name)?;
+                let pod = &entry.facts;
                 if pod.host_network || pod.terminated {
                     return None;
                 }
-                let enrollment = self.build_enrollment(pod);
+                let enrollment = self.build_enrollment(entry);
                 let wanted = enrollment.filter(|enrollment| enrollment.wanted == Wanted::L4).is_some();
                 let enrolled = usize::from(wanted && pod.redirected);
                 Asking {

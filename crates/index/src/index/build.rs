@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_model::{Mode, NamespacedName, PortMapping, Workload};
 
-use super::{Index, layer7::Subject};
+use super::{Index, PodEntry, layer7::Subject};
 use crate::{
     changes::Changes,
     enrollment::{Enrollment, Wanted, wanted},
@@ -46,7 +46,7 @@ impl Index {
 
     pub(super) fn refresh_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
         let Some(entry) = self.pods.get(name) else { return };
-        let enrollment = self.build_enrollment(&entry.facts);
+        let enrollment = self.build_enrollment(entry);
         let workload = self.build_workload(&entry.facts, enrollment.as_ref().map(|e| e.wanted));
         let Some(entry) = self.pods.get_mut(name) else { return };
         let old = entry.workload.clone();
@@ -127,14 +127,18 @@ impl Index {
         }
     }
 
-    pub(super) fn build_enrollment(&self, pod: &PodFacts) -> Option<Enrollment> {
+    pub(super) fn build_enrollment(&self, entry: &PodEntry) -> Option<Enrollment> {
+        let pod = &entry.facts;
         if pod.node.is_empty() {
             return None;
         }
         let namespace = self.namespaces.get(&pod.name.namespace);
         let mode = namespace.map_or(DataplaneMode::Unset, |namespace| namespace.mode);
         let (wanted, reason) = wanted(pod, mode, &self.settings);
+        let is_known = entry.enrollment.as_ref().is_some_and(|known| known.wanted_from_start);
         Some(Enrollment {
+            // It stays true until the pod is wanted out: what it does from then on, it does by right.
+            wanted_from_start: wanted == Wanted::L4 && (is_known || pod.ips.is_empty()),
             uid: pod.uid.clone(),
             namespace: pod.name.namespace.clone(),
             name: pod.name.name.clone(),

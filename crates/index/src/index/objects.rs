@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Service as KubeService;
 use super::{Index, PodEntry, build::of_namespace, layer7::Subject};
 use crate::{
     changes::Changes,
-    enrollment::{NodeEnrollment, is_enrolled_namespace},
+    enrollment::{NodeEnrollment, enrolls_itself, is_enrolled_namespace, takes_pods_of},
     nodes::NamespaceFacts,
     pods::PodFacts,
     services::ServiceFacts,
@@ -32,6 +32,7 @@ impl Index {
             return;
         }
         self.refresh_waypoint_pod(&name, Some(&facts), changes);
+        self.note_own_label(&name, enrolls_itself(&facts), changes);
         self.pod_uids.insert(facts.uid.clone(), name.clone());
         if !facts.node.is_empty() {
             self.pods_by_node.entry(facts.node.clone()).or_default().insert(name.clone());
@@ -49,6 +50,7 @@ impl Index {
 
     pub(super) fn forget_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
         self.refresh_waypoint_pod(name, None, changes);
+        self.note_own_label(name, false, changes);
         let Some(old) = self.pods.remove(name) else { return };
         self.layer7.dirty.bindings.insert(Subject::Pod(name.clone()));
         if let Some(workload) = &old.workload {
@@ -63,6 +65,24 @@ impl Index {
         }
         changes.workloads.extend(old.workload.map(|workload| workload.uid.clone()));
         changes.enrollments.extend(old.enrollment.map(|e| (e.node.clone(), e.uid.clone())));
+    }
+
+    /// Agents must know a namespace as long as pods of it enroll themselves.
+    fn note_own_label(&mut self, name: &NamespacedName, enrolls_itself: bool, changes: &mut Changes) {
+        let pods = self.self_enrolled.entry(name.namespace.clone()).or_default();
+        let before = pods.is_empty();
+        if enrolls_itself {
+            pods.insert(name.clone());
+        } else {
+            pods.remove(name);
+        }
+        let after = pods.is_empty();
+        if after {
+            self.self_enrolled.remove(&name.namespace);
+        }
+        if before != after {
+            self.refresh_node_enrollment(changes);
+        }
     }
 
     /// Which Gateway a pod is of, and whether it is ready, matters to the Gateway's services.
@@ -243,8 +263,12 @@ impl Index {
             .namespaces
             .iter()
             .filter(|(name, facts)| is_enrolled_namespace(name, facts.mode, &self.settings));
+        let enrolled: BTreeSet<Arc<str>> = enrolled.map(|(name, _)| name.clone()).collect();
+        let partly = self.self_enrolled.keys();
+        let partly = partly.filter(|name| takes_pods_of(name, &self.settings) && !enrolled.contains(*name));
         let enrollment = NodeEnrollment {
-            enrolled_namespaces: enrolled.map(|(name, _)| name.clone()).collect(),
+            partly_enrolled_namespaces: partly.cloned().collect(),
+            enrolled_namespaces: enrolled,
             decommission: self.settings.presence == crate::Presence::Leaving,
         };
         if *self.node_enrollment != enrollment {

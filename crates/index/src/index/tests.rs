@@ -162,6 +162,67 @@ fn without_a_mesh_nothing_is_wanted_and_a_leaving_mesh_decommissions_every_node(
 }
 
 #[test]
+fn a_namespace_is_partly_enrolled_as_long_as_a_pod_of_it_enrolls_itself() {
+    let mut index = present();
+    let partly = |index: &Index| index.node_enrollment().partly_enrolled_namespaces.clone();
+    let own = |mode: &str| json!({"metadata": {"labels": {"istio.io/dataplane-mode": mode}}});
+    index.apply(object(json!({"kind": "Node", "metadata": {"name": "n1"}})));
+    index.apply(object(pod("plain", json!({}))));
+    index.apply(object(pod("none", own("none"))));
+    index.apply(object(pod("host", {
+        let mut pod = own("ambient");
+        merge(&mut pod, json!({"spec": {"hostNetwork": true}}));
+        pod
+    })));
+    assert_eq!(partly(&index), BTreeSet::new());
+    let changes = index.apply(object(pod("cart", own("ambient"))));
+    assert_eq!((partly(&index), changes.nodes), (BTreeSet::from(["shop".into()]), ["n1".into()].into()));
+    // A pod that is not bound to a node yet counts too: nodes know the namespace before the pod is theirs.
+    index.apply(object(pod("next", {
+        let mut pod = own("ambient");
+        merge(&mut pod, json!({"spec": {"nodeName": null}, "status": {"podIP": null, "podIPs": null}}));
+        pod
+    })));
+    index.apply(object(pod("cart", own("none"))));
+    assert_eq!(partly(&index), BTreeSet::from(["shop".into()]));
+    // Enrolled as a whole, it is named as such.
+    index.apply(object(namespace("shop", "ambient")));
+    assert_eq!(partly(&index), BTreeSet::new());
+    index.apply(object(namespace("shop", "none")));
+    assert_eq!(partly(&index), BTreeSet::from(["shop".into()]));
+    index.delete(&Key { kind: Kind::Pod, name: NamespacedName::new("shop", "next") });
+    assert_eq!(partly(&index), BTreeSet::new());
+    // Where the mesh takes no pods, nobody has to wait for it.
+    let given =
+        json!({"metadata": {"namespace": "kube-system", "labels": {"istio.io/dataplane-mode": "ambient"}}});
+    index.apply(object(pod("dns", given)));
+    assert_eq!(partly(&index), BTreeSet::new());
+}
+
+#[test]
+fn a_pod_is_wanted_from_its_start_only_if_it_was_wanted_before_it_had_a_network() {
+    let started = json!({});
+    let starting = || json!({"status": {"phase": "Pending", "podIP": null, "podIPs": null}});
+    let early = |index: &Index| index.enrollment("uid-cart").unwrap().wanted_from_start;
+    let mut index = present();
+    index.apply(object(namespace("shop", "ambient")));
+    index.apply(object(pod("cart", starting())));
+    assert!(early(&index));
+    index.apply(object(pod("cart", started.clone())));
+    assert!(early(&index), "it stays so");
+    index.apply(object(namespace("shop", "none")));
+    index.apply(object(namespace("shop", "ambient")));
+    assert!(!early(&index), "it was outside by right");
+
+    let mut index = present();
+    index.apply(object(namespace("shop", "none")));
+    index.apply(object(pod("cart", starting())));
+    index.apply(object(pod("cart", started)));
+    index.apply(object(namespace("shop", "ambient")));
+    assert!(!early(&index), "its label came when it ran");
+}
+
+#[test]
 fn health_and_existence_follow_the_pod() {
     let mut index = present();
     index.apply(object(pod("cart", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}))));
