@@ -1,7 +1,7 @@
 //! Certificates for those who may have them: who asks, what for, and the answer.
 //!
 //! Invariant: a node obtains identities of pods bound to it, everybody else only its own, nobody one of another trust
-//! domain. A refused client learns nothing but that it was refused.
+//! domain, and nobody but a waypoint's own pods that of the waypoint. A refused client learns nothing but that it was refused.
 
 pub mod authenticate;
 pub mod authorize;
@@ -46,8 +46,10 @@ pub trait NodePods: Send + Sync + 'static {
     fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool;
     /// Pods of the node that are marked as redirected.
     fn redirected_on(&self, node: &str) -> Vec<PodIdentity>;
-    /// The waypoint that a pod is of, by the labels that the operator gives its pods.
+    /// The waypoint that a pod is of, by its labels, its account and its Deployment.
     fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName>;
+    /// The waypoint whose identity a service account is.
+    fn waypoint_of_account(&self, namespace: &str, service_account: &str) -> Option<NamespacedName>;
 }
 
 impl NodePods for RwLock<Index> {
@@ -74,5 +76,10 @@ impl NodePods for RwLock<Index> {
 
     fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
         self.read().unwrap_or_else(PoisonError::into_inner).waypoint_of_pod(pod).cloned()
+    }
+
+    fn waypoint_of_account(&self, namespace: &str, service_account: &str) -> Option<NamespacedName> {
+        let index = self.read().unwrap_or_else(PoisonError::into_inner);
+        index.waypoint_of_account(namespace, service_account)
     }
 }

@@ -7,12 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use ambit_model::Spiffe;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{
+    asn1_rs::Tag,
     certificate::X509Certificate,
     extensions::{GeneralName, ParsedExtension},
     time::ASN1Time,
 };
 
 use crate::Error;
+
+/// `uniformResourceIdentifier [6]` (RFC 5280 4.2.1.6).
+const URI_TAG: Tag = Tag(6);
 
 /// The facts of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +51,13 @@ impl Facts {
         (self.not_before..=self.not_after).contains(&now)
     }
 
-    /// The first URI that is an identity of a mesh.
+    /// The one URI, if it is an identity of a mesh. A certificate with several is nobody's (X509-SVID section 2: it must
+    /// be refused): who signs for others too could have one read for the other.
     pub(crate) fn identity(&self) -> Option<Spiffe> {
-        self.uris.iter().find_map(|uri| uri.parse().ok())
+        match self.uris.as_slice() {
+            [uri] => uri.parse().ok(),
+            [] | [_, _, ..] => None,
+        }
     }
 }
 
@@ -68,7 +76,9 @@ pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
 fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
     let uri = |name: &GeneralName<'_>| {
-        if let GeneralName::URI(uri) = name { Some((*uri).to_owned()) } else { None }
+        // One that is no text is a name all the same, and is counted.
+        let broken = matches!(name, GeneralName::Invalid(URI_TAG, _)).then(String::new);
+        if let GeneralName::URI(uri) = name { Some((*uri).to_owned()) } else { broken }
     };
     names.iter().flat_map(|names| names.value.general_names.iter().filter_map(uri)).collect()
 }

@@ -151,8 +151,8 @@ pub enum HandshakeError {
     /// The peer took too long.
     #[error("TLS handshake took too long")]
     Timeout,
-    /// The peer's certificate holds no identity of a mesh.
-    #[error("the peer's certificate names no SPIFFE identity")]
+    /// The peer's certificate has no URI name, several, or one that is no identity of a mesh.
+    #[error("the peer's certificate does not name exactly one SPIFFE identity")]
     NoIdentity,
     /// A resumed session whose certificate has expired since.
     #[error("the peer {0} resumed a session with a certificate that has expired")]

@@ -30,6 +30,8 @@ pub mod reason {
     pub const EXCLUDED: &str = "Excluded";
     /// The pod has no network of its own.
     pub const HOST_NETWORK: &str = "HostNetwork";
+    /// The mirror of a static pod, or a pod without a service account.
+    pub const NO_IDENTITY: &str = "NoIdentity";
     /// A sidecar serves it.
     pub const SIDECAR: &str = "Sidecar";
     /// Its containers have ended.
@@ -51,7 +53,7 @@ pub struct Enrollment {
     pub namespace: Arc<str>,
     /// Pod name.
     pub name: Arc<str>,
-    /// Service account.
+    /// Service account, empty for a pod without an identity.
     pub service_account: Arc<str>,
     /// Node it is bound to.
     pub node: Arc<str>,
@@ -99,6 +101,9 @@ pub(crate) fn wanted(
     }
     if pod.host_network {
         return (Wanted::Out, reason::HOST_NETWORK);
+    }
+    if !pod.has_identity() {
+        return (Wanted::Out, reason::NO_IDENTITY);
     }
     if pod.sidecar {
         return (Wanted::Out, reason::SIDECAR);

@@ -53,7 +53,7 @@ pub struct PodIdentity {
     pub uid: Arc<str>,
     /// Pod namespace and name.
     pub name: NamespacedName,
-    /// Service account.
+    /// Service account, empty for a pod without an identity.
     pub service_account: Arc<str>,
     /// Node it is bound to, empty while it is not.
     pub node: Arc<str>,

@@ -18,6 +18,9 @@ use crate::{
 /// Digits of the minute that a CronJob appends to the names of its Jobs.
 const CRON_SUFFIX_DIGITS: std::ops::RangeInclusive<usize> = 8..=10;
 
+/// Annotation of the mirror that a kubelet makes of a static pod. The node's own word, in any namespace it likes.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// What the model needs of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
@@ -25,6 +28,7 @@ pub(crate) struct PodFacts {
     pub(crate) uid: Arc<str>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) node: Arc<str>,
+    /// Empty for a pod that has no identity: the mirror of a static pod, and a pod without an account.
     pub(crate) service_account: Arc<str>,
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) host_network: bool,
@@ -37,7 +41,8 @@ pub(crate) struct PodFacts {
     pub(crate) wish: Wish,
     /// It is made for a Gateway.
     pub(crate) is_managed: bool,
-    /// The Gateway that it is a pod of.
+    /// The Gateway that it is a pod of: by its labels, its account, and the Deployment that controls it. Each of these
+    /// is the word of who may write pods in the Gateway's namespace, and of nobody else.
     pub(crate) waypoint: Option<NamespacedName>,
     pub(crate) health: Health,
     pub(crate) named_ports: BTreeMap<String, u16>,
@@ -55,17 +60,15 @@ impl PodFacts {
         let spec = pod.spec.as_ref().unwrap_or(&no_spec);
         let status = pod.status.as_ref().unwrap_or(&no_status);
         let (kind, workload_name) = controller(metadata);
+        let service_account = service_account(metadata, spec);
+        let waypoint = waypoint(metadata, &service_account)
+            .filter(|gateway| kind == WorkloadKind::Deployment && workload_name == gateway.name);
         Self {
             name: name_of(metadata),
             uid: metadata.uid.as_deref().unwrap_or_default().into(),
             labels: metadata.labels.clone().unwrap_or_default(),
             node: spec.node_name.as_deref().unwrap_or_default().into(),
-            service_account: spec
-                .service_account_name
-                .as_deref()
-                .filter(|s| !s.is_empty())
-                .unwrap_or("default")
-                .into(),
+            service_account,
             ips: ips(status),
             host_network: spec.host_network.unwrap_or_default(),
             sidecar: annotation(metadata, labels::SIDECAR_STATUS).is_some(),
@@ -75,7 +78,7 @@ impl PodFacts {
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
             wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
             is_managed: label(metadata, labels::GATEWAY_MANAGED).is_some(),
-            waypoint: waypoint(metadata),
+            waypoint,
             health: health(metadata, status),
             named_ports: named_ports(spec),
             canonical_name: canonical_name(metadata, &workload_name),
@@ -89,17 +92,29 @@ impl PodFacts {
         if self.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }
     }
 
-    /// Pods that have ended or have no address yet are not endpoints.
+    /// Whether the pod may be certified, called and led to.
+    pub(crate) fn has_identity(&self) -> bool {
+        !self.service_account.is_empty()
+    }
+
+    /// Pods that have ended, have no address yet or are nobody are not endpoints.
     pub(crate) fn is_endpoint(&self) -> bool {
-        !self.terminated && !self.ips.is_empty()
+        !self.terminated && !self.ips.is_empty() && self.has_identity()
     }
 }
 
-/// The waypoint that a pod is of, by the labels that the operator gives its pods.
-fn waypoint(metadata: &ObjectMeta) -> Option<NamespacedName> {
+/// A kubelet may create mirror pods in every namespace, and the API server gives them no account (NodeRestriction), so
+/// they must not count as `default`: one node would have an identity of each namespace.
+fn service_account(metadata: &ObjectMeta, spec: &PodSpec) -> Arc<str> {
+    let account = spec.service_account_name.as_deref().filter(|_| annotation(metadata, MIRROR).is_none());
+    account.unwrap_or_default().into()
+}
+
+/// The Gateway that a pod says it is of: by the labels and the account that the operator gives its pods.
+fn waypoint(metadata: &ObjectMeta, service_account: &str) -> Option<NamespacedName> {
     let is_managed = label(metadata, labels::GATEWAY_MANAGED) == Some(labels::WAYPOINT_MANAGED);
-    let gateway = label(metadata, labels::GATEWAY_NAME).filter(|_| is_managed)?;
-    Some(NamespacedName::new(metadata.namespace.as_deref().unwrap_or_default(), gateway))
+    let gateway = label(metadata, labels::GATEWAY_NAME).filter(|name| is_managed && *name == service_account);
+    Some(NamespacedName::new(metadata.namespace.as_deref().unwrap_or_default(), gateway?))
 }
 
 fn ips(status: &PodStatus) -> Vec<IpAddr> {

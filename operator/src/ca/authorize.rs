@@ -62,6 +62,9 @@ pub enum Refusal {
     /// No such pod on the caller's node.
     #[error("no running pod of this identity is bound to the caller's node")]
     NotOnNode,
+    /// The account is a waypoint's, and the pod is not one of its pods.
+    #[error("this identity is a waypoint's, and only its own pods may have it")]
+    NotOfWaypoint,
     /// The request names someone else.
     #[error("the certificate request names another identity")]
     NameMismatch,
@@ -82,6 +85,7 @@ impl Refusal {
             Self::Malformed => "malformed_identity",
             Self::ForeignTrustDomain => "foreign_trust_domain",
             Self::NotOnNode => "not_on_node",
+            Self::NotOfWaypoint => "not_of_waypoint",
             Self::NameMismatch => "name_mismatch",
             Self::TtlTooLong => "ttl_too_long",
         }
@@ -104,7 +108,13 @@ pub fn authorize(
     let identity = match wish.impersonated {
         // A waypoint names itself, as ztunnel names its pods.
         Some(text) if text != own.to_string() => impersonated(text, wish.caller, &pod, trust_domain, pods)?,
-        Some(_) | None => own,
+        Some(_) | None => {
+            let waypoint = pods.waypoint_of_account(&own.namespace, &own.service_account);
+            if waypoint.is_some() && pods.waypoint_of(&pod.name) != waypoint {
+                return Err(Refusal::NotOfWaypoint);
+            }
+            own
+        }
     };
     let text = identity.to_string();
     if wish.names.iter().any(|name| *name != text) {
@@ -147,14 +157,19 @@ fn impersonated(
     if identity.trust_domain != *trust_domain {
         return Err(Refusal::ForeignTrustDomain);
     }
+    // Pods of a waypoint are no node proxy's to speak for, so who runs here under its account is not one of them.
+    if pods.waypoint_of_account(&identity.namespace, &identity.service_account).is_some() {
+        return Err(Refusal::NotOfWaypoint);
+    }
     if !pods.runs_on(&pod.node, &identity.namespace, &identity.service_account) {
         return Err(Refusal::NotOnNode);
     }
     Ok(identity)
 }
 
-/// What any pod may have: the identity that its node's proxy shows for it as well. Waypoints live by it, and a pod
-/// learns nothing and reaches nobody by holding its own key that it would not otherwise: policies name identities.
+/// What any pod may have, unless it is a waypoint's: the identity that its node's proxy shows for it as well. Waypoints
+/// live by it, and a pod learns nothing and reaches nobody by holding its own key that it would not otherwise: policies
+/// name identities.
 /// Parsed from its text, so that what cannot be written as an identity is refused here as well.
 fn own(caller: &Caller, trust_domain: &Arc<str>) -> Result<Spiffe, Refusal> {
     let text = format!("spiffe://{trust_domain}/ns/{}/sa/{}", caller.namespace, caller.service_account);

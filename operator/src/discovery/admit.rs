@@ -107,6 +107,10 @@ mod tests {
         fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
             (&*pod.name != "own").then(|| NamespacedName::new("shop", "waypoint"))
         }
+
+        fn waypoint_of_account(&self, _: &str, _: &str) -> Option<NamespacedName> {
+            None
+        }
     }
 
     fn caller(namespace: &str, account: &str, node: Option<&str>) -> Caller {

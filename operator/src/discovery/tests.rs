@@ -77,6 +77,10 @@ impl NodePods for Pods {
     fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
         None
     }
+
+    fn waypoint_of_account(&self, _: &str, _: &str) -> Option<NamespacedName> {
+        None
+    }
 }
 
 fn pod(namespace: &str, name: &str, account: &str, node: &str) -> PodIdentity {

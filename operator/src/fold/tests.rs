@@ -79,7 +79,9 @@ fn pod(name: &str, labels: Value, annotations: Value) -> Object {
     let ip = if name == "cart" { "10.0.0.1" } else { "10.0.0.2" };
     Object::Pod(Box::new(
         from_value(json!({
-            "metadata": {"name": name, "namespace": "shop", "uid": name, "labels": labels, "annotations": annotations},
+            "metadata": {"name": name, "namespace": "shop", "uid": name, "labels": labels, "annotations": annotations,
+                         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+                                              "name": format!("{name}-5d4"), "uid": "rs"}]},
             "spec": {"nodeName": "n1", "serviceAccountName": name, "containers": []},
             "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}],
                        "conditions": [{"type": "Ready", "status": "True"}]}
@@ -107,7 +109,8 @@ fn namespace(labels: Value) -> Object {
 fn shop() -> Vec<Object> {
     let managed = json!({
         "gateway.networking.k8s.io/gateway-name": "waypoint",
-        "gateway.istio.io/managed": "ambit.dev-mesh-controller", "istio.io/dataplane-mode": "none"
+        "gateway.istio.io/managed": "ambit.dev-mesh-controller", "istio.io/dataplane-mode": "none",
+        "pod-template-hash": "5d4"
     });
     let gateway = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",

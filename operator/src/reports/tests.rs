@@ -35,6 +35,10 @@ impl NodePods for Pods {
     fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
         None
     }
+
+    fn waypoint_of_account(&self, _: &str, _: &str) -> Option<NamespacedName> {
+        None
+    }
 }
 
 fn pod(uid: &str, node: &str) -> PodIdentity {

@@ -169,6 +169,28 @@ fn a_peer_whose_certificate_ended_since_its_first_handshake_is_refused() {
 }
 
 #[test]
+fn a_certificate_with_more_or_fewer_than_one_uri_name_is_nobodys() {
+    use rcgen::{CertificateParams, KeyPair, SanType, string::Ia5String};
+    let uri = |text: &str| SanType::URI(Ia5String::try_from(text.to_owned()).unwrap());
+    let dns = SanType::DnsName(Ia5String::try_from("cart.shop".to_owned()).unwrap());
+    let (cart_uri, stock_uri) = (uri(&cart().to_string()), uri(&stock().to_string()));
+    for (what, names, expected) in [
+        ("one", vec![cart_uri.clone()], Some(cart())),
+        ("one, and a DNS name", vec![dns.clone(), cart_uri.clone()], Some(cart())),
+        ("none", vec![dns], None),
+        ("two identities", vec![cart_uri.clone(), stock_uri], None),
+        ("an identity and a page", vec![uri("https://shop.example"), cart_uri.clone()], None),
+        ("twice the same", vec![cart_uri.clone(), cart_uri], None),
+    ] {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        let leaf = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+        let judged = peer(Some(&[leaf.der().clone()]), SystemTime::now());
+        assert_eq!(judged.ok(), expected, "{what}");
+    }
+}
+
+#[test]
 fn refuses_an_answer_for_someone_else_or_without_root_or_out_of_time() {
     let ca = FakeCa::new("cluster.local").unwrap();
     let now = SystemTime::now();

@@ -137,7 +137,7 @@ impl Index {
         self.layer7.waypoint(&name).map(|gateway| gateway.name.clone())
     }
 
-    /// The waypoint that a pod is of, by the labels that the operator gives its pods.
+    /// The waypoint that a pod is of: its labels, its account and its Deployment say so.
     pub fn waypoint_of_pod(&self, name: &NamespacedName) -> Option<&NamespacedName> {
         let waypoint = self.pods.get(name)?.facts.waypoint.as_ref()?;
         self.layer7.waypoint(waypoint).map(|gateway| &gateway.name)

@@ -122,6 +122,8 @@ fn a_reason_is_given_for_every_pod_and_exclusion_wins_over_labels() {
             with(json!({"metadata": {"annotations": {"sidecar.istio.io/status": "{}"}}})),
             (Wanted::Out, reason::SIDECAR),
         ),
+        ("mirror", with(mirror()), (Wanted::Out, reason::NO_IDENTITY)),
+        ("nobody", with(json!({"spec": {"serviceAccountName": null}})), (Wanted::Out, reason::NO_IDENTITY)),
         ("done", with(json!({"status": {"phase": "Succeeded"}})), (Wanted::Out, reason::TERMINATED)),
         ("excl", with(json!({"metadata": {"namespace": "kube-system"}})), (Wanted::Out, reason::EXCLUDED)),
         (
@@ -142,6 +144,34 @@ fn a_reason_is_given_for_every_pod_and_exclusion_wins_over_labels() {
         index.apply(object(pod(name, given)));
         let found = index.enrollment(&format!("uid-{name}")).unwrap();
         assert_eq!((found.wanted, found.reason), expected, "{name}");
+    }
+}
+
+/// As a kubelet writes it for a static pod.
+fn mirror() -> Value {
+    json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.source": "file"},
+                        "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "n", "controller": true}]}})
+}
+
+#[test]
+fn a_pod_without_an_identity_is_nobody_and_no_endpoint() {
+    let no_account = |with: Value| {
+        let mut value = with;
+        merge(&mut value, json!({"spec": {"serviceAccountName": null}}));
+        value
+    };
+    for (what, given, expected) in [
+        ("a pod", json!({}), Some("cart")),
+        ("the mirror of a static pod", no_account(mirror()), None),
+        ("a mirror that names an account all the same", mirror(), None),
+        ("no account", no_account(json!({})), None),
+        ("an empty account", json!({"spec": {"serviceAccountName": ""}}), None),
+    ] {
+        let mut index = present();
+        index.apply(object(pod("cart", given)));
+        let account = index.pod(&NamespacedName::new("shop", "cart")).unwrap().service_account;
+        assert_eq!(Some(&*account).filter(|account| !account.is_empty()), expected, "{what}");
+        assert_eq!(index.workload(CART).map(|workload| &*workload.service_account), expected, "{what}");
     }
 }
 

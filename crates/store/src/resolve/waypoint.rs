@@ -1,6 +1,7 @@
 //! The way to what is only reached through a waypoint.
 //!
-//! Invariant: it leads to a pod of the waypoint that may take traffic, in a tunnel, or nowhere. Only the waypoint's own
+//! Invariant: it leads to a pod of the waypoint that may take traffic, in a tunnel, or nowhere. A pod is the waypoint's only
+//! under the identity of its Gateway, whatever its labels say. Only the waypoint's own
 //! pods are reached without it, and reach others without it; so a connection passes one waypoint, once.
 
 use std::{
@@ -97,7 +98,7 @@ impl<'a> Waypoint<'a> {
 
     fn has(&self, workload: &Workload) -> bool {
         match &self.pods {
-            Pods::Service(key, _) => workload.services.contains_key(key),
+            Pods::Service(key, _) => workload.services.contains_key(key) && is_gateways(key, workload),
             Pods::One(pod) => pod.uid == workload.uid,
             Pods::Unknown => false,
         }
@@ -121,9 +122,10 @@ impl<'a> Waypoint<'a> {
             })
         };
         match &self.pods {
-            Pods::Service(_, Some((entry, of_waypoint))) => {
+            Pods::Service(key, Some((entry, of_waypoint))) => {
                 let endpoints = entry.seen_by(of_waypoint, request.source);
-                endpoints.picked_first(pick).filter_map(through).take(1 + ALTERNATIVES_MAX).collect()
+                let pods = endpoints.picked_first(pick).filter(|pod| is_gateways(key, pod));
+                pods.filter_map(through).take(1 + ALTERNATIVES_MAX).collect()
             }
             Pods::One(pod) if takes_traffic(pod, HealthPolicy::OnlyHealthy, request.source) => {
                 through(pod).into_iter().collect()
@@ -143,4 +145,11 @@ impl<'a> Waypoint<'a> {
             waypoint: waypoint.into(),
         })
     }
+}
+
+/// Whether a pod has the principal of the Gateway that the service `key` is made for: the account is called as the
+/// Gateway, and so is the service, the first label of its host name.
+fn is_gateways(key: &NamespacedName, pod: &Workload) -> bool {
+    let gateway = key.name.split('.').next().unwrap_or_default();
+    pod.namespace == key.namespace && *pod.service_account == *gateway
 }

@@ -27,8 +27,13 @@ impl NodePods for Pods {
         Vec::new()
     }
 
-    fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
-        None
+    fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
+        (*pod == NamespacedName::new("shop", "waypoint-1")).then(|| NamespacedName::new("shop", "waypoint"))
+    }
+
+    fn waypoint_of_account(&self, namespace: &str, service_account: &str) -> Option<NamespacedName> {
+        let name = NamespacedName::new(namespace, service_account);
+        (name == NamespacedName::new("shop", "waypoint")).then_some(name)
     }
 }
 
@@ -49,6 +54,9 @@ fn cluster() -> Pods {
         pod(("ambit-system", "floating"), "ztunnel", ""),
         pod(("shop", "cart"), "cart", "n1"),
         pod(("shop", "pay"), "pay", "n2"),
+        pod(("shop", "waypoint-1"), "waypoint", "n1"),
+        pod(("shop", "dev"), "waypoint", "n1"),
+        pod(("shop", "static"), "", "n1"),
         PodIdentity { terminated: true, ..pod(("shop", "job"), "job", "n1") },
     ])
 }
@@ -118,6 +126,19 @@ fn judges_the_identity() {
             Err(Refusal::NameMismatch),
         ),
         ("another node's pod", "spiffe://cluster.local/ns/shop/sa/pay", vec![], Err(Refusal::NotOnNode)),
+        (
+            "a pod without an account",
+            "spiffe://cluster.local/ns/shop/sa/default",
+            vec![],
+            Err(Refusal::NotOnNode),
+        ),
+        ("nobody", "spiffe://cluster.local/ns/shop/sa/", vec![], Err(Refusal::Malformed)),
+        (
+            "a waypoint, of which a pod is on this node",
+            "spiffe://cluster.local/ns/shop/sa/waypoint",
+            vec![],
+            Err(Refusal::NotOfWaypoint),
+        ),
         ("a completed pod", "spiffe://cluster.local/ns/shop/sa/job", vec![], Err(Refusal::NotOnNode)),
         (
             "a foreign trust domain",
@@ -137,6 +158,15 @@ fn judges_the_identity() {
 fn whoever_names_nobody_asks_for_itself() {
     let own = |caller: &Caller| judge(caller, None, &[], 0).map(|grant| grant.identity.to_string());
     assert_eq!(own(&caller("shop", "cart", "cart")).unwrap(), "spiffe://cluster.local/ns/shop/sa/cart");
+    assert_eq!(
+        own(&caller("shop", "waypoint", "waypoint-1")).unwrap(),
+        "spiffe://cluster.local/ns/shop/sa/waypoint"
+    );
+    assert_eq!(
+        own(&caller("shop", "waypoint", "dev")).unwrap_err(),
+        Refusal::NotOfWaypoint,
+        "a user's pod under the waypoint's account"
+    );
     assert_eq!(own(&ztunnel()).unwrap(), "spiffe://cluster.local/ns/ambit-system/sa/ztunnel");
     assert_eq!(
         own(&caller("shop", "job", "job")).unwrap_err(),

@@ -36,8 +36,10 @@ pub(super) fn waypoint_pod(name: &str, gateway: &str, ready: &str) -> Value {
     pod(
         name,
         json!({
-            "metadata": {"labels": {"gateway.istio.io/managed": "ambit.dev-mesh-controller",
-                                    "gateway.networking.k8s.io/gateway-name": gateway, "istio.io/dataplane-mode": "none"}},
+            "metadata": {"labels": {"gateway.istio.io/managed": "ambit.dev-mesh-controller", "pod-template-hash": "5d4",
+                                    "gateway.networking.k8s.io/gateway-name": gateway, "istio.io/dataplane-mode": "none"},
+                         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": true,
+                                              "name": format!("{gateway}-5d4"), "uid": "rs"}]},
             "spec": {"serviceAccountName": gateway},
             "status": {"podIP": "10.0.0.9", "podIPs": [{"ip": "10.0.0.9"}], "conditions": [{"type": "Ready", "status": ready}]}
         }),
@@ -430,6 +432,36 @@ fn a_waypoint_of_another_namespace_serves_whom_its_listener_allows() {
     let policy = index.policy(&name("ambit-waypoint-cart")).unwrap();
     let waypoint = StringMatch::Exact("cluster.local/ns/infra/sa/w".into());
     assert_eq!(policy.rules[0].clauses[0].matches[0].not_principals, [waypoint]);
+}
+
+#[test]
+fn a_pod_is_a_waypoints_by_its_labels_its_account_and_its_deployment() {
+    let nobody = json!({"kubernetes.io/config.mirror": "x"});
+    for (what, with, expected) in [
+        ("as the operator makes it", json!({}), Some(name("w"))),
+        ("another account", json!({"spec": {"serviceAccountName": "dev"}}), None),
+        (
+            "a label of nobody of ours",
+            json!({"metadata": {"labels": {"gateway.istio.io/managed": "dev"}}}),
+            None,
+        ),
+        (
+            "another Gateway's label",
+            json!({"metadata": {"labels": {"gateway.networking.k8s.io/gateway-name": "v"}}}),
+            None,
+        ),
+        ("nobody controls it", json!({"metadata": {"ownerReferences": []}}), None),
+        ("another template", json!({"metadata": {"labels": {"pod-template-hash": "other"}}}), None),
+        ("a mirror pod", json!({"metadata": {"annotations": nobody}}), None),
+    ] {
+        let mut index = settled(Some("w"));
+        let mut value = waypoint_pod("w-1", "w", "True");
+        merge(&mut value, with);
+        index.apply(object(value));
+        assert_eq!(index.waypoint_of_pod(&name("w-1")).cloned(), expected, "{what}");
+        let ready = usize::from(expected.is_some());
+        assert_eq!(index.waypoint(&name("w")).unwrap().ready_pods, ready, "{what}");
+    }
 }
 
 #[test]

@@ -20,6 +20,11 @@ fn gateway_at(address: &str) -> Option<GatewayAddress> {
     Some(GatewayAddress { destination: GatewayDestination::Address(address), hbone_mtls_port: 15_009 })
 }
 
+/// A pod that the waypoint's service selects, under an account of its own.
+fn impostor(name: &str, address: &str) -> Workload {
+    Workload { service_account: "dev".into(), ..waypoint_pod(name, address) }
+}
+
 fn waypoint_pod(name: &str, address: &str) -> Workload {
     let services = BTreeMap::from([(waypoint_key(), vec![])]);
     Workload { services, service_account: "waypoint".into(), native_tunnel: true, ..pod(name, address) }
@@ -99,7 +104,15 @@ fn what_has_a_waypoint_is_not_reached_without_a_ready_pod_of_it() {
     let sick = |name| Workload { health: Health::Unhealthy, ..waypoint_pod(name, "10.0.1.1") };
     let elsewhere = Workload { network: "other".into(), ..waypoint_pod("w", "10.0.1.1") };
     let untunnelled = plain(waypoint_pod("w", "10.0.1.1"));
-    for pods in [vec![], vec![sick("w1"), sick("w2")], vec![elsewhere], vec![untunnelled]] {
+    let abroad = Workload { namespace: "edge".into(), ..waypoint_pod("w", "10.0.1.1") };
+    for pods in [
+        vec![],
+        vec![sick("w1"), sick("w2")],
+        vec![elsewhere],
+        vec![untunnelled],
+        vec![impostor("w", "10.0.1.1")],
+        vec![abroad],
+    ] {
         let s = mesh(bound_cart(), pods);
         assert_routes(vec![
             ("service", s.clone(), "10.96.0.1:80", &of_service),
@@ -163,7 +176,24 @@ fn another_pod_of_the_waypoint_is_the_alternative_and_never_the_endpoint_itself(
 }
 
 #[test]
-fn only_the_pods_own_identity_is_taken_for_a_waypoint() {
+fn a_pod_with_the_labels_of_a_waypoint_and_another_account_is_passed_over_and_goes_through_it() {
+    let false_one = impostor("w0", "10.0.1.0");
+    let s = mesh(bound_cart(), vec![false_one.clone(), waypoint_pod("w1", "10.0.1.1")]);
+    for pick in 0..4 {
+        let route = from_client(&s, "10.96.0.1:80", pick);
+        assert_eq!(told(&route), "hbone 10.0.1.1:15008 for 10.96.0.1:80 through w1");
+        let source = client();
+        let request = OutboundRequest { source: &source, destination: at("10.96.0.1:80") };
+        assert!(alternatives(&s, request, pick).is_empty());
+    }
+    let request = OutboundRequest { source: &false_one, destination: at("10.96.0.1:80") };
+    assert_eq!(told(&resolve(&s, request, 0)), "hbone 10.0.1.1:15008 for 10.96.0.1:80 through w1");
+    let guarded = Workload { waypoint: gateway(), ..pod("a", "10.0.0.1") };
+    assert!(!guards(&s, &false_one, &guarded));
+}
+
+#[test]
+fn only_the_gateways_principal_is_taken_for_a_waypoint() {
     let bound = Service { subject_alt_names: vec!["spiffe://td/ns/x/sa/cart".into()], ..bound_cart() };
     let s = mesh(bound, vec![waypoint_pod("w", "10.0.1.1")]);
     let route = from_client(&s, "10.96.0.1:80", 0);
@@ -221,7 +251,7 @@ fn the_waypoint_of_a_service_comes_before_that_of_its_pod_on_the_services_port()
     };
     let guarded = Workload { waypoint: Some(of_other()), ..endpoint("a", "10.0.0.1") };
     let services = BTreeMap::from([(other.clone(), vec![])]);
-    let other_pod = Workload { services, ..waypoint_pod("o1", "10.0.2.1") };
+    let other_pod = Workload { services, service_account: "other".into(), ..waypoint_pod("o1", "10.0.2.1") };
     let other_service = Service { name: "other".into(), hostname: other.name.clone(), ..waypoint_service() };
     let s = snapshot(
         vec![bound_cart(), waypoint_service(), other_service],
