@@ -8,7 +8,7 @@ use std::{
 use ambit_model::{Locality, NamespacedName, Policy, Workload};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
-use self::layer7::Layer7;
+use self::{endpoints::Slices, layer7::Layer7};
 use crate::{
     changes::Changes,
     enrollment::{Enrollment, NodeEnrollment},
@@ -31,6 +31,7 @@ mod bind;
 mod build;
 mod closing;
 mod compile;
+mod endpoints;
 mod gateway_api;
 mod layer7;
 mod objects;
@@ -74,10 +75,7 @@ pub struct Index {
     kube_services: BTreeMap<NamespacedName, KubeService>,
     services: BTreeMap<NamespacedName, ServiceFacts>,
     services_by_key: HashMap<NamespacedName, NamespacedName>,
-    slices: BTreeMap<NamespacedName, SliceFacts>,
-    slices_by_pod: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    slices_by_service: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    slice_workloads: HashMap<NamespacedName, Vec<Workload>>,
+    slices: Slices,
     other_workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     nodes: BTreeMap<Arc<str>, Locality>,
     namespaces: BTreeMap<Arc<str>, NamespaceFacts>,
@@ -105,10 +103,7 @@ impl Index {
             kube_services: BTreeMap::new(),
             services: BTreeMap::new(),
             services_by_key: HashMap::new(),
-            slices: BTreeMap::new(),
-            slices_by_pod: HashMap::new(),
-            slices_by_service: HashMap::new(),
-            slice_workloads: HashMap::new(),
+            slices: Slices::default(),
             other_workloads: BTreeMap::new(),
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),
@@ -211,7 +206,7 @@ impl Index {
         match kind {
             Kind::Pod => self.pods.keys().cloned().collect(),
             Kind::Service => self.kube_services.keys().cloned().collect(),
-            Kind::EndpointSlice => self.slices.keys().cloned().collect(),
+            Kind::EndpointSlice => self.slices.by_name.keys().cloned().collect(),
             Kind::Node => in_cluster(self.nodes.keys()),
             Kind::Namespace => in_cluster(self.namespaces.keys()),
             Kind::AuthorizationPolicy => self.authorization.keys().cloned().collect(),

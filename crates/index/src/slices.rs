@@ -1,5 +1,7 @@
-//! EndpointSlices of services without selector: which pods serve them, and endpoints that are no pods at all (the
-//! API server's own, for one).
+//! EndpointSlices of services without selector: the addresses that serve them.
+//!
+//! Invariant: an endpoint is a pod of the slice's own namespace only if one of its addresses is that pod's. What a slice
+//! says of a pod of another namespace changes nothing about that pod; its address is reached as the pod that it is.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -22,14 +24,15 @@ pub(crate) struct SliceFacts {
     pub(crate) service: NamespacedName,
     /// Port number by port name.
     ports: BTreeMap<String, u16>,
-    pub(crate) pods: Vec<NamespacedName>,
-    others: Vec<Other>,
+    pub(crate) endpoints: Vec<EndpointFacts>,
 }
 
-/// An endpoint that is not a pod.
+/// One endpoint, as the slice describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Other {
-    address: IpAddr,
+pub(crate) struct EndpointFacts {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The pod of the slice's own namespace that it claims to be.
+    pub(crate) pod: Option<NamespacedName>,
     node: Arc<str>,
     health: Health,
 }
@@ -44,14 +47,14 @@ impl SliceFacts {
         let ports = tcp
             .filter_map(|port| Some((port.name.clone().unwrap_or_default(), u16::try_from(port.port?).ok()?)))
             .collect();
-        let (mut pods, mut others) = (Vec::new(), Vec::new());
-        for endpoint in slice.endpoints.iter().flatten() {
-            match pod_of(endpoint, &name.namespace) {
-                Some(pod) => pods.push(pod),
-                None => others.extend(others_of(endpoint)),
-            }
-        }
-        Some(Self { name, service, ports, pods, others })
+        let endpoints = slice.endpoints.iter().flatten();
+        let endpoints = endpoints.map(|found| endpoint(found, &name.namespace)).collect();
+        Some(Self { name, service, ports, endpoints })
+    }
+
+    /// Every address that it names.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().copied())
     }
 
     /// The ports of an endpoint of this slice for its service.
@@ -64,44 +67,59 @@ impl SliceFacts {
             .collect()
     }
 
-    /// Endpoints that are no pods, as workloads without identity: reached as they are, never tunnelled to.
-    pub(crate) fn workloads(&self, service: &ServiceFacts, settings: &Settings) -> Vec<Workload> {
-        let workload = |other: &Other| Workload {
-            uid: format!(
-                "{}/discovery.k8s.io/EndpointSlice/{}/{}/{}",
-                settings.cluster_id, self.name.namespace, self.name.name, other.address
-            )
-            .into(),
+    /// Whether a port of its endpoints is this one.
+    pub(crate) fn leads_to(&self, port: u16) -> bool {
+        self.ports.values().any(|own| *own == port)
+    }
+
+    /// An address that is no pod of this namespace, as a workload of its own. What is known of `pod`, which has the
+    /// address, says how it is reached and whom to expect there; nothing: as it is, never by a tunnel.
+    pub(crate) fn workload(
+        &self,
+        (endpoint, address): (&EndpointFacts, IpAddr),
+        pod: Option<&Workload>,
+        service: &ServiceFacts,
+        settings: &Settings,
+    ) -> Workload {
+        let unknown = || Workload {
             name: self.name.name.clone(),
             namespace: self.name.namespace.clone(),
-            addresses: vec![other.address],
             trust_domain: settings.trust_domain.clone(),
             service_account: "default".into(),
-            node: other.node.clone(),
+            node: endpoint.node.clone(),
             canonical_name: self.service.name.clone(),
             canonical_revision: "latest".into(),
             workload_name: self.service.name.clone(),
-            services: BTreeMap::from([(service.model.key(), self.mapping(service))]),
-            health: other.health,
             cluster_id: settings.cluster_id.clone(),
-            network_mode: NetworkMode::HostNetwork,
             capacity: 1,
             ..Workload::default()
         };
-        self.others.iter().map(workload).collect()
+        Workload {
+            uid: format!(
+                "{}/discovery.k8s.io/EndpointSlice/{}/{}/{address}",
+                settings.cluster_id, self.name.namespace, self.name.name
+            )
+            .into(),
+            addresses: vec![address],
+            services: BTreeMap::from([(service.model.key(), self.mapping(service))]),
+            // What judges connections is said of the pod itself.
+            authorization_policies: Vec::new(),
+            health: endpoint.health,
+            // Nobody is found by what a slice says of an address.
+            network_mode: NetworkMode::HostNetwork,
+            ..pod.cloned().unwrap_or_else(unknown)
+        }
     }
 }
 
-fn pod_of(endpoint: &Endpoint, namespace: &Arc<str>) -> Option<NamespacedName> {
-    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
-    let namespace = target.namespace.as_deref().map_or_else(|| namespace.clone(), Arc::from);
-    Some(NamespacedName::new(namespace, target.name.as_deref()?))
-}
-
-fn others_of(endpoint: &Endpoint) -> Vec<Other> {
+fn endpoint(endpoint: &Endpoint, namespace: &Arc<str>) -> EndpointFacts {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    let own = target.filter(|target| target.namespace.as_deref().is_none_or(|of| *of == **namespace));
     let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-    let health = if ready { Health::Healthy } else { Health::Unhealthy };
-    let node: Arc<str> = endpoint.node_name.as_deref().unwrap_or_default().into();
-    let addresses = endpoint.addresses.iter().filter_map(|address| address.parse().ok());
-    addresses.map(|address| Other { address, node: node.clone(), health }).collect()
+    EndpointFacts {
+        addresses: endpoint.addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        pod: own.and_then(|own| Some(NamespacedName::new(namespace.clone(), own.name.as_deref()?))),
+        node: endpoint.node_name.as_deref().unwrap_or_default().into(),
+        health: if ready { Health::Healthy } else { Health::Unhealthy },
+    }
 }

@@ -5,9 +5,7 @@
 
 use std::{collections::BTreeSet, hash::Hash, sync::Arc};
 
-use ambit_model::{
-    NamespacedName, NetworkAddress, NetworkMode, Service, TunnelProtocol, Workload, WorkloadKind,
-};
+use ambit_model::{NamespacedName, NetworkAddress, NetworkMode, Service, TunnelProtocol, Workload};
 use imbl::HashMap;
 
 use crate::{balance::ServiceEntry, snapshot::Snapshot};
@@ -37,7 +35,9 @@ impl Snapshot {
         for address in addresses(&workload) {
             add_ranked(&mut self.by_address, address, &workload);
         }
-        add_ranked(&mut self.by_name, name(&workload), &workload);
+        if let Some(name) = name(&workload) {
+            add_ranked(&mut self.by_name, name, &workload);
+        }
         for key in workload.services.keys() {
             self.change_service(key, |entry| {
                 entry.endpoints.insert(workload.uid.clone(), workload.clone());
@@ -85,7 +85,9 @@ impl Snapshot {
         for address in addresses(old) {
             remove_ranked(&mut self.by_address, &address, &old.uid);
         }
-        remove_ranked(&mut self.by_name, &name(old), &old.uid);
+        if let Some(name) = name(old) {
+            remove_ranked(&mut self.by_name, &name, &old.uid);
+        }
         for key in old.services.keys() {
             self.change_service(key, |entry| {
                 entry.endpoints.remove(&old.uid);
@@ -117,8 +119,16 @@ fn addresses(workload: &Workload) -> BTreeSet<NetworkAddress> {
     }
 }
 
-fn name(workload: &Workload) -> NamespacedName {
-    NamespacedName { namespace: workload.namespace.clone(), name: workload.name.clone() }
+/// Whether it is a pod, which only its uid vouches for: an entry that somebody wrote by hand may be named like one, and
+/// must not describe a pod that is about to start.
+pub(crate) fn is_pod(workload: &Workload) -> bool {
+    let path = workload.uid.split_once("//Pod/").and_then(|(_, path)| path.split_once('/'));
+    path == Some((&*workload.namespace, &*workload.name))
+}
+
+fn name(workload: &Workload) -> Option<NamespacedName> {
+    let name = || NamespacedName { namespace: workload.namespace.clone(), name: workload.name.clone() };
+    is_pod(workload).then(name)
 }
 
 fn add_ranked<K: Hash + Eq + Clone>(
@@ -142,6 +152,5 @@ fn remove_ranked<K: Hash + Eq + Clone>(index: &mut HashMap<K, Vec<Arc<Workload>>
 /// Where several workloads claim one key, pods come before entries somebody wrote by hand, and tunnelled ones
 /// before others; the uid makes it independent of the order of arrival.
 fn precedence(workload: &Workload) -> (bool, bool, &str) {
-    let is_pod = workload.kind == WorkloadKind::Pod || workload.uid.contains("//Pod/");
-    (!is_pod, workload.tunnel_protocol != TunnelProtocol::Hbone, &workload.uid)
+    (!is_pod(workload), workload.tunnel_protocol != TunnelProtocol::Hbone, &workload.uid)
 }

@@ -16,7 +16,7 @@ use ambit_model::{
     LoadBalancingMode, NamespacedName, NetworkAddress, Service, Spiffe, TunnelProtocol, Workload,
 };
 
-use crate::{Snapshot, balance::ServiceEntry};
+use crate::{Snapshot, apply::is_pod, balance::ServiceEntry};
 
 /// How many further endpoints [`alternatives`] offers.
 pub const ALTERNATIVES_MAX: usize = 2;
@@ -226,12 +226,17 @@ fn to_endpoint(
 }
 
 /// The way to one endpoint of `service`, past any waypoint: `request.destination` says which port of the service, and
-/// by its address which family is preferred. None when the endpoint does not serve that port.
+/// by its address which family is preferred. None when the endpoint does not serve that port, or is a pod that another
+/// namespace lists by its address and that is only reached through a waypoint: past it, a waypoint would lend its own
+/// identity to requests that were never judged as requests to that pod.
 pub fn route_to(
     endpoint: &Arc<Workload>,
     service: &Arc<Service>,
     request: OutboundRequest<'_>,
 ) -> Option<Route> {
+    if !is_pod(endpoint) && endpoint.waypoint.is_some() {
+        return None;
+    }
     let target = target_port(endpoint, service, request.destination.port())?;
     let authority = SocketAddr::new(preferred_address(endpoint, request.destination.ip())?, target);
     let service = Some(service.clone());

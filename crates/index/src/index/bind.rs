@@ -116,6 +116,7 @@ impl Index {
                 if let Some(service) = self.services.get_mut(name).filter(|s| s.model.waypoint != address) {
                     Arc::make_mut(&mut service.model).waypoint = address;
                     changes.services.insert(service.model.key());
+                    self.refresh_slices_at(&self.endpoint_addresses(name), changes);
                 }
             }
             Subject::Pod(name) => {

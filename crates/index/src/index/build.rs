@@ -22,7 +22,7 @@ impl Index {
     pub(super) fn refresh_all(&mut self, changes: &mut Changes) {
         self.refresh_node_enrollment(changes);
         self.refresh_derived(changes);
-        let slices: Vec<_> = self.slices.keys().cloned().collect();
+        let slices: Vec<_> = self.slices.by_name.keys().cloned().collect();
         for slice in slices {
             self.refresh_slice(&slice, changes);
         }
@@ -51,12 +51,14 @@ impl Index {
         let Some(entry) = self.pods.get_mut(name) else { return };
         let old = entry.workload.clone();
         let is_elsewhere = entry.enrollment.as_deref() != enrollment.as_ref();
-        if entry.workload.as_deref() != workload.as_ref() {
+        let is_new = entry.workload.as_deref() != workload.as_ref();
+        if is_new {
             changes.workloads.extend(entry.workload.iter().map(|w| w.uid.clone()));
             changes.workloads.extend(workload.iter().map(|w| w.uid.clone()));
             entry.workload = workload.map(Arc::new);
         }
         let new = entry.workload.clone();
+        let is_at = entry.facts.ips.clone();
         if entry.enrollment.as_deref() != enrollment.as_ref() {
             let names = entry.enrollment.as_deref().into_iter().chain(&enrollment);
             changes.enrollments.extend(names.map(|e| (e.node.clone(), e.uid.clone())));
@@ -73,36 +75,8 @@ impl Index {
                 self.refresh_services_of(&uid, old.iter(), new.iter());
             }
         }
-    }
-
-    pub(super) fn refresh_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let slice = self.slices.get(name);
-        let service =
-            slice.and_then(|slice| self.services.get(&slice.service)).filter(|s| s.selector.is_empty());
-        let new = match (slice, service) {
-            (Some(slice), Some(service)) => slice.workloads(service, &self.settings),
-            (_, _) => Vec::new(),
-        };
-        let old = self.slice_workloads.remove(name).unwrap_or_default();
-        for workload in old.iter().chain(&new) {
-            let known = old.iter().find(|old| old.uid == workload.uid);
-            let services = known.into_iter().flat_map(|old| old.services.keys());
-            let now = new.iter().find(|new| new.uid == workload.uid);
-            let now = now.into_iter().flat_map(|new| new.services.keys());
-            self.refresh_services_of(&workload.uid, services, now);
-        }
-        for gone in old.iter().filter(|old| !new.iter().any(|new| new.uid == old.uid)) {
-            self.other_workloads.remove(&gone.uid);
-            changes.workloads.insert(gone.uid.clone());
-        }
-        for workload in &new {
-            if self.other_workloads.get(&workload.uid).map(Arc::as_ref) != Some(workload) {
-                self.other_workloads.insert(workload.uid.clone(), Arc::new(workload.clone()));
-                changes.workloads.insert(workload.uid.clone());
-            }
-        }
-        if !new.is_empty() {
-            self.slice_workloads.insert(name.clone(), new);
+        if is_new {
+            self.refresh_slices_at(&is_at, changes);
         }
     }
 
@@ -192,9 +166,7 @@ impl Index {
             .filter(|service| !service.selector.is_empty() && matches(&service.selector, &pod.labels));
         let mut services: BTreeMap<_, _> =
             selecting.map(|service| (service.model.key(), service.mapping(&pod.named_ports))).collect();
-        for slice in
-            self.slices_by_pod.get(&pod.name).into_iter().flatten().filter_map(|name| self.slices.get(name))
-        {
+        for slice in self.slices.of_pod(&pod.name) {
             if let Some(service) = self.services.get(&slice.service).filter(|s| s.selector.is_empty()) {
                 services.entry(service.model.key()).or_insert_with(Vec::new).extend(slice.mapping(service));
             }

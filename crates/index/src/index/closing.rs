@@ -76,6 +76,7 @@ impl Index {
         for workload in uids.filter_map(|uid| self.workload(uid)) {
             ports.extend(workload.services.get(&key).into_iter().flatten().map(|port| port.target_port));
             let others = workload.services.keys().filter_map(|other| self.services_by_key.get(other));
+            let others = others.filter(|other| other.namespace == name.namespace);
             let others = others.filter_map(|other| self.layer7.service(other));
             waypoints.extend(others.flat_map(|other| other.stage.served_by()));
         }
@@ -114,6 +115,7 @@ impl Index {
         let workload = self.pods.get(name)?.workload.as_ref();
         let keys = workload.into_iter().flat_map(|workload| workload.services.keys());
         let services = keys.filter_map(|key| self.services_by_key.get(key));
+        let services = services.filter(|service| service.namespace == name.namespace);
         let services = services.filter_map(|service| self.layer7.service(service));
         waypoints.extend(services.flat_map(|service| service.stage.served_by()));
         Some(deny_pods(&name.namespace, &waypoints, &self.settings.trust_domain))

@@ -2,20 +2,20 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::Hash,
     sync::Arc,
 };
 
 use ambit_model::{Health, Locality, NamespacedName, Policy};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
-use super::{Index, PodEntry, build::of_namespace, layer7::Subject};
+use super::{Index, PodEntry, build::of_namespace, endpoints::addresses, layer7::Subject};
 use crate::{
     changes::Changes,
     enrollment::{NodeEnrollment, enrolls_itself, is_enrolled_namespace, takes_pods_of},
     nodes::NamespaceFacts,
     pods::PodFacts,
     services::ServiceFacts,
-    slices::SliceFacts,
 };
 
 impl Index {
@@ -37,14 +37,17 @@ impl Index {
         if !facts.node.is_empty() {
             self.pods_by_node.entry(facts.node.clone()).or_default().insert(name.clone());
         }
+        let is_at = addresses(&facts);
+        let mut was_at = Vec::new();
         match self.pods.get_mut(&name) {
-            Some(entry) => entry.facts = facts,
+            Some(entry) => was_at = addresses(&std::mem::replace(&mut entry.facts, facts)),
             None => {
                 self.pods.insert(name.clone(), PodEntry { facts, workload: None, enrollment: None });
             }
         }
         // Before anybody can hear of it: a pod is born behind its waypoint.
         self.refresh_binding(&Subject::Pod(name.clone()), changes);
+        self.move_pod(&name, (was_at, is_at), changes);
         self.refresh_pod(&name, changes);
     }
 
@@ -63,6 +66,7 @@ impl Index {
                 self.pods_by_node.remove(&old.facts.node);
             }
         }
+        self.move_pod(name, (addresses(&old.facts), Vec::new()), changes);
         changes.workloads.extend(old.workload.map(|workload| workload.uid.clone()));
         changes.enrollments.extend(old.enrollment.map(|e| (e.node.clone(), e.uid.clone())));
     }
@@ -172,47 +176,8 @@ impl Index {
         self.layer7.touch_backend(&name);
         self.layer7.dirty.bindings.insert(Subject::Service(name.clone()));
         self.layer7.dirty.compiled.insert(name.clone());
-        let slices: Vec<_> = self.slices_by_service.get(&name).into_iter().flatten().cloned().collect();
-        for slice in slices {
-            self.refresh_slice(&slice, changes);
-        }
+        self.refresh_slices_of(&name, changes);
         self.refresh_namespace(&name.namespace, changes);
-    }
-
-    pub(super) fn set_slice(
-        &mut self,
-        name: NamespacedName,
-        facts: Option<SliceFacts>,
-        changes: &mut Changes,
-    ) {
-        let old = self.slices.get(&name).cloned();
-        if old == facts {
-            return;
-        }
-        let pods: BTreeSet<NamespacedName> =
-            old.iter().chain(&facts).flat_map(|slice| slice.pods.iter().cloned()).collect();
-        if let Some(old) = &old {
-            for pod in &old.pods {
-                remove_from(&mut self.slices_by_pod, pod, &name);
-            }
-            remove_from(&mut self.slices_by_service, &old.service, &name);
-        }
-        match facts {
-            Some(facts) => {
-                for pod in &facts.pods {
-                    self.slices_by_pod.entry(pod.clone()).or_default().insert(name.clone());
-                }
-                self.slices_by_service.entry(facts.service.clone()).or_default().insert(name.clone());
-                self.slices.insert(name.clone(), facts);
-            }
-            None => {
-                self.slices.remove(&name);
-            }
-        }
-        self.refresh_slice(&name, changes);
-        for pod in pods {
-            self.refresh_pod(&pod, changes);
-        }
     }
 
     pub(super) fn set_node(&mut self, name: Arc<str>, locality: Option<Locality>, changes: &mut Changes) {
@@ -294,11 +259,7 @@ impl Index {
     }
 }
 
-pub(super) fn remove_from<V: Ord>(
-    map: &mut HashMap<NamespacedName, BTreeSet<V>>,
-    key: &NamespacedName,
-    value: &V,
-) {
+pub(super) fn remove_from<K: Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
     if let Some(set) = map.get_mut(key) {
         set.remove(value);
         if set.is_empty() {

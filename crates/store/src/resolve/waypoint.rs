@@ -45,14 +45,15 @@ pub(super) fn of_service<'a>(
 }
 
 /// The waypoint through which `workload` must be reached by its own address: that of a service which leads to the port,
-/// else its own, so that nobody gets round either. None as for a service.
+/// else its own, so that nobody gets round either. Only Services of its own namespace have a say. None as for a service.
 pub(super) fn of_workload<'a>(
     snapshot: &'a Snapshot,
     workload: &'a Workload,
     request: OutboundRequest<'_>,
 ) -> Option<Waypoint<'a>> {
     let port = request.destination.port();
-    let mut of_services = workload.services.keys().filter_map(|key| {
+    let own = workload.services.keys().filter(|key| key.namespace == workload.namespace);
+    let mut of_services = own.filter_map(|key| {
         let service = snapshot.service(key)?;
         let gateway = service.waypoint.as_ref()?;
         port_to(workload, service, port).map(|_| gateway)

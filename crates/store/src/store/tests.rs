@@ -203,6 +203,22 @@ async fn waits_for_a_workload_that_is_not_known_yet() {
     assert!(never.is_err());
 }
 
+#[test]
+fn a_slice_that_is_named_like_a_pod_does_not_describe_it() {
+    let store = Store::new();
+    let by_hand = |uid: &str| Workload { uid: uid.into(), ..pod("late", "10.0.0.6") };
+    for uid in ["Kubernetes/discovery.k8s.io/EndpointSlice/shop/late/10.0.0.6", "Kubernetes//Pod/shop/other"]
+    {
+        add(&store, by_hand(uid));
+        assert_eq!(store.snapshot().workload_by_name(&name("late")), None, "{uid}");
+    }
+    add(&store, pod("late", "10.0.0.1"));
+    assert_eq!(
+        store.snapshot().workload_by_name(&name("late")).unwrap().addresses,
+        pod("late", "10.0.0.1").addresses
+    );
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Workload(Workload),

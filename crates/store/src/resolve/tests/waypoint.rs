@@ -294,3 +294,48 @@ fn a_waypoint_tells_the_pods_it_guards_by_where_clients_are_told_to_go() {
         assert!(!guards(&s, &stranger, &guarded(waypoint)));
     }
 }
+
+#[test]
+fn a_pod_that_another_namespace_lists_by_its_address_is_reached_as_the_pod_is_or_not_at_all() {
+    let theirs = NamespacedName::new("b", "evil.b.svc.cluster.local");
+    let evil = Service {
+        name: "evil".into(),
+        namespace: "b".into(),
+        hostname: theirs.name.clone(),
+        addresses: vec![NetworkAddress { network: "".into(), address: ip("10.96.0.66") }],
+        waypoint: None,
+        ports: vec![ServicePort { port: 80, target_port: 8080 }],
+        ..cart()
+    };
+    // As the control plane writes it: the pod's identity and tunnel, under the name of the slice.
+    let listed = |waypoint| Workload {
+        uid: "Kubernetes/discovery.k8s.io/EndpointSlice/b/evil-1/10.0.0.1".into(),
+        services: BTreeMap::from([(theirs.clone(), vec![])]),
+        network_mode: NetworkMode::HostNetwork,
+        waypoint,
+        ..pod("a", "10.0.0.1")
+    };
+    let me = waypoint_pod("w1", "10.0.1.1");
+    let with = |listed| {
+        let endpoint = endpoint("a", "10.0.0.1");
+        snapshot(vec![bound_cart(), waypoint_service(), evil.clone()], vec![endpoint, listed, me.clone()])
+    };
+    let s = with(listed(gateway()));
+    assert_routes(vec![
+        ("guarded", s.clone(), "10.96.0.66:80", "hbone 10.0.1.1:15008 for 10.0.0.1:8080 through w1"),
+        ("not guarded", with(listed(None)), "10.96.0.66:80", "hbone 10.0.0.1:15008 for 10.0.0.1:8080 (a)"),
+    ]);
+    let from_waypoint = OutboundRequest { source: &me, destination: at("10.96.0.66:80") };
+    assert!(matches!(resolve(&s, from_waypoint, 0), Route::Refused(_)), "not with the waypoint's identity");
+    assert_eq!(route_to(&Arc::new(listed(gateway())), &Arc::new(evil.clone()), from_waypoint), None);
+}
+
+#[test]
+fn a_service_of_another_namespace_leads_nobody_who_asks_for_a_pod() {
+    let theirs = NamespacedName::new("b", "evil.b.svc.cluster.local");
+    let bound =
+        Service { namespace: "b".into(), hostname: theirs.name.clone(), addresses: vec![], ..bound_cart() };
+    let claimed = Workload { services: BTreeMap::from([(theirs, vec![])]), ..pod("a", "10.0.0.1") };
+    let s = snapshot(vec![bound, waypoint_service()], vec![claimed, waypoint_pod("w1", "10.0.1.1")]);
+    assert_routes(vec![("by its address", s, "10.0.0.1:8080", "hbone 10.0.0.1:15008 for 10.0.0.1:8080 (a)")]);
+}

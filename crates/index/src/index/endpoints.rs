@@ -1,0 +1,237 @@
+//! Endpoints of services without selector, by who has the addresses that their slices name.
+//!
+//! Invariant: a pod is an endpoint of Services of its own namespace only, however a slice describes it; so nothing that
+//! another namespace writes admits anybody to it, or leads its traffic elsewhere.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ambit_model::{GatewayAddress, NamespacedName, Workload};
+
+use super::{Index, objects::remove_from};
+use crate::{
+    changes::Changes,
+    pods::PodFacts,
+    slices::{EndpointFacts, SliceFacts},
+};
+
+/// What the index knows of slices, and of who has which address.
+#[derive(Debug, Default)]
+pub(super) struct Slices {
+    pub(super) by_name: BTreeMap<NamespacedName, SliceFacts>,
+    by_pod: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    by_service: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
+    /// Pods that are endpoints of a slice.
+    pods: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
+    /// Endpoints of a slice that are none of its namespace's pods.
+    workloads: HashMap<NamespacedName, Vec<Workload>>,
+    pods_by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
+}
+
+/// What the endpoints of a slice are.
+#[derive(Debug, Default)]
+struct Found {
+    pods: BTreeSet<NamespacedName>,
+    workloads: Vec<Workload>,
+}
+
+impl Slices {
+    /// The slices of which a pod is an endpoint.
+    pub(super) fn of_pod(&self, pod: &NamespacedName) -> impl Iterator<Item = &SliceFacts> {
+        let names = self.by_pod.get(pod).into_iter().flatten();
+        names.filter_map(|name| self.by_name.get(name))
+    }
+
+    fn move_pod(&mut self, name: &NamespacedName, old: &[IpAddr], new: &[IpAddr]) {
+        old.iter().for_each(|address| remove_from(&mut self.pods_by_address, address, name));
+        for address in new {
+            self.pods_by_address.entry(*address).or_default().insert(name.clone());
+        }
+    }
+
+    fn at(&self, addresses: &[IpAddr]) -> BTreeSet<NamespacedName> {
+        let named = addresses.iter().filter_map(|address| self.by_address.get(address));
+        named.flatten().cloned().collect()
+    }
+}
+
+impl Index {
+    pub(super) fn set_slice(
+        &mut self,
+        name: NamespacedName,
+        facts: Option<SliceFacts>,
+        changes: &mut Changes,
+    ) {
+        let old = self.slices.by_name.get(&name).cloned();
+        if old == facts {
+            return;
+        }
+        if let Some(old) = &old {
+            old.addresses().for_each(|address| remove_from(&mut self.slices.by_address, &address, &name));
+            remove_from(&mut self.slices.by_service, &old.service, &name);
+        }
+        match facts {
+            Some(facts) => {
+                for address in facts.addresses() {
+                    self.slices.by_address.entry(address).or_default().insert(name.clone());
+                }
+                self.slices.by_service.entry(facts.service.clone()).or_default().insert(name.clone());
+                self.slices.by_name.insert(name.clone(), facts);
+            }
+            None => {
+                self.slices.by_name.remove(&name);
+            }
+        }
+        let stay = self.slices.pods.get(&name).cloned().unwrap_or_default();
+        self.refresh_slice(&name, changes);
+        for pod in stay {
+            self.refresh_pod(&pod, changes);
+        }
+    }
+
+    pub(super) fn refresh_slices_of(&mut self, service: &NamespacedName, changes: &mut Changes) {
+        let slices: Vec<_> = self.slices.by_service.get(service).into_iter().flatten().cloned().collect();
+        for slice in slices {
+            self.refresh_slice(&slice, changes);
+        }
+    }
+
+    /// A pod has come to addresses, or left them.
+    pub(super) fn move_pod(
+        &mut self,
+        name: &NamespacedName,
+        (old, new): (Vec<IpAddr>, Vec<IpAddr>),
+        changes: &mut Changes,
+    ) {
+        if old == new {
+            return;
+        }
+        self.slices.move_pod(name, &old, &new);
+        self.refresh_slices_at(&[old, new].concat(), changes);
+    }
+
+    /// What is known of a pod, or of the way to it, is said again wherever slices name its address.
+    pub(super) fn refresh_slices_at(&mut self, addresses: &[IpAddr], changes: &mut Changes) {
+        for slice in self.slices.at(addresses) {
+            self.refresh_slice(&slice, changes);
+        }
+    }
+
+    pub(super) fn refresh_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
+        let Found { pods, workloads } =
+            self.slices.by_name.get(name).map(|slice| self.read(slice)).unwrap_or_default();
+        self.replace_workloads(name, workloads, changes);
+        let old = match pods.is_empty() {
+            true => self.slices.pods.remove(name),
+            false => self.slices.pods.insert(name.clone(), pods.clone()),
+        };
+        let old = old.unwrap_or_default();
+        for pod in old.difference(&pods) {
+            remove_from(&mut self.slices.by_pod, pod, name);
+        }
+        for pod in &pods {
+            self.slices.by_pod.entry(pod.clone()).or_default().insert(name.clone());
+        }
+        for pod in old.symmetric_difference(&pods) {
+            self.refresh_pod(pod, changes);
+        }
+    }
+
+    fn replace_workloads(&mut self, name: &NamespacedName, new: Vec<Workload>, changes: &mut Changes) {
+        let old = self.slices.workloads.remove(name).unwrap_or_default();
+        for workload in old.iter().chain(&new) {
+            let known = old.iter().find(|old| old.uid == workload.uid);
+            let services = known.into_iter().flat_map(|old| old.services.keys());
+            let now = new.iter().find(|new| new.uid == workload.uid);
+            let now = now.into_iter().flat_map(|new| new.services.keys());
+            self.refresh_services_of(&workload.uid, services, now);
+        }
+        for gone in old.iter().filter(|old| !new.iter().any(|new| new.uid == old.uid)) {
+            self.other_workloads.remove(&gone.uid);
+            changes.workloads.insert(gone.uid.clone());
+        }
+        for workload in &new {
+            if self.other_workloads.get(&workload.uid).map(Arc::as_ref) != Some(workload) {
+                self.other_workloads.insert(workload.uid.clone(), Arc::new(workload.clone()));
+                changes.workloads.insert(workload.uid.clone());
+            }
+        }
+        if !new.is_empty() {
+            self.slices.workloads.insert(name.clone(), new);
+        }
+    }
+
+    fn read(&self, slice: &SliceFacts) -> Found {
+        let Some(service) = self.services.get(&slice.service).filter(|s| s.selector.is_empty()) else {
+            return Found::default();
+        };
+        let (mut found, mut seen) = (Found::default(), BTreeSet::new());
+        for endpoint in &slice.endpoints {
+            let own = self.own_pods(slice, endpoint);
+            // One that claims to be a pod of its namespace is that pod, or will be once it has the address.
+            let is_pod = !own.is_empty() || endpoint.pod.is_some();
+            found.pods.extend(own);
+            for address in endpoint.addresses.iter().filter(|address| !is_pod && seen.insert(**address)) {
+                let pod = self.foreign_pod(slice, *address);
+                found.workloads.push(slice.workload(
+                    (endpoint, *address),
+                    pod.as_ref(),
+                    service,
+                    &self.settings,
+                ));
+            }
+        }
+        found
+    }
+
+    /// The pods of the slice's namespace that an endpoint is: the one that it names, if that has one of the addresses,
+    /// else who has them. What is on its node's network shares its address with others, and must be named.
+    fn own_pods(&self, slice: &SliceFacts, endpoint: &EndpointFacts) -> BTreeSet<NamespacedName> {
+        let at = endpoint.addresses.iter().filter_map(|address| self.slices.pods_by_address.get(address));
+        let own = at.flatten().filter(|pod| pod.namespace == slice.name.namespace);
+        let own: BTreeSet<_> = own.cloned().collect();
+        match endpoint.pod.as_ref().filter(|named| own.contains(*named)) {
+            Some(named) => BTreeSet::from([named.clone()]),
+            None => own.into_iter().filter(|pod| !self.is_on_host_network(pod)).collect(),
+        }
+    }
+
+    /// The pod of another namespace that has an address, and the way to it on the ports of the slice.
+    fn foreign_pod(&self, slice: &SliceFacts, address: IpAddr) -> Option<Workload> {
+        let pods = self.slices.pods_by_address.get(&address)?;
+        let pod = pods.iter().find(|pod| !self.is_on_host_network(pod))?;
+        let workload = self.pods.get(pod)?.workload.as_deref()?;
+        let waypoint = self.waypoint_to(workload, slice);
+        Some(Workload { waypoint, ..workload.clone() })
+    }
+
+    /// The waypoint of a service that leads to a port of the slice, else the pod's own.
+    fn waypoint_to(&self, workload: &Workload, slice: &SliceFacts) -> Option<GatewayAddress> {
+        let leading = workload
+            .services
+            .iter()
+            .filter(|(_, ports)| ports.iter().any(|port| slice.leads_to(port.target_port)));
+        let mut of_services = leading.filter_map(|(key, _)| self.service(key)?.waypoint.clone());
+        of_services.next().or_else(|| workload.waypoint.clone())
+    }
+
+    /// Addresses of the pods of a service.
+    pub(super) fn endpoint_addresses(&self, service: &NamespacedName) -> Vec<IpAddr> {
+        let Some(service) = self.services.get(service) else { return Vec::new() };
+        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
+        uids.filter_map(|uid| self.workload(uid)).flat_map(|workload| workload.addresses.clone()).collect()
+    }
+
+    fn is_on_host_network(&self, pod: &NamespacedName) -> bool {
+        self.pods.get(pod).is_some_and(|pod| pod.facts.host_network)
+    }
+}
+
+/// The addresses at which a pod may be an endpoint.
+pub(super) fn addresses(pod: &PodFacts) -> Vec<IpAddr> {
+    if pod.is_endpoint() { pod.ips.clone() } else { Vec::new() }
+}
