@@ -22,6 +22,8 @@ pub const PROGRAMMED: &str = "Programmed";
 pub const RESOLVED_REFS: &str = "ResolvedRefs";
 /// Of Service: a waypoint takes its traffic.
 pub const WAYPOINT_BOUND: &str = "istio.io/WaypointBound";
+/// Whether everybody but the waypoint is refused by the endpoints of a Service.
+pub const WAYPOINT_ENFORCED: &str = "ambit.dev/WaypointEnforced";
 /// Of routes: the Service that the route is attached to has a waypoint.
 pub const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
 /// Of routes: some rules cannot be carried out as written.
@@ -107,6 +109,8 @@ pub mod reason {
     pub const UNSUPPORTED_TRAFFIC_TYPE: &str = "UnsupportedTrafficType";
     /// The endpoints of the Service are not in the mesh yet.
     pub const WAITING_FOR_ENROLLMENT: &str = "WaitingForEnrollment";
+    /// Nobody gets round the waypoint.
+    pub const ENFORCED: &str = "Enforced";
     /// The waypoint of the parent carries out the route.
     pub const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
     /// No label gives the parent a waypoint, so the route has no effect.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ambit_api::conditions::WAYPOINT_BOUND;
 use ambit_model::{
     GatewayAddress, GatewayDestination, HBONE_PORT, Health, NamespacedName, TunnelProtocol, Workload,
 };
@@ -16,7 +15,6 @@ use crate::{
     changes::Changes,
     enrollment::Wanted,
     nodes::NamespaceFacts,
-    policies::Holds,
     services::ServiceFacts,
     settings::Presence,
     waypoints::{
@@ -96,6 +94,7 @@ impl Index {
             changes.route_status |= is_service;
         }
         if old.stage != new.stage {
+            changes.policy_status |= matches!(subject, Subject::Service(_));
             changes.waypoints.extend(old.stage.served_by().into_iter().chain(new.stage.served_by()).cloned());
             self.layer7.dirty.closings.extend(self.sharing(subject));
             self.layer7.dirty.compiled.insert(subject.compiled());
@@ -170,17 +169,22 @@ impl Index {
         }
         let unlabelled = NamespaceFacts::default();
         let namespace = self.namespaces.get(&subject.name().namespace).unwrap_or(&unlabelled);
-        // Where it is counts only once somebody may have heard of it.
-        let at = old.stage.announced().filter(|_| self.layer7.is_heard);
-        let Some(asking) = self.asking(subject, namespace, at.is_some()) else {
+        // Where it is counts only once somebody may have heard of it; before, what was said of it.
+        let is_heard = self.layer7.is_heard;
+        let remembered = self.remembered(subject).filter(|_| !is_heard);
+        let at = old.stage.announced().filter(|_| is_heard).or(remembered.as_ref());
+        let Some(asking) = self.asking(subject, namespace, old.stage.announced().is_some() && is_heard)
+        else {
             return (None, Binding::default());
         };
+        let enforced = old.enforced().filter(|_| is_heard).or(remembered.as_ref());
+        let asking = Asking { enforced, ..asking };
         let found = asking.waypoint().and_then(|name| self.candidate(name));
         let asks_for = asking.waypoint().cloned();
         let mut binding = bind(&asking, found.as_ref());
         // What moves stays behind its old waypoint until the new one can take it.
-        if let (Goal::Serve(to), Some(at)) = (&binding.goal, at)
-            && to != at
+        if let (Goal::Serve(_) | Goal::Close(_), Some(at)) = (&binding.goal, at)
+            && asks_for.as_ref() != Some(at)
             && let Some(candidate) = self.candidate(at)
         {
             let stay = Wish::Waypoint(at.clone());
@@ -205,6 +209,7 @@ impl Index {
             namespace_labels: &namespace.labels,
             endpoints: Endpoints::default(),
             was_bound: was_announced,
+            enforced: None,
         };
         Some(match subject {
             Subject::Service(name) => {
@@ -240,6 +245,14 @@ impl Index {
         })
     }
 
+    /// The waypoint behind which it was closed when another process wrote so.
+    fn remembered(&self, subject: &Subject) -> Option<NamespacedName> {
+        match subject {
+            Subject::Service(name) => self.was_said_enforced(name),
+            Subject::Pod(_) => None,
+        }
+    }
+
     fn candidate(&self, name: &NamespacedName) -> Option<Candidate<'_>> {
         let gateway = self.layer7.waypoint(name)?;
         let own = self.layer7.failure_policies.get(name).copied();
@@ -268,13 +281,6 @@ impl Index {
             }
             found
         })
-    }
-
-    /// The Service's own status remembers it, should this process have started anew.
-    fn was_said_bound(&self, name: &NamespacedName) -> bool {
-        let status = self.kube_services.get(name).and_then(|service| service.status.as_ref());
-        let conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        conditions.into_iter().any(|c| c.type_ == WAYPOINT_BOUND && c.status == Holds::True.as_str())
     }
 
     /// Where clients are told to go.

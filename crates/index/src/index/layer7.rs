@@ -105,13 +105,19 @@ pub(super) struct Dirty {
 impl Bound {
     /// Waypoints that matter to it.
     pub(super) fn waypoints(&self) -> BTreeSet<&NamespacedName> {
-        self.asks_for.iter().chain(self.stage.served_by()).collect()
+        self.asks_for.iter().chain(self.stage.served_by()).chain(self.stage.announced()).collect()
+    }
+
+    /// The waypoint behind which it is closed to everybody else.
+    pub(super) fn enforced(&self) -> Option<&NamespacedName> {
+        let is_closed = !self.stage.admitted(&self.binding.goal).is_empty();
+        self.stage.announced().filter(|_| is_closed)
     }
 
     /// The waypoint that it should go through, and can.
     pub(super) fn waypoint(&self) -> Option<&NamespacedName> {
         match &self.binding.goal {
-            Goal::Out | Goal::Serve(_) => None,
+            Goal::Out | Goal::Serve(_) | Goal::Close(_) => None,
             Goal::Announce(waypoint) | Goal::Enforce(waypoint) => Some(waypoint),
         }
     }

@@ -2,18 +2,29 @@
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc};
 
-use ambit_api::{conditions::WAYPOINT_BOUND, policy::PolicyCondition};
+use ambit_api::{
+    conditions::{WAYPOINT_BOUND, WAYPOINT_ENFORCED, reason},
+    policy::PolicyCondition,
+};
 use ambit_model::NamespacedName;
+use k8s_openapi::api::core::v1::Service as KubeService;
 
-use super::{Index, PodIdentity, layer7::Subject};
+use super::{
+    Index, PodIdentity,
+    layer7::{Bound, Subject},
+};
 use crate::{
     object::Kind,
-    policies::{Judgement, Reach, StatusPatch, Target},
+    policies::{Holds, Judgement, Reach, StatusPatch, Target},
     routes::{RouteFacts, RoutePatch, attach::Attached},
     services::{PortFacts, ServiceFacts},
     traffic::{TrafficFacts, TrafficReach, TrafficTo},
     waypoints::stage::Goal,
 };
+
+/// The message by which a Service remembers its waypoint: the name stands between the two.
+const ONLY: &str = "Only waypoint ";
+const REACHES_IT: &str = " reaches its endpoints";
 
 impl Index {
     /// Users' policies and Services whose status is not what it should be.
@@ -59,11 +70,12 @@ impl Index {
         self.layer7.routes.values().filter_map(patch).collect()
     }
 
-    /// Pods whose own label names a waypoint that does not take them, and why.
+    /// Pods whose own label names a waypoint that does not take them, and why. One that only waits hears nothing.
     pub fn refused_pods(&self) -> impl Iterator<Item = (PodIdentity, &Judgement)> {
         self.layer7.bound.iter().filter_map(|(subject, bound)| match subject {
-            Subject::Pod(name) if bound.binding.goal == Goal::Out => {
-                Some((self.pod(name)?, bound.binding.judgement.as_ref()?))
+            Subject::Pod(name) if !matches!(bound.binding.goal, Goal::Serve(_)) => {
+                let refused = bound.binding.judgement.as_ref().filter(|said| said.holds == Holds::False)?;
+                Some((self.pod(name)?, refused))
             }
             Subject::Pod(_) | Subject::Service(_) => None,
         })
@@ -103,42 +115,72 @@ impl Index {
         self.layer7.service(service)?.waypoint().cloned()
     }
 
-    /// `istio.io/WaypointBound` of a Service; it goes when no label asks for a waypoint any more.
+    /// What a Service is said of its waypoint; it goes when no label asks for one any more.
     fn service_patch(&self, name: &NamespacedName) -> Option<StatusPatch> {
         let service = self.kube_services.get(name)?;
-        let judgement = self.layer7.service(name).and_then(|bound| bound.binding.judgement.clone());
-        let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
-        let current: Vec<PolicyCondition> = conditions
-            .into_iter()
-            .flatten()
-            .map(|condition| PolicyCondition {
-                kind: condition.type_.clone(),
-                status: condition.status.clone(),
-                reason: condition.reason.clone(),
-                message: condition.message.clone(),
-                last_transition_time: Some(condition.last_transition_time.0.to_string()),
-                observed_generation: condition.observed_generation,
-            })
-            .collect();
-        let said = current.iter().find(|condition| condition.kind == WAYPOINT_BOUND);
-        let is_right = match (&judgement, said) {
-            (None, None) => true,
-            (Some(wanted), Some(said)) => {
-                said.status == wanted.holds.as_str()
+        let bound = self.layer7.service(name);
+        let judgements: Vec<Judgement> = bound.map(judgements).unwrap_or_default();
+        let current = conditions(service);
+        let is_ours = |kind: &str| [WAYPOINT_BOUND, WAYPOINT_ENFORCED].contains(&kind);
+        let said = current.iter().filter(|condition| is_ours(&condition.kind));
+        let is_said = |wanted: &Judgement| {
+            said.clone().any(|said| {
+                said.kind == wanted.condition
+                    && said.status == wanted.holds.as_str()
                     && said.reason == wanted.reason
                     && said.message == wanted.message
-            }
-            (None, Some(_)) | (Some(_), None) => false,
+            })
         };
-        let is_asked = judgement.is_some();
-        let is_kept = |condition: &PolicyCondition| is_asked || condition.kind != WAYPOINT_BOUND;
+        let is_right = said.clone().count() == judgements.len() && judgements.iter().all(is_said);
+        let is_kept =
+            |c: &PolicyCondition| !is_ours(&c.kind) || judgements.iter().any(|j| j.condition == c.kind);
+        let kept = current.iter().filter(|condition| is_kept(condition)).cloned().collect();
         (!is_right).then(|| StatusPatch {
             kind: Kind::Service,
             name: name.clone(),
             resource_version: service.metadata.resource_version.clone().unwrap_or_default(),
             generation: service.metadata.generation,
-            current: current.into_iter().filter(is_kept).collect(),
-            judgements: judgement.into_iter().collect(),
+            current: kept,
+            judgements,
         })
     }
+
+    /// The waypoint behind which a Service is closed, as its own status remembers it, should this process have started
+    /// anew.
+    pub(super) fn was_said_enforced(&self, name: &NamespacedName) -> Option<NamespacedName> {
+        let conditions = conditions(self.kube_services.get(name)?);
+        let said =
+            conditions.iter().find(|c| c.kind == WAYPOINT_ENFORCED && c.status == Holds::True.as_str())?;
+        let (namespace, name) = said.message.strip_prefix(ONLY)?.strip_suffix(REACHES_IT)?.split_once('/')?;
+        Some(NamespacedName::new(namespace, name))
+    }
+
+    /// Whether its own status says that a waypoint has its traffic.
+    pub(super) fn was_said_bound(&self, name: &NamespacedName) -> bool {
+        let conditions = self.kube_services.get(name).map(conditions).unwrap_or_default();
+        conditions.iter().any(|c| c.kind == WAYPOINT_BOUND && c.status == Holds::True.as_str())
+    }
+}
+
+fn judgements(bound: &Bound) -> Vec<Judgement> {
+    let enforced = bound.enforced().map(|waypoint| Judgement {
+        condition: WAYPOINT_ENFORCED,
+        holds: Holds::True,
+        reason: reason::ENFORCED,
+        message: format!("{ONLY}{waypoint}{REACHES_IT}"),
+    });
+    bound.binding.judgement.iter().cloned().chain(enforced).collect()
+}
+
+fn conditions(service: &KubeService) -> Vec<PolicyCondition> {
+    let conditions = service.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let conditions = conditions.into_iter().flatten().map(|condition| PolicyCondition {
+        kind: condition.type_.clone(),
+        status: condition.status.clone(),
+        reason: condition.reason.clone(),
+        message: condition.message.clone(),
+        last_transition_time: Some(condition.last_transition_time.0.to_string()),
+        observed_generation: condition.observed_generation,
+    });
+    conditions.collect()
 }

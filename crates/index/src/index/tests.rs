@@ -423,6 +423,7 @@ fn the_order_of_objects_does_not_matter() {
 }
 
 mod bad_input;
+mod closed;
 mod endpoints;
 mod routes;
 mod waypoint_pods;

@@ -1,7 +1,8 @@
 //! Which waypoint a service or a pod goes to, and what is said about that.
 //!
 //! Invariant: the object's label comes before its namespace's, also when it leads nowhere; a waypoint takes traffic
-//! only once it was ready and the pods that it is for are in the mesh, and then it keeps it.
+//! only once it was ready and the pods that it is for are in the mesh, and then it keeps it. What was closed to everybody
+//! but a waypoint stays closed while a label asks for one, whatever becomes of the Gateway.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -17,6 +18,10 @@ use crate::{
     gateways::{GatewayFacts, Serves},
     policies::{Holds, Judgement},
 };
+
+/// What is said of what a waypoint has closed and does not serve.
+const STAYS_CLOSED: &str =
+    "it was behind a waypoint and stays closed, until one takes it or no label asks for one";
 
 /// What the labels of an object ask for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,6 +92,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) endpoints: Endpoints,
     /// A waypoint has its traffic already, or nobody knows it yet.
     pub(crate) was_bound: bool,
+    /// The waypoint behind which it is closed to everybody else.
+    pub(crate) enforced: Option<&'a NamespacedName>,
 }
 
 /// A waypoint as it is now.
@@ -144,13 +151,12 @@ pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Bindin
 fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     let Some(name) = asking.waypoint() else { return Binding::default() };
     let Some(found) = found else {
-        let message = format!("there is no waypoint {name}: traffic flows without it");
-        return refused(Goal::Out, reason::WAYPOINT_IS_NOT_READY, message);
+        return lost(asking, reason::WAYPOINT_IS_NOT_READY, format!("there is no waypoint {name}"));
     };
     if !found.gateway.admits(asking.namespace, asking.namespace_labels) {
         let message =
             format!("the listener of waypoint {name} does not allow namespace {}", asking.namespace);
-        return refused(Goal::Out, reason::ATTACHMENT_DENIED, message);
+        return lost(asking, reason::ATTACHMENT_DENIED, message);
     }
     if !is_for(found.serves, asking.traffic) {
         let message = match asking.traffic {
@@ -158,9 +164,17 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
             Traffic::Headless => "clients dial the pods of a headless service, not the service".into(),
             Traffic::Pod => format!("waypoint {name} is not for pods ({})", labels::WAYPOINT_FOR),
         };
-        return refused(Goal::Out, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
+        return lost(asking, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
     }
     if !found.gateway.has_been_ready {
+        if asking.enforced == Some(name) && found.failure_policy == FailurePolicy::Closed {
+            let message = format!("waypoint {name} has no ready pod yet: {STAYS_CLOSED}");
+            return refused(Goal::Enforce(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
+        }
+        if let Some(at) = asking.enforced.filter(|at| *at != name) {
+            let message = format!("waypoint {name} has no ready pod yet: {STAYS_CLOSED}");
+            return refused(Goal::Close(at.clone()), reason::WAYPOINT_IS_NOT_READY, message);
+        }
         let message = format!("waypoint {name} has no ready pod yet: traffic flows without it");
         return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
     }
@@ -189,6 +203,15 @@ fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
         0 => format!("none of its {all} endpoints is in the mesh: label the namespace or its pods"),
         _ => format!("{enrolled} of {wanted} endpoints are in the mesh"),
     })
+}
+
+/// No waypoint takes it: what none has closed yet goes without, and what one has closed stays so. A headless service is
+/// never dialed itself, so there is nothing to close.
+fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
+    match asking.enforced.filter(|_| asking.traffic != Traffic::Headless) {
+        Some(at) => refused(Goal::Close(at.clone()), reason, format!("{message}: {STAYS_CLOSED}")),
+        None => refused(Goal::Out, reason, format!("{message}: traffic flows without it")),
+    }
 }
 
 fn refused(goal: Goal, reason: &'static str, message: String) -> Binding {

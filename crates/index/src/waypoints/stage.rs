@@ -2,7 +2,8 @@
 //!
 //! Invariant: a step is taken only once everybody had the time to hear of the one before. A waypoint knows a service
 //! before clients are told to go there, and as long as some may still; nobody else is refused before clients were
-//! told, and a service that moves is served and admitted by both.
+//! told, and a service that moves is served and admitted by both. What others are refused stays closed while a waypoint
+//! is asked for, whatever becomes of that waypoint.
 
 use ambit_model::NamespacedName;
 
@@ -18,6 +19,8 @@ pub(crate) enum Goal {
     Announce(NamespacedName),
     /// Clients go through the waypoint, and nobody gets round it.
     Enforce(NamespacedName),
+    /// Nobody gets anywhere: this waypoint had it, and is gone or will not take it any more.
+    Close(NamespacedName),
 }
 
 /// Where it is.
@@ -36,12 +39,21 @@ pub(crate) enum Stage {
     Moving { from: NamespacedName, to: NamespacedName },
     /// Clients are told of the next.
     Moved { from: NamespacedName, to: NamespacedName },
+    /// Clients are told of the waypoint that had it, which does not know it any more, and others are refused.
+    Closed(NamespacedName),
 }
 
 /// The next step towards a goal; none when it is reached.
 pub(crate) fn next(stage: &Stage, goal: &Goal) -> Option<Stage> {
-    use Goal::{Announce, Enforce, Out, Serve};
+    use Goal::{Announce, Close, Enforce, Out, Serve};
     match (stage, goal) {
+        // Requests fail from here on until it leaves, so neither way needs steps.
+        (Stage::Closed(now), Close(at)) => (now != at).then(|| Stage::Closed(at.clone())),
+        (_, Close(at)) => Some(Stage::Closed(at.clone())),
+        (Stage::Closed(_), Out) => Some(Stage::Unbound),
+        (Stage::Closed(_), Serve(to)) => Some(Stage::Served(to.clone())),
+        (Stage::Closed(_), Announce(to)) => Some(Stage::Announced(to.clone())),
+        (Stage::Closed(_), Enforce(to)) => Some(Stage::Enforced(to.clone())),
         (Stage::Unbound, Out) => None,
         (Stage::Unbound, Serve(to) | Announce(to) | Enforce(to)) => Some(Stage::Served(to.clone())),
         (Stage::Served(_), Out) => Some(Stage::Unbound),
@@ -72,7 +84,7 @@ impl Stage {
     /// The waypoints that know the service.
     pub(crate) fn served_by(&self) -> Vec<&NamespacedName> {
         match self {
-            Self::Unbound => Vec::new(),
+            Self::Unbound | Self::Closed(_) => Vec::new(),
             Self::Served(at) | Self::Announced(at) | Self::Enforced(at) => vec![at],
             Self::Moving { from, to } | Self::Moved { from, to } => vec![from, to],
         }
@@ -82,7 +94,7 @@ impl Stage {
     pub(crate) fn announced(&self) -> Option<&NamespacedName> {
         match self {
             Self::Unbound | Self::Served(_) => None,
-            Self::Announced(at) | Self::Enforced(at) => Some(at),
+            Self::Announced(at) | Self::Enforced(at) | Self::Closed(at) => Some(at),
             Self::Moving { from, .. } => Some(from),
             Self::Moved { to, .. } => Some(to),
         }
@@ -91,7 +103,7 @@ impl Stage {
     /// Whether a waypoint that knows it would not always see so by where clients are told to go.
     pub(crate) fn is_on_its_way(&self) -> bool {
         match self {
-            Self::Unbound | Self::Enforced(_) => false,
+            Self::Unbound | Self::Enforced(_) | Self::Closed(_) => false,
             Self::Served(_) | Self::Announced(_) | Self::Moving { .. } | Self::Moved { .. } => true,
         }
     }
@@ -100,8 +112,10 @@ impl Stage {
     pub(crate) fn admitted(&self, goal: &Goal) -> Vec<&NamespacedName> {
         match (self, goal) {
             (Self::Unbound | Self::Served(_) | Self::Announced(_), _) => Vec::new(),
-            (Self::Enforced(at), _) => vec![at],
-            (Self::Moving { from, to } | Self::Moved { from, to }, Goal::Enforce(_)) => vec![from, to],
+            (Self::Enforced(at) | Self::Closed(at), _) => vec![at],
+            (Self::Moving { from, to } | Self::Moved { from, to }, Goal::Enforce(_) | Goal::Close(_)) => {
+                vec![from, to]
+            }
             (Self::Moving { .. } | Self::Moved { .. }, Goal::Out | Goal::Serve(_) | Goal::Announce(_)) => {
                 Vec::new()
             }
@@ -126,12 +140,20 @@ mod tests {
         [Goal::Out].into_iter().chain(of("a")).chain(of("b")).chain(of("c")).collect()
     }
 
+    fn closing() -> Vec<Goal> {
+        ["a", "b"].map(|name| Goal::Close(waypoint(name))).into()
+    }
+
+    fn is_closed(stage: &Stage) -> bool {
+        matches!(stage, Stage::Closed(_))
+    }
+
     /// Every stage that changes of mind lead to.
     fn reachable() -> Vec<Stage> {
         let (mut found, mut waiting) = (Vec::new(), vec![Stage::Unbound]);
         while let Some(stage) = waiting.pop() {
             if !found.contains(&stage) {
-                waiting.extend(goals().iter().filter_map(|goal| next(&stage, goal)));
+                waiting.extend(goals().iter().chain(&closing()).filter_map(|goal| next(&stage, goal)));
                 found.push(stage);
             }
         }
@@ -141,7 +163,7 @@ mod tests {
     /// What clients and destinations do under a stage, some of them still under the one before.
     #[test]
     fn no_request_fails_while_both_sides_of_a_step_are_believed() {
-        for old in reachable() {
+        for old in reachable().into_iter().filter(|stage| !is_closed(stage)) {
             for goal in goals() {
                 let Some(new) = next(&old, &goal) else { continue };
                 let believed = [&old, &new];
@@ -171,7 +193,7 @@ mod tests {
     /// any order.
     #[test]
     fn a_pod_is_known_to_the_waypoint_that_clients_are_sent_to_whatever_it_has_heard() {
-        for old in reachable() {
+        for old in reachable().into_iter().filter(|stage| !is_closed(stage)) {
             for new in goals().iter().filter_map(|goal| next(&old, goal)) {
                 let believed = [&old, &new];
                 for (client, named, addressed) in believed
@@ -192,7 +214,7 @@ mod tests {
     #[test]
     fn every_goal_is_reached_from_every_stage_in_a_few_steps() {
         for start in reachable() {
-            for goal in goals() {
+            for goal in goals().into_iter().chain(closing()) {
                 let mut stage = start.clone();
                 for _ in 0..6 {
                     stage = next(&stage, &goal).unwrap_or(stage);
@@ -203,6 +225,7 @@ mod tests {
                     Goal::Serve(to) => Stage::Served(to.clone()),
                     Goal::Announce(to) => Stage::Announced(to.clone()),
                     Goal::Enforce(to) => Stage::Enforced(to.clone()),
+                    Goal::Close(at) => Stage::Closed(at.clone()),
                 };
                 assert_eq!(stage, expected);
             }
@@ -221,6 +244,29 @@ mod tests {
                     assert!(stage.announced().is_some(), "{stage:?}");
                 }
                 assert!(seen.contains(&waypoint("b")));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_closed_opens_for_nobody_on_any_way_to_another_waypoint_or_back() {
+        let closed = || closing().into_iter().chain(["a", "b"].map(|name| Goal::Enforce(waypoint(name))));
+        for start in reachable() {
+            // Some goals one after the other, none of which opens it.
+            for (first, second) in
+                closed().flat_map(|first| closed().map(move |second| (first.clone(), second)))
+            {
+                let mut stage = start.clone();
+                let mut was_closed = !stage.admitted(&first).is_empty();
+                for goal in [&first, &second] {
+                    while let Some(then) = next(&stage, goal) {
+                        stage = then;
+                        let is_closed = !stage.admitted(goal).is_empty();
+                        assert!(is_closed || !was_closed, "{start:?} by {goal:?}: {stage:?} is open");
+                        was_closed |= is_closed;
+                    }
+                }
+                assert!(was_closed);
             }
         }
     }

@@ -36,6 +36,7 @@ struct Case {
     namespace: &'static str,
     endpoints: (usize, usize, usize),
     was_bound: bool,
+    enforced: Option<NamespacedName>,
     is_ready: bool,
     serves: Serves,
     policy: FailurePolicy,
@@ -50,6 +51,7 @@ fn case() -> Case {
         namespace: "shop",
         endpoints: (2, 2, 2),
         was_bound: false,
+        enforced: None,
         is_ready: true,
         serves: Serves::Services,
         policy: FailurePolicy::Closed,
@@ -68,6 +70,7 @@ fn decide(case: &Case) -> Binding {
         namespace_labels: &BTreeMap::new(),
         endpoints: Endpoints { all, wanted, enrolled },
         was_bound: case.was_bound,
+        enforced: case.enforced.as_ref(),
     };
     let gateway = gateway(case.is_ready);
     let found = Candidate {

@@ -105,7 +105,9 @@ fn the_pods_own_label_comes_before_its_namespaces_and_a_refusal_of_it_is_told() 
         (Some("w"), own("none"), "workload", None, None),
         (None, own("w"), "workload", some("w"), None),
         (Some("other"), own("w"), "all", some("w"), None),
-        (Some("w"), own("other"), "all", None, Some(reason::WAYPOINT_IS_NOT_READY)),
+        (None, own("other"), "all", None, Some(reason::WAYPOINT_IS_NOT_READY)),
+        // It stays where it is until there is another.
+        (Some("w"), own("other"), "all", some("w"), Some(reason::WAYPOINT_IS_NOT_READY)),
         (None, own("w"), "service", None, Some(reason::UNSUPPORTED_TRAFFIC_TYPE)),
         (None, own("w"), "none", None, Some(reason::UNSUPPORTED_TRAFFIC_TYPE)),
     ] {
@@ -225,4 +227,22 @@ fn before_anybody_hears_of_it_every_pod_is_where_it_should_be_whatever_the_order
         index.serve();
         assert_eq!(seen(&index, CART), (Some(false), some("w"), some("shop.w")), "{first}");
     }
+}
+
+#[test]
+fn a_pod_whose_waypoint_is_lost_stays_closed_while_a_label_asks_for_it() {
+    let mut index = settled(Some("w"), "all");
+    assert_eq!(seen(&index, CART).2, some("shop.w"));
+    index.delete(&Key { kind: Kind::Gateway, name: name("w") });
+    for _ in 0..4 {
+        assert_eq!(seen(&index, CART).2, some("shop.w"), "nobody is let in");
+        settle(&mut index);
+    }
+    assert_eq!(seen(&index, CART), (None, some("w"), some("shop.w")), "no waypoint knows it any more");
+    index.apply(object(waypoint("w", "all")));
+    assert_eq!(seen(&index, CART), (Some(false), some("w"), some("shop.w")));
+    index.delete(&Key { kind: Kind::Gateway, name: name("w") });
+    index.apply(object(shop(None)));
+    (0..4).for_each(|_| drop(settle(&mut index)));
+    assert_eq!(seen(&index, CART), (None, None, None));
 }
