@@ -115,6 +115,8 @@ pub mod reason {
     pub const RESOLVED_WAYPOINTS: &str = "ResolvedWaypoints";
     /// No label gives the parent a waypoint, so the route has no effect.
     pub const MISSING_USE_WAYPOINT_LABEL: &str = "MissingUseWaypointLabel";
+    /// The owner of the parent takes no routes of this namespace.
+    pub const NOT_ALLOWED_BY_LISTENERS: &str = "NotAllowedByListeners";
     /// The parent does not exist, or has no port that the route can serve.
     pub const NO_MATCHING_PARENT: &str = "NoMatchingParent";
     /// An older object has what this one asks for.

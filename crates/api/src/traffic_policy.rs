@@ -41,7 +41,7 @@ pub use resilience::{
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.targetRefs.all(t, t.kind == 'Service') || !(has(self.circuitBreaker) || has(self.outlierDetection) || has(self.loadBalancing) || has(self.retryBudget))").message("circuitBreaker, outlierDetection, loadBalancing and retryBudget apply to a Service; on a route only fault and rateLimit do"))]
+#[x_kube(validation = Rule::new("self.targetRefs.all(t, t.kind == 'Service') || !(has(self.circuitBreaker) || has(self.outlierDetection) || has(self.loadBalancing) || has(self.retryBudget) || has(self.consumerRoutes))").message("circuitBreaker, outlierDetection, loadBalancing, retryBudget and consumerRoutes apply to a Service; on a route only fault and rateLimit do"))]
 pub struct TrafficPolicySpec {
     /// The Services or routes of this namespace that it is attached to. Of several policies on one of them the oldest counts.
     #[schemars(length(min = 1, max = 16))]
@@ -59,13 +59,28 @@ pub struct TrafficPolicySpec {
     /// How an endpoint is chosen: exactly one of its fields. Left out, it is leastLoaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
-    /// Limits of requests per waypoint process, all of which must admit a request. Beyond one of them the answer is 429.
+    /// Limits of requests per waypoint process, all of which must admit a request. Beyond one of them the answer is 429. Those of a Service hold for the
+    /// requests of every client; those of a route replace them if the route is of the Service's namespace, and hold in addition if it is not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rate_limit: Vec<RateLimit>,
     /// How many retries there may be beside first tries. Left out, it is 20 percent and 10 a second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
+    /// Whether routes of other namespaces may be attached to the Services. Such a route replaces the routes of the Service for the clients of its own namespace, and
+    /// nothing else: faults, limits and policies of the Service hold for them too. A route is no security boundary: use an AuthorizationPolicy for what clients must
+    /// not reach. Deny in any policy of a Service counts, not only in the oldest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer_routes: Option<ConsumerRoutes>,
+}
+
+/// Whether routes of other namespaces may be attached to a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum ConsumerRoutes {
+    /// They are, as the Gateway API has it.
+    Allow,
+    /// They have no effect, and their status says so.
+    Deny,
 }
 
 /// An object of the policy's namespace.

@@ -1,7 +1,8 @@
 //! TrafficPolicy: facts, and what waypoints get of it.
 //!
 //! Invariant: of several policies on one object the oldest is in force, and the others say so. A value that cannot be
-//! read takes the whole policy out of force, and its status names the field.
+//! read takes the whole policy out of force, and its status names the field; only a refusal of consumer routes holds
+//! whoever says it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use ambit_api::{
     TrafficPolicy,
     conditions::{WAYPOINT_ACCEPTED, reason},
     parse_duration,
-    traffic_policy::{TrafficPolicySpec, TrafficTarget, TrafficTargetKind},
+    traffic_policy::{ConsumerRoutes, TrafficPolicySpec, TrafficTarget, TrafficTargetKind},
 };
 use ambit_model::{
     NamespacedName,
@@ -43,6 +44,8 @@ pub(crate) enum TrafficTo {
 pub(crate) struct Traffic {
     pub(crate) targets: Vec<TrafficTo>,
     pub(crate) content: Result<Effects, String>,
+    /// Routes of other namespaces are refused at its Services, whatever becomes of the rest of it.
+    pub(crate) denies_consumers: bool,
 }
 
 /// What it does.
@@ -66,6 +69,8 @@ pub(crate) enum TrafficReach {
     NotFound,
     /// An older policy is in force.
     Taken(NamespacedName),
+    /// A route that the owner of this Service does not admit.
+    Refused(NamespacedName),
 }
 
 /// Reads an object.
@@ -81,6 +86,7 @@ pub(crate) fn read(object: &TrafficPolicy) -> TrafficFacts {
         content: Traffic {
             targets: object.spec.target_refs.iter().map(|target| to(target, &name)).collect(),
             content: content(&object.spec),
+            denies_consumers: object.spec.consumer_routes == Some(ConsumerRoutes::Deny),
         },
         name,
     }
@@ -91,12 +97,10 @@ fn content(spec: &TrafficPolicySpec) -> Result<Effects, String> {
     let is_of_destination = spec.circuit_breaker.is_some()
         || spec.outlier_detection.is_some()
         || spec.load_balancing.is_some()
-        || spec.retry_budget.is_some();
+        || spec.retry_budget.is_some()
+        || spec.consumer_routes.is_some();
     if is_on_route && is_of_destination {
-        return Err(
-            "circuitBreaker, outlierDetection, loadBalancing and retryBudget apply to a Service, not to a route"
-                .into(),
-        );
+        return Err("circuitBreaker, outlierDetection, loadBalancing, retryBudget and consumerRoutes apply to a Service, not to a route".into());
     }
     Ok(Effects {
         requests: Arc::new(translate::requests(spec)?),
@@ -148,6 +152,10 @@ impl Traffic {
                 TrafficReach::Taken(by) => {
                     (reason::CONFLICTED, format!("{what} has an older TrafficPolicy, {by}"))
                 }
+                TrafficReach::Refused(service) => (
+                    reason::REF_NOT_PERMITTED,
+                    format!("{what} has no effect: Service {service} takes no routes of other namespaces"),
+                ),
             };
             wrong.push(message);
             why.get_or_insert(reason);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
+use ambit_model::{Action, Clause, GUARD_PREFIX, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
 
 use crate::gateways::Serves;
 
@@ -10,9 +10,6 @@ pub(crate) mod binding;
 pub(crate) mod stage;
 #[cfg(test)]
 mod tests;
-
-/// What stands before the name of a service in the name of the policy that closes its endpoints.
-const DENY_PREFIX: &str = "ambit-waypoint-";
 
 /// A Gateway of a waypoint class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +32,12 @@ pub struct Waypoint {
 
 /// Name of the policy that closes the endpoints of a service to everybody but its waypoints.
 pub(crate) fn deny_name(service: &NamespacedName) -> NamespacedName {
-    NamespacedName::new(service.namespace.clone(), format!("{DENY_PREFIX}{}", service.name))
+    NamespacedName::new(service.namespace.clone(), format!("{GUARD_PREFIX}{}", service.name))
 }
 
 /// Whether a name is kept for policies that close endpoints.
 pub(crate) fn is_deny_name(name: &NamespacedName) -> bool {
-    name.name.starts_with(DENY_PREFIX)
+    name.name.starts_with(GUARD_PREFIX)
 }
 
 /// The policy that closes `ports` of the endpoints of a service to everybody but `waypoints`; none when there is nothing
@@ -69,7 +66,7 @@ pub(crate) fn deny_pods(
     let not_principals = waypoints.iter().map(|waypoint| principal(waypoint, trust_domain)).collect();
     let names: Vec<String> = waypoints.iter().map(|w| format!("{}.{}", w.namespace, w.name)).collect();
     // A Service's name holds no dot, a Gateway's no plus sign.
-    let name = format!("{DENY_PREFIX}pods.{}", names.join("+"));
+    let name = format!("{GUARD_PREFIX}pods.{}", names.join("+"));
     let others = Match { not_principals, ..Match::default() };
     policy(NamespacedName::new(namespace.clone(), name), others)
 }

@@ -18,8 +18,8 @@ pub use peer_authentication::Mode;
 pub use service::{HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, ServicePort};
 pub use spiffe::{InvalidSpiffe, Spiffe};
 pub use workload::{
-    GatewayAddress, GatewayDestination, Health, Locality, NamespacedName, NetworkAddress, NetworkMode,
-    PortMapping, TunnelProtocol, Workload, WorkloadKind,
+    GUARD_PREFIX, GatewayAddress, GatewayDestination, Health, Locality, NamespacedName, NetworkAddress,
+    NetworkMode, PortMapping, TunnelProtocol, Workload, WorkloadKind,
 };
 
 /// TCP port of HBONE on a destination pod.

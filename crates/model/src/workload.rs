@@ -171,7 +171,15 @@ pub struct Workload {
     pub capacity: u32,
 }
 
+/// What stands before the name of a policy that lets nobody but waypoints reach a workload.
+pub const GUARD_PREFIX: &str = "ambit-waypoint-";
+
 impl Workload {
+    /// Whether only waypoints may reach it.
+    pub fn is_guarded(&self) -> bool {
+        self.authorization_policies.iter().any(|policy| policy.name.starts_with(GUARD_PREFIX))
+    }
+
     /// The identity its certificate must carry.
     pub fn identity(&self) -> Spiffe {
         Spiffe {

@@ -168,7 +168,7 @@ fn find<'a>(port: &'a Port, session: &Session, parts: &Parts) -> Result<Option<R
 }
 
 async fn inject(rules: &Rules, parts: &Parts, exchange: &mut Exchange) -> Result<(), Refusal> {
-    let injection = rules.inject(&RequestHead::from(parts), rand::random());
+    let injection = rules.inject(&RequestHead::from(parts), rand::random);
     if let Some(delay) = injection.delay {
         exchange.flags.push("DI");
         tokio::time::sleep(delay).await;

@@ -1,7 +1,7 @@
 //! Faults and rate limits of a service or of a rule of its routes.
 //!
-//! Invariant: what a rule sets replaces what its service sets, kind by kind; buckets stay as full as they were when
-//! their limits did not change.
+//! Invariant: what a producer's rule sets replaces what its service sets, kind by kind; what a consumer's rule sets is
+//! enforced beside it. Buckets stay as full as they were when their limits did not change.
 
 use std::{
     sync::Arc,
@@ -20,6 +20,14 @@ use super::States;
 /// Compiled.
 #[derive(Debug, Default)]
 pub struct Rules {
+    own: Layer,
+    /// What the owner of the service attached to it, beneath a consumer's own.
+    of_service: Option<Layer>,
+}
+
+/// Those of one policy.
+#[derive(Debug, Default)]
+struct Layer {
     faults: Vec<Fault>,
     /// Of the faults, in their order; one that cannot be read holds for nothing.
     criteria: Vec<Option<HeaderCriteria>>,
@@ -29,6 +37,56 @@ pub struct Rules {
 impl Rules {
     /// Those of `owner`: the service, and the name of a rule or nothing.
     pub fn compile(policy: &RequestPolicy, owner: (&NamespacedName, &str), states: &mut States) -> Self {
+        Self { own: Layer::compile(policy, owner, states), of_service: None }
+    }
+
+    /// Those that hold for the requests of a rule.
+    pub fn compile_for_route(rule: &HttpRule, bound: &BoundService, states: &mut States) -> Self {
+        let of_service = &bound.requests;
+        let Some(own) = &rule.requests else {
+            return Self::compile(of_service, (&bound.key, ""), states);
+        };
+        if rule.is_consumer {
+            let of_service = Layer::compile(of_service, (&bound.key, ""), states);
+            let own = Layer::compile(own, (&bound.key, &*rule.name), states);
+            return Self { own, of_service: Some(of_service) };
+        }
+        let faults = if own.faults.is_empty() { &of_service.faults } else { &own.faults };
+        let (limits, owner) = match own.rate_limits.is_empty() {
+            true => (&of_service.rate_limits, ""),
+            false => (&own.rate_limits, &*rule.name),
+        };
+        let merged = RequestPolicy { faults: faults.clone(), rate_limits: limits.clone() };
+        Self::compile(&merged, (&bound.key, owner), states)
+    }
+
+    /// Takes a request out of every bucket. A consumer's own come first: what they refuse takes nothing from others.
+    ///
+    /// # Errors
+    /// [`Limited`]
+    pub fn admit(&self, client: &Spiffe, now: Instant) -> Result<(), Limited> {
+        self.layers().rev().try_for_each(|layer| layer.admit(client, now))
+    }
+
+    /// What is done to a request: the service's fault, then the consumer's.
+    pub fn inject(&self, head: &RequestHead<'_>, random: impl Fn() -> u64) -> Injection {
+        let found = self.layers().map(|layer| layer.inject(head, random()));
+        found.fold(Injection::default(), |all, one| Injection {
+            delay: match (all.delay, one.delay) {
+                (Some(first), Some(second)) => Some(first.saturating_add(second)),
+                (first, second) => first.or(second),
+            },
+            abort: all.abort.or(one.abort),
+        })
+    }
+
+    fn layers(&self) -> impl DoubleEndedIterator<Item = &Layer> {
+        self.of_service.iter().chain(std::iter::once(&self.own))
+    }
+}
+
+impl Layer {
+    fn compile(policy: &RequestPolicy, owner: (&NamespacedName, &str), states: &mut States) -> Self {
         let limits = &policy.rate_limits;
         Self {
             criteria: policy
@@ -41,31 +99,11 @@ impl Rules {
         }
     }
 
-    /// Those that hold for the requests of a rule.
-    pub fn compile_for_route(rule: &HttpRule, bound: &BoundService, states: &mut States) -> Self {
-        let of_service = &bound.requests;
-        let Some(own) = &rule.requests else {
-            return Self::compile(of_service, (&bound.key, ""), states);
-        };
-        let faults = if own.faults.is_empty() { &of_service.faults } else { &own.faults };
-        let (limits, owner) = match own.rate_limits.is_empty() {
-            true => (&of_service.rate_limits, ""),
-            false => (&own.rate_limits, &*rule.name),
-        };
-        let merged = RequestPolicy { faults: faults.clone(), rate_limits: limits.clone() };
-        Self::compile(&merged, (&bound.key, owner), states)
-    }
-
-    /// Takes a request out of every bucket.
-    ///
-    /// # Errors
-    /// [`Limited`]
-    pub fn admit(&self, client: &Spiffe, now: Instant) -> Result<(), Limited> {
+    fn admit(&self, client: &Spiffe, now: Instant) -> Result<(), Limited> {
         self.limits.as_ref().map_or(Ok(()), |limits| limits.admit(Some(client), now))
     }
 
-    /// What is done to a request.
-    pub fn inject(&self, head: &RequestHead<'_>, random: u64) -> Injection {
+    fn inject(&self, head: &RequestHead<'_>, random: u64) -> Injection {
         if self.faults.is_empty() {
             return Injection::default();
         }

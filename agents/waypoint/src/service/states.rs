@@ -98,7 +98,8 @@ impl States {
     }
 }
 
-/// An endpoint that does not serve the port is left out.
+/// An endpoint that does not serve the port is left out. So is a pod of another namespace that only waypoints may reach:
+/// it trusts this one with what its own services' policies admit, and not with what a foreign service leads to it.
 fn members(
     endpoints: &Endpoints,
     service: &Arc<Service>,
@@ -110,6 +111,7 @@ fn members(
     let with_tier =
         tiers.flat_map(|(tier, endpoints)| endpoints.iter().map(move |endpoint| (tier, endpoint)));
     with_tier
+        .filter(|(_, endpoint)| endpoint.namespace == service.namespace || !endpoint.is_guarded())
         .filter_map(|(tier, endpoint)| {
             let target = Target::of_route(&route_to(endpoint, service, request)?)?;
             let (uid, weight) = (endpoint.uid.clone(), endpoint.capacity);

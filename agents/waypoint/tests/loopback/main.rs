@@ -10,6 +10,7 @@
 
 mod abuse;
 mod bad_input;
+mod consumers;
 mod drain;
 mod endpoint;
 mod fixture;

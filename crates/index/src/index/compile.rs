@@ -108,6 +108,7 @@ impl Index {
     fn compile(&self, service: &ServiceFacts, waypoint: &NamespacedName) -> BoundService {
         let mut compiler = Compiler {
             world: self.world(),
+            service: &service.name,
             policy: |key: &RouteKey| self.requests_of_route(key),
             destinations: BTreeSet::new(),
         };
@@ -154,10 +155,16 @@ impl Index {
             None => !route.is_consumer_of(&service.name),
             Some(namespace) => route.key.name.namespace == *namespace,
         };
+        if consumer.is_some() && self.denies_consumers(&service.name) {
+            return Attached::denied();
+        }
         contest(self.layer7.attached_to(&service.name).filter(is_heard), service, port)
     }
 
     fn consumers(&self, service: &ServiceFacts) -> BTreeSet<Arc<str>> {
+        if self.denies_consumers(&service.name) {
+            return BTreeSet::new();
+        }
         let routes = self.layer7.attached_to(&service.name);
         let theirs = routes.filter(|route| route.is_consumer_of(&service.name));
         theirs.map(|route| route.key.name.namespace.clone()).collect()
@@ -182,6 +189,14 @@ impl Index {
     fn requests_of_route(&self, key: &RouteKey) -> Option<Arc<RequestPolicy>> {
         let policy = self.traffic_of(&TrafficTo::Route(key.clone()))?;
         Some(policy.content.content.as_ref().ok()?.requests.clone())
+    }
+
+    /// Whether the owner of a service takes no routes of other namespaces.
+    pub(super) fn denies_consumers(&self, service: &NamespacedName) -> bool {
+        let target = TrafficTo::Service(service.clone());
+        let mut policies = of_namespace(&self.layer7.traffic, &service.namespace);
+        policies
+            .any(|(_, policy)| policy.content.denies_consumers && policy.content.targets.contains(&target))
     }
 
     /// The oldest TrafficPolicy of a target.

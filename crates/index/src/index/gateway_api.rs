@@ -124,6 +124,8 @@ impl Index {
         if says(&old) == says(&facts) {
             return;
         }
+        // Of routes of other namespaces, whether or not a waypoint knows of them yet.
+        changes.route_status = true;
         let targets: Vec<TrafficTo> =
             old.into_iter().chain(facts).flat_map(|facts| facts.content.targets).collect();
         for target in targets {

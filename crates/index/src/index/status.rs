@@ -102,7 +102,16 @@ impl Index {
             TrafficTo::Service(name) => self.waypoint_of(name),
             TrafficTo::Route(key) => match self.layer7.routes.get(key) {
                 None => return TrafficReach::NotFound,
-                Some(route) => route.parents.iter().find_map(|parent| self.waypoint_of(&parent.service)),
+                Some(route) => {
+                    let is_refused = |parent: &&NamespacedName| {
+                        route.is_consumer_of(parent) && self.denies_consumers(parent)
+                    };
+                    let mut parents = route.parents.iter().map(|parent| &parent.service);
+                    if let Some(parent) = parents.clone().find(is_refused) {
+                        return TrafficReach::Refused(parent.clone());
+                    }
+                    parents.find_map(|parent| self.waypoint_of(parent))
+                }
             },
         };
         match self.traffic_of(target).filter(|oldest| oldest.name != policy.name) {

@@ -17,6 +17,8 @@ pub(crate) struct Attached<'a> {
     pub(crate) http: Vec<&'a RouteFacts>,
     /// Of connections.
     pub(crate) stream: Option<&'a RouteFacts>,
+    /// The owner of the Service takes no routes of this audience.
+    pub(crate) is_denied: bool,
     /// Which of `http` is the first with a match; filled when somebody asks.
     firsts: OnceCell<HashMap<&'a HttpMatch, usize>>,
 }
@@ -77,11 +79,17 @@ pub(crate) fn contest<'a>(
     Attached {
         http: http.into_iter().filter(|route| Some(route.key.kind) == kind).collect(),
         stream: stream.first().copied(),
+        is_denied: false,
         firsts: OnceCell::new(),
     }
 }
 
 impl<'a> Attached<'a> {
+    /// Of an audience whose routes the owner of the Service does not take.
+    pub(crate) fn denied() -> Self {
+        Self { is_denied: true, ..Self::default() }
+    }
+
     /// The route that has the port instead of `route`; none when that one has it itself.
     pub(crate) fn winner(&self, route: &RouteFacts) -> Option<&'a RouteFacts> {
         let holds = if route.key.kind.is_http() { self.http.as_slice() } else { self.stream.as_slice() };

@@ -170,6 +170,13 @@ impl RouteFacts {
                 );
             }
         };
+        if wanted.iter().any(|port| holder(service, port).is_denied) {
+            let message = format!(
+                "a TrafficPolicy of Service {} denies routes of other namespaces (consumerRoutes)",
+                parent.service
+            );
+            return refused(reason::NOT_ALLOWED_BY_LISTENERS, message);
+        }
         let lost: Vec<String> = wanted
             .iter()
             .filter_map(|port| {

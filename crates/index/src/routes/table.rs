@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use ambit_model::{
-    Destination,
+    Destination, NamespacedName,
     bound::{
         Backend, Filter, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror, PathMatch, RequestPolicy,
         Routes, ValueMatch, WeightedBackend,
@@ -18,6 +18,8 @@ use super::{
 /// Compiles routes, and notes where they lead.
 pub(crate) struct Compiler<'a, P> {
     pub(crate) world: World<'a>,
+    /// Whose routes they are.
+    pub(crate) service: &'a NamespacedName,
     /// The policy attached to a route.
     pub(crate) policy: P,
     /// Every destination met.
@@ -57,7 +59,9 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
         if let Some(why) = &rule.problem {
             let backend =
                 WeightedBackend { weight: 1, backend: Backend::Invalid(why.clone()), filters: Vec::new() };
-            return HttpRule { name: rule.name.clone(), backends: vec![backend], ..HttpRule::default() };
+            let is_consumer = route.is_consumer_of(self.service);
+            let name = rule.name.clone();
+            return HttpRule { name, backends: vec![backend], is_consumer, ..HttpRule::default() };
         }
         HttpRule {
             name: rule.name.clone(),
@@ -67,6 +71,7 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
             retry: rule.retry.clone(),
             session: rule.session.clone(),
             requests,
+            is_consumer: route.is_consumer_of(self.service),
         }
     }
 

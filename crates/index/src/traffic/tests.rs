@@ -89,6 +89,8 @@ fn a_value_that_cannot_be_read_takes_the_policy_out_of_force_and_is_named() {
 fn what_belongs_to_a_destination_is_refused_on_a_route() {
     let spec = json!({"targetRefs": [{"kind": "HTTPRoute", "name": "r"}], "retryBudget": {}});
     assert!(facts(spec).content.content.is_err());
+    let spec = json!({"targetRefs": [{"kind": "HTTPRoute", "name": "r"}], "consumerRoutes": "Deny"});
+    assert!(facts(spec).content.content.is_err());
     let spec = json!({"targetRefs": [{"kind": "HTTPRoute", "name": "r"}], "fault": [{"abort": {"httpStatus": 500}}]});
     assert!(facts(spec).content.content.is_ok());
 }

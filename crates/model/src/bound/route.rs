@@ -29,8 +29,11 @@ pub struct HttpRule {
     pub retry: Option<Retry>,
     /// Whether a client stays with its endpoint.
     pub session: Option<SessionPersistence>,
-    /// Policy attached to the route; what it sets replaces what the service's sets.
+    /// Policy attached to the route. Of a producer's route, what it sets replaces what the service's sets, kind by kind.
     pub requests: Option<Arc<RequestPolicy>>,
+    /// The route is of another namespace than the service (a consumer route, GEP-1294): its policy is enforced in
+    /// addition to the service's, and takes the place of nothing.
+    pub is_consumer: bool,
 }
 
 /// All of it must hold.

@@ -135,6 +135,7 @@ fn encode_rule(rule: &HttpRule) -> wire::HttpRule {
         retry: rule.retry.as_ref().map(retry),
         session: rule.session.as_ref().map(encode_session),
         requests: rule.requests.as_deref().map(traffic::encode_requests),
+        is_consumer: rule.is_consumer,
     }
 }
 
@@ -158,6 +159,7 @@ fn decode_rule(message: wire::HttpRule) -> Result<HttpRule, Invalid> {
         retry: message.retry.map(retry).transpose()?,
         session: message.session.map(decode_session).transpose()?,
         requests: requests.transpose()?,
+        is_consumer: message.is_consumer,
     })
 }
 

@@ -591,3 +591,72 @@ fn the_oldest_traffic_policy_of_a_service_or_route_is_in_force_wherever_it_matte
     index.delete(&Key { kind: Kind::TrafficPolicy, name: NamespacedName::new("shop", "backend") });
     assert_eq!(bound(&index).destinations[&backend].policy.balancer, Balancer::LeastLoaded);
 }
+
+/// A route of namespace `pay` on Service shop/cart that leads back to it.
+fn consumer(name: &str) -> Value {
+    let parent = json!({"group": "", "kind": "Service", "namespace": "shop", "name": "cart", "port": 80});
+    let back = json!([{"name": "cart", "namespace": "shop", "port": 80}]);
+    route_on("HTTPRoute", ("pay", name), parent, json!([{"backendRefs": back}]))
+}
+
+#[test]
+fn a_consumers_policy_is_marked_as_one_that_replaces_nothing_of_the_services() {
+    let limit = |kind: &str, name: &str, requests: u32| json!({"targetRefs": [{"kind": kind, "name": name}], "rateLimit": [{"requests": requests}]});
+    let mut theirs = traffic("wide", "2026-01-01T00:00:00Z", limit("HTTPRoute", "theirs", 1_000_000));
+    theirs["metadata"]["namespace"] = json!("pay");
+    let index = applied([
+        route("HTTPRoute", "own", json!([{"backendRefs": to("cart")}])),
+        consumer("theirs"),
+        traffic("limit", "2026-01-01T00:00:00Z", limit("Service", "cart", 5)),
+        theirs,
+    ]);
+    assert_eq!(bound(&index).requests.rate_limits[0].requests, 5);
+    assert!(!table(&index, 80).unwrap().rules[0].is_consumer);
+    let rule = &bound(&index).ports[0].consumers["pay"].http.as_ref().unwrap().rules[0];
+    assert!(rule.is_consumer);
+    assert_eq!(rule.requests.as_ref().unwrap().rate_limits[0].requests, 1_000_000);
+}
+
+#[test]
+fn an_owner_that_denies_consumer_routes_has_none_and_their_status_says_so() {
+    let denies = json!({"targetRefs": [{"kind": "Service", "name": "cart"}], "consumerRoutes": "Deny"});
+    let mut theirs = traffic(
+        "theirs",
+        "2026-01-01T00:00:00Z",
+        json!({"targetRefs": [{"kind": "HTTPRoute", "name": "theirs"}], "rateLimit": [{"requests": 1}]}),
+    );
+    theirs["metadata"]["namespace"] = json!("pay");
+    // A policy of the consumer's namespace is no word of the owner's.
+    let mut foreign = traffic("foreign", "2026-01-01T00:00:00Z", denies.clone());
+    foreign["metadata"]["namespace"] = json!("pay");
+    let older = json!({"targetRefs": [{"kind": "Service", "name": "cart"}]});
+    let mut index = applied([
+        consumer("theirs"),
+        route("HTTPRoute", "own", json!([{"backendRefs": to("cart")}])),
+        traffic("older", "2025-01-01T00:00:00Z", older),
+        foreign,
+        theirs,
+    ]);
+    assert!(bound(&index).ports[0].consumers.contains_key("pay"));
+    assert_eq!(is_said(&index, "theirs", ACCEPTED), (Holds::True, reason::ACCEPTED));
+    let changes = index.apply(object(traffic("deny", "2026-03-01T00:00:00Z", denies.clone())));
+    assert!(changes.route_status);
+    assert!(bound(&index).ports[0].consumers.is_empty());
+    let said = says(&index, "theirs");
+    assert_eq!((said[ACCEPTED].0, said[ACCEPTED].1), (Holds::False, reason::NOT_ALLOWED_BY_LISTENERS));
+    assert!(said[ACCEPTED].2.contains("Service shop/cart"), "{}", said[ACCEPTED].2);
+    assert_eq!(is_said(&index, "own", ACCEPTED), (Holds::True, reason::ACCEPTED));
+    let patches = index.status_patches();
+    let policy = patches
+        .iter()
+        .find(|p| p.kind == Kind::TrafficPolicy && &*p.name.namespace == "pay" && &*p.name.name == "theirs");
+    let judgement = &policy.unwrap().judgements[0];
+    assert_eq!((judgement.holds, judgement.reason), (Holds::False, reason::REF_NOT_PERMITTED));
+    // What cannot be read takes limits out of force, not the refusal.
+    let mut broken = denies;
+    broken["rateLimit"] = json!([{"requests": 0}]);
+    index.apply(object(traffic("deny", "2026-03-01T00:00:00Z", broken)));
+    assert!(bound(&index).ports[0].consumers.is_empty());
+    index.delete(&Key { kind: Kind::TrafficPolicy, name: NamespacedName::new("shop", "deny") });
+    assert!(bound(&index).ports[0].consumers.contains_key("pay"));
+}

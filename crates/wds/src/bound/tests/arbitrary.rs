@@ -159,6 +159,7 @@ prop_compose! {
         retry in option::of((vec(400..600_u16, 0..3), any::<u32>(), option::of(millis()))),
         session in option::of(session()),
         requests in option::of(requests()),
+        is_consumer in any::<bool>(),
     ) -> HttpRule {
         let [request, backend] = timeouts;
         HttpRule {
@@ -169,6 +170,7 @@ prop_compose! {
             retry: retry.map(|(codes, attempts, backoff)| Retry { codes, attempts, backoff }),
             session,
             requests: requests.map(Arc::new),
+            is_consumer,
         }
     }
 }
