@@ -40,11 +40,16 @@ pub fn install(images: &Images) -> Result<String, serde_norway::Error> {
 #[cfg(test)]
 mod tests {
     use ambit_api::mesh::Waypoints;
+    use ambit_model::HBONE_PORT;
+    use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::util::intstr::IntOrString};
 
     use super::*;
-    use crate::waypoint::{
-        parameters,
-        validate::{Found, judge},
+    use crate::{
+        names,
+        waypoint::{
+            parameters,
+            validate::{Found, judge},
+        },
     };
 
     /// What the code asks of the API server: group, resource, verb.
@@ -128,6 +133,40 @@ mod tests {
         }
     }
 
+    /// The ports that everybody may connect to.
+    fn admitted(policy: &NetworkPolicy) -> Vec<i32> {
+        let spec = policy.spec.as_ref().unwrap();
+        assert_eq!(spec.policy_types.as_deref(), Some(&["Ingress".to_owned()][..]), "egress is free");
+        let rules = spec.ingress.iter().flatten();
+        let ports =
+            rules.inspect(|rule| assert_eq!(rule.from, None)).flat_map(|rule| rule.ports.iter().flatten());
+        ports
+            .map(|port| match &port.port {
+                Some(IntOrString::Int(port)) => *port,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn network_policies_admit_what_each_part_serves_to_others_and_no_health_port() {
+        let mut found = Vec::new();
+        for document in install(&Images::default()).unwrap().split("---\n") {
+            let value: serde_json::Value = serde_norway::from_str(document).unwrap();
+            if value["kind"] != "NetworkPolicy" {
+                continue;
+            }
+            let policy: NetworkPolicy = serde_json::from_value(value).unwrap();
+            let selector = policy.spec.as_ref().unwrap().pod_selector.clone().unwrap();
+            let app = selector.match_labels.unwrap()[ambit_api::labels::APP].clone();
+            assert_eq!(policy.metadata.namespace.as_deref(), Some(ambit_api::labels::SYSTEM_NAMESPACE));
+            found.push((app, admitted(&policy)));
+        }
+        let (discovery, metrics) = (i32::from(names::DISCOVERY_PORT), i32::from(names::METRICS_PORT));
+        let expected = [(names::OPERATOR, vec![discovery, metrics]), (names::ZTUNNEL, vec![metrics])];
+        assert_eq!(found, expected.map(|(app, ports)| (app.to_owned(), ports)));
+    }
+
     #[test]
     fn no_rule_grants_everything_and_every_image_is_filled_in() {
         let files = files().unwrap();
@@ -188,6 +227,11 @@ mod tests {
                     }
                     "ConfigMap" => {
                         parameters::read(&serde_json::from_value(value).unwrap()).unwrap();
+                    }
+                    "NetworkPolicy" => {
+                        let policy: NetworkPolicy = serde_json::from_value(value).unwrap();
+                        let asked = [i32::from(HBONE_PORT), i32::from(names::METRICS_PORT)];
+                        assert_eq!(admitted(&policy), asked);
                     }
                     other => panic!("a sample of kind {other:?} is not checked"),
                 }

@@ -1,9 +1,10 @@
 //! Health and metrics over HTTP: `/healthz/ready` on one port, `/metrics` on another.
 //!
-//! Invariant: a slow or hostile client can neither hold more than [`CONNECTIONS_MAX`] connections nor keep one
-//! longer than [`CONNECTION_TIME_MAX`].
+//! Invariant: whoever connects is accepted, and where a port has as many connections as it may, the oldest goes; so that
+//! strangers who hold connections cannot take readiness away. One request per connection, for no longer than the port allows.
 
 use std::{
+    collections::VecDeque,
     convert::Infallible,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -19,16 +20,28 @@ use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::AbortHandle,
+};
 
 use crate::Readiness;
 
-/// Connections served at once on one port.
-pub const CONNECTIONS_MAX: usize = 64;
-/// How long one connection may live.
-pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long a client may take to send its headers.
-pub const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How one port is served.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Connections at a time.
+    connections_max: usize,
+    /// How long one may last.
+    time_max: Duration,
+}
+
+/// A kubelet gives up after a second (the default of `timeoutSeconds`).
+const HEALTH: Limits = Limits { connections_max: 256, time_max: Duration::from_secs(1) };
+/// Few, because each costs the encoding of every metric on the thread that answers for health.
+const METRICS: Limits = Limits { connections_max: 16, time_max: Duration::from_secs(10) };
+/// Largest head of a request, and hyper's smallest buffer.
+const HEAD_BYTES_MAX: usize = 8 << 10;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -76,12 +89,12 @@ pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
 
 /// Serves `GET /healthz/ready` until the task is dropped.
 pub async fn serve_health(listener: TcpListener, readiness: Readiness) {
-    serve(listener, move |request| health(&readiness, request.uri().path())).await;
+    serve(listener, HEALTH, move |request| health(&readiness, request.uri().path())).await;
 }
 
 /// Serves `GET /metrics` and `/stats/prometheus` until the task is dropped.
 pub async fn serve_metrics(listener: TcpListener, metrics: Metrics) {
-    serve(listener, move |request| match request.uri().path() {
+    serve(listener, METRICS, move |request| match request.uri().path() {
         "/metrics" | "/stats/prometheus" => respond(StatusCode::OK, OPEN_METRICS, metrics.encode()),
         _ => respond(StatusCode::NOT_FOUND, "text/plain", "try /metrics\n".into()),
     })
@@ -108,35 +121,46 @@ fn respond(status: StatusCode, content_type: &'static str, body: String) -> Resp
     response
 }
 
-async fn serve<F>(listener: TcpListener, answer: F)
+async fn serve<F>(listener: TcpListener, limits: Limits, answer: F)
 where
     F: Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
 {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    // The oldest first.
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let accepted = listener.accept().await;
+        if accepted.is_err() || open.len() >= limits.connections_max {
+            open.retain(|connection| !connection.is_finished());
+        }
+        // Also where `accept` failed: there may be no file descriptor left for it.
+        if accepted.is_err() || open.len() >= limits.connections_max {
+            open.pop_front().inspect(AbortHandle::abort);
+        }
+        match accepted {
+            Ok((stream, _)) => {
+                open.push_back(tokio::spawn(converse(stream, limits, answer.clone())).abort_handle());
+            }
             Err(error) => {
                 tracing::warn!(%error, "A connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let answer = answer.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                std::future::ready(Ok::<_, Infallible>(only_get(&answer, &request)))
-            });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME_MAX)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
-                tracing::debug!(%error, "A health or metrics connection ended early");
-            }
-            drop(permit);
-        });
+        }
+    }
+}
+
+/// One connection.
+async fn converse<F>(stream: TcpStream, limits: Limits, answer: F)
+where
+    F: Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
+{
+    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(only_get(&answer, &request))));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .keep_alive(false)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = tokio::time::timeout(limits.time_max, connection).await {
+        tracing::debug!(%error, "A health or metrics connection ended early");
     }
 }
 
@@ -169,6 +193,25 @@ mod tests {
         answer
     }
 
+    async fn serving() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve_health(listener, Readiness::default()));
+        address
+    }
+
+    /// One that begins a request and never ends it.
+    async fn slow(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz/ready HTTP/1.1\r\n").await.unwrap();
+        stream
+    }
+
+    /// Whether the other end has closed it, in whichever way.
+    async fn has_ended(stream: &mut TcpStream) -> bool {
+        !matches!(stream.read(&mut [0; 512]).await, Ok(1..))
+    }
+
     #[tokio::test]
     async fn says_what_it_waits_for_and_then_ready() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -180,5 +223,44 @@ mod tests {
         drop(blocker);
         assert!(get(address, "/healthz/ready").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn hundreds_of_slow_connections_do_not_keep_a_kubelet_waiting() {
+        let address = serving().await;
+        let mut strangers = Vec::new();
+        for round in 0..4 {
+            for _ in 0..2 * HEALTH.connections_max {
+                strangers.push(slow(address).await);
+            }
+            let answer = tokio::time::timeout(HEALTH.time_max, get(address, "/healthz/ready")).await;
+            assert!(answer.expect("within a kubelet's patience").starts_with("HTTP/1.1 200"), "{round}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_oldest_goes_where_there_is_no_room() {
+        let address = serving().await;
+        let mut first = slow(address).await;
+        let mut others = Vec::new();
+        while others.len() < HEALTH.connections_max {
+            others.push(slow(address).await);
+        }
+        assert!(has_ended(&mut first).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_asks_once_and_is_closed_after_its_time() {
+        let address = serving().await;
+        let begun = tokio::time::Instant::now();
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert!(has_ended(&mut silent).await);
+        assert!(begun.elapsed() <= HEALTH.time_max + Duration::from_millis(1), "{:?}", begun.elapsed());
+        let mut twice = TcpStream::connect(address).await.unwrap();
+        let request = "GET /healthz/ready HTTP/1.1\r\nhost: x\r\n\r\n";
+        twice.write_all(request.repeat(2).as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _reset = twice.read_to_end(&mut answer).await;
+        assert_eq!(String::from_utf8(answer).unwrap().matches("HTTP/1.1 200").count(), 1);
     }
 }
