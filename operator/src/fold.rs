@@ -18,6 +18,7 @@ use tokio::{
 
 use crate::{
     discovery::Feeds,
+    jwks::schedule::Wanted,
     mesh::settings::settings,
     publish,
     state::{MeshState, SharedIndex, Wake},
@@ -44,7 +45,7 @@ pub struct Fold {
     /// An object may need another status.
     pub status: Arc<Notify>,
     /// Where key sets are to be fetched.
-    pub jwks: watch::Sender<BTreeSet<Arc<str>>>,
+    pub jwks: watch::Sender<Wanted>,
 }
 
 impl Fold {
@@ -98,7 +99,8 @@ impl Fold {
         };
         let now = Instant::now();
         let by = *opening.by.get_or_insert(now + ANSWERS_TIME_MAX);
-        let is_answered = wanted.is_subset(&opening.answered) && (opening.policies_said || !asks_gateways);
+        let is_answered = wanted.keys().all(|address| opening.answered.contains(address))
+            && (opening.policies_said || !asks_gateways);
         self.jwks.send_if_modified(|known| {
             let is_new = *known != wanted;
             *known = wanted;

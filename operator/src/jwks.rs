@@ -18,17 +18,13 @@ pub mod fetch;
 pub mod schedule;
 
 use fetch::{FetchError, Fetcher};
-use schedule::Schedule;
+use schedule::{Schedule, Wanted};
 
 /// What was fetched from one address.
 type Fetched = (Arc<str>, Result<Arc<str>, FetchError>);
 
 /// Fetches what `wanted` says, until nobody wants anything any more.
-pub async fn run(
-    fetcher: Fetcher,
-    mut wanted: watch::Receiver<BTreeSet<Arc<str>>>,
-    seen: mpsc::Sender<Seen>,
-) {
+pub async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, seen: mpsc::Sender<Seen>) {
     let mut schedule = Schedule::default();
     let mut held: BTreeSet<Arc<str>> = BTreeSet::new();
     let mut told: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -37,8 +33,8 @@ pub async fn run(
         let now = Instant::now();
         let current = wanted.borrow_and_update().clone();
         schedule.want(&current, now);
-        held.retain(|address| current.contains(address));
-        for gone in told.extract_if(.., |address| !current.contains(address)).collect::<Vec<_>>() {
+        held.retain(|address| current.contains_key(address));
+        for gone in told.extract_if(.., |address| !current.contains_key(address)).collect::<Vec<_>>() {
             if seen.send(Seen::KeySet(gone, None)).await.is_err() {
                 return;
             }
@@ -79,7 +75,8 @@ async fn tell(
             seen.send(Seen::KeySet(address, Some(Ok(keys)))).await
         }
         Err(error) => {
-            tracing::warn!(%address, %error, "A key set cannot be fetched, trying again");
+            // The status gets a fixed text; what exactly happened is for who runs the operator.
+            tracing::warn!(%address, ?error, "A key set cannot be fetched, trying again");
             if held.contains(&address) {
                 return Ok(());
             }
@@ -97,6 +94,10 @@ mod tests {
     };
 
     use super::*;
+
+    fn wanted(address: &Arc<str>) -> Wanted {
+        Wanted::from([(address.clone(), BTreeSet::from([Arc::from("shop")]))])
+    }
 
     const KEYS: &str = r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
 
@@ -117,13 +118,13 @@ mod tests {
     #[tokio::test]
     async fn keys_are_told_once_fetched_and_forgotten_once_nobody_wants_them() {
         let (address, served) = issuer(KEYS).await;
-        let (wanted, wants) = watch::channel(BTreeSet::from([address.clone()]));
+        let (wanted, wants) = watch::channel(wanted(&address));
         let (seen, mut told) = mpsc::channel(4);
         let fetcher = Fetcher::anywhere();
         let task = tokio::spawn(run(fetcher, wants, seen));
         let Some(Seen::KeySet(of, Some(Ok(keys)))) = told.recv().await else { panic!("no keys") };
         assert_eq!((of, &*keys), (address.clone(), KEYS));
-        wanted.send_replace(BTreeSet::new());
+        wanted.send_replace(Wanted::new());
         let Some(Seen::KeySet(of, None)) = told.recv().await else { panic!("not forgotten") };
         assert_eq!(of, address);
         drop(wanted);
@@ -134,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_cannot_be_asked_is_told_with_the_reason() {
         let address: Arc<str> = "http://127.0.0.1:1/keys".into();
-        let (_wanted, wants) = watch::channel(BTreeSet::from([address.clone()]));
+        let (_wanted, wants) = watch::channel(wanted(&address));
         let (seen, mut told) = mpsc::channel(4);
         let task = tokio::spawn(run(Fetcher::new().unwrap(), wants, seen));
         let Some(Seen::KeySet(_, Some(Err(reason)))) = told.recv().await else { panic!("no reason") };
@@ -144,15 +145,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_no_key_set_is_a_failure_and_says_what_it_is() {
-        for (body, says) in
-            [("<html>sign in</html>", "not a JWK set"), (r#"{"keys":[{"kty":"RSA"}]}"#, "none of its keys")]
-        {
+        for (body, says) in [
+            ("<html>sign in</html>", "no JWK set"),
+            (r#"{"keys":[{"kty":"RSA"}]}"#, "no JWK set"),
+            ("\"hunter2\"", "no JWK set"),
+        ] {
             let (address, served) = issuer(body).await;
-            let (_wanted, wants) = watch::channel(BTreeSet::from([address]));
+            let (_wanted, wants) = watch::channel(wanted(&address));
             let (seen, mut told) = mpsc::channel(4);
             let task = tokio::spawn(run(Fetcher::anywhere(), wants, seen));
             let Some(Seen::KeySet(_, Some(Err(reason)))) = told.recv().await else { panic!("no reason") };
-            assert!(reason.contains(says), "{reason}");
+            assert!(reason.contains(says) && !reason.contains("hunter2"), "{reason}");
             served.await.unwrap();
             task.abort();
         }
@@ -163,7 +166,7 @@ mod tests {
         let (seen, mut told) = mpsc::channel(4);
         let address: Arc<str> = "http://a/keys".into();
         let mut held = BTreeSet::from([address.clone()]);
-        tell(&seen, &mut held, address.clone(), Err(FetchError::Time)).await.unwrap();
+        tell(&seen, &mut held, address.clone(), Err(FetchError::Text)).await.unwrap();
         tell(&seen, &mut held, address, Ok(KEYS.into())).await.unwrap();
         drop(seen);
         assert!(matches!(told.recv().await, Some(Seen::KeySet(_, Some(Ok(_))))));

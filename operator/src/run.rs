@@ -1,7 +1,6 @@
 //! Wiring: which tasks run, and what they share.
 
 use std::{
-    collections::BTreeSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -118,7 +117,7 @@ fn fold(
     (folded, blocker): (mpsc::Receiver<Seen>, Blocker),
     tasks: &mut JoinSet<()>,
 ) -> anyhow::Result<()> {
-    let (wanted, wants) = watch::channel(BTreeSet::new());
+    let (wanted, wants) = watch::channel(jwks::schedule::Wanted::new());
     tasks.spawn(jwks::run(Fetcher::new()?, wants, shared.seen.clone()));
     watches::index(&shared.client, &shared.seen).into_iter().for_each(|watch| drop(tasks.spawn(watch)));
     tasks.spawn(watches::mesh(&shared.client, shared.seen.clone()));

@@ -16,7 +16,7 @@ struct World {
     feeds: Arc<Feeds>,
     seen: mpsc::Sender<Seen>,
     wake: watch::Receiver<()>,
-    jwks: watch::Receiver<BTreeSet<Arc<str>>>,
+    jwks: watch::Receiver<Wanted>,
     readiness: Readiness,
     _mesh: watch::Receiver<MeshState>,
     task: JoinHandle<()>,
@@ -28,7 +28,7 @@ impl World {
             (SharedIndex::new(Index::new(Settings::default())), Arc::<Feeds>::default(), Wake::default());
         let (seen, received) = mpsc::channel(64);
         let (mesh, meshes) = watch::channel(MeshState::Unknown);
-        let (jwks, wanted) = watch::channel(BTreeSet::new());
+        let (jwks, wanted) = watch::channel(Wanted::new());
         let (readiness, woken) = (Readiness::default(), wake.subscribe());
         let fold =
             Fold { index: index.clone(), feeds: feeds.clone(), mesh, wake, status: Arc::default(), jwks };
@@ -244,7 +244,7 @@ async fn nothing_is_published_before_key_sets_answered_or_had_their_time() {
     let mut world = World::start();
     world.list(shop().into_iter().chain([policy()])).await;
     let address: Arc<str> = "http://keys.shop/jwks".into();
-    world.jwks.wait_for(|wanted| wanted.contains(&address)).await.unwrap();
+    world.jwks.wait_for(|wanted| wanted.contains_key(&address)).await.unwrap();
     assert!(!world.feeds.address.is_synced());
     world.send([Seen::KeySet(address, Some(Err("no answer".into())))]).await;
     world.wake.changed().await.unwrap();

@@ -3,7 +3,11 @@
 //! Invariant: bounded in time and size, and never from the operator's own node or pod: whoever may write a policy must
 //! not read by it what only the operator can reach.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use ambit_identity::web::WebClient;
 use hickory_resolver::TokioResolver;
@@ -26,46 +30,41 @@ pub const JWKS_BYTES_MAX: usize = 256 << 10;
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
-/// Why a key set could not be fetched.
+/// Why a key set could not be fetched. The texts are for the status of an object that anybody may write, so they are fixed:
+/// they do not say which ports are open, what a name leads to, or what was read. The fields are for the log.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     /// Not `http://host/…` or `https://host/…`.
     #[error("the address is none of http or https")]
     Address,
-    /// The name does not lead to an address.
-    #[error("{host} cannot be resolved: {reason}")]
-    Resolve {
-        /// Name.
-        host: String,
-        /// What the resolver says.
-        reason: String,
-    },
+    /// The operator's own names cannot be resolved.
+    #[error("/etc/resolv.conf cannot be used: {0}")]
+    Resolver(String),
+    /// No HTTP answer in time, for whatever reason.
+    #[error(
+        "no answer within {FETCH_TIME_MAX:?}: the operator asks from outside the mesh, so the address must be reachable in \
+         plaintext or by a certificate of a public authority; for an issuer in a STRICT namespace make its port PERMISSIVE \
+         (portLevelMtls of a PeerAuthentication), or put its keys into jwks; behind a waypoint only jwks helps"
+    )]
+    NoAnswer(String),
     /// Only addresses that are never asked.
-    #[error("{host} leads to {ip}, which is not asked: it is local to the operator")]
-    Local {
-        /// Name.
-        host: String,
-        /// Address.
-        ip: IpAddr,
-    },
-    /// No connection, or one that broke.
-    #[error("no answer: {0}")]
-    Connection(String),
+    #[error("it leads to an address that is not asked, because it is local to the operator or its cloud")]
+    Local(IpAddr),
     /// Not 200.
-    #[error("the answer is {0}, not 200; a redirect is not followed")]
+    #[error("the answer is not 200; a redirect is not followed")]
     Status(StatusCode),
     /// Larger than [`JWKS_BYTES_MAX`], or cut off.
-    #[error("the body cannot be read, or has more than {JWKS_BYTES_MAX} bytes: {0}")]
+    #[error("the body is cut off, or has more than {JWKS_BYTES_MAX} bytes")]
     Body(String),
     /// Not UTF-8.
     #[error("the body is not text")]
     Text,
     /// Text, and no keys that anybody could be believed by.
-    #[error("{0}; does the address lead to the issuer's key set?")]
+    #[error(
+        "the answer is no JWK set with a public key for signatures (RSA, P-256, P-384, Ed25519); does the address lead to \
+         the issuer's key set?"
+    )]
     KeySet(String),
-    /// Longer than [`FETCH_TIME_MAX`].
-    #[error("no answer within {FETCH_TIME_MAX:?}")]
-    Time,
 }
 
 /// Fetches key sets.
@@ -83,10 +82,9 @@ impl Fetcher {
     /// # Errors
     /// When `/etc/resolv.conf` cannot be used.
     pub fn new() -> Result<Self, FetchError> {
-        let failed = |reason: String| FetchError::Resolve { host: "/etc/resolv.conf".into(), reason };
         let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
-        let resolver = resolver.map_err(|error| failed(error.to_string()))?;
-        let tls = WebClient::new().map_err(|error| failed(error.to_string()))?;
+        let resolver = resolver.map_err(|error| FetchError::Resolver(error.to_string()))?;
+        let tls = WebClient::new().map_err(no_answer)?;
         Ok(Self { resolver, tls, is_allowed })
     }
 
@@ -101,7 +99,7 @@ impl Fetcher {
     /// # Errors
     /// Why there is none.
     pub async fn fetch(&self, address: &str) -> Result<String, FetchError> {
-        timeout(FETCH_TIME_MAX, self.get(address)).await.unwrap_or(Err(FetchError::Time))
+        timeout(FETCH_TIME_MAX, self.get(address)).await.unwrap_or_else(|elapsed| Err(no_answer(elapsed)))
     }
 
     async fn get(&self, address: &str) -> Result<String, FetchError> {
@@ -124,16 +122,16 @@ impl Fetcher {
 
     async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
         let found = self.resolve(host).await?;
-        let mut last = FetchError::Resolve { host: host.to_owned(), reason: "no address".into() };
+        let mut last = FetchError::NoAnswer(format!("{host} has no address"));
         for ip in found.into_iter().take(ADDRESSES_MAX) {
             if !(self.is_allowed)(ip) {
-                last = FetchError::Local { host: host.to_owned(), ip };
+                last = FetchError::Local(ip);
                 continue;
             }
             let connected = timeout(CONNECT_TIME_MAX, TcpStream::connect((ip, port))).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = FetchError::Connection(format!("{ip}:{port}: {error}")),
+                Err(error) => last = FetchError::NoAnswer(format!("{ip}:{port}: {error}")),
             }
         }
         Err(last)
@@ -144,8 +142,7 @@ impl Fetcher {
             return Ok(vec![ip]);
         }
         let found = self.resolver.lookup_ip(host).await;
-        let found = found
-            .map_err(|error| FetchError::Resolve { host: host.to_owned(), reason: error.to_string() })?;
+        let found = found.map_err(|error| FetchError::NoAnswer(format!("{host}: {error}")))?;
         Ok(found.iter().collect())
     }
 }
@@ -185,25 +182,57 @@ where
 }
 
 fn no_answer(error: impl std::fmt::Display) -> FetchError {
-    FetchError::Connection(error.to_string())
+    FetchError::NoAnswer(error.to_string())
 }
 
-/// Neither the pod itself nor what only its node answers, such as the metadata service of a cloud.
+/// Metadata services of clouds that are not link-local: Alibaba, Azure, Oracle.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+/// The same in IPv6: AWS, Google, Scaleway.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
+
+/// Neither the pod itself nor what only its node or its cloud answers, such as metadata services, in whichever form the
+/// address is written.
 fn is_allowed(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
+            // 0.0.0.0/8 is this host (RFC 1122 3.2.1.3).
             !(ip.is_loopback()
                 || ip.is_link_local()
-                || ip.is_unspecified()
+                || ip.octets()[0] == 0
                 || ip.is_multicast()
-                || ip.is_broadcast())
+                || ip.is_broadcast()
+                || METADATA_V4.contains(&ip))
         }
-        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
-            Some(mapped) => is_allowed(mapped.into()),
+        IpAddr::V6(ip) => match embedded(ip) {
+            Some(v4) => is_allowed(v4.into()),
             None => {
-                !(ip.is_loopback() || ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local())
+                let is_local_nat64 = ip.segments()[..3] == [0x64, 0xff9b, 1];
+                let is_teredo = ip.segments()[..2] == [0x2001, 0];
+                !(ip.is_multicast()
+                    || ip.is_unicast_link_local()
+                    || is_local_nat64
+                    || is_teredo
+                    || METADATA_V6.contains(&ip))
             }
         },
+    }
+}
+
+/// The IPv4 address that an IPv6 address leads to: mapped and compatible (RFC 4291 2.5.5; `::` and `::1` come out as
+/// addresses of this host), NAT64 (RFC 6052), 6to4 (RFC 3056). Networks that translate by a prefix of their own, and
+/// Teredo, are refused as a whole or known to nobody.
+fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [a, b, c, d, e, f, g, h] = ip.segments();
+    let of = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    match [a, b, c, d, e, f] {
+        [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => of(g, h),
+        [0x2002, high, low, ..] => of(high, low),
+        _ => None,
     }
 }
 
@@ -272,21 +301,59 @@ mod tests {
         let fetcher = Fetcher::new().unwrap();
         for address in ["http://127.0.0.1:1/keys", "https://[::1]/keys", "http://169.254.169.254/latest"] {
             let refused = fetcher.fetch(address).await;
-            assert!(matches!(refused, Err(FetchError::Local { .. })), "{address}: {refused:?}");
+            assert!(matches!(refused, Err(FetchError::Local(_))), "{address}: {refused:?}");
         }
         assert!(matches!(fetcher.fetch("file:///etc/passwd").await, Err(FetchError::Address)));
-        for ip in ["10.0.0.1", "93.184.216.34", "fd00::1"] {
+        for ip in ["10.0.0.1", "100.64.0.1", "93.184.216.34", "fd00::1", "64:ff9b::5db8:d822", "2606:2800::1"]
+        {
             assert!(is_allowed(ip.parse().unwrap()), "{ip}");
         }
-        for ip in ["::ffff:127.0.0.1", "fe80::1", "0.0.0.0", "224.0.0.1", "::"] {
+        for ip in [
+            "::ffff:127.0.0.1",
+            "fe80::1",
+            "0.0.0.0",
+            "0.0.0.1",
+            "224.0.0.1",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "100.100.100.200",
+            "::ffff:100.100.100.200",
+            "168.63.129.16",
+            "64:ff9b::a83f:8110",
+            "192.0.0.192",
+        ] {
             assert!(!is_allowed(ip.parse().unwrap()), "{ip}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_closed_one_that_speaks_something_else_and_a_name_that_is_none_read_alike() {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (other, _asked) = server(b"220 mail.example ESMTP\r\n".to_vec()).await;
+        let mut texts = Vec::new();
+        for address in [format!("http://{closed}/"), format!("https://{closed}/"), other] {
+            texts.push(fetcher().fetch(&address).await.unwrap_err().to_string());
+        }
+        texts.dedup();
+        assert_eq!(texts.len(), 1, "{texts:?}");
+        assert!(!texts[0].contains("refused") && !texts[0].contains("127.0.0.1"), "{texts:?}");
+        assert!(texts[0].contains("STRICT"), "what to do about an issuer in the mesh: {texts:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_answers_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
-        assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::Time)));
+        assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::NoAnswer(_))));
     }
 }

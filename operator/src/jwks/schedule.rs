@@ -1,6 +1,7 @@
 //! When which key set is fetched.
 //!
-//! Invariant: pure; an address is fetched by one task at a time, and one that fails is tried ever less often.
+//! Invariant: pure; an address is fetched by one task at a time, and one that fails is tried ever less often. Namespaces take
+//! turns, and none has more than [`FETCHES_PER_NAMESPACE_MAX`] fetches under way: addresses that never answer delay nobody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,63 +17,111 @@ pub const REFRESH: Duration = Duration::from_secs(20 * 60);
 /// Pauses between fetches that fail.
 pub const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
 /// Fetches under way at a time.
-pub const FETCHES_MAX: usize = 4;
+pub const FETCHES_MAX: usize = 16;
+/// Of these for one namespace.
+pub const FETCHES_PER_NAMESPACE_MAX: usize = 2;
+
+/// Addresses, and the namespaces whose policies ask for each.
+pub type Wanted = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
 
 /// What is fetched when.
 #[derive(Debug, Default)]
-pub struct Schedule(BTreeMap<Arc<str>, Entry>);
+pub struct Schedule {
+    entries: BTreeMap<Arc<str>, Entry>,
+    /// When it was a namespace's turn last; those that never had one come first.
+    turns: BTreeMap<Arc<str>, u64>,
+    turn: u64,
+}
 
 #[derive(Debug)]
 struct Entry {
-    /// None while it is fetched.
-    due: Option<Instant>,
+    namespaces: BTreeSet<Arc<str>>,
+    state: State,
     backoff: Backoff,
+}
+
+#[derive(Debug)]
+enum State {
+    Due(Instant),
+    /// Fetched on behalf of this namespace.
+    Fetching(Arc<str>),
 }
 
 impl Schedule {
     /// Takes over what is wanted: what is new is due at once, what is no longer wanted is forgotten.
-    pub fn want(&mut self, wanted: &BTreeSet<Arc<str>>, now: Instant) {
-        self.0.retain(|address, _| wanted.contains(address));
-        for address in wanted {
-            let new = || Entry { due: Some(now), backoff: Backoff::new(RETRY.0, RETRY.1) };
-            self.0.entry(address.clone()).or_insert_with(new);
+    pub fn want(&mut self, wanted: &Wanted, now: Instant) {
+        self.entries.retain(|address, _| wanted.contains_key(address));
+        for (address, namespaces) in wanted {
+            let new = || Entry {
+                namespaces: BTreeSet::new(),
+                state: State::Due(now),
+                backoff: Backoff::new(RETRY.0, RETRY.1),
+            };
+            self.entries.entry(address.clone()).or_insert_with(new).namespaces.clone_from(namespaces);
         }
+        let known: BTreeSet<_> = wanted.values().flatten().collect();
+        self.turns.retain(|namespace, _| known.contains(namespace));
     }
 
     /// What is to be fetched now; it counts as being fetched.
     pub fn take(&mut self, now: Instant) -> Vec<Arc<str>> {
-        let room = FETCHES_MAX.saturating_sub(self.fetching());
-        let due = self.0.iter_mut().filter(|(_, entry)| entry.due.is_some_and(|due| due <= now)).take(room);
-        due.map(|(address, entry)| {
-            entry.due = None;
-            address.clone()
-        })
-        .collect()
+        let mut taken = Vec::new();
+        while let Some((address, namespace)) = self.next_turn(now) {
+            if let Some(entry) = self.entries.get_mut(&address) {
+                entry.state = State::Fetching(namespace.clone());
+            }
+            self.turn += 1;
+            self.turns.insert(namespace, self.turn);
+            taken.push(address);
+        }
+        taken
     }
 
     /// A fetch ended. Whether anybody still wants to know.
     pub fn done(&mut self, address: &str, is_fine: bool, now: Instant) -> bool {
-        let Some(entry) = self.0.get_mut(address) else { return false };
+        let Some(entry) = self.entries.get_mut(address) else { return false };
         let pause = if is_fine {
             entry.backoff.reset();
             REFRESH
         } else {
             entry.backoff.pause()
         };
-        entry.due = Some(now + pause);
+        entry.state = State::Due(now + pause);
         true
     }
 
-    /// When something is due next; never while as much as may be is under way.
+    /// When something may be fetched next; never while as much as may be is under way.
     pub fn next(&self) -> Option<Instant> {
-        if self.fetching() >= FETCHES_MAX {
-            return None;
-        }
-        self.0.values().filter_map(|entry| entry.due).min()
+        self.candidates().map(|(due, _, _)| due).min()
     }
 
-    fn fetching(&self) -> usize {
-        self.0.values().filter(|entry| entry.due.is_none()).count()
+    fn next_turn(&self, now: Instant) -> Option<(Arc<str>, Arc<str>)> {
+        let due = self.candidates().filter(|(due, _, _)| *due <= now);
+        let first = due.min_by_key(|(due, namespace, _)| (self.turns.get(*namespace), *due));
+        first.map(|(_, namespace, address)| (address.clone(), namespace.clone()))
+    }
+
+    /// What there is room for: when, for whom, where.
+    fn candidates(&self) -> impl Iterator<Item = (Instant, &Arc<str>, &Arc<str>)> {
+        let mut fetching: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        for entry in self.entries.values() {
+            if let State::Fetching(namespace) = &entry.state {
+                *fetching.entry(namespace).or_default() += 1;
+            }
+        }
+        let has_room = fetching.values().sum::<usize>() < FETCHES_MAX;
+        let entries = self.entries.iter().filter(move |_| has_room);
+        let waiting = entries.filter_map(|(address, entry)| match entry.state {
+            State::Due(due) => Some((address, entry, due)),
+            State::Fetching(_) => None,
+        });
+        waiting.flat_map(move |(address, entry, due)| {
+            let is_free = |namespace: &&Arc<str>| {
+                fetching.get(namespace).is_none_or(|fetching| *fetching < FETCHES_PER_NAMESPACE_MAX)
+            };
+            let free: Vec<_> = entry.namespaces.iter().filter(is_free).collect();
+            free.into_iter().map(move |namespace| (due, namespace, address))
+        })
     }
 }
 
@@ -80,8 +129,13 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn set(addresses: &[&str]) -> BTreeSet<Arc<str>> {
-        addresses.iter().map(|address| Arc::from(*address)).collect()
+    /// Addresses of one namespace.
+    fn set(addresses: &[&str]) -> Wanted {
+        of("shop", addresses.iter().map(|address| (*address).to_owned()))
+    }
+
+    fn of(namespace: &str, addresses: impl Iterator<Item = String>) -> Wanted {
+        addresses.map(|address| (address.into(), BTreeSet::from([Arc::from(namespace)]))).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -119,9 +173,52 @@ mod tests {
     async fn few_are_fetched_at_a_time_and_none_that_nobody_wants() {
         let (mut schedule, now) = (Schedule::default(), Instant::now());
         schedule.want(&set(&["a", "b", "c", "d", "e", "f"]), now);
-        assert_eq!(schedule.take(now).len(), FETCHES_MAX);
+        assert_eq!(schedule.take(now).len(), FETCHES_PER_NAMESPACE_MAX);
+        assert_eq!(schedule.next(), None, "the namespace has all it may");
         schedule.want(&set(&["e", "f"]), now);
         assert!(!schedule.done("a", true, now));
         assert_eq!(schedule.take(now).len(), 2);
+        let mut many = Wanted::new();
+        for namespace in 0..2 * FETCHES_MAX {
+            many.extend(of(&namespace.to_string(), std::iter::once(format!("{namespace}/keys"))));
+        }
+        let mut schedule = Schedule::default();
+        schedule.want(&many, now);
+        assert_eq!((schedule.take(now).len(), schedule.next()), (FETCHES_MAX, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_that_never_answer_delay_no_other_namespace() {
+        let (mut schedule, mut now) = (Schedule::default(), Instant::now());
+        let hostile = of("b", (0..150).map(|n| format!("http://10.0.0.1:81/?{n}")));
+        let mut wanted = hostile.clone();
+        wanted.extend(of("shop", std::iter::once("https://idp.example/keys".to_owned())));
+        schedule.want(&hostile, now);
+        let mut black_holes = schedule.take(now);
+        schedule.want(&wanted, now);
+        assert_eq!(schedule.take(now), [Arc::from("https://idp.example/keys")], "at once");
+        schedule.done("https://idp.example/keys", true, now);
+        // Each takes its whole time, until the keys are due again, which are fetched then.
+        let due = now + REFRESH;
+        while now < due {
+            now += Duration::from_secs(10);
+            for address in &black_holes {
+                assert!(schedule.done(address, false, now));
+            }
+            black_holes = schedule.take(now);
+            assert!(black_holes.len() <= FETCHES_PER_NAMESPACE_MAX + usize::from(now >= due));
+        }
+        assert!(black_holes.iter().any(|address| address.starts_with("https://idp")), "{black_holes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_that_two_namespaces_want_is_fetched_in_the_turn_of_either() {
+        let (mut schedule, now) = (Schedule::default(), Instant::now());
+        let mut wanted = of("b", ["http://b/1", "http://b/2", "http://b/3"].map(str::to_owned).into_iter());
+        schedule.want(&wanted, now);
+        assert_eq!(schedule.take(now).len(), FETCHES_PER_NAMESPACE_MAX);
+        wanted.get_mut("http://b/3").unwrap().insert("shop".into());
+        schedule.want(&wanted, now);
+        assert_eq!(schedule.take(now), [Arc::from("http://b/3")]);
     }
 }

@@ -1,6 +1,9 @@
 //! What the index answers: values by name, and who is where. Reading changes nothing.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ambit_model::{BoundService, NamespacedName, Policy, Service, Workload};
 
@@ -156,11 +159,16 @@ impl Index {
         missing.filter(|waypoint| !self.layer7.gateways.contains_key(waypoint)).collect()
     }
 
-    /// Where key sets are to be fetched.
-    pub fn key_set_uris(&self) -> BTreeSet<Arc<str>> {
-        let attachments = self.request.values().filter_map(|policy| policy.content.as_ref());
-        let providers = attachments.filter_map(|attachment| attachment.content.as_ref().ok());
-        providers.flat_map(|providers| providers.uris().cloned()).collect()
+    /// Where key sets are to be fetched, and the namespaces whose policies ask for each.
+    pub fn key_set_uris(&self) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
+        let mut wanted: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for policy in self.request.values() {
+            let content = policy.content.as_ref().and_then(|attachment| attachment.content.as_ref().ok());
+            for uri in content.into_iter().flat_map(|providers| providers.uris()) {
+                wanted.entry(uri.clone()).or_default().insert(policy.name.namespace.clone());
+            }
+        }
+        wanted
     }
 
     fn describe(&self, gateway: &GatewayFacts) -> Waypoint {

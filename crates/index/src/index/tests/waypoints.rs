@@ -546,7 +546,8 @@ fn a_key_set_is_asked_for_and_put_where_it_is_wanted() {
         "spec": {"targetRefs": [{"kind": "Service", "name": "cart"}],
                  "jwtRules": [{"issuer": "https://issuer.example", "jwksUri": &*uri}]}
     })));
-    assert!(changes.key_set_uris && index.key_set_uris() == BTreeSet::from([uri.clone()]));
+    let wanted = BTreeMap::from([(uri.clone(), BTreeSet::from([Arc::from("shop")]))]);
+    assert!(changes.key_set_uris && index.key_set_uris() == wanted);
     let keys =
         |index: &Index| index.bound_service(&name("w"), &key("cart")).unwrap().authentication[0].jwks.clone();
     assert_eq!(keys(&index), None, "nobody's token is valid before");
