@@ -67,6 +67,8 @@ pub const FINALIZER: &str = "ambit.dev/operator";
 
 /// The namespace of the mesh's own parts; policies in it apply to the whole mesh.
 pub const SYSTEM_NAMESPACE: &str = "ambit-system";
+/// The namespace whose policies apply to the whole mesh by Istio's defaults, and so here.
+pub const ISTIO_ROOT_NAMESPACE: &str = "istio-system";
 /// Field manager of everything the operator writes.
 pub const FIELD_MANAGER: &str = "ambit-operator";
 /// Name of the one Mesh.

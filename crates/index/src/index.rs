@@ -121,7 +121,7 @@ impl Index {
     pub fn apply(&mut self, object: Object) -> Changes {
         let mut changes = Changes::default();
         let name = object.key().name;
-        let system = self.settings.system_namespace.clone();
+        let root = self.settings.root_of(&name.namespace).clone();
         match object {
             Object::Pod(pod) => self.set_pod(name, Some(PodFacts::read(&pod)), &mut changes),
             Object::Service(mut service) => {
@@ -134,13 +134,13 @@ impl Index {
                 self.set_namespace(name.name, Some(NamespaceFacts::read(&metadata)), &mut changes);
             }
             Object::AuthorizationPolicy(policy) => {
-                self.set_authorization(name, Some(authorization::read(&policy, &system)), &mut changes);
+                self.set_authorization(name, Some(authorization::read(&policy, &root)), &mut changes);
             }
             Object::PeerAuthentication(policy) => {
                 self.set_peer(name, Some(peer_authentication::read(&policy)), &mut changes);
             }
             Object::RequestAuthentication(policy) => {
-                self.set_request(name, Some(request_authentication::read(&policy, &system)), &mut changes);
+                self.set_request(name, Some(request_authentication::read(&policy, &root)), &mut changes);
             }
             Object::Gateway(gateway) => self.set_gateway(name, GatewayFacts::read(&gateway), &mut changes),
             Object::GatewayClass(class) => {

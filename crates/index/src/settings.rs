@@ -22,8 +22,10 @@ pub enum Presence {
 pub struct Settings {
     /// Whether there is a mesh.
     pub presence: Presence,
-    /// Namespace whose policies apply to the whole mesh, and which is never enrolled itself.
+    /// Namespace of the mesh itself, which is never enrolled.
     pub system_namespace: Arc<str>,
+    /// Namespaces whose policies apply to the whole mesh: its own, and the one that Istio's manifests name.
+    pub root_namespaces: BTreeSet<Arc<str>>,
     /// Cluster id, first part of every workload uid.
     pub cluster_id: Arc<str>,
     /// DNS domain of services.
@@ -38,11 +40,19 @@ pub struct Settings {
     pub failure_policy: FailurePolicy,
 }
 
+impl Settings {
+    /// The root namespace by which a policy of `namespace` is read: its own, if it is one.
+    pub(crate) fn root_of<'a>(&'a self, namespace: &'a Arc<str>) -> &'a Arc<str> {
+        self.root_namespaces.get(namespace).unwrap_or(&self.system_namespace)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
             presence: Presence::Absent,
             system_namespace: labels::SYSTEM_NAMESPACE.into(),
+            root_namespaces: [labels::SYSTEM_NAMESPACE, labels::ISTIO_ROOT_NAMESPACE].map(Into::into).into(),
             cluster_id: "Kubernetes".into(),
             cluster_domain: "cluster.local".into(),
             trust_domain: DEFAULT_TRUST_DOMAIN.into(),

@@ -180,9 +180,9 @@ impl Index {
         pod: &PodFacts,
         services: &BTreeMap<NamespacedName, Vec<PortMapping>>,
     ) -> Vec<NamespacedName> {
-        let system = &self.settings.system_namespace;
+        let roots = self.settings.root_namespaces.iter().filter(|root| **root != pod.name.namespace);
         let own = of_namespace(&self.authorization, &pod.name.namespace);
-        let of_mesh = of_namespace(&self.authorization, system).filter(|_| pod.name.namespace != *system);
+        let of_mesh = roots.flat_map(|root| of_namespace(&self.authorization, root));
         let selecting = own.chain(of_mesh).map(|(_, policy)| policy).filter(|policy| {
             let selects = policy.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels));
             selects && policy.content.ztunnel().is_some()
@@ -211,16 +211,17 @@ impl Index {
     }
 
     fn derive(&self, namespace: &Arc<str>, workload: &Modes) -> Derived {
-        let system = &self.settings.system_namespace;
-        let mesh = self.namespace_mode(system).unwrap_or(self.settings.mtls);
-        let of_namespace = self.namespace_mode(namespace).filter(|_| namespace != system);
+        let roots = &self.settings.root_namespaces;
+        let mesh = self.mode_of(roots.iter()).unwrap_or(self.settings.mtls);
+        let of_namespace = self.mode_of([namespace].into_iter().filter(|own| !roots.contains(*own)));
         peer_authentication::derive(Some(mesh), of_namespace, workload)
     }
 
-    /// What the oldest PeerAuthentication without selector of a namespace says.
-    fn namespace_mode(&self, namespace: &Arc<str>) -> Option<Mode> {
-        let all = of_namespace(&self.peer, namespace).map(|(_, peer)| peer);
-        oldest(all.filter(|peer| peer.selector.is_none()))?.content.all
+    /// What the oldest PeerAuthentication without selector of each namespace says; the oldest of those that say something.
+    fn mode_of<'a>(&'a self, namespaces: impl Iterator<Item = &'a Arc<str>>) -> Option<Mode> {
+        let whole = |(_, peer): (_, &'a PeerFacts)| Some(peer).filter(|peer| peer.selector.is_none());
+        let each = namespaces.filter_map(|name| oldest(of_namespace(&self.peer, name).filter_map(whole)));
+        oldest(each.filter(|peer| peer.content.all.is_some()))?.content.all
     }
 }
 

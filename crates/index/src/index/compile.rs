@@ -223,7 +223,8 @@ impl Index {
             Target::Gateway(name) => name == waypoint,
             Target::GatewayClass(name) => class.is_some_and(|class| **class == **name),
         };
-        let namespaces = BTreeSet::from([namespace, &waypoint.namespace, &self.settings.system_namespace]);
+        let own = [namespace, &waypoint.namespace];
+        let namespaces: BTreeSet<_> = own.into_iter().chain(&self.settings.root_namespaces).collect();
         let mut found = Attachments::default();
         for namespace in namespaces {
             for (name, policy) in of_namespace(&self.authorization, namespace) {

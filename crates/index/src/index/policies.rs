@@ -92,9 +92,9 @@ impl Index {
         waypoints.iter().for_each(|waypoint| self.layer7.touch_known(waypoint));
     }
 
-    /// Policies of the system namespace reach every pod.
+    /// Policies of a root namespace reach every pod.
     pub(super) fn refresh_reach_of(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
-        if *namespace == self.settings.system_namespace {
+        if self.settings.root_namespaces.contains(namespace) {
             self.refresh_pods(None, changes);
         } else {
             self.refresh_namespace(namespace, changes);

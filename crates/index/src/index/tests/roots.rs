@@ -1,0 +1,98 @@
+//! Policies that apply to the whole mesh, from either of its root namespaces.
+
+use ambit_model::Scope;
+
+use super::{waypoints::*, *};
+
+const ROOTS: [&str; 2] = ["ambit-system", "istio-system"];
+const STRICT: &str = "ambit-system/istio_converted_static_strict";
+
+fn named(index: &Index, uid: &str) -> Vec<String> {
+    index.workload(uid).unwrap().authorization_policies.iter().map(ToString::to_string).collect()
+}
+
+/// Pods of the shop, of the other root namespace, and of neither.
+fn three_pods() -> Index {
+    let mut index = present();
+    for namespace in ["shop", "istio-system", "other"] {
+        index.apply(object(pod("cart", json!({"metadata": {"namespace": namespace, "uid": namespace}}))));
+    }
+    index
+}
+
+fn uid(namespace: &str) -> String {
+    format!("Kubernetes//Pod/{namespace}/cart")
+}
+
+#[test]
+fn a_peer_authentication_of_a_root_namespace_governs_every_namespace() {
+    for root in ROOTS {
+        let mut index = three_pods();
+        let strict = json!({"mtls": {"mode": "STRICT"}});
+        let changes = index.apply(object(peer(root, "default", "2026-01-01T00:00:00Z", strict)));
+        assert_eq!(changes.workloads.len(), 3, "{root}");
+        for namespace in ["shop", "istio-system", "other"] {
+            assert_eq!(named(&index, &uid(namespace)), [STRICT], "{root}: {namespace}");
+        }
+        let own = json!({"mtls": {"mode": "PERMISSIVE"}});
+        index.apply(object(peer("shop", "default", "2026-01-02T00:00:00Z", own)));
+        assert_eq!(named(&index, CART), Vec::<String>::new(), "{root}: a namespace has a say of its own");
+        assert_eq!(named(&index, &uid("other")), [STRICT], "{root}");
+        index.delete(&Key { kind: Kind::PeerAuthentication, name: NamespacedName::new(root, "default") });
+        assert_eq!(named(&index, &uid("other")), Vec::<String>::new(), "{root}");
+    }
+}
+
+#[test]
+fn of_two_root_namespaces_the_oldest_peer_authentication_governs() {
+    for (mine, theirs, expected) in [("2026-01-01", "2026-01-02", true), ("2026-01-02", "2026-01-01", false)]
+    {
+        let mut index = three_pods();
+        let of = |root: &str, day: &str, mode: &str| {
+            peer(root, "default", &format!("{day}T00:00:00Z"), json!({"mtls": {"mode": mode}}))
+        };
+        index.apply(object(of("istio-system", mine, "STRICT")));
+        index.apply(object(of("ambit-system", theirs, "PERMISSIVE")));
+        assert_eq!(!named(&index, CART).is_empty(), expected);
+    }
+}
+
+#[test]
+fn an_authorization_policy_of_a_root_namespace_reaches_every_pod_it_selects_or_all() {
+    for root in ROOTS {
+        let mut index = three_pods();
+        let selecting =
+            json!({"selector": {"matchLabels": {"app": "cart"}}, "action": "DENY", "rules": [{}]});
+        index.apply(object(policy(root, "selecting", selecting)));
+        index.apply(object(policy(root, "all", json!({"action": "DENY", "rules": [{}]}))));
+        let all = index.policy(&NamespacedName::new(root, "all")).unwrap();
+        assert_eq!(all.scope, Scope::Global, "{root}");
+        for namespace in ["shop", "istio-system", "other"] {
+            assert_eq!(named(&index, &uid(namespace)), [format!("{root}/selecting")], "{root}: {namespace}");
+        }
+        index.delete(&Key { kind: Kind::AuthorizationPolicy, name: NamespacedName::new(root, "selecting") });
+        assert_eq!(named(&index, CART), Vec::<String>::new(), "{root}");
+    }
+}
+
+#[test]
+fn policies_of_a_root_namespace_are_attached_to_classes_of_waypoints_and_those_of_others_are_not() {
+    let class =
+        json!([{"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"}]);
+    let keys = r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#;
+    for (root, is_one) in ROOTS.map(|root| (root, true)).into_iter().chain([("other", false)]) {
+        let mut index = settled(Some("w"));
+        index.apply(object(policy(
+            root,
+            "deny",
+            json!({"targetRefs": class, "action": "DENY", "rules": [{}]}),
+        )));
+        index.apply(object(json!({
+            "apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+            "metadata": {"name": "tokens", "namespace": root},
+            "spec": {"targetRefs": class, "jwtRules": [{"issuer": "i", "jwks": keys}]}})));
+        let bound = index.bound_service(&name("w"), &key("cart")).unwrap();
+        let found = (bound.authorization.len(), bound.authentication.len());
+        assert_eq!(found, if is_one { (1, 1) } else { (0, 0) }, "{root}");
+    }
+}
