@@ -1,6 +1,10 @@
 //! What can go wrong on a node, and under which reason it is reported.
 
-use std::{fmt::Display, net::IpAddr, path::Path};
+use std::{
+    fmt::Display,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 /// Why something does not make progress, as the operator and the plugin are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,16 @@ pub enum Error {
         /// The pod.
         uid: String,
     },
+    /// A cgroup by which one process is known holds others, too.
+    #[error("{role} is not alone in cgroup {}: {others}; give it a cgroup of its own", .cgroup.display())]
+    NotAlone {
+        /// Who is known by it.
+        role: &'static str,
+        /// The cgroup.
+        cgroup: PathBuf,
+        /// Who else is in it.
+        others: String,
+    },
     /// A thread or task of the agent is gone.
     #[error("the agent is stopping")]
     Stopping,
@@ -80,6 +94,7 @@ impl Error {
             Self::Zds(_) => "ProxyRefused",
             Self::ProxyAway => "ProxyNotConnected",
             Self::ForeignProxy => "ProxyNotSupported",
+            Self::NotAlone { .. } => "CgroupShared",
             Self::Stopping | Self::Io { .. } => "NodeAgentFailed",
         }
     }

@@ -5,16 +5,16 @@
 use std::{
     fmt,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{Sender, channel},
 };
 
 use ambit_netns::NetNs;
-use ambit_redirect::{Config, PodConfig, Redirector, cgroup, flag};
+use ambit_redirect::{Config, PROBE_PORTS_MAX, PodConfig, ProbePorts, Redirector, cgroup, flag};
 use ambit_zds::{Kind, Listener};
 use tokio::sync::oneshot;
 
-use crate::Error;
+use crate::{Error, proc};
 
 /// What of a pod's new connections goes to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub enum Steering {
     /// Tunnels to the pod.
     Tunnels,
 }
+
+/// Processes that an error names.
+const OTHERS_NAMED_MAX: usize = 8;
 
 type Job = Box<dyn FnOnce(&mut Kernel) + Send>;
 
@@ -140,7 +143,13 @@ impl Kernel {
     ///
     /// # Errors
     /// Of redirection.
-    pub fn steer(&mut self, cookie: u64, steering: Steering, ips: &[IpAddr]) -> Result<(), Error> {
+    pub fn steer(
+        &mut self,
+        cookie: u64,
+        steering: Steering,
+        ips: &[IpAddr],
+        probe_ports: &[u16],
+    ) -> Result<(), Error> {
         let all = PodConfig::enrolled(ips).map_err(|source| ambit_redirect::Error::Addresses {
             uid: format!("with namespace cookie {cookie}"),
             source,
@@ -150,7 +159,15 @@ impl Kernel {
             Steering::AllButInbound => PodConfig { flags: all.flags & !flag::CAPTURE_INBOUND, ..all },
             Steering::Tunnels => all.only_hbone(),
         };
-        self.redirector()?.switch(cookie, Some(config))?;
+        if probe_ports.len() > PROBE_PORTS_MAX {
+            tracing::warn!(
+                cookie,
+                limit = PROBE_PORTS_MAX,
+                "Further probe ports of a pod are judged as plaintext"
+            );
+        }
+        let probe_ports = ProbePorts::new(probe_ports.iter().copied());
+        self.redirector()?.switch(cookie, Some(config), probe_ports)?;
         Ok(())
     }
 
@@ -173,11 +190,47 @@ impl Kernel {
     /// Never captures the tasks of the cgroup that a process is in; returns the cgroup's id.
     ///
     /// # Errors
-    /// When the process has no cgroup here.
-    pub fn exempt(&mut self, pid: u32) -> Result<u64, Error> {
-        let id = cgroup::id(&cgroup::of_pid(pid, &self.cgroup_root)?)?;
+    /// When the process has no cgroup here, or shares it with processes that are not of its pod.
+    pub fn exempt(&mut self, pid: u32, proc: &Path) -> Result<u64, Error> {
+        let directory = cgroup::of_pid(pid, &self.cgroup_root)?;
+        let pod = proc::pod_of(proc, pid);
+        let others =
+            cgroup::processes(&directory)?.into_iter().filter(|other| proc::pod_of(proc, *other) != pod);
+        self.alone("a proxy", &directory, others)?;
+        let id = cgroup::id(&directory)?;
         self.redirector()?.exempt(id)?;
         Ok(id)
+    }
+
+    /// The exempt cgroups that earlier agents left. One in which nobody is left is captured again.
+    ///
+    /// # Errors
+    /// Of redirection.
+    pub fn inherited_exemptions(&mut self) -> Result<Vec<(u64, PathBuf)>, Error> {
+        let mut inherited = Vec::new();
+        for id in self.redirector()?.exempted()? {
+            match cgroup::of_id(id, &self.cgroup_root).filter(|directory| holds_processes(directory, id)) {
+                Some(directory) => inherited.push((id, directory)),
+                None => self.redirector()?.unexempt(id)?,
+            }
+        }
+        Ok(inherited)
+    }
+
+    /// Refuses a cgroup that says too little about who is in it: the root, below which everybody is, and one with
+    /// processes of somebody else.
+    fn alone(
+        &self,
+        role: &'static str,
+        directory: &Path,
+        others: impl Iterator<Item = u32>,
+    ) -> Result<(), Error> {
+        let not_alone = |others: String| Error::NotAlone { role, cgroup: directory.to_path_buf(), others };
+        if cgroup::id(directory)? == cgroup::id(&self.cgroup_root)? {
+            return Err(not_alone("it is the root of the hierarchy, and all pods are below it".to_owned()));
+        }
+        let others: Vec<String> = others.take(OTHERS_NAMED_MAX).map(|pid| pid.to_string()).collect();
+        if others.is_empty() { Ok(()) } else { Err(not_alone(format!("processes {}", others.join(", ")))) }
     }
 
     /// Captures the tasks of the cgroup again.
@@ -191,9 +244,11 @@ impl Kernel {
     /// Lets the probes of a kubelet through; returns the id of its cgroup.
     ///
     /// # Errors
-    /// When the process has no cgroup here.
-    pub fn pass_probes(&mut self, kubelet: u32) -> Result<PathBuf, Error> {
+    /// When the process has no cgroup here, or pods are in it or below it.
+    pub fn pass_probes(&mut self, kubelet: u32, proc: &Path) -> Result<PathBuf, Error> {
         let directory = cgroup::of_pid(kubelet, &self.cgroup_root)?;
+        let below = cgroup::processes_below(&directory).into_iter();
+        self.alone("the kubelet", &directory, below.filter(|pid| proc::pod_of(proc, *pid).is_some()))?;
         let host = NetNs::current()?;
         self.redirector()?.attach_kubelet(&directory, &host)?;
         Ok(directory)
@@ -212,6 +267,12 @@ impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kernel").field("cgroup_root", &self.cgroup_root).finish_non_exhaustive()
     }
+}
+
+/// Whether the directory is still that cgroup, and somebody is in it.
+pub(crate) fn holds_processes(directory: &Path, id: u64) -> bool {
+    cgroup::id(directory).is_ok_and(|found| found == id)
+        && cgroup::processes(directory).is_ok_and(|processes| !processes.is_empty())
 }
 
 fn slot(kind: Kind) -> ambit_redirect::Kind {

@@ -1,6 +1,7 @@
 //! Finds the kubelet of this node and lets its probes through.
 //!
-//! Invariant: a kubelet that restarts in another cgroup is followed within [`INTERVAL`].
+//! Invariant: a kubelet that restarts in another cgroup is followed within [`INTERVAL`], and nothing that runs in a
+//! pod is taken for one.
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
@@ -27,17 +28,19 @@ pub async fn follow(kernel: KernelThread, root: PathBuf) -> Infallible {
         if let Some(process) = found
             && followed != found
         {
-            match kernel.call(move |kernel| kernel.pass_probes(process.pid)).await {
+            let proc = root.clone();
+            match kernel.call(move |kernel| kernel.pass_probes(process.pid, &proc)).await {
                 Ok(cgroup) => {
                     tracing::info!(cgroup = %cgroup.display(), "Probes of the kubelet pass");
                     followed = found;
                 }
-                Err(error) => tracing::warn!(%error, "Probes of the kubelet do not pass"),
+                Err(error) if !std::mem::replace(&mut warned, true) => {
+                    tracing::warn!(%error, "Probes of the kubelet are judged as plaintext");
+                }
+                Err(_) => {}
             }
         } else if found.is_none() && !std::mem::replace(&mut warned, true) {
-            tracing::warn!(
-                "No kubelet runs in this network namespace: its probes are not told from other traffic"
-            );
+            tracing::warn!("No kubelet of this node was found: its probes are judged as plaintext");
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -47,5 +50,6 @@ pub async fn follow(kernel: KernelThread, root: PathBuf) -> Infallible {
 fn find(root: &std::path::Path) -> Option<Process> {
     let host = NetNs::current().ok()?;
     let all = proc::named(root, NAME).map_err(Error::io("list processes")).ok()?;
-    all.into_iter().find(|process| NetNs::of_pid(process.pid).is_ok_and(|netns| netns.same(&host)))
+    let mut own = all.into_iter().filter(|process| proc::is_of_node(root, process.pid));
+    own.find(|process| NetNs::of_pid(process.pid).is_ok_and(|netns| netns.same(&host)))
 }

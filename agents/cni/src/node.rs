@@ -141,6 +141,7 @@ impl Node {
         let pod = Arc::new(Pod {
             ips: ips.collect::<Result<_, _>>()?,
             inbound: if enrollment.bypass_inbound { Inbound::Bypassed } else { Inbound::Captured },
+            probe_ports: enrollment.probe_ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect(),
             uid: enrollment.uid,
             namespace: enrollment.namespace,
             name: enrollment.name,
@@ -257,6 +258,7 @@ impl Node {
                 service_account: String::new(),
                 ips: Vec::new(),
                 inbound: Inbound::Captured,
+                probe_ports: Vec::new(),
             });
             let member = self.drive(Intent { pod, wanted: Wanted::Gone }, Position::inherited());
             // A driver whose channels are gone ends; this one lives until the pod's processes have ended.

@@ -88,6 +88,52 @@ fn select(proc: &Path, matches: impl Fn(&Path) -> bool) -> io::Result<Vec<Proces
     Ok(found)
 }
 
+/// The uid of the pod that a process is of, as its cgroups name it.
+pub fn pod_of(proc: &Path, pid: u32) -> Option<String> {
+    let text = fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).ok()?;
+    pod_in(&text)
+}
+
+/// Whether a process is of the node itself: run by its root, in its first pid namespace, and in no cgroup of a pod.
+///
+/// A container may call itself anything and share the network of the node, but it is in the cgroup of its pod.
+pub fn is_of_node(proc: &Path, pid: u32) -> bool {
+    let directory = proc.join(pid.to_string());
+    let pid_namespace = |directory: &Path| fs::read_link(directory.join("ns/pid")).ok();
+    let status = fs::read_to_string(directory.join("status")).unwrap_or_default();
+    let cgroups = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
+    let first = pid_namespace(&proc.join("1"));
+    first.is_some()
+        && pid_namespace(&directory) == first
+        && runs_as_root(&status)
+        && !cgroups.is_empty()
+        && pod_in(&cgroups).is_none()
+        && !cgroups.contains("kubepods")
+}
+
+/// Whether all four user ids of a `/proc/<pid>/status` are 0.
+fn runs_as_root(status: &str) -> bool {
+    let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    uids.is_some_and(|uids| uids.split_ascii_whitespace().eq(["0"; 4]))
+}
+
+/// The pod uid in a `/proc/<pid>/cgroup`, with dashes, whichever driver wrote it.
+///
+/// The innermost counts. A uid has 36 characters; that of a static pod is the hash of its manifest, with 32.
+fn pod_in(cgroup: &str) -> Option<String> {
+    let is_uid = |name: &str| {
+        matches!(name.len(), 32 | 36) && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-' || c == '_')
+    };
+    cgroup.lines().find_map(|line| {
+        let path = line.splitn(3, ':').nth(2).unwrap_or_default();
+        path.rsplit('/').find_map(|part| {
+            let part = part.strip_suffix(".slice").unwrap_or(part);
+            let (_, name) = part.rsplit_once("pod")?;
+            is_uid(name).then(|| name.replace('_', "-"))
+        })
+    })
+}
+
 /// Whether a `/proc/<pid>/cgroup` names the pod, as the cgroupfs driver (`pod<uid>`) or the systemd driver
 /// (`pod<uid with underscores>.slice`) does.
 fn names_pod(cgroup: &str, uid: &str) -> bool {
@@ -131,6 +177,65 @@ mod tests {
         for (text, want) in cases {
             assert_eq!(names_pod(text, UID), want, "{text}");
         }
+    }
+
+    #[test]
+    fn the_pod_of_a_process_is_read_off_its_cgroups() {
+        let cases = [
+            ("0::/kubepods/besteffort/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11/5b1f", Some(UID)),
+            ("12:cpu:/kubepods/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11\n0::/", Some(UID)),
+            ("0::/a/kubepods-burstable-pod0c9e3b5e_7a9f_4f0e_8a44_2b2f7c2d9c11.slice/cri-1.scope", Some(UID)),
+            ("0::/kubepods/pod7d3c0e5f9b1a4c2d8e6f0a1b2c3d4e5f/x", Some("7d3c0e5f9b1a4c2d8e6f0a1b2c3d4e5f")),
+            ("0::/system.slice/kubelet.service", None),
+            ("0::/system.slice/podman.service", None),
+            ("0::/", None),
+            ("", None),
+        ];
+        for (text, want) in cases {
+            assert_eq!(pod_in(text).as_deref(), want, "{text}");
+        }
+    }
+
+    /// A `/proc` with the node's first process and one more.
+    struct Scene(std::path::PathBuf);
+
+    impl Drop for Scene {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn scene(name: &str, uid: &str, cgroup: &str, pid_namespace: &str) -> Scene {
+        let proc = std::env::temp_dir().join(format!("ambit-proc-{}-{name}", std::process::id()));
+        for (pid, namespace) in [("1", "pid:[1]"), ("7", pid_namespace)] {
+            let directory = proc.join(pid);
+            fs::create_dir_all(directory.join("ns")).unwrap();
+            std::os::unix::fs::symlink(namespace, directory.join("ns/pid")).unwrap();
+            fs::write(directory.join("status"), format!("Name:\tkubelet\nUid:\t{uid}\n")).unwrap();
+            fs::write(directory.join("cgroup"), cgroup).unwrap();
+        }
+        Scene(proc)
+    }
+
+    #[test]
+    fn only_a_process_of_the_node_itself_can_be_its_kubelet() {
+        let (root, own) = ("0\t0\t0\t0", "pid:[1]");
+        let service = "0::/system.slice/kubelet.service";
+        let cases = [
+            ("kubelet", root, service, own, true),
+            ("another-user", "1000\t1000\t1000\t1000", service, own, false),
+            ("effective-root", "1000\t0\t0\t0", service, own, false),
+            ("container", root, service, "pid:[2]", false),
+            ("host-pid-pod", root, "0::/kubepods/pod0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11/x", own, false),
+            ("below-pods", root, "0::/kubepods.slice/x", own, false),
+            ("pod-in-v1", root, "9:cpu:/kubepods/podx/y\n0::/", own, false),
+            ("unreadable", root, "", own, false),
+        ];
+        for (name, uid, cgroup, namespace, want) in cases {
+            let scene = scene(name, uid, cgroup, namespace);
+            assert_eq!(is_of_node(&scene.0, 7), want, "{name}");
+        }
+        assert!(!is_of_node(Path::new("/nowhere"), 1));
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct Enrollment {
     pub ips: Vec<IpAddr>,
     /// Inbound traffic is not redirected.
     pub bypass_inbound: bool,
+    /// Ports that its own probes and lifecycle hooks name.
+    pub probe_ports: BTreeSet<u16>,
     /// The pod carries the annotation that says its traffic is redirected.
     pub redirected: bool,
 }

@@ -1,6 +1,12 @@
 //! Pods: the facts the model needs of one, and what follows from its own fields alone.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+mod probes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use ambit_api::labels;
 use ambit_model::{Health, NamespacedName, NetworkMode, WorkloadKind};
@@ -37,6 +43,8 @@ pub(crate) struct PodFacts {
     pub(crate) mode: DataplaneMode,
     pub(crate) redirected: bool,
     pub(crate) bypass_inbound: bool,
+    /// Ports that its own probes and lifecycle hooks name.
+    pub(crate) probe_ports: BTreeSet<u16>,
     /// What its labels ask for.
     pub(crate) wish: Wish,
     /// It is made for a Gateway.
@@ -76,6 +84,7 @@ impl PodFacts {
             mode: dataplane_mode(metadata),
             redirected: annotation(metadata, labels::REDIRECTION) == Some(labels::ENABLED),
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
+            probe_ports: probes::ports(spec),
             wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
             is_managed: label(metadata, labels::GATEWAY_MANAGED).is_some(),
             waypoint,
@@ -133,12 +142,17 @@ fn health(metadata: &ObjectMeta, status: &PodStatus) -> Health {
     if ready && metadata.deletion_timestamp.is_none() { Health::Healthy } else { Health::Unhealthy }
 }
 
-/// Ports of containers, and of init containers that keep running beside them.
-fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
+/// Containers, and init containers that keep running beside them.
+fn running(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|c: &&Container| c.restart_policy.as_deref() == Some("Always"));
+    spec.containers.iter().chain(sidecars)
+}
+
+/// Ports of containers, and of init containers that keep running beside them.
+fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
     let mut ports = BTreeMap::new();
-    for container in spec.containers.iter().chain(sidecars) {
+    for container in running(spec) {
         for port in container.ports.iter().flatten() {
             let is_tcp = port.protocol.as_deref().is_none_or(|p| p == "TCP");
             if let (Some(name), Ok(number), true) = (&port.name, u16::try_from(port.container_port), is_tcp) {

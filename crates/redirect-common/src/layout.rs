@@ -7,6 +7,8 @@ use crate::address::{ANY, Address, mapped_ip4, words};
 
 /// How many addresses of each family a pod may have.
 pub const ADDRESSES_MAX: usize = 4;
+/// How many ports of a pod the kubelet may probe; probes of further ones are judged as plaintext.
+pub const PROBE_PORTS_MAX: usize = 32;
 
 /// Names of the maps: symbols in the object, file names under the pin directory.
 pub mod map {
@@ -14,14 +16,17 @@ pub mod map {
     pub const PODS: &str = "PODS";
     /// Socket hash: [`ListenerKey`](crate::ListenerKey) to listening socket.
     pub const LISTENERS: &str = "LISTENERS";
-    /// LRU hash: [`Flow`](crate::Flow) of a kubelet probe to the boot time of its connect, in nanoseconds.
-    pub const PROBES: &str = "PROBES";
-    /// Hash: address of an enrolled pod to the cookie of its network namespace.
-    pub const POD_IPS: &str = "POD_IPS";
+    /// LRU hash: [`Flow`](crate::Flow) that may reach the application unjudged, to the boot time of its connect in
+    /// nanoseconds: a probe of the kubelet, or what a proxy passes on after it judged. Used up by its first packet.
+    pub const ADMITTED: &str = "ADMITTED";
+    /// Hash: address of an enrolled pod to its [`PodAddress`](crate::PodAddress).
+    pub const ADDRESSES: &str = "ADDRESSES";
     /// Hash: id of a cgroup whose tasks are never captured, to 1.
     pub const PROXIES: &str = "PROXIES";
     /// Array of one: cookie of the network namespace this instance of a program serves. Never pinned.
     pub const NETNS: &str = "NETNS";
+    /// Maps of earlier versions whose pins are removed.
+    pub const RETIRED: [&str; 2] = ["PROBES", "POD_IPS"];
 }
 
 /// What [`PodConfig::flags`] may hold.
@@ -30,6 +35,8 @@ pub mod flag {
     pub const CAPTURE_V4: u32 = 1;
     /// Outbound IPv6 goes to the outbound listener.
     pub const CAPTURE_V6: u32 = 2;
+    /// Outbound connections are captured; those of a family whose bit is missing are refused.
+    pub const CAPTURE: u32 = CAPTURE_V4 | CAPTURE_V6;
     /// Inbound connections on any port but HBONE's go to the plaintext listener.
     pub const CAPTURE_INBOUND: u32 = 4;
     /// Inbound connections on port 15008 go to the HBONE listener.
@@ -95,15 +102,48 @@ impl ListenerKey {
     }
 }
 
-/// Key of `PROBES`: one connection as the pod sees it.
+/// Ports of a pod that its probes and lifecycle hooks name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct ProbePorts([u16; PROBE_PORTS_MAX]);
+
+impl ProbePorts {
+    /// The first [`PROBE_PORTS_MAX`] of them.
+    pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
+        let mut slots = [0; PROBE_PORTS_MAX];
+        slots.iter_mut().zip(ports).for_each(|(slot, port)| *slot = port);
+        Self(slots)
+    }
+
+    /// Whether the port is one of them.
+    #[inline(always)]
+    #[must_use]
+    pub fn contains(&self, port: u32) -> bool {
+        port != 0 && self.0.iter().any(|slot| u32::from(*slot) == port)
+    }
+}
+
+/// Value of `ADDRESSES`: whose address it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct PodAddress {
+    /// Cookie of the pod's network namespace.
+    pub cookie: u64,
+    /// What the kubelet may reach unjudged.
+    pub probe_ports: ProbePorts,
+}
+
+/// Key of `ADMITTED`: one connection as the pod sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
-    /// Address of the kubelet's socket.
+    /// Cookie of the pod's network namespace.
+    pub cookie: u64,
+    /// Address of whoever connects.
     pub remote: Address,
-    /// Address of the pod.
+    /// Address that is connected to.
     pub local: Address,
-    /// Port of the kubelet's socket, host byte order.
+    /// Port of whoever connects, host byte order.
     pub remote_port: u32,
     /// Port of the pod, host byte order.
     pub local_port: u32,
@@ -124,7 +164,7 @@ pub struct PodConfig {
 impl PodConfig {
     /// Everything of a pod's families redirected.
     ///
-    /// A family without an address is left alone, so that an application still learns at once that it has no route.
+    /// A family without an address is refused: nothing could capture it, and it must not leave in plaintext.
     pub fn enrolled(addresses: &[IpAddr]) -> Result<Self, TooManyAddresses> {
         let mut config = Self {
             flags: flag::CAPTURE_INBOUND | flag::HBONE,

@@ -1,8 +1,8 @@
 //! Map keys and values both sides of the kernel agree on, and the decisions taken over them.
 //!
 //! Every type is `repr(C)` without padding holes, because the kernel compares keys byte by byte. Addresses are
-//! 128 bits as four words in network byte order, IPv4 in its v4-mapped form. A change of any shape here needs
-//! a new [`LAYOUT`]: the maps outlive the program that made them.
+//! 128 bits as four words in network byte order, IPv4 in its v4-mapped form. The maps outlive the program that made
+//! them: a map whose shape changes gets a new name (see [`map::RETIRED`]), and [`LAYOUT`] changes only with all of them.
 
 #![no_std]
 
@@ -11,8 +11,11 @@ mod decision;
 mod layout;
 
 pub use address::{ANY, Address, MAPPED_PREFIX, is_loopback, mapped, mapped_ip4, words};
-pub use decision::{Arrival, Inbound, Outbound, inbound, outbound};
-pub use layout::{ADDRESSES_MAX, Flow, Kind, ListenerKey, PodConfig, TooManyAddresses, flag, map};
+pub use decision::{Arrival, Inbound, LOOPBACK_INDEX, Outbound, inbound, outbound};
+pub use layout::{
+    ADDRESSES_MAX, Flow, Kind, ListenerKey, PROBE_PORTS_MAX, PodAddress, PodConfig, ProbePorts,
+    TooManyAddresses, flag, map,
+};
 
 /// Version of the map layout; part of the pin path.
 pub const LAYOUT: u32 = 1;
@@ -28,7 +31,8 @@ pub const RULE_PRIORITY: u32 = 32764;
 
 /// Destination port that peers tunnel to.
 pub const HBONE_PORT: u16 = 15008;
-/// For how long after its connect a kubelet probe may reach the application, in nanoseconds.
+/// For how long an admitted flow that nobody used may still reach the application, in nanoseconds.
 ///
-/// Short, so that a masqueraded connection cannot reuse the port of an old probe.
-pub const PROBE_NANOSECONDS: u64 = 5_000_000_000;
+/// Long enough for a SYN that was lost to be sent again; short, so that a masqueraded connection does not come upon
+/// the port of a probe that was never answered.
+pub const ADMITTED_NANOSECONDS: u64 = 5_000_000_000;

@@ -1,8 +1,8 @@
 //! Sends a connection of a pod to its proxy, for both families.
 
-use ambit_redirect_common::{Address, Kind, MARK, MARK_MASK, Outbound, outbound};
+use ambit_redirect_common::{Address, Flow, Kind, LOOPBACK_INDEX, MARK, MARK_MASK, Outbound, outbound};
 
-use crate::ctx::{Connect, is_listening, is_proxy, pod, set_return};
+use crate::ctx::{Connect, admit, is_listening, is_proxy, pod, set_return};
 
 const ALLOW: i32 = 1;
 const DENY: i32 = 0;
@@ -10,6 +10,7 @@ const DENY: i32 = 0;
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_MPTCP: u32 = 262;
+const ENETUNREACH: i32 = 101;
 const ECONNREFUSED: i32 = 111;
 
 /// Marks the socket if its connection is to be captured: the route lookup that follows then ends at `lo`.
@@ -23,32 +24,66 @@ pub fn capture(connect: &Connect, destination: &Address) -> i32 {
     }
     let cookie = connect.cookie();
     let Some(pod) = pod(cookie) else { return ALLOW };
-    match outbound(pod, destination) {
+    let decision = outbound(pod, destination);
+    if matches!(decision, Outbound::Pass) {
+        return ALLOW;
+    }
+    let is_proxy = is_proxy();
+    if is_proxy && connect.device == LOOPBACK_INDEX {
+        pass_on(connect, cookie, destination);
+        return ALLOW;
+    }
+    // The socket of a connection to oneself is bound to that address now: by it the other end knows that it was not
+    // captured. Also for a proxy, which would otherwise be its own client.
+    if connect.is_local(destination) {
+        return match unbind(connect) {
+            Ok(()) => ALLOW,
+            Err(()) => refuse(ECONNREFUSED),
+        };
+    }
+    if is_proxy {
+        return ALLOW;
+    }
+    match decision {
         Outbound::Pass => ALLOW,
-        Outbound::Refuse if is_proxy() => ALLOW,
-        Outbound::Refuse => refuse(),
-        Outbound::Capture if is_proxy() => ALLOW,
+        Outbound::Unreachable => refuse(ENETUNREACH),
+        Outbound::Refuse => refuse(ECONNREFUSED),
         // Without this check a SYN to nobody is lost, and IPv4 waits: a reset from a foreign address finds no way back.
-        Outbound::Capture if !is_listening(cookie, Kind::Outbound) => refuse(),
+        Outbound::Capture if !is_listening(cookie, Kind::Outbound) => refuse(ECONNREFUSED),
         Outbound::Capture => match mark(connect) {
             Ok(()) => ALLOW,
-            Err(()) => refuse(),
+            Err(()) => refuse(ECONNREFUSED),
         },
     }
 }
 
+/// A proxy passes a client on, under the client's address, to an address of the pod that `PODS` does not list.
+#[inline(always)]
+fn pass_on(connect: &Connect, cookie: u64, destination: &Address) {
+    admit(&Flow {
+        cookie,
+        remote: connect.source,
+        local: *destination,
+        remote_port: connect.source_port,
+        local_port: connect.port,
+    });
+}
+
 #[inline(always)]
 fn mark(connect: &Connect) -> Result<(), ()> {
-    // Bound to the pod's device, the socket would never see the route over `lo`.
-    if connect.device != 0 {
-        connect.unbind_device()?;
-    }
+    unbind(connect)?;
     let mark = connect.mark()?;
     connect.set_mark((mark & !MARK_MASK) | MARK)
 }
 
+/// Bound to the pod's device, a socket would never see a route over `lo`.
 #[inline(always)]
-fn refuse() -> i32 {
-    set_return(ECONNREFUSED);
+fn unbind(connect: &Connect) -> Result<(), ()> {
+    if connect.device == 0 { Ok(()) } else { connect.unbind_device() }
+}
+
+#[inline(always)]
+fn refuse(errno: i32) -> i32 {
+    set_return(errno);
     DENY
 }

@@ -3,20 +3,25 @@
 //! Every context field is read once, volatile and before any branch. LLVM otherwise merges loads of two branches
 //! into one through a computed pointer, and the verifier refuses that ("dereference of modified ctx ptr").
 
-use core::mem::size_of;
-use core::ptr::{addr_of, read_volatile};
+use core::mem::{MaybeUninit, size_of};
+use core::ptr::{addr_of, read_volatile, write_volatile};
 
-use ambit_redirect_common::{Address, Flow, Kind, ListenerKey, PodConfig, mapped};
-use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr};
+use ambit_redirect_common::{
+    ADMITTED_NANOSECONDS, ANY, Address, Flow, Kind, ListenerKey, PodAddress, PodConfig, mapped, mapped_ip4,
+};
+use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr, sockaddr};
 use aya_ebpf::helpers::generated::{
-    bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_getsockopt, bpf_ktime_get_ns, bpf_map_lookup_elem,
+    bpf_bind, bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_getsockopt, bpf_ktime_get_ns, bpf_map_lookup_elem,
     bpf_set_retval, bpf_setsockopt, bpf_sk_release,
 };
 use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
 
-use crate::maps::{LISTENERS, NETNS, POD_IPS, PODS, PROBES, PROXIES};
+use crate::maps::{ADDRESSES, ADMITTED, LISTENERS, NETNS, PODS, PROXIES};
 
 const AF_INET: u32 = 2;
+/// An address that no host has: reserved for future use (RFC 1112, 4), or to be discarded (RFC 6666).
+const NOBODY4: Address = mapped(0xf000_0001_u32.to_be());
+const NOBODY6: Address = [0x0100_0000_u32.to_be(), 0, 0, 1_u32.to_be()];
 const SOL_SOCKET: i32 = 1;
 const SO_MARK: i32 = 36;
 const SO_BINDTOIFINDEX: i32 = 62;
@@ -44,6 +49,13 @@ pub struct Connect {
     pub protocol: u32,
     /// Device the socket is bound to, or 0.
     pub device: u32,
+    /// Address the socket is bound to, or [`ANY`].
+    pub source: Address,
+    /// Port the socket is bound to, or 0; host byte order.
+    pub source_port: u32,
+    /// Destination port, host byte order.
+    pub port: u32,
+    family: u32,
 }
 
 impl Connect {
@@ -51,8 +63,59 @@ impl Connect {
     pub fn new(ctx: &SockAddrContext) -> Self {
         let ctx = ctx.sock_addr;
         let socket: *mut bpf_sock = field!(ctx, __bindgen_anon_1.sk);
-        let device = if socket.is_null() { 0 } else { field!(socket, bound_dev_if) };
-        Self { ctx, kind: field!(ctx, type_), protocol: field!(ctx, protocol), device }
+        let (kind, protocol, family) = (field!(ctx, type_), field!(ctx, protocol), field!(ctx, family));
+        let port = u32::from(u16::from_be(field!(ctx, user_port) as u16));
+        let mut connect =
+            Self { ctx, kind, protocol, family, port, device: 0, source: ANY, source_port: 0 };
+        if !socket.is_null() {
+            connect.device = field!(socket, bound_dev_if);
+            connect.source_port = field!(socket, src_port);
+            let (ip4, ip6) = (field!(socket, src_ip4), address!(socket, src_ip6));
+            connect.source = match (family, ip4) {
+                (AF_INET, 0) => ANY,
+                (AF_INET, ip4) => mapped(ip4),
+                _ => ip6,
+            };
+        }
+        connect
+    }
+
+    /// Whether the destination is an address of the network namespace itself; the socket is then bound to it, which
+    /// the kernel would have done by itself.
+    ///
+    /// Only a bound socket tells: one may bind only local addresses, unless it has options (IP_FREEBIND), with which
+    /// it may bind any, and says nothing. A socket that its application bound says nothing either.
+    #[inline(always)]
+    pub fn is_local(&self, destination: &Address) -> bool {
+        let [a, b, c, d] = self.source;
+        if a | b | c | d | self.source_port != 0 || self.bind(destination).is_err() {
+            return false;
+        }
+        let nobody = if mapped_ip4(destination).is_some() { &NOBODY4 } else { &NOBODY6 };
+        if self.bind(nobody).is_err() {
+            return true;
+        }
+        let _ = self.bind(&ANY);
+        false
+    }
+
+    #[inline(always)]
+    fn bind(&self, address: &Address) -> Result<(), ()> {
+        let [a, b, c, d] = *address;
+        // `sockaddr_in6`, or `sockaddr_in` in the words it has; the port behind the family is 0.
+        let (words, length) = if self.family == AF_INET {
+            ([self.family, d, 0, 0, 0, 0, 0], 16)
+        } else {
+            ([self.family, 0, a, b, c, d, 0], 28)
+        };
+        let mut to = MaybeUninit::<[u32; 7]>::uninit();
+        for (index, word) in words.into_iter().enumerate() {
+            // SAFETY: within the array. Volatile, or it becomes a call to `memset`, which the kernel does not have.
+            unsafe { write_volatile(to.as_mut_ptr().cast::<u32>().add(index), word) };
+        }
+        // SAFETY: the helper takes its own context and reads `length` bytes of an address that outlives the call.
+        let result = unsafe { bpf_bind(self.ctx, to.as_mut_ptr().cast::<sockaddr>(), length) };
+        if result == 0 { Ok(()) } else { Err(()) }
     }
 
     /// Cookie of the socket's network namespace.
@@ -230,30 +293,32 @@ impl Opening {
     }
 }
 
-/// Whether the address is one of an enrolled pod of this node.
+/// The enrolled pod of this node that has an address.
 #[inline(always)]
-pub fn is_pod(address: &Address) -> bool {
-    // SAFETY: the value is only tested for presence.
-    unsafe { POD_IPS.get(address).is_some() }
+pub fn pod_of(address: &Address) -> Option<&'static PodAddress> {
+    // SAFETY: values are replaced, never changed in place: the map does not preallocate.
+    unsafe { ADDRESSES.get(address) }
 }
 
 /// Nanoseconds since boot, without time asleep.
 #[inline(always)]
-pub fn now() -> u64 {
+fn now() -> u64 {
     // SAFETY: the helper takes nothing.
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Remembers a probe.
+/// Lets a flow through to the application.
 #[inline(always)]
-pub fn record_probe(flow: &Flow) {
+pub fn admit(flow: &Flow) {
     // A full map forgets its oldest entry, so the insertion cannot fail for want of room.
-    let _ = PROBES.insert(flow, now(), 0);
+    let _ = ADMITTED.insert(flow, now(), 0);
 }
 
-/// When the probe was opened.
+/// Whether a flow was admitted; it is not any more.
 #[inline(always)]
-pub fn probe_opened(flow: &Flow) -> Option<u64> {
+pub fn use_admission(flow: &Flow) -> bool {
     // SAFETY: a value torn by a concurrent write is an old or a new time of the same flow.
-    unsafe { PROBES.get(flow) }.copied()
+    let Some(admitted) = unsafe { ADMITTED.get(flow) }.copied() else { return false };
+    // Of two that find it, one removes it.
+    ADMITTED.remove(flow).is_ok() && now().wrapping_sub(admitted) < ADMITTED_NANOSECONDS
 }

@@ -3,12 +3,12 @@
 //! Established connections never come here. The pod's entry in `PODS` is read each time, so that one write
 //! switches redirection while the program stays attached.
 
-use ambit_redirect_common::{Arrival, Flow, Inbound, Kind, PROBE_NANOSECONDS, inbound};
+use ambit_redirect_common::{Arrival, Flow, Inbound, inbound};
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
 use aya_ebpf::macros::sk_lookup;
 use aya_ebpf::programs::SkLookupContext;
 
-use crate::ctx::{Lookup, assign, now, pod, probe_opened, served_netns};
+use crate::ctx::{Lookup, assign, pod, served_netns, use_admission};
 
 const IPPROTO_TCP: u32 = 6;
 
@@ -29,8 +29,8 @@ pub fn inpod(ctx: SkLookupContext) -> u32 {
     let kind = match inbound(pod, &arrival) {
         Inbound::Pass => return SK_PASS,
         Inbound::Steer(kind) => kind,
-        Inbound::Judge if is_probe(&lookup) => return SK_PASS,
-        Inbound::Judge => Kind::InboundPlaintext,
+        Inbound::Judge(_) if is_admitted(&lookup, cookie) => return SK_PASS,
+        Inbound::Judge(kind) => kind,
     };
     // Dropping answers a SYN with a reset: fail closed, at once.
     match assign(&ctx, cookie, kind) {
@@ -39,13 +39,14 @@ pub fn inpod(ctx: SkLookupContext) -> u32 {
     }
 }
 
+/// Only the first packet of a connection asks: one that is sent again meets the socket of the first.
 #[inline(always)]
-fn is_probe(lookup: &Lookup) -> bool {
-    let flow = Flow {
+fn is_admitted(lookup: &Lookup, cookie: u64) -> bool {
+    use_admission(&Flow {
+        cookie,
         remote: lookup.remote,
         local: lookup.local,
         remote_port: lookup.remote_port,
         local_port: lookup.local_port,
-    };
-    matches!(probe_opened(&flow), Some(opened) if now().wrapping_sub(opened) < PROBE_NANOSECONDS)
+    })
 }

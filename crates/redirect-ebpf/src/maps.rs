@@ -1,6 +1,6 @@
 //! The maps; names and shapes as `ambit-redirect-common` gives them.
 
-use ambit_redirect_common::{Address, Flow, ListenerKey, PodConfig};
+use ambit_redirect_common::{Address, Flow, ListenerKey, PodAddress, PodConfig};
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, SockHash};
@@ -9,8 +9,8 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, SockHash};
 const PODS_MAX: u32 = 4096;
 const ADDRESSES_OF_A_POD: u32 = 8;
 const LISTENERS_OF_A_POD: u32 = 3;
-/// Probes the kubelet may have opened within the seconds that a probe counts.
-const PROBES_MAX: u32 = 8192;
+/// Flows that were admitted and whose first packet is still on its way.
+const ADMITTED_MAX: u32 = 8192;
 /// Generations of the proxy on one node, including those that drain.
 const PROXIES_MAX: u32 = 64;
 
@@ -18,14 +18,14 @@ const PROXIES_MAX: u32 = 64;
 pub static PODS: HashMap<u64, PodConfig> = HashMap::with_max_entries(PODS_MAX, BPF_F_NO_PREALLOC);
 
 #[map]
-pub static POD_IPS: HashMap<Address, u64> =
+pub static ADDRESSES: HashMap<Address, PodAddress> =
     HashMap::with_max_entries(PODS_MAX * ADDRESSES_OF_A_POD, BPF_F_NO_PREALLOC);
 
 #[map]
 pub static LISTENERS: SockHash<ListenerKey> = SockHash::with_max_entries(PODS_MAX * LISTENERS_OF_A_POD, 0);
 
 #[map]
-pub static PROBES: LruHashMap<Flow, u64> = LruHashMap::with_max_entries(PROBES_MAX, 0);
+pub static ADMITTED: LruHashMap<Flow, u64> = LruHashMap::with_max_entries(ADMITTED_MAX, 0);
 
 #[map]
 pub static PROXIES: HashMap<u64, u64> = HashMap::with_max_entries(PROXIES_MAX, BPF_F_NO_PREALLOC);

@@ -51,21 +51,49 @@ pub fn of_pid(pid: u32, root: &Path) -> Result<PathBuf> {
     if let Some(told) = told.filter(|directory| lists(directory, pid)) {
         return Ok(told);
     }
+    search(root, |directory| lists(directory, pid))
+        .ok_or_else(|| Error::NoCgroup { pid, root: root.to_path_buf() })
+}
+
+/// The directory of the cgroup with this id, below the `root` of the hierarchy.
+pub fn of_id(wanted: u64, root: &Path) -> Option<PathBuf> {
+    search(root, |directory| id(directory).is_ok_and(|id| id == wanted))
+}
+
+/// The processes in exactly this cgroup. The number stays 0 for one that the reader's pid namespace does not show.
+pub fn processes(cgroup: &Path) -> Result<Vec<u32>> {
+    let path = cgroup.join("cgroup.procs");
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(source) => Err(Error::File { step: "read", path, source }),
+    }
+}
+
+/// The processes in a cgroup and in those below it.
+pub fn processes_below(cgroup: &Path) -> Vec<u32> {
+    let mut found = Vec::new();
+    search(cgroup, |directory| {
+        found.extend(processes(directory).unwrap_or_default());
+        false
+    });
+    found
+}
+
+fn search(root: &Path, mut is: impl FnMut(&Path) -> bool) -> Option<PathBuf> {
     let mut pending = vec![root.to_path_buf()];
     for _ in 0..DIRECTORIES_MAX {
-        let Some(directory) = pending.pop() else { break };
-        if lists(&directory, pid) {
-            return Ok(directory);
+        let directory = pending.pop()?;
+        if is(&directory) {
+            return Some(directory);
         }
-        // A cgroup that goes away meanwhile is none the process is in.
+        // A cgroup that goes away meanwhile is none that is looked for.
         pending.extend(subdirectories(&directory).unwrap_or_default());
     }
-    Err(Error::NoCgroup { pid, root: root.to_path_buf() })
+    None
 }
 
 fn lists(cgroup: &Path, pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(cgroup.join("cgroup.procs")) else { return false };
-    text.lines().any(|line| line.parse() == Ok(pid))
+    processes(cgroup).is_ok_and(|pids| pids.contains(&pid))
 }
 
 fn subdirectories(directory: &Path) -> io::Result<Vec<PathBuf>> {

@@ -13,7 +13,7 @@ mod redirector;
 mod routing;
 mod sysctls;
 
-pub use ambit_redirect_common::{Kind, PodConfig, flag};
+pub use ambit_redirect_common::{Kind, PROBE_PORTS_MAX, PodConfig, ProbePorts, flag};
 pub use redirector::{Attached, AttachedPod, Redirector};
 
 use std::io;

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "keys and values are plain data")]
 
-use ambit_redirect_common::{Address, ListenerKey, PodConfig, map};
+use ambit_redirect_common::{Address, ListenerKey, PodAddress, PodConfig, map};
 use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
 use aya::{Ebpf, Pod};
 
@@ -22,9 +22,16 @@ pub(crate) struct ListenerPod(pub(crate) ListenerKey);
 // SAFETY: `repr(C)` over words, without padding; any bits are a value.
 unsafe impl Pod for ListenerPod {}
 
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct AddressValue(pub(crate) PodAddress);
+
+// SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
+unsafe impl Pod for AddressValue {}
+
 pub(crate) struct Maps {
     pub(crate) pods: HashMap<MapData, u64, PodValue>,
-    pub(crate) pod_ips: HashMap<MapData, Address, u64>,
+    pub(crate) addresses: HashMap<MapData, Address, AddressValue>,
     pub(crate) listeners: SockHash<MapData, ListenerPod>,
     pub(crate) proxies: HashMap<MapData, u64, u64>,
 }
@@ -33,7 +40,7 @@ impl Maps {
     pub(crate) fn take(ebpf: &mut Ebpf) -> Result<Self> {
         Ok(Self {
             pods: take(ebpf, map::PODS)?,
-            pod_ips: take(ebpf, map::POD_IPS)?,
+            addresses: take(ebpf, map::ADDRESSES)?,
             listeners: take(ebpf, map::LISTENERS)?,
             proxies: take(ebpf, map::PROXIES)?,
         })

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../redirect-ebpf/ambit-redirect.o");
 
 /// The maps that all instances share.
-const SHARED: [&str; 5] = [map::PODS, map::LISTENERS, map::PROBES, map::POD_IPS, map::PROXIES];
+const SHARED: [&str; 5] = [map::PODS, map::LISTENERS, map::ADMITTED, map::ADDRESSES, map::PROXIES];
 
 /// Name of a program: a symbol of the object, and the pin of its link if the node has one of it.
 pub(crate) mod program {

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use ambit_netns::NetNs;
-use ambit_redirect_common::{Kind, ListenerKey, PodConfig, map};
+use ambit_redirect_common::{Kind, ListenerKey, PodAddress, PodConfig, ProbePorts, map};
 use aya::maps::MapError;
 
 use crate::links::{self, Target};
-use crate::maps::{ListenerPod, Maps, PodValue, failed, removed};
+use crate::maps::{AddressValue, ListenerPod, Maps, PodValue, failed, removed};
 use crate::object::{Object, program};
 use crate::pins::Pins;
 use crate::raw::AttachPoint;
@@ -65,6 +65,8 @@ impl Redirector {
             links::place(&pins, &pins.node(name), instance.program(name)?, target)?;
         }
         let maps = instance.into_maps()?;
+        // What an older agent attached to pods reads them until it is replaced.
+        map::RETIRED.into_iter().try_for_each(|name| pins.remove(&pins.node(name)))?;
         Ok(Self { pins, object, maps })
     }
 
@@ -95,12 +97,13 @@ impl Redirector {
 
     /// Switches redirection of a namespace to `config`, or off: one atomic write.
     ///
-    /// Connections that are open go on as they are.
-    pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>) -> Result<()> {
+    /// The kubelet may reach `probe_ports` all the same. Connections that are open go on as they are.
+    pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>, probe_ports: ProbePorts) -> Result<()> {
         let before = self.config(cookie)?;
-        // Probes of the kubelet are recorded for as long as anything could capture them.
+        // Probes of the kubelet are admitted for as long as anything could capture them.
+        let value = AddressValue(PodAddress { cookie, probe_ports });
         for address in config.iter().flat_map(PodConfig::addresses) {
-            self.maps.pod_ips.insert(address, cookie, 0).map_err(failed(map::POD_IPS))?;
+            self.maps.addresses.insert(address, value, 0).map_err(failed(map::ADDRESSES))?;
         }
         match config {
             Some(config) => {
@@ -111,8 +114,8 @@ impl Redirector {
         let kept = |address| config.iter().flat_map(PodConfig::addresses).any(|kept| kept == address);
         for address in before.iter().flat_map(PodConfig::addresses).filter(|address| !kept(*address)) {
             // By now another pod may have the address.
-            if matches!(self.maps.pod_ips.get(&address, 0), Ok(owner) if owner == cookie) {
-                removed(map::POD_IPS, self.maps.pod_ips.remove(&address))?;
+            if matches!(self.maps.addresses.get(&address, 0), Ok(AddressValue(of)) if of.cookie == cookie) {
+                removed(map::ADDRESSES, self.maps.addresses.remove(&address))?;
             }
         }
         Ok(())
@@ -210,7 +213,7 @@ impl Redirector {
 
     /// Removes a namespace from the maps: redirection off, slots empty.
     pub fn forget(&mut self, cookie: u64) -> Result<()> {
-        self.switch(cookie, None)?;
+        self.switch(cookie, None, ProbePorts::default())?;
         Kind::ALL.into_iter().try_for_each(|kind| self.disarm(cookie, kind))
     }
 
@@ -231,7 +234,7 @@ impl Redirector {
     /// have no effect without a mark.
     pub fn remove_everything(mut self) -> Result<()> {
         for cookie in self.enrolled()? {
-            self.switch(cookie, None)?;
+            self.switch(cookie, None, ProbePorts::default())?;
         }
         self.pins.remove_all()
     }

@@ -45,6 +45,8 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// Whether plaintext from outside goes to the proxy.
     pub inbound: Inbound,
+    /// Ports that the kubelet may reach unjudged.
+    pub probe_ports: Vec<u16>,
 }
 
 /// What becomes of plaintext from outside.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error,
-    kernel::{KernelThread, Steering},
+    kernel::{Kernel, KernelThread, Steering},
     metrics::Metrics,
     proc,
     proxy::Proxy,
@@ -46,12 +46,20 @@ pub struct Effects {
     sandbox: Option<Sandbox>,
     ips: Vec<IpAddr>,
     inbound: Inbound,
+    probe_ports: Vec<u16>,
 }
 
 impl Effects {
     /// For a pod that is not open.
     pub fn new(tools: Tools) -> Self {
-        Self { tools, opened: None, sandbox: None, ips: Vec::new(), inbound: Inbound::Captured }
+        Self {
+            tools,
+            opened: None,
+            sandbox: None,
+            ips: Vec::new(),
+            inbound: Inbound::Captured,
+            probe_ports: Vec::new(),
+        }
     }
 
     pub(super) fn proxy(&self) -> &Proxy {
@@ -92,9 +100,10 @@ impl Effects {
         self.sandbox = sandbox.cloned();
         // What CNI gave is true of this namespace; what the operator knows may be of the one before, or nothing yet.
         let ips = self.sandbox.as_ref().map_or_else(|| pod.ips.clone(), |sandbox| sandbox.ips.clone());
-        if (&ips, pod.inbound) != (&self.ips, self.inbound) {
+        if (&ips, pod.inbound, &pod.probe_ports) != (&self.ips, self.inbound, &self.probe_ports) {
             let is_first = self.ips.is_empty();
             (self.ips, self.inbound) = (ips, pod.inbound);
+            self.probe_ports.clone_from(&pod.probe_ports);
             if !is_first {
                 for know in [&mut at.attached, &mut at.captured] {
                     *know = if *know == Know::No { Know::No } else { Know::Maybe };
@@ -204,11 +213,11 @@ impl Effects {
     }
 
     async fn steer(&self, uid: &str, steering: Steering) -> Result<(), Error> {
-        let ips = self.ips.clone();
+        let (ips, probe_ports) = (self.ips.clone(), self.probe_ports.clone());
         match self.namespace(uid).await? {
             Some(netns) => {
                 let steer =
-                    move |kernel: &mut crate::kernel::Kernel| kernel.steer(netns.cookie(), steering, &ips);
+                    move |kernel: &mut Kernel| kernel.steer(netns.cookie(), steering, &ips, &probe_ports);
                 self.tools.kernel.call(steer).await
             }
             // Nobody is left whose connections could be steered.

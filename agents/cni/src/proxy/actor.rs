@@ -1,6 +1,6 @@
 //! The task that owns all connections to proxies.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use ambit_zds::{Connection, Connections, Hello, Kind, ZdsError};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{Command, GRACE, Link, PING_INTERVAL, Surroundings, queue};
-use crate::{Error, Problem, proc::Process, roster::Held};
+use crate::{Error, Problem, kernel::holds_processes, proc::Process, roster::Held};
 
 /// How often processes are looked at, and queues emptied while the breaker is open.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,11 +31,20 @@ struct Serving {
     instance: String,
 }
 
-/// A process whose connections are never captured.
+/// A cgroup whose connections are never captured.
 #[derive(Debug)]
 struct Exempt {
-    process: Process,
     cgroup: u64,
+    of: Whose,
+}
+
+/// Until when it is exempt.
+#[derive(Debug)]
+enum Whose {
+    /// Until a proxy that said hello ends.
+    Process(Process),
+    /// Exempt since an earlier agent, whose proxy has not said hello yet: until nobody is left in it.
+    Inherited(PathBuf),
 }
 
 /// What happened while nothing was asked.
@@ -84,6 +93,7 @@ impl Actor {
         mut commands: mpsc::Receiver<Command>,
         mut arrivals: mpsc::Receiver<Arrival>,
     ) {
+        self.inherit().await;
         let mut ping = interval(PING_INTERVAL);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tick = interval(TICK);
@@ -107,6 +117,17 @@ impl Actor {
                 Event::Grace => self.open_breaker().await,
                 Event::Tick => self.tick().await,
             }
+        }
+    }
+
+    /// Proxies of an earlier agent may have ended since.
+    async fn inherit(&mut self) {
+        match self.around.kernel.call(|kernel| kernel.inherited_exemptions()).await {
+            Ok(inherited) => {
+                let exempt = |(cgroup, directory)| Exempt { cgroup, of: Whose::Inherited(directory) };
+                self.exempt.extend(inherited.into_iter().map(exempt));
+            }
+            Err(error) => tracing::warn!(%error, "Cgroups of proxies that are gone may stay exempt"),
         }
     }
 
@@ -200,10 +221,15 @@ impl Actor {
         };
         let pid = u32::try_from(pid).ok().filter(|pid| *pid != 0).ok_or_else(gone)?;
         let process = Process::of(&self.around.proc, pid).ok_or_else(gone)?;
-        let cgroup = self.around.kernel.call(move |kernel| kernel.exempt(pid)).await?;
-        if !self.exempt.iter().any(|exempt| exempt.process == process) {
-            self.exempt.push(Exempt { process, cgroup });
-        }
+        let proc = self.around.proc.clone();
+        let cgroup = self.around.kernel.call(move |kernel| kernel.exempt(pid, &proc)).await?;
+        // From now on its process says how long.
+        let is_known = |exempt: &Exempt| match exempt.of {
+            Whose::Process(other) => other == process,
+            Whose::Inherited(_) => exempt.cgroup == cgroup,
+        };
+        self.exempt.retain(|exempt| !is_known(exempt));
+        self.exempt.push(Exempt { cgroup, of: Whose::Process(process) });
         Ok(())
     }
 
@@ -290,8 +316,11 @@ impl Actor {
             self.refuse_queued();
         }
         let proc = &self.around.proc;
-        let (alive, gone): (Vec<_>, Vec<_>) =
-            self.exempt.drain(..).partition(|exempt| exempt.process.is_alive(proc));
+        let is_alive = |exempt: &Exempt| match &exempt.of {
+            Whose::Process(process) => process.is_alive(proc),
+            Whose::Inherited(directory) => holds_processes(directory, exempt.cgroup),
+        };
+        let (alive, gone): (Vec<_>, Vec<_>) = self.exempt.drain(..).partition(is_alive);
         self.exempt = alive;
         for cgroup in gone.into_iter().map(|exempt| exempt.cgroup) {
             if self.exempt.iter().any(|exempt| exempt.cgroup == cgroup) {
@@ -301,8 +330,11 @@ impl Actor {
                 tracing::warn!(cgroup, %error, "The cgroup of a proxy that is gone stays exempt");
             }
         }
-        let pids: Vec<i32> =
-            self.exempt.iter().filter_map(|exempt| exempt.process.pid.try_into().ok()).collect();
+        let pid = |exempt: &Exempt| match &exempt.of {
+            Whose::Process(process) => i32::try_from(process.pid).ok(),
+            Whose::Inherited(_) => None,
+        };
+        let pids: Vec<i32> = self.exempt.iter().filter_map(pid).collect();
         self.draining.retain(|connection| pids.contains(&connection.peer().pid));
     }
 }

@@ -201,6 +201,11 @@ impl World {
         self.node.describe(enrollment).unwrap();
     }
 
+    /// The root of the cgroups, as the agent sees it.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        self.pod_cgroup.parent().unwrap().to_path_buf()
+    }
+
     pub(crate) fn enroll_namespace(&self) {
         let enrolled_namespaces = vec!["shop".to_owned()];
         self.node.describe_node(NodeEnrollment { enrolled_namespaces, ..NodeEnrollment::default() });

@@ -7,6 +7,7 @@
     reason = "a fixture that fails is a test that fails"
 )]
 
+mod cgroups;
 mod fixture;
 
 use std::time::Duration;

@@ -122,6 +122,7 @@ impl Index {
             reason,
             ips: pod.ips.clone(),
             bypass_inbound: pod.bypass_inbound,
+            probe_ports: pod.probe_ports.clone(),
             redirected: pod.redirected,
         })
     }

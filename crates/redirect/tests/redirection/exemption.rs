@@ -51,6 +51,49 @@ fn the_kubelets_connections_reach_the_application_and_its_neighbours_do_not() {
 
 #[test]
 #[ignore = "needs root: make test-netns"]
+fn the_kubelet_reaches_only_the_ports_that_the_pods_own_probes_name() {
+    let (mut world, proxy) = World::enrolled();
+    let app = serve(&world.pod, PROBED + 1);
+    let kubelet = world.cgroup("kubelet");
+    world.redirector.attach_kubelet(&kubelet, &world.peer).unwrap();
+    for (peer_ip, pod_ip) in [(PEER[0], POD[0]), (PEER[1], POD[1])] {
+        let _probe = connect_from(&kubelet, &world.peer, socket(pod_ip, PROBED + 1));
+        assert_eq!(
+            accept(&proxy.plaintext).peer.ip(),
+            ip(peer_ip),
+            "a probe of another pod may name any host"
+        );
+    }
+    app.set_nonblocking(true).unwrap();
+    assert!(app.accept().is_err());
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_probe_is_used_up_by_its_connection() {
+    let (mut world, proxy) = World::enrolled();
+    let app = serve(&world.pod, PROBED);
+    let kubelet = world.cgroup("kubelet");
+    world.redirector.attach_kubelet(&kubelet, &world.peer).unwrap();
+    for (peer_ip, pod_ip) in [(PEER[0], POD[0]), (PEER[1], POD[1])] {
+        let probe = connect_from(&kubelet, &world.peer, socket(pod_ip, PROBED));
+        let source = accept(&app).peer;
+        drop(probe);
+        // The very same flow, from a socket that is not the kubelet's, as masquerading could make it.
+        let open = || {
+            let domain = socket2::Domain::for_address(source);
+            let client = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+            client.set_reuse_address(true)?;
+            client.bind(&source.into())?;
+            client.connect_timeout(&socket(pod_ip, PROBED).into(), PATIENCE).map(|()| client)
+        };
+        let _same = eventually(|| ambit_netns::run_in(&world.peer, open).unwrap().ok());
+        assert_eq!(accept(&proxy.plaintext).peer, source, "{peer_ip}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
 fn a_cgroup_that_moves_to_the_kubelet_counts_and_the_old_one_no_more() {
     let (mut world, proxy) = World::enrolled();
     let app = serve(&world.pod, 8080);
@@ -85,4 +128,9 @@ fn the_cgroup_of_a_process_is_found() {
     assert_eq!(cgroup::of_pid(child.pid(), &cgroup::root().unwrap()).unwrap(), cgroup);
     assert_eq!(cgroup::of_pid(child.pid(), &world.config.cgroup).unwrap(), cgroup, "by searching");
     assert!(cgroup::of_pid(child.pid(), &world.cgroup("elsewhere")).is_err());
+    assert_eq!(cgroup::processes(&cgroup).unwrap(), [child.pid()]);
+    assert!(cgroup::processes_below(&world.config.cgroup).contains(&child.pid()));
+    let id = cgroup::id(&cgroup).unwrap();
+    assert_eq!(cgroup::of_id(id, &world.config.cgroup), Some(cgroup));
+    assert_eq!(cgroup::of_id(id, &world.cgroup("elsewhere")), None);
 }

@@ -12,13 +12,15 @@ use std::time::{Duration, Instant};
 
 use ambit_netns::testing::{End, namespace, veth};
 use ambit_netns::{NetNs, listener, run_in};
-use ambit_redirect::{Attached, Config, Kind, Redirector, cgroup};
+use ambit_redirect::{Attached, Config, Kind, ProbePorts, Redirector, cgroup};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use socket2::SockRef;
 
 pub(crate) const POD: [&str; 2] = ["10.77.0.2", "fd77::2"];
 pub(crate) const PEER: [&str; 2] = ["10.77.0.1", "fd77::1"];
+/// The port that the kubelet may reach.
+pub(crate) const PROBED: u16 = 8080;
 /// Long enough for a slow machine; only a failing test waits it out.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A refusal is at once; a lost SYN is sent again after one second.
@@ -90,11 +92,13 @@ impl World {
     }
 
     pub(crate) fn switch_on(&mut self) {
-        self.redirector.switch(self.attached.cookie, Some(self.attached.config)).unwrap();
+        self.redirector
+            .switch(self.attached.cookie, Some(self.attached.config), ProbePorts::new([PROBED]))
+            .unwrap();
     }
 
     pub(crate) fn switch_off(&mut self) {
-        self.redirector.switch(self.attached.cookie, None).unwrap();
+        self.redirector.switch(self.attached.cookie, None, ProbePorts::default()).unwrap();
     }
 
     /// Gives the redirector away.

@@ -9,5 +9,6 @@ mod exemption;
 mod failure;
 mod fixture;
 mod inbound;
+mod local;
 mod outbound;
 mod switching;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use ambit_netns::run_in;
 use ambit_netns::testing::ip as run_ip;
+use ambit_redirect::ProbePorts;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::fixture::*;
@@ -104,14 +105,19 @@ fn a_link_local_destination_is_refused_rather_than_let_out() {
 
 #[test]
 #[ignore = "needs root: make test-netns"]
-fn a_family_the_pod_has_no_address_of_is_left_alone() {
+fn a_family_the_pod_has_no_address_of_is_refused_as_if_there_were_no_route() {
     let mut world = World::attached();
     let proxy = world.arm();
     let only_v4 = world.redirector.attach(&world.uid, &world.pod, &[ip(POD[0])]).unwrap();
-    world.redirector.switch(only_v4.cookie, Some(only_v4.config)).unwrap();
-    let server = serve(&world.peer, 80);
-    let _client = connect(&world.pod, socket(PEER[1], 80)).unwrap();
-    assert_eq!(accept(&server).peer.ip(), ip(POD[1]));
+    world.redirector.switch(only_v4.cookie, Some(only_v4.config), ProbePorts::default()).unwrap();
+    let _server = serve(&world.peer, 80);
+    let error = connect_within(&world.pod, socket(PEER[1], 80), AT_ONCE).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENETUNREACH), "an address that the mesh does not know of");
+    let local = serve(&world.pod, 8080);
+    for own in ["::1", POD[1]] {
+        let _client = connect(&world.pod, socket(own, 8080)).unwrap();
+        accept(&local);
+    }
     proxy.assert_idle();
     let _client = connect(&world.pod, socket(PEER[0], 80)).unwrap();
     assert_eq!(accept(&proxy.outbound).local, socket(PEER[0], 80));
