@@ -103,7 +103,7 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         Ok(tunnel) => tunnel.into_stream(),
         Err(error) => return tracing::debug!(%error, "CONNECT cannot be answered"),
     };
-    let Some(protocol) = target.service.port(target.address.port()).map(|port| port.protocol) else { return };
+    let Some(protocol) = target.protocol() else { return };
     let told = tokio::select! {
         biased;
         told = tell(protocol, &mut tunnel) => told,

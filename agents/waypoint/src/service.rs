@@ -45,7 +45,8 @@ pub struct Service {
 pub struct Port {
     /// Its number.
     pub number: u16,
-    /// What clients speak on it.
+    /// What clients speak on it. HTTP where nobody said and rules about requests have to hold: a client cannot choose to
+    /// be no HTTP, and so to be asked for no token, routed by no rule and held to no limit.
     pub protocol: AppProtocol,
     /// The service itself; nowhere of pods, each of which is a way of its own.
     pub own: Way,
@@ -112,25 +113,21 @@ impl Service {
             tracing::warn!(service = %bound.key, %issuer, %reason, "No token of an issuer can be accepted");
         }
         let rules = Rules::compile(&bound.requests, (&bound.key, ""), states);
+        let asks_requests = validator.is_some() || !rules.is_empty();
         let ports = bound.ports.iter().map(|port| {
             let own = Destination { service: bound.key.clone(), port: port.port };
             let mut compile = |routes: &Routes| PortRoutes::compile(routes, &bound, &destinations, states);
-            Port {
-                number: port.port,
-                protocol: port.protocol,
-                own: destinations.get(&own).cloned(),
-                routes: compile(&port.routes),
-                consumers: port
-                    .consumers
-                    .iter()
-                    .map(|(key, routes)| (key.clone(), compile(routes)))
-                    .collect(),
-            }
+            let routes = compile(&port.routes);
+            let consumers = port.consumers.iter().map(|(key, routes)| (key.clone(), compile(routes)));
+            let consumers: HashMap<_, _> = consumers.collect();
+            let is_routed = routes.http.is_some() || consumers.values().any(|routes| routes.http.is_some());
+            let protocol = spoken(port.protocol, asks_requests || is_routed);
+            Port { number: port.port, protocol, own: destinations.get(&own).cloned(), routes, consumers }
         });
         let ports = ports.collect();
         let every_port = match bound.addressed {
             Addressed::Service => None,
-            Addressed::Pods(_) => Some(Port::of_pods()),
+            Addressed::Pods(_) => Some(Port::of_pods(asks_requests)),
         };
         Self { validator, policies, rules, ports, every_port, destinations, bound }
     }
@@ -179,11 +176,17 @@ impl Service {
     }
 }
 
+/// What clients speak on a port that has rules about requests, or has none.
+fn spoken(declared: AppProtocol, has_rules: bool) -> AppProtocol {
+    if has_rules && declared == AppProtocol::Detect { AppProtocol::Http } else { declared }
+}
+
 impl Port {
     /// Nobody says what the ports of pods speak, and no route leads there or away.
-    fn of_pods() -> Self {
+    fn of_pods(asks_requests: bool) -> Self {
         let routes = PortRoutes { http: None, stream: None };
-        Self { number: 0, protocol: AppProtocol::Detect, own: None, routes, consumers: HashMap::new() }
+        let protocol = spoken(AppProtocol::Detect, asks_requests);
+        Self { number: 0, protocol, own: None, routes, consumers: HashMap::new() }
     }
 
     /// The routes for clients of a namespace.

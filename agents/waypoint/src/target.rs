@@ -37,6 +37,14 @@ pub struct Pod {
 }
 
 impl Target {
+    /// What clients speak to it; none where its port is gone.
+    pub fn protocol(&self) -> Option<AppProtocol> {
+        let number = self.address.port();
+        let said = self.service.port(number)?.protocol;
+        // Pods have every port, and nobody says what it is for.
+        Some(if said == AppProtocol::Detect { AppProtocol::of_port(number) } else { said })
+    }
+
     /// From now on it is known what the client speaks: a pod is spoken to in the same way, for nobody says which.
     pub fn speaks_http2(&self) {
         let settings = DestinationSettings { protocol: AppProtocol::Http2, ..Default::default() };

@@ -104,18 +104,19 @@ fn ports(spec: &ServiceSpec) -> Vec<PortFacts> {
             Some(IntOrString::String(name)) => Target::Name(name.clone()),
         };
         let name = port.name.clone().unwrap_or_default();
-        let protocol = protocol(port.app_protocol.as_deref(), &name);
+        let protocol = protocol(port.app_protocol.as_deref(), &name, number);
         Some(PortFacts { name, port: number, target, protocol })
     })
     .collect()
 }
 
-/// What a port speaks: its appProtocol, else the first part of its name, as Istio reads both.
-fn protocol(app_protocol: Option<&str>, name: &str) -> AppProtocol {
+/// What a port speaks: its appProtocol, else the first part of its name, else its number, as Istio reads them.
+fn protocol(app_protocol: Option<&str>, name: &str, number: u16) -> AppProtocol {
     let prefix = name.split('-').next().unwrap_or_default();
     let is_grpc_web = name == "grpc-web" || name.starts_with("grpc-web-");
     let named = if is_grpc_web { "grpc-web" } else { prefix };
-    app_protocol.and_then(known_protocol).or_else(|| known_protocol(named)).unwrap_or_default()
+    let said = app_protocol.and_then(known_protocol).or_else(|| known_protocol(named));
+    said.unwrap_or_else(|| AppProtocol::of_port(number))
 }
 
 fn known_protocol(word: &str) -> Option<AppProtocol> {

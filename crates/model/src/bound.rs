@@ -42,6 +42,17 @@ pub enum AppProtocol {
     Tls,
 }
 
+impl AppProtocol {
+    /// What is spoken on a port of which nobody said: SMTP, DNS, MySQL and MongoDB have theirs, and their clients may wait
+    /// for the server to speak first.
+    pub fn of_port(number: u16) -> Self {
+        match number {
+            25 | 53 | 3306 | 27017 => Self::Tcp,
+            _ => Self::Detect,
+        }
+    }
+}
+
 /// A service port, as a route or a mirror names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Destination {

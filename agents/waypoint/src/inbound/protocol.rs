@@ -8,7 +8,7 @@ use ambit_hbone::TunnelStream;
 use ambit_model::AppProtocol;
 use tokio::time::timeout;
 
-use crate::http::{DETECT_TIMEOUT, Sniffed, sniff};
+use crate::http::{DETECT_TIMEOUT, Sniffed, sniff, sniff_http};
 
 /// What to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +24,11 @@ pub(super) enum Protocol {
 pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io::Result<Protocol> {
     match declared {
         AppProtocol::Tcp | AppProtocol::Tls => Ok(Protocol::Stream),
-        AppProtocol::Http2 => Ok(Protocol::Http2),
-        AppProtocol::Http => {
+        // A port that is declared for HTTP/2 says what its endpoints speak: a health check, or `curl`, speaks HTTP/1.1.
+        AppProtocol::Http | AppProtocol::Http2 => {
             // Silent before its first request it may be as long as it likes, but not in the middle of a word.
             poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop)).await?;
-            let first = timeout(DETECT_TIMEOUT, first_bytes(tunnel)).await;
+            let first = timeout(DETECT_TIMEOUT, first_bytes(tunnel, sniff_http)).await;
             Ok(match first.unwrap_or(Ok(Some(Sniffed::More)))? {
                 // What is no HTTP at all is answered 400, and what does not become a head in time 408.
                 Some(Sniffed::Http1 | Sniffed::Opaque | Sniffed::More) => Protocol::Http1,
@@ -36,7 +36,7 @@ pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io
                 None => Protocol::Nothing,
             })
         }
-        AppProtocol::Detect => match timeout(DETECT_TIMEOUT, first_bytes(tunnel)).await {
+        AppProtocol::Detect => match timeout(DETECT_TIMEOUT, first_bytes(tunnel, sniff)).await {
             Ok(first) => Ok(match first? {
                 Some(Sniffed::Http1) => Protocol::Http1,
                 Some(Sniffed::Http2) => Protocol::Http2,
@@ -49,7 +49,10 @@ pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io
 }
 
 /// None when the client ends without a byte; [`Sniffed::More`] when it ends, or stops, too early to tell.
-async fn first_bytes(tunnel: &mut TunnelStream) -> io::Result<Option<Sniffed>> {
+async fn first_bytes(
+    tunnel: &mut TunnelStream,
+    sniff: impl Fn(&[u8]) -> Sniffed,
+) -> io::Result<Option<Sniffed>> {
     let mut have = 0;
     loop {
         let (told, seen) = poll_fn(|cx| {
@@ -75,11 +78,14 @@ mod tests {
     use crate::http::testing::tunnels;
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_port_is_declared_to_speak_is_not_asked_of_its_bytes() {
-        let cases: [(AppProtocol, &[u8], Protocol); 9] = [
+    async fn what_a_port_speaks_is_what_was_declared_and_then_what_its_bytes_say() {
+        let cases: [(AppProtocol, &[u8], Protocol); 12] = [
             (AppProtocol::Tcp, b"GET / HTTP/1.1", Protocol::Stream),
             (AppProtocol::Tls, b"GET / HTTP/1.1", Protocol::Stream),
-            (AppProtocol::Http2, b"GET / HTTP/1.1", Protocol::Http2),
+            (AppProtocol::Http2, b"GET / HTTP/1.1", Protocol::Http1),
+            (AppProtocol::Http2, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol::Http2),
+            (AppProtocol::Http, b"\r\nGET / HTTP/1.1", Protocol::Http1),
+            (AppProtocol::Detect, b"\r\nLOCK / HTTP/1.1", Protocol::Http1),
             (AppProtocol::Http, b"\x16\x03\x01", Protocol::Http1),
             (AppProtocol::Http, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Protocol::Http2),
             (AppProtocol::Http, b"GE", Protocol::Http1),
@@ -109,7 +115,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_silent_waits_for_its_server_to_speak_first() {
-        for sent in [&b""[..], b"GET "] {
+        for sent in [&b""[..], b"GET ", b"\r\n"] {
             let (_connection, mut near, mut far) = tunnels().await;
             let begun = Instant::now();
             near.write_all(sent).await.unwrap();

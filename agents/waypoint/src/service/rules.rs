@@ -80,6 +80,11 @@ impl Rules {
         })
     }
 
+    /// Whether nothing is done to any request.
+    pub fn is_empty(&self) -> bool {
+        self.layers().all(|layer| layer.faults.is_empty() && layer.limits.is_none())
+    }
+
     fn layers(&self) -> impl DoubleEndedIterator<Item = &Layer> {
         self.of_service.iter().chain(std::iter::once(&self.own))
     }

@@ -17,9 +17,10 @@ use tokio::{
 };
 
 use super::{
-    endpoint::{echo, http1, http2},
+    endpoint::{Serve, echo, http1, http2},
     fixture::{Mesh, PATIENCE, VIP, bound, identity, key, pod, text},
     judging::{deny, path},
+    meaning::vouching,
 };
 
 /// What a waypoint does with pods of its namespace; those of `on_their_way` do not say so themselves.
@@ -170,4 +171,40 @@ async fn a_pod_that_leaves_while_others_stay_fails_no_request_and_its_clients_ar
     text(answer).await;
     timeout(PATIENCE, async { while client.ready().await.is_ok() {} }).await.unwrap();
     assert_eq!(refusal(&mesh, &address).await, "http status: 404");
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_first_is_heard_at_once_on_a_port_that_is_known_for_it() {
+    let greeting: Serve = Arc::new(|mut tunnel| {
+        tokio::spawn(async move {
+            tunnel.write_all(b"220 ready").await.unwrap();
+            _ = tunnel.read(&mut [0; 1]).await;
+        });
+    });
+    let mut mesh = mesh();
+    mesh.lone_pod("db", greeting, waypoint("waypoint")).await;
+    mesh.bind(pods(&[])).await;
+    for port in [25, 53, 3306, 27017] {
+        let address = std::net::SocketAddr::new(mesh.last_pod().ip(), port);
+        let begun = std::time::Instant::now();
+        let mut tunnel = mesh.tunnel(&address.to_string()).await.unwrap();
+        let mut heard = [0; 9];
+        tunnel.read_exact(&mut heard).await.unwrap();
+        assert_eq!(&heard, b"220 ready");
+        assert!(begun.elapsed() < ambit_waypoint::http::DETECT_TIMEOUT, "{port}");
+    }
+}
+
+#[tokio::test]
+async fn ports_of_pods_whose_tokens_are_asked_for_are_http() {
+    let mut mesh = mesh();
+    let mut vouched = pods(&[]);
+    vouched.authentication = vec![vouching()];
+    mesh.lone_pod("web", http1(echo("web")), waypoint("waypoint")).await;
+    mesh.bind(vouched).await;
+    let mut tunnel = mesh.tunnel(&mesh.last_pod().to_string()).await.unwrap();
+    tunnel.write_all(b"*1\r\n$4\r\nPING\r\n").await.unwrap();
+    let mut heard = String::new();
+    tunnel.read_to_string(&mut heard).await.unwrap();
+    assert!(heard.starts_with("HTTP/1.1 400 "), "{heard}");
 }

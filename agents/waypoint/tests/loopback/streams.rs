@@ -1,16 +1,18 @@
 //! Byte streams, and ports of which nobody says what they speak.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ambit_model::{
     Action, AppProtocol, Clause, Match, NamespacedName, Policy, Rule, Scope, TunnelProtocol,
-    authorization::RequestMatch, bound::Routes,
+    authorization::RequestMatch,
+    bound::{DestinationSettings, RateLimit, RateLimitScope, RequestPolicy, Routes},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    endpoint::{Serve, echo, http1},
-    fixture::{Mesh, VIP, bound, destination, key, to},
+    endpoint::{Serve, echo, http1, http2},
+    fixture::{Mesh, VIP, bound, destination, key, routed, rule, to},
+    meaning::vouching,
 };
 
 /// Says its name, then sends back what it gets.
@@ -91,6 +93,60 @@ async fn http_is_told_by_its_first_bytes() {
     let mesh = Mesh::with_cart(bound(AppProtocol::Detect), http1(echo("cart"))).await;
     let (status, text) = mesh.get("/a").await;
     assert!(status == 200 && text.contains("x-forwarded-proto"), "{text}");
+}
+
+#[tokio::test]
+async fn a_method_is_any_word_and_empty_lines_may_come_before_it() {
+    let mesh = Mesh::with_cart(bound(AppProtocol::Detect), http1(echo("cart"))).await;
+    for begins in ["LOCK", "REPORT", "m-search", "\r\nGET", "\r\n\r\nPURGE"] {
+        let heard =
+            said(&mesh, format!("{begins} /a HTTP/1.1\r\nhost: cart\r\n\r\n").as_bytes()).await.unwrap();
+        let method = begins.trim();
+        assert!(heard.contains(&format!("cart HTTP/1.1 {method} /a\n")), "{heard}");
+        assert!(heard.contains("x-forwarded-proto"), "it went as bytes: {heard}");
+    }
+}
+
+/// A client cannot choose to be no HTTP, and so get round what is asked of requests.
+#[tokio::test]
+async fn a_port_with_rules_about_requests_is_http_whatever_its_first_bytes_are() {
+    let mut vouched = bound(AppProtocol::Detect);
+    vouched.authentication = vec![vouching()];
+    let mut limited = bound(AppProtocol::Detect);
+    limited.requests = Arc::new(RequestPolicy {
+        faults: Vec::new(),
+        rate_limits: vec![RateLimit {
+            scope: RateLimitScope::Service,
+            requests: 1,
+            interval: Duration::from_secs(1),
+            burst: 1,
+        }],
+    });
+    let mut of_service = routed(vec![rule(vec![to("cart", 1)])], &["cart"]);
+    of_service.ports[0].protocol = AppProtocol::Detect;
+    let mut of_consumer = bound(AppProtocol::Detect);
+    let routes = of_service.ports[0].routes.clone();
+    of_consumer.ports[0].consumers.insert("shop".into(), routes);
+    of_consumer.destinations = of_service.destinations.clone();
+    for (what, bound) in
+        [("token", vouched), ("limit", limited), ("route", of_service), ("consumer", of_consumer)]
+    {
+        let mesh = Mesh::with_cart(bound, parrot("cart:")).await;
+        for words in [&b"\x16\x03\x01 hello"[..], b"*1\r\n$4\r\nPING\r\n", b"GET key\r\n\r\n"] {
+            let heard = said(&mesh, words).await.unwrap();
+            assert!(heard.starts_with("HTTP/1.1 400 "), "{what}: {heard}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http1_is_served_on_a_port_that_is_declared_for_http2() {
+    let mut declared = bound(AppProtocol::Http2);
+    let settings = DestinationSettings { protocol: AppProtocol::Http2, ..DestinationSettings::default() };
+    declared.destinations.insert(destination("cart"), settings);
+    let mesh = Mesh::with_cart(declared, http2(echo("cart"))).await;
+    let (status, text) = mesh.get("/healthz").await;
+    assert_eq!((status, text.lines().next().unwrap()), (200, "cart HTTP/2.0 GET http://cart/healthz"));
 }
 
 /// Judging a path needs a request.

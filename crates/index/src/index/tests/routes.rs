@@ -198,6 +198,24 @@ fn a_route_reaches_the_ports_that_its_parent_names_and_that_speak_what_it_routes
 }
 
 #[test]
+fn a_port_that_says_nothing_speaks_what_its_number_is_known_for() {
+    use AppProtocol::{Detect, Http, Tcp};
+    let mut index = bound_index();
+    let mut cart = service("shop", "cart");
+    cart["spec"]["ports"] = json!([
+        {"name": "a", "port": 25}, {"name": "b", "port": 53}, {"name": "c", "port": 3306},
+        {"name": "d", "port": 27017}, {"name": "e", "port": 5432}, {"name": "http-f", "port": 3307},
+    ]);
+    index.apply(object(cart.clone()));
+    let spoken =
+        |index: &Index| -> Vec<AppProtocol> { bound(index).ports.iter().map(|port| port.protocol).collect() };
+    assert_eq!(spoken(&index), [Tcp, Tcp, Tcp, Tcp, Detect, Http]);
+    cart["spec"]["ports"] = json!([{"name": "http", "port": 3306}, {"port": 25, "appProtocol": "http"}]);
+    index.apply(object(cart));
+    assert_eq!(spoken(&index), [Http, Http], "what is said comes before the number");
+}
+
+#[test]
 fn parents_of_other_kinds_are_others_business() {
     let gateway = json!({"name": "ingress"});
     let index =
