@@ -32,6 +32,8 @@ pub struct Metrics {
     pub retries: Counter,
     /// What a limit of a destination refused.
     pub overflows: Family<Limit, Counter>,
+    /// Copies of requests that did not reach their destination.
+    pub copies_failed: Counter,
     /// Endpoints that were left out for a while.
     pub ejections: Counter,
     /// Requests that a rate limit refused.
@@ -66,9 +68,10 @@ impl Metrics {
         });
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 7] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 8] {
         [
             ("ambit_waypoint_retries", "Tries after the first", &self.retries),
+            ("ambit_waypoint_mirrors_failed", "Copies of requests not delivered", &self.copies_failed),
             ("ambit_waypoint_ejections", "Endpoints ejected by outlier detection", &self.ejections),
             ("ambit_waypoint_rate_limited", "Requests refused by a rate limit", &self.rate_limited),
             (
@@ -98,6 +101,7 @@ mod tests {
             "istio_xds_connection_terminations_total 0",
             "ambit_waypoint_retries_total 0",
             "ambit_waypoint_ejections_total 0",
+            "ambit_waypoint_mirrors_failed_total 0",
             "ambit_waypoint_rate_limited_total 0",
             "ambit_waypoint_overflows_total{resource=\"connections\"} 1",
             "ambit_waypoint_spans_dropped_total 0",

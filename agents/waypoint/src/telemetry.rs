@@ -157,6 +157,11 @@ impl Telemetry {
         }
     }
 
+    /// A copy of a request did not reach its destination.
+    pub fn copy_failed(&self) {
+        self.books.metrics.copies_failed.inc();
+    }
+
     /// A rate limit refused a request.
     pub fn rate_limited(&self) {
         self.books.metrics.rate_limited.inc();

@@ -70,6 +70,15 @@ impl TunnelStream {
         self.poll_peek(cx)
     }
 
+    /// Ready once nobody waits for what is written here: the peer has reset the stream, or its connection is lost. Its
+    /// end of file says nothing of the kind.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.tunnel.send.poll_reset(cx).map(|told| match told {
+            Ok(_reason) => io::ErrorKind::ConnectionReset.into(),
+            Err(error) => reset(error),
+        })
+    }
+
     fn consume(&mut self, bytes: usize) {
         self.unread.advance(bytes);
         if self.unread.is_empty() {

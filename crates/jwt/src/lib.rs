@@ -84,8 +84,11 @@ impl Validator {
     /// Judges a request. What is refused is answered 401 with [`CHALLENGE`].
     pub fn check(&self, head: &RequestHead<'_>, now: SystemTime) -> Result<Accepted, Refusal> {
         let mut accepted = Accepted::default();
-        let present = self.reserved.iter().filter(|name| head.headers.contains_key(*name));
-        accepted.edits.extend(present.cloned().map(Edit::RemoveHeader));
+        if !self.reserved.is_empty() {
+            let forged =
+                head.headers.keys().filter(|name| self.reserved.iter().any(|own| reads_as(name, own)));
+            accepted.edits.extend(forged.cloned().map(Edit::RemoveHeader));
+        }
         let locations = self.providers.iter().map(|provider| provider.locations.as_slice());
         let Some(presented) = locate::present(locations, head)? else {
             return Ok(accepted);
@@ -123,6 +126,13 @@ impl Validator {
         }
         Err(refusal)
     }
+}
+
+/// Whether an application may take one header for the other: CGI and its heirs (RFC 3875 4.1.18) write `-` as `_`.
+fn reads_as(one: &HeaderName, other: &HeaderName) -> bool {
+    let spelled = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
+    let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
+    one.len() == other.len() && one.iter().map(spelled).eq(other.iter().map(spelled))
 }
 
 impl Provider {

@@ -441,3 +441,17 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_header_for_claims_is_taken_away_from_clients_in_every_spelling() {
+    for (one, other, expected) in [
+        ("x-user", "x-user", true),
+        ("x_user", "x-user", true),
+        ("x-user_id", "x_user-id", true),
+        ("x-users", "x-user", false),
+        ("xuser", "x-user", false),
+    ] {
+        let (one, other) = (HeaderName::from_static(one), HeaderName::from_static(other));
+        assert_eq!(reads_as(&one, &other), expected, "{one} {other}");
+    }
+}

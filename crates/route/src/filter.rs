@@ -13,8 +13,11 @@ mod tests;
 use ambit_model::bound::{Filter, Mirror, PathMatch};
 use http::{HeaderMap, Response, request::Parts};
 
-use self::{cors::CrossOrigin, header::HeaderEdits, redirect::Redirection, rewrite::Rewriting};
-pub use self::{cors::CrossOriginRequest, header::is_free};
+pub use self::{
+    cors::{CrossOrigin, CrossOriginRequest},
+    header::is_free,
+};
+use self::{header::HeaderEdits, redirect::Redirection, rewrite::Rewriting};
 use crate::{Invalid, RequestHead, takes};
 
 /// How a request came to its filters.
@@ -65,7 +68,9 @@ impl Filters {
             }
             Compiled::Redirect(redirect) => Some(redirect.answer(&RequestHead::from(&*request), arrival)),
             Compiled::Rewrite(rewrite) => rewrite.apply(request, arrival.matched),
-            Compiled::Cors(cors) => cors.answer_preflight(&RequestHead::from(&*request)),
+            Compiled::Cors(cors) => {
+                CrossOriginRequest::of(&RequestHead::from(&*request)).and_then(|asked| cors.answer(&asked))
+            }
             Compiled::ResponseHeaders(_) | Compiled::Mirror(_) => None,
         })
     }
@@ -93,6 +98,18 @@ impl Filters {
             | Compiled::Redirect(_)
             | Compiled::Rewrite(_)
             | Compiled::Cors(_) => None,
+        })
+    }
+
+    /// The cross-origin rules among them.
+    pub fn cross_origin(&self) -> Option<&CrossOrigin> {
+        self.0.iter().find_map(|filter| match filter {
+            Compiled::Cors(cors) => Some(cors),
+            Compiled::RequestHeaders(_)
+            | Compiled::ResponseHeaders(_)
+            | Compiled::Redirect(_)
+            | Compiled::Rewrite(_)
+            | Compiled::Mirror(_) => None,
         })
     }
 

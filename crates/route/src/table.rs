@@ -12,7 +12,12 @@ use std::sync::Arc;
 use ambit_model::bound::{Filter, HttpMatch, HttpRule, HttpTable, PathChange, PathMatch};
 
 use self::paths::{Path, Paths};
-use crate::{Filters, Invalid, RequestHead, criteria::Criteria, expression};
+use crate::{
+    Filters, Invalid, RequestHead,
+    criteria::Criteria,
+    expression,
+    filter::{CrossOrigin, CrossOriginRequest},
+};
 
 /// The routes of a port.
 #[derive(Debug)]
@@ -67,6 +72,22 @@ impl Table {
             criteria.push(rest.unwrap_or_default());
         }
         Self { paths: Paths::index(paths), source, criteria, actions }
+    }
+
+    /// The cross-origin rules that a request comes under. A preflight is about a request to come: where no rule takes the
+    /// preflight, those count of the rule that would take that request.
+    pub fn cross_origin(&self, head: &RequestHead<'_>, asked: &CrossOriginRequest) -> Option<&CrossOrigin> {
+        let found = self.find(head).or_else(|| {
+            let method = asked.announced()?;
+            self.find(&RequestHead { method: &method, ..*head })
+        });
+        let actions = found?.actions.ok()?;
+        // Of several backends none is chosen yet.
+        let of_backend = || match actions.backends.as_slice() {
+            [only] => only.cross_origin(),
+            _ => None,
+        };
+        actions.rule.cross_origin().or_else(of_backend)
     }
 
     /// The rule of the first match that holds. None: no match does, and the answer is 404.

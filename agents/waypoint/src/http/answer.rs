@@ -29,6 +29,8 @@ pub enum Refusal {
     InvalidRule,
     /// The method cannot be proxied.
     Method,
+    /// Two readers would understand it differently; the word says why, as a response code detail.
+    Malformed(&'static str),
     /// The destination has no endpoint.
     NoHealthyEndpoint,
     /// A limit of the destination is reached.
@@ -56,7 +58,7 @@ impl Refusal {
             Self::NoRoute | Self::Gone => StatusCode::NOT_FOUND,
             Self::InvalidRule => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BrokenBody => StatusCode::BAD_REQUEST,
+            Self::BrokenBody | Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::NoHealthyEndpoint | Self::Overflow | Self::Unreachable | Self::Reset => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -75,7 +77,7 @@ impl Refusal {
             Self::Overflow => "UO",
             Self::Unreachable => "UF",
             Self::Reset => "UC",
-            Self::BrokenBody => "DPE",
+            Self::BrokenBody | Self::Malformed(_) => "DPE",
             Self::Late => "UT",
         }
     }
@@ -90,6 +92,7 @@ impl Refusal {
             Self::NoRoute | Self::Gone => "route_not_found",
             Self::InvalidRule => "direct_response",
             Self::Method => "",
+            Self::Malformed(why) => why,
             Self::NoHealthyEndpoint => "no_healthy_upstream",
             Self::Overflow => "upstream_reset_before_response_started{overflow}",
             Self::Unreachable => "upstream_reset_before_response_started{remote_connection_failure}",
@@ -117,7 +120,7 @@ impl Refusal {
             Self::Reset => {
                 "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
             }
-            Self::BrokenBody => "Bad Request",
+            Self::BrokenBody | Self::Malformed(_) => "Bad Request",
             Self::Late => "upstream request timeout",
         }
     }
@@ -147,6 +150,7 @@ impl Refusal {
             | Self::NoRoute
             | Self::InvalidRule
             | Self::Method
+            | Self::Malformed(_)
             | Self::NoHealthyEndpoint
             | Self::Overflow
             | Self::Unreachable
@@ -242,6 +246,7 @@ mod tests {
             (Refusal::Unreachable, 503, "UF", &format!("{BEFORE}{{remote_connection_failure}}")),
             (Refusal::Reset, 503, "UC", &format!("{BEFORE}{{connection_termination}}")),
             (Refusal::BrokenBody, 400, "DPE", "codec_error"),
+            (Refusal::Malformed("missing_host_header"), 400, "DPE", "missing_host_header"),
             (Refusal::Late, 504, "UT", "response_timeout"),
         ];
         for (refusal, status, flag, details) in cases {

@@ -5,21 +5,18 @@
 use std::{convert::Infallible, rc::Rc, time::SystemTime};
 
 use ambit_model::{authorization::Token, bound::Backend};
-use ambit_route::{Arrival, Filters, Found, RequestHead, filter::CrossOriginRequest, pick};
+use ambit_route::{
+    Arrival, Filters, Found, RequestHead,
+    filter::{CrossOrigin, CrossOriginRequest},
+    pick,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
 use super::{
-    Refusal, Session,
-    exchange::Exchange,
-    extended_connect,
-    headers::{self, Wishes},
-    judged::judge,
-    plan::Plan,
-    response_body::ResponseBody,
-    tries,
-    upgrade::Client,
+    Refusal, Session, arrival::arrive, exchange::Exchange, extended_connect, judged::judge, plan::Plan,
+    response_body::ResponseBody, tries, upgrade::Client,
 };
 use crate::service::{Port, RouteRule, Rules, Service};
 
@@ -52,12 +49,23 @@ pub(super) async fn handle(
     let (mut parts, body) = request.into_parts();
     extended_connect::read(&mut parts, rand::random);
     let client = Client::of(&mut parts);
+    let arrived = arrive(&mut parts, service.hostname(), rand::random);
     let mut exchange = Exchange::new(session.clone(), &parts);
     exchange.trace = session.local.telemetry.begin(&mut parts.headers);
     let origin = CrossOriginRequest::of(&RequestHead::from(&parts));
+    // A page reads an answer only if that says so, and asks before it may send a token.
+    let cross_origin = origin.as_ref().and_then(|asked| under(&service, &session, &parts, asked));
     // Those of the rule, then those of its backend.
     let mut filters = Vec::new();
-    let answer = match prepare((&service, &session), &mut parts, &mut exchange, &mut filters).await {
+    let prepared = match (arrived, cross_origin.and_then(|rules| rules.answer(origin.as_ref()?))) {
+        (Ok(_), Some(preflight)) => Err(Answer::Filter(preflight)),
+        (Ok(switches), None) => {
+            let of = (&*service, &*session, switches);
+            prepare(of, &mut parts, &mut exchange, &mut filters).await
+        }
+        (Err(refusal), _) => Err(refusal.into()),
+    };
+    let answer = match prepared {
         Ok(plan) => match tries::run(plan, (parts, body, client), exchange).await {
             Ok(response) => return Ok(finish(response, &filters, origin.as_ref())),
             Err((refusal, unused)) => {
@@ -67,8 +75,23 @@ pub(super) async fn handle(
         },
         Err(answer) => answer,
     };
-    let response = local(answer, &session, exchange);
+    let mut response = local(answer, &session, exchange);
+    if let Some(rules) = cross_origin.filter(|_| filters.is_empty()) {
+        rules.mark(response.headers_mut(), origin.as_ref());
+    }
     Ok(finish(response, &filters, origin.as_ref()))
+}
+
+/// The cross-origin rules of the rule that takes a request, as far as can be told before anybody vouched for it.
+fn under<'a>(
+    service: &'a Service,
+    session: &Session,
+    parts: &Parts,
+    asked: &CrossOriginRequest,
+) -> Option<&'a CrossOrigin> {
+    let port = service.port(session.destination.port()).filter(|_| session.pod.is_none())?;
+    let routes = port.routes(&session.peer.identity.namespace).http.as_ref()?;
+    routes.table.cross_origin(&RequestHead::from(parts), asked)
 }
 
 /// Filters see a response in the reverse of the order in which they saw the request.
@@ -100,7 +123,7 @@ fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Resp
 
 /// All phases before the first byte is sent.
 async fn prepare<'a>(
-    (service, session): (&'a Service, &'a Session),
+    (service, session, switches): (&'a Service, &'a Session, bool),
     parts: &mut Parts,
     exchange: &mut Exchange,
     filters: &mut Vec<&'a Filters>,
@@ -124,11 +147,9 @@ async fn prepare<'a>(
         Refusal::RateLimited(limited.after)
     })?;
     inject(rules, parts, exchange).await?;
-    let wishes = Wishes::of(parts);
-    let judged = wishes.upgrade.as_ref().map(|_| Box::new((parts.clone(), token)));
-    headers::forward(parts, &wishes, service.hostname());
+    let judged = switches.then(|| Box::new((parts.clone(), token)));
     let mut plan = match route {
-        Some(route) => route.plan((service, wishes), parts, exchange, filters)?,
+        Some(route) => route.plan(service, parts, exchange, filters)?,
         // No rule takes it, where there are rules.
         None if session.pod.is_none() && port.routes(&session.peer.identity.namespace).http.is_some() => {
             return Err(Refusal::NoRoute.into());
@@ -137,7 +158,7 @@ async fn prepare<'a>(
             let of_pod = session.pod.as_ref().and_then(|pod| pod.upstream.as_ref());
             let upstream = of_pod.or(port.own.as_ref()).ok_or(Refusal::Gone)?;
             exchange.upstream = Some(upstream.clone());
-            Plan::to_service(service, upstream, wishes)
+            Plan::to_service(service, upstream)
         }
     };
     plan.judged = judged;
@@ -193,7 +214,7 @@ impl<'a> Route<'a> {
     /// Runs the filters and chooses the backend.
     fn plan(
         self,
-        (service, wishes): (&'a Service, Wishes),
+        service: &'a Service,
         parts: &mut Parts,
         exchange: &mut Exchange,
         filters: &mut Vec<&'a Filters>,
@@ -221,7 +242,7 @@ impl<'a> Route<'a> {
         }
         let upstream = self.rule.ways.get(chosen).and_then(Option::as_ref).ok_or(Refusal::InvalidRule)?;
         exchange.upstream = Some(upstream.clone());
-        Ok(Plan::of_rule((service, rule, &matched.path), upstream, wishes, (filters, exchange.begun)))
+        Ok(Plan::of_rule((service, rule, &matched.path), upstream, (filters, exchange.begun)))
     }
 }
 

@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::ext::Protocol;
 
-use super::headers;
+use super::arrival;
 
 const WEBSOCKET: &str = "websocket";
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -58,7 +58,7 @@ pub(super) fn is_switch(is_extended: bool, status: StatusCode) -> bool {
 /// Tells the client that the endpoint has switched.
 pub(super) fn answer<B>(response: &mut Response<B>) {
     let headers: &mut HeaderMap = response.headers_mut();
-    headers::strip(headers);
+    arrival::strip(headers);
     headers.remove(ACCEPT);
     *response.status_mut() = StatusCode::OK;
 }
@@ -67,7 +67,7 @@ pub(super) fn answer<B>(response: &mut Response<B>) {
 mod tests {
     use http::{Request, Version};
 
-    use super::*;
+    use super::{super::headers, *};
 
     fn asked(protocol: &'static str) -> Parts {
         let request = Request::connect("http://cart/ws?a").version(Version::HTTP_2);
@@ -81,11 +81,9 @@ mod tests {
         let mut parts = asked("websocket");
         read(&mut parts, || 0);
         assert_eq!((&parts.method, parts.uri.path()), (&Method::GET, "/ws"));
-        let wishes = headers::Wishes::of(&parts);
-        assert_eq!(wishes.upgrade.as_ref().unwrap(), "websocket");
-        headers::forward(&mut parts, &wishes, "own");
+        assert_eq!(arrival::arrive(&mut parts, "own", || 0), Ok(true));
         let mut old = parts.clone();
-        headers::for_http1(&mut old, wishes.upgrade.as_ref());
+        headers::for_http1(&mut old, false);
         assert_eq!(
             (old.headers["upgrade"].as_bytes(), old.uri.to_string()),
             (&b"websocket"[..], "/ws?a".into())

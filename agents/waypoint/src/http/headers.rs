@@ -1,107 +1,29 @@
-//! Header fields that belong to one connection, and the two ways to write the target of a request. Pure.
+//! Header fields that belong to one connection, and the two ways to write a request. Pure.
 //!
-//! Invariant: no field of one connection reaches the next, and the host that the client named stays as it wrote it.
-
-use std::str::FromStr;
+//! Invariant: the host that was judged, or that a filter has set, stays as it is.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, Version, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
+use http_body::SizeHint;
 
-use super::extended_connect;
-
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Fields of one connection (RFC 9110 7.6.1).
-const OF_ONE_CONNECTION: [HeaderName; 6] = [
+pub(super) const OF_ONE_CONNECTION: [HeaderName; 7] = [
     header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::TE,
 ];
 
-/// What a request wants of its connection, read before those fields go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wishes {
-    /// The protocol to switch to (`connection: upgrade`): WebSocket. Any other would carry what nobody judges; `h2c`
-    /// even requests. Its fields go, and the request is one as any other (RFC 9110 7.8).
-    /// HTTP/2 asks by extended CONNECT.
-    pub upgrade: Option<HeaderValue>,
-    /// Trailers are understood (`te: trailers`).
-    pub trailers: bool,
-}
-
-impl Wishes {
-    /// As a request states them.
-    pub(super) fn of(parts: &Parts) -> Self {
-        let named = |name: &HeaderName, token: &str| {
-            let lines = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-            lines.flat_map(|line| line.split(',')).any(|entry| entry.trim().eq_ignore_ascii_case(token))
-        };
-        let may = parts.version == Version::HTTP_11 || extended_connect::is_one(parts);
-        let upgrades = may && named(&header::CONNECTION, "upgrade");
-        Self {
-            upgrade: parts
-                .headers
-                .get(header::UPGRADE)
-                .filter(|value| upgrades && is_websocket(value))
-                .cloned(),
-            trailers: named(&header::TE, "trailers"),
-        }
-    }
-}
-
-fn is_websocket(value: &HeaderValue) -> bool {
-    value.as_bytes().eq_ignore_ascii_case(b"websocket")
-}
-
-/// Removes the fields of one connection, and those that `connection` names.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|line| line.split(','))
-            .filter_map(|name| HeaderName::from_str(name.trim()).ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in OF_ONE_CONNECTION {
-        headers.remove(name);
-    }
-}
-
-/// Makes a request that came by one connection fit for the next. `host` is the service's own, for a client that names
-/// none.
-pub(super) fn forward(parts: &mut Parts, wishes: &Wishes, host: &str) {
-    strip(&mut parts.headers);
-    if wishes.trailers {
-        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-    // This end has answered it already (RFC 9110 10.1.1).
-    parts.headers.remove(header::EXPECT);
-    if !parts.headers.contains_key(FORWARDED_PROTO) {
-        parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
-    }
-    // The target's authority comes before the field (RFC 9112 3.2.2).
-    let named = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-    match named {
-        Some(named) => _ = parts.headers.insert(header::HOST, named),
-        None if parts.headers.contains_key(header::HOST) => {}
-        None => _ = HeaderValue::from_str(host).map(|host| parts.headers.insert(header::HOST, host)),
-    }
-}
-
-/// Writes a request as HTTP/1.1 has it: a path, and the host in a field.
-pub(super) fn for_http1(parts: &mut Parts, upgrade: Option<&HeaderValue>) {
+/// Writes a request as HTTP/1.1 has it: a path, and the host in a field. A body whose length nobody said goes in chunks,
+/// also with methods that seldom have one and that the codec therefore takes for having none.
+pub(super) fn for_http1(parts: &mut Parts, is_unsized: bool) {
     if parts.uri.authority().is_some() {
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         parts.uri = Uri::from(target);
@@ -110,14 +32,20 @@ pub(super) fn for_http1(parts: &mut Parts, upgrade: Option<&HeaderValue>) {
         join_cookies(&mut parts.headers);
     }
     parts.version = Version::HTTP_11;
-    if let Some(protocol) = upgrade {
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(header::UPGRADE, protocol.clone());
+    if is_unsized {
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
+}
+
+/// Has a request not switch its connection to another protocol.
+pub(super) fn stays(headers: &mut HeaderMap) {
+    headers.remove(header::CONNECTION);
+    headers.remove(header::UPGRADE);
 }
 
 /// Writes a request as HTTP/2 has it: the host in the target.
 pub(super) fn for_http2(parts: &mut Parts) {
+    stays(&mut parts.headers);
     let host = parts.headers.remove(header::HOST);
     let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut target = std::mem::take(&mut parts.uri).into_parts();
@@ -132,6 +60,16 @@ pub(super) fn for_http2(parts: &mut Parts) {
     parts.version = Version::HTTP_2;
 }
 
+/// Leaves a request the length that it says only where that is the body's: the next connection frames it anew
+/// (RFC 9112 6.3), and may not be told anything else.
+pub(super) fn with_length(headers: &mut HeaderMap, body: &SizeHint) {
+    let Some(said) = headers.get(header::CONTENT_LENGTH) else { return };
+    let said = said.to_str().ok().and_then(|said| said.parse::<u64>().ok());
+    if said.is_none() || said != body.exact() {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
 /// HTTP/2 may spread cookies over several fields, HTTP/1.1 not (RFC 9113 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
@@ -144,9 +82,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a request is one of gRPC.
+/// Whether a request is one of gRPC: the type itself, or with the message's format behind it
+/// (grpc/doc/PROTOCOL-HTTP2.md). `application/grpc-web` is another protocol, which HTTP/1.1 carries too.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    const GRPC: &[u8] = b"application/grpc";
+    let is_one = |value: &HeaderValue| {
+        let (named, rest) = value.as_bytes().split_at_checked(GRPC.len()).unwrap_or_default();
+        named.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    };
+    headers.get(header::CONTENT_TYPE).is_some_and(is_one)
 }
 
 #[cfg(test)]
@@ -164,83 +108,60 @@ mod tests {
     }
 
     fn shown(parts: &Parts) -> Vec<String> {
-        let mut lines: Vec<String> = parts
-            .headers
-            .iter()
-            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
-            .collect();
+        let line =
+            |(name, value): (&HeaderName, &HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
+        let mut lines: Vec<String> = parts.headers.iter().map(line).collect();
         lines.sort();
         lines.insert(0, parts.uri.to_string());
         lines
     }
 
     #[test]
-    fn fields_of_one_connection_do_not_reach_the_next() {
-        let mut one = parts(
-            Version::HTTP_11,
-            "/a?b",
-            &[
-                ("host", "cart:8080"),
-                ("connection", "close, x-mine"),
-                ("x-mine", "1"),
-                ("keep-alive", "5"),
-                ("te", "gzip, trailers"),
-                ("transfer-encoding", "chunked"),
-                ("x-yours", "2"),
-                ("expect", "100-continue"),
-            ],
-        );
-        let wishes = Wishes::of(&one);
-        forward(&mut one, &wishes, "cart.shop.svc.cluster.local");
-        for_http1(&mut one, None);
-        assert_eq!(
-            shown(&one),
-            ["/a?b", "host: cart:8080", "te: trailers", "x-forwarded-proto: http", "x-yours: 2"]
-        );
-    }
-
-    #[test]
     fn the_host_moves_between_field_and_target_unchanged() {
-        let mut one = parts(
-            Version::HTTP_2,
-            "http://cart:8080/a",
-            &[("host", "ignored"), ("cookie", "a=1"), ("cookie", "b=2"), ("x-forwarded-proto", "https")],
-        );
-        forward(&mut one, &Wishes::default(), "own");
+        let headers = [("host", "cart:8080"), ("cookie", "a=1"), ("cookie", "b=2")];
+        let mut one = parts(Version::HTTP_2, "http://cart:8080/a", &headers);
         let mut two = one.clone();
-        for_http1(&mut one, None);
-        assert_eq!(shown(&one), ["/a", "cookie: a=1; b=2", "host: cart:8080", "x-forwarded-proto: https"]);
+        for_http1(&mut one, false);
+        assert_eq!(shown(&one), ["/a", "cookie: a=1; b=2", "host: cart:8080"]);
         for_http2(&mut two);
         assert_eq!(two.uri.to_string(), "http://cart:8080/a");
         assert!(!two.headers.contains_key("host"));
     }
 
     #[test]
-    fn a_client_that_names_no_host_means_the_service() {
-        let mut one = parts(Version::HTTP_10, "/", &[]);
-        forward(&mut one, &Wishes::default(), "cart.shop");
+    fn http2_has_no_fields_of_a_connection() {
+        let headers = [("host", "cart"), ("connection", "upgrade"), ("upgrade", "websocket")];
+        let mut one = parts(Version::HTTP_11, "/ws", &headers);
         for_http2(&mut one);
-        assert_eq!(one.uri.to_string(), "http://cart.shop/");
+        assert_eq!(shown(&one), ["http://cart/ws"]);
     }
 
     #[test]
-    fn an_upgrade_is_asked_for_again() {
-        let mut one = parts(
-            Version::HTTP_11,
-            "/ws",
-            &[("connection", "Upgrade"), ("upgrade", "websocket"), ("host", "c")],
-        );
-        let wishes = Wishes::of(&one);
-        forward(&mut one, &wishes, "own");
-        assert!(!one.headers.contains_key("upgrade"));
-        for_http1(&mut one, wishes.upgrade.as_ref());
-        assert_eq!(
-            (&one.headers["connection"], &one.headers["upgrade"]),
-            (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket"))
-        );
-        let old = parts(Version::HTTP_10, "/", &[("connection", "upgrade"), ("upgrade", "x")]);
-        assert_eq!(Wishes::of(&old).upgrade, None);
-        let smuggled = [("connection", "upgrade, http2-settings"), ("upgrade", "h2c")];
-        assert_eq!(Wishes::of(&parts(Version::HTTP_11, "/", &smuggled)).upgrade, None);
+    fn a_length_that_is_not_the_bodys_does_not_go_on() {
+        let (four, unknown) = (SizeHint::with_exact(4), SizeHint::default());
+        for (said, body, expected) in
+            [("4", &four, true), ("5", &four, false), ("4", &unknown, false), ("x", &four, false)]
+        {
+            let mut one = parts(Version::HTTP_11, "/", &[("content-length", said)]);
+            with_length(&mut one.headers, body);
+            assert_eq!(one.headers.contains_key("content-length"), expected, "{said} {body:?}");
+        }
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_type_alone() {
+        for (value, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/gRPC; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web-text+proto", false),
+            ("application/grpcx", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            let one = parts(Version::HTTP_2, "/", &[("content-type", value)]);
+            assert_eq!(is_grpc(&one.headers), expected, "{value}");
+        }
     }
 }

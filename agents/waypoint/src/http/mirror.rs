@@ -1,40 +1,58 @@
 //! Copies of requests to other services; their answers are thrown away.
 //!
-//! Invariant: a copy never delays, fails or changes the request it is made of. Requests whose body is too large to hold
-//! are not copied.
+//! Invariant: a copy never delays, fails or changes the request it is made of. What cannot be delivered is counted; where
+//! that is the client's doing, no endpoint is blamed.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use ambit_resilience::Outcome;
 use http::{Request, request::Parts};
 use http_body_util::BodyExt;
-use tokio::time::timeout;
+use hyper::body::Incoming;
+use tokio::time::sleep;
 
-use super::{RequestBody, headers, request_body::Held};
+use super::{
+    RequestBody,
+    copies::Ended,
+    headers,
+    plan::spoken,
+    request_body::{BytesSeen, is_unsized},
+};
 use crate::{
     context::Local,
     upstream::{Asker, Spoken, Upstream},
 };
 
-/// How long a copy may take, its answer included.
+/// How long a copy may take once its body has ended, its answer included.
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Sends a copy to each destination, once all of the body has come.
-pub(super) fn send(local: &Rc<Local>, mirrors: &[&Arc<Upstream>], parts: &Parts, body: &Held) {
+/// Sends a copy to each destination, while the body flows.
+pub(super) fn send(
+    local: &Rc<Local>,
+    mirrors: &[&Arc<Upstream>],
+    parts: &Parts,
+    (body, seen): (&Incoming, &BytesSeen),
+) {
     for upstream in mirrors {
-        let (parts, body) = (parts.clone(), body.copied());
+        let (parts, (body, ended)) = (parts.clone(), seen.copy(body));
         let (local, upstream) = (local.clone(), Arc::clone(upstream));
         // Not waited for when the process ends: nobody asked for an answer.
         tokio::task::spawn_local(async move {
-            let Some(body) = body.await else { return };
-            match timeout(MIRROR_TIMEOUT, deliver(&local, &upstream, (parts, body))).await {
-                Ok(Ok(())) => {}
-                Ok(Err(reason)) => {
-                    tracing::debug!(destination = %upstream.destination.service, reason, "A copy was not delivered");
+            let late = async {
+                if let Some(ended) = &ended {
+                    ended.wait().await;
                 }
-                Err(_elapsed) => {
-                    tracing::debug!(destination = %upstream.destination.service, "A copy took too long");
-                }
+                sleep(MIRROR_TIMEOUT).await;
+                "it took too long".to_owned()
+            };
+            let reason = tokio::select! {
+                biased;
+                delivered = deliver(&local, &upstream, (parts, body), ended.as_ref()) => delivered.err(),
+                late = late => Some(late),
+            };
+            if let Some(reason) = reason {
+                local.telemetry.copy_failed();
+                tracing::debug!(destination = %upstream.destination.service, reason, "A copy was not delivered");
             }
         });
     }
@@ -44,19 +62,15 @@ async fn deliver(
     local: &Rc<Local>,
     upstream: &Upstream,
     (mut parts, body): (Parts, RequestBody),
+    ended: Option<&Ended>,
 ) -> Result<(), String> {
     let _permit = upstream.breaker.request().map_err(|overflow| overflow.to_string())?;
     let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), pod: None };
     let chosen = upstream.choose(asker, &[], rand::random()).ok_or("no endpoint")?;
-    let spoken = match upstream.protocol() {
-        ambit_model::AppProtocol::Http2 => Spoken::Http2,
-        ambit_model::AppProtocol::Detect
-        | ambit_model::AppProtocol::Http
-        | ambit_model::AppProtocol::Tcp
-        | ambit_model::AppProtocol::Tls => Spoken::Http1,
-    };
+    let spoken = spoken(upstream.protocol(), &parts);
+    headers::stays(&mut parts.headers);
     match spoken {
-        Spoken::Http1 => headers::for_http1(&mut parts, None),
+        Spoken::Http1 => headers::for_http1(&mut parts, is_unsized(&body)),
         Spoken::Http2 => headers::for_http2(&mut parts),
     }
     let leased = local.upstreams.lease(local, (upstream, &chosen.target), spoken, &mut false).await;
@@ -74,9 +88,13 @@ async fn deliver(
             lease.give_back();
             Ok(())
         }
-        Err(unanswered) => {
-            local.telemetry.ejected(chosen.under_way.record(Outcome::Lost, now()));
-            Err(unanswered.error.to_string())
-        }
+        Err(unanswered) => match ended.and_then(Ended::cut) {
+            // It was never sent whole.
+            Some(cut) => Err(cut.to_string()),
+            None => {
+                local.telemetry.ejected(chosen.under_way.record(Outcome::Lost, now()));
+                Err(unanswered.error.to_string())
+            }
+        },
     }
 }

@@ -4,15 +4,15 @@
 
 use std::{sync::Arc, time::Instant};
 
-use ambit_model::bound::{HttpRule, PathMatch, Retry, SessionPersistence};
+use ambit_model::{
+    AppProtocol,
+    bound::{HttpRule, PathMatch, Retry, SessionPersistence},
+};
 use ambit_resilience::Deadlines;
 use ambit_route::Filters;
 use http::{Version, request::Parts};
 
-use super::{
-    headers::{self, Wishes},
-    upgrade::Judged,
-};
+use super::{headers, upgrade::Judged};
 use crate::{
     service::Service,
     upstream::{Spoken, Upstream},
@@ -25,8 +25,6 @@ pub(super) struct Plan<'a> {
     pub(super) service: &'a Service,
     /// Where it goes.
     pub(super) upstream: &'a Arc<Upstream>,
-    /// What it wants of its connection.
-    pub(super) wishes: Wishes,
     /// When it is tried again.
     pub(super) retry: Option<&'a Retry>,
     /// Sessions, and the path that was matched.
@@ -41,25 +39,15 @@ pub(super) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     /// To the service itself.
-    pub(super) fn to_service(service: &'a Service, upstream: &'a Arc<Upstream>, wishes: Wishes) -> Self {
+    pub(super) fn to_service(service: &'a Service, upstream: &'a Arc<Upstream>) -> Self {
         let deadlines = Deadlines::new(&Default::default(), Instant::now());
-        Self {
-            service,
-            upstream,
-            wishes,
-            retry: None,
-            stay: None,
-            deadlines,
-            mirrors: Vec::new(),
-            judged: None,
-        }
+        Self { service, upstream, retry: None, stay: None, deadlines, mirrors: Vec::new(), judged: None }
     }
 
     /// As a rule has it.
     pub(super) fn of_rule(
         (service, rule, matched): (&'a Service, &'a HttpRule, &'a PathMatch),
         upstream: &'a Arc<Upstream>,
-        wishes: Wishes,
         (filters, begun): (&[&'a Filters], Instant),
     ) -> Self {
         let mirrors = filters.iter().flat_map(|filters| filters.mirrors(rand::random));
@@ -67,25 +55,21 @@ impl<'a> Plan<'a> {
             mirrors: mirrors.filter_map(|mirror| service.destination(&mirror.to)).collect(),
             service,
             upstream,
-            wishes,
             retry: rule.retry.as_ref().filter(|retry| retry.attempts > 0),
             stay: rule.session.as_ref().map(|session| (session, matched)),
             deadlines: Deadlines::new(&rule.timeouts, begun),
             judged: None,
         }
     }
+}
 
-    /// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
-    pub(super) fn spoken(&self, parts: &Parts) -> Spoken {
-        match self.upstream.protocol() {
-            ambit_model::AppProtocol::Http2 => Spoken::Http2,
-            ambit_model::AppProtocol::Detect
-            | ambit_model::AppProtocol::Http
-            | ambit_model::AppProtocol::Tcp
-            | ambit_model::AppProtocol::Tls => {
-                let is_grpc = parts.version == Version::HTTP_2 && headers::is_grpc(&parts.headers);
-                if is_grpc { Spoken::Http2 } else { Spoken::Http1 }
-            }
+/// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
+pub(super) fn spoken(destination: AppProtocol, parts: &Parts) -> Spoken {
+    match destination {
+        AppProtocol::Http2 => Spoken::Http2,
+        AppProtocol::Detect | AppProtocol::Http | AppProtocol::Tcp | AppProtocol::Tls => {
+            let is_grpc = parts.version == Version::HTTP_2 && headers::is_grpc(&parts.headers);
+            if is_grpc { Spoken::Http2 } else { Spoken::Http1 }
         }
     }
 }

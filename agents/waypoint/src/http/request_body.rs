@@ -1,7 +1,8 @@
 //! The body of a request on its way to one endpoint, or to several one after the other.
 //!
 //! Invariant: bytes that were sent once are sent again only as long as all of them are held, which is at most
-//! [`REPLAY_MAX_BYTES`]; a body that is larger flows through without being held.
+//! [`REPLAY_MAX_BYTES`]; a body that is larger flows through without being held. It is read in one place
+//! ([`BytesSeen::read`]), where it is counted and copied, however often it is sent.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,9 +14,11 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::sync::Notify;
 
-use super::messages::Messages;
+use super::{
+    copies::{self, Copied, Copying, Cut, Ended},
+    messages::Messages,
+};
 
 /// Most bytes of a body that are held to be sent again.
 pub(super) const REPLAY_MAX_BYTES: usize = 64 << 10;
@@ -29,6 +32,9 @@ pub enum BodyError {
     /// Another try has taken the body over.
     #[error("the try is over")]
     Superseded,
+    /// There is no whole copy.
+    #[error("the copy ends early: {0}")]
+    Copy(#[from] Cut),
 }
 
 /// What goes to an endpoint.
@@ -41,7 +47,7 @@ pub enum RequestBody {
     /// As it comes, and again if need be.
     Again(Reader),
     /// A copy.
-    Kept(Kept),
+    Copied(Copied),
 }
 
 /// A body that flows through once.
@@ -59,6 +65,9 @@ pub struct BytesSeen(Rc<Seen>);
 struct Seen {
     bytes: Cell<u64>,
     broken: Cell<bool>,
+    /// The client was asked for more, and has not answered yet.
+    awaited: Cell<bool>,
+    copies: RefCell<Vec<Copying>>,
     /// Counted for gRPC only.
     messages: Option<Cell<Messages>>,
 }
@@ -69,6 +78,8 @@ impl BytesSeen {
         Self(Rc::new(Seen {
             bytes: Cell::new(0),
             broken: Cell::new(false),
+            awaited: Cell::new(false),
+            copies: RefCell::default(),
             messages: is_grpc.then(Cell::default),
         }))
     }
@@ -83,27 +94,74 @@ impl BytesSeen {
         self.0.broken.get()
     }
 
+    /// Whether it is the client whom everybody waits for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.awaited.get()
+    }
+
+    /// A copy of a body that has not begun.
+    pub(super) fn copy(&self, body: &Incoming) -> (RequestBody, Option<Ended>) {
+        if body.is_end_stream() {
+            return (RequestBody::Empty, None);
+        }
+        let (copying, copied, ended) = copies::copy(&body.size_hint());
+        self.0.copies.borrow_mut().push(copying);
+        (RequestBody::Copied(copied), Some(ended))
+    }
+
     /// How many messages of gRPC.
     pub(super) fn messages(&self) -> u64 {
         self.0.messages.as_ref().map_or(0, |messages| messages.get().count())
     }
 
-    fn add(&self, more: &[u8]) {
-        self.0.bytes.set(self.get().saturating_add(more.len() as u64));
-        if let Some(counted) = &self.0.messages {
-            let mut messages = counted.get();
-            messages.feed(more);
-            counted.set(messages);
+    /// Reads the next part of the client's body, which is read nowhere else.
+    fn read(
+        &self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut *body).poll_frame(cx);
+        self.0.awaited.set(polled.is_pending());
+        let frame = ready!(polled);
+        match &frame {
+            Some(Ok(frame)) => {
+                self.saw(frame);
+                if body.is_end_stream() {
+                    self.whole();
+                }
+            }
+            Some(Err(_)) => {
+                self.0.broken.set(true);
+                self.0.copies.take();
+            }
+            None => self.whole(),
         }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn saw(&self, frame: &Frame<Bytes>) {
+        let copies = self.0.copies.borrow();
+        if let Some(more) = frame.data_ref() {
+            self.0.bytes.set(self.get().saturating_add(more.len() as u64));
+            if let Some(counted) = &self.0.messages {
+                let mut messages = counted.get();
+                messages.feed(more);
+                counted.set(messages);
+            }
+            copies.iter().for_each(|copy| copy.put(more));
+        } else if let Some(trailers) = frame.trailers_ref() {
+            copies.iter().for_each(|copy| copy.put_trailers(trailers));
+        }
+    }
+
+    fn whole(&self) {
+        self.0.copies.take().iter().for_each(Copying::whole);
     }
 }
 
 /// A body that is held while it flows.
 #[derive(Debug)]
-pub(super) struct Held {
-    state: Rc<RefCell<State>>,
-    ended: Rc<Notify>,
-}
+pub(super) struct Held(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -133,17 +191,14 @@ enum Progress {
 #[derive(Debug)]
 pub struct Reader {
     state: Rc<RefCell<State>>,
-    ended: Rc<Notify>,
     id: u64,
     next: usize,
     trailers_sent: bool,
 }
 
-/// A body all of which is held.
-#[derive(Debug)]
-pub struct Kept {
-    frames: std::vec::IntoIter<Bytes>,
-    trailers: Option<http::HeaderMap>,
+/// Whether a body has bytes, and nobody said how many.
+pub(super) fn is_unsized(body: &impl Body) -> bool {
+    !body.is_end_stream() && body.size_hint().exact().is_none()
 }
 
 impl RequestBody {
@@ -159,70 +214,30 @@ impl Held {
         let progress = if body.is_end_stream() { Progress::Whole } else { Progress::Flowing };
         let state =
             State { body, frames: Vec::new(), trailers: None, held_bytes: 0, bytes, progress, reader: 0 };
-        Self { state: Rc::new(RefCell::new(state)), ended: Rc::default() }
+        Self(Rc::new(RefCell::new(state)))
     }
 
     /// For the next try; earlier readers read no more.
     pub(super) fn read(&self) -> RequestBody {
-        let mut state = self.state.borrow_mut();
+        let mut state = self.0.borrow_mut();
         if state.progress == Progress::Whole && state.frames.is_empty() && state.trailers.is_none() {
             return RequestBody::Empty;
         }
         state.reader += 1;
-        RequestBody::Again(Reader {
-            state: self.state.clone(),
-            ended: self.ended.clone(),
-            id: state.reader,
-            next: 0,
-            trailers_sent: false,
-        })
+        RequestBody::Again(Reader { state: self.0.clone(), id: state.reader, next: 0, trailers_sent: false })
     }
 
     /// Whether all that was sent so far can be sent again.
     pub(super) fn is_repeatable(&self) -> bool {
-        match self.state.borrow().progress {
+        match self.0.borrow().progress {
             Progress::Flowing | Progress::Whole => true,
             Progress::Overflowed | Progress::Broken => false,
         }
     }
-
-    /// A copy, once all of it has come; none when it is too large to hold or breaks off.
-    pub(super) fn copied(&self) -> impl Future<Output = Option<RequestBody>> + use<> {
-        let (state, ended) = (self.state.clone(), self.ended.clone());
-        async move {
-            loop {
-                let waiting = ended.notified();
-                {
-                    let state = state.borrow();
-                    match state.progress {
-                        Progress::Flowing => {}
-                        Progress::Whole => return Some(state.copy()),
-                        Progress::Overflowed | Progress::Broken => return None,
-                    }
-                }
-                waiting.await;
-            }
-        }
-    }
-}
-
-/// Whoever waits for a copy of a body that nobody reads any more waits in vain.
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.ended.notify_waiters();
-    }
 }
 
 impl State {
-    fn copy(&self) -> RequestBody {
-        if self.frames.is_empty() && self.trailers.is_none() {
-            return RequestBody::Empty;
-        }
-        RequestBody::Kept(Kept { frames: self.frames.clone().into_iter(), trailers: self.trailers.clone() })
-    }
-
     fn take(&mut self, bytes: &Bytes) {
-        self.bytes.add(bytes);
         if self.progress != Progress::Flowing {
             return;
         }
@@ -255,7 +270,8 @@ impl Reader {
                 return Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
             }
         }
-        match ready!(Pin::new(&mut state.body).poll_frame(cx)) {
+        let State { body, bytes, .. } = &mut *state;
+        match ready!(bytes.read(body, cx)) {
             Some(Ok(frame)) => {
                 if let Some(bytes) = frame.data_ref() {
                     state.take(bytes);
@@ -264,25 +280,19 @@ impl Reader {
                     state.trailers = Some(trailers.clone());
                     self.trailers_sent = true;
                 }
-                if state.progress == Progress::Overflowed {
-                    self.ended.notify_waiters();
-                } else if state.body.is_end_stream() {
+                if state.progress == Progress::Flowing && state.body.is_end_stream() {
                     state.progress = Progress::Whole;
-                    self.ended.notify_waiters();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                state.bytes.0.broken.set(true);
                 state.progress = Progress::Broken;
-                self.ended.notify_waiters();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 if state.progress == Progress::Flowing {
                     state.progress = Progress::Whole;
                 }
-                self.ended.notify_waiters();
                 Poll::Ready(None)
             }
         }
@@ -317,20 +327,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Once(Counted { body, bytes }) => {
-                let frame = ready!(Pin::new(body).poll_frame(cx));
-                match &frame {
-                    Some(Ok(frame)) => frame.data_ref().into_iter().for_each(|data| bytes.add(data)),
-                    Some(Err(_)) => bytes.0.broken.set(true),
-                    None => {}
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyError::from)))
-            }
+            Self::Once(Counted { body, bytes }) => bytes.read(body, cx),
             Self::Again(reader) => reader.poll(cx),
-            Self::Kept(kept) => {
-                let data = kept.frames.next().map(Frame::data);
-                let frame = data.or_else(|| kept.trailers.take().map(Frame::trailers));
-                Poll::Ready(frame.map(Ok))
+            Self::Copied(copied) => {
+                Pin::new(copied).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(BodyError::from)))
             }
         }
     }
@@ -340,7 +340,7 @@ impl Body for RequestBody {
             Self::Empty => true,
             Self::Once(counted) => counted.body.is_end_stream(),
             Self::Again(reader) => reader.is_end(),
-            Self::Kept(kept) => kept.frames.as_slice().is_empty() && kept.trailers.is_none(),
+            Self::Copied(copied) => copied.is_end_stream(),
         }
     }
 
@@ -349,9 +349,7 @@ impl Body for RequestBody {
             Self::Empty => SizeHint::with_exact(0),
             Self::Once(counted) => counted.body.size_hint(),
             Self::Again(reader) => reader.hint(),
-            Self::Kept(kept) => {
-                SizeHint::with_exact(kept.frames.as_slice().iter().map(|frame| frame.len() as u64).sum())
-            }
+            Self::Copied(copied) => copied.size_hint(),
         }
     }
 }

@@ -76,6 +76,8 @@ async fn serve_until_idle(
         .max_buf_size(BUFFER_MAX_BYTES)
         .max_header_size(HEAD_MAX_BYTES)
         .header_read_timeout(None)
+        // A client that has nothing more to say still waits for its answer.
+        .half_close(true)
         .serve_connection(io, service)
         .with_upgrades();
     let mut leaving = pin!(session.leaving());

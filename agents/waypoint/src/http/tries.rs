@@ -14,15 +14,16 @@ use ambit_resilience::{
 use ambit_route::{RequestHead, session};
 use failure::Failure;
 use http::{Request, Response, request::Parts};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::{sleep, timeout_at};
 
 use super::{
-    Refusal, RequestBody,
+    Refusal, RequestBody, arrival,
     exchange::Exchange,
     extended_connect, headers, mirror,
-    plan::Plan,
-    request_body::Held as HeldBody,
+    plan::{self, Plan},
+    request_body::{Held as HeldBody, is_unsized},
     response_body::{Held, ResponseBody},
     upgrade::{self, Client, Judged},
 };
@@ -77,18 +78,16 @@ pub(super) async fn run(
         }
     };
     let switch = (client, plan.judged.take());
-    let spoken = plan.spoken(&parts);
-    let is_held = plan.retry.is_some() || !plan.mirrors.is_empty();
-    let bytes = exchange.request_bytes.clone();
-    let body = match is_held {
-        true => Body::Again(HeldBody::new(body, bytes)),
-        false => Body::Once(Some(RequestBody::once(body, bytes))),
+    let spoken = plan::spoken(plan.upstream.protocol(), &parts);
+    headers::with_length(&mut parts.headers, &body.size_hint());
+    let (bytes, is_unsized) = (exchange.request_bytes.clone(), is_unsized(&body));
+    mirror::send(&exchange.session.local, &plan.mirrors, &parts, (&body, &bytes));
+    let body = match plan.retry {
+        Some(_) => Body::Again(HeldBody::new(body, bytes)),
+        None => Body::Once(Some(RequestBody::once(body, bytes))),
     };
-    if let Body::Again(body) = &body {
-        mirror::send(&exchange.session.local, &plan.mirrors, &parts, body);
-    }
     match spoken {
-        Spoken::Http1 => headers::for_http1(&mut parts, plan.wishes.upgrade.as_ref()),
+        Spoken::Http1 => headers::for_http1(&mut parts, is_unsized),
         Spoken::Http2 => {
             headers::for_http2(&mut parts);
             extended_connect::write(&mut parts);
@@ -231,13 +230,16 @@ impl Attempts<'_> {
             Ok(_) => Outcome::Good,
             Err(_) => Outcome::Lost,
         };
+        let client = &self.exchange.request_bytes;
         match sent {
-            // A limit of the waypoint says nothing about the endpoint, and neither does a client that broke off: else
-            // whoever wants could have every endpoint ejected.
+            // A limit of the waypoint says nothing about the endpoint, and neither does a client that broke off, or that
+            // takes its time: else whoever wants could have every endpoint ejected.
             Err(failure @ Failure::Overflow(_)) => Err(failure),
-            Err(Failure::Reset(reason)) if self.exchange.request_bytes.is_broken() => {
-                Err(Failure::Client(reason))
+            Err(failure) if client.is_broken() => {
+                Err(Failure::Client(failure.into_reason().unwrap_or_default()))
             }
+            Ok((response, lease)) if client.is_broken() => Ok(Answered { response, chosen, lease }),
+            Err(failure @ Failure::Late(_)) if client.is_awaited() => Err(failure),
             Err(failure) if self.waits => Err(failure),
             Err(failure) => {
                 self.record(&chosen, outcome, now);
@@ -346,7 +348,7 @@ impl Attempts<'_> {
         if extended_connect::is_switch(switch.0.is_extended, parts.status) {
             return upgrade::switch(Response::from_parts(parts, body), switch, (held, self.exchange));
         }
-        headers::strip(&mut parts.headers);
+        arrival::strip(&mut parts.headers);
         if let Some((policy, matched)) = self.plan.stay {
             let endpoint = session::endpoint(&policy.route, &chosen.target.workload.uid);
             let now = std::time::SystemTime::now();

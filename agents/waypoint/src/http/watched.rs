@@ -81,6 +81,10 @@ impl Progress {
         }
     }
 
+    fn is_serving(&self) -> bool {
+        self.0.stage.load(Ordering::Relaxed) == SERVING
+    }
+
     fn is_in_head(&self) -> bool {
         self.0.stage.load(Ordering::Relaxed) == HEAD
     }
@@ -166,7 +170,14 @@ impl AsyncWrite for Watched {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Nothing is held back here. While a request is served nobody reads, for its client may have said all it has to say:
+    /// that it has gone is seen here, where the server comes by all the same.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.progress.is_serving()
+            && let Poll::Ready(gone) = self.stream.poll_reset(cx)
+        {
+            return Poll::Ready(Err(gone));
+        }
         Poll::Ready(Ok(()))
     }
 

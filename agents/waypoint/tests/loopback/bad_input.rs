@@ -200,7 +200,7 @@ async fn an_endpoint_whose_answer_is_too_large_to_read_or_none_at_all_is_503() {
 }
 
 /// Tells every byte that it hears, then whether that was all of it.
-fn listening(told: mpsc::UnboundedSender<Result<Vec<u8>, bool>>) -> Serve {
+pub(super) fn listening(told: mpsc::UnboundedSender<Result<Vec<u8>, bool>>) -> Serve {
     Arc::new(move |mut tunnel: TunnelStream| {
         let told = told.clone();
         tokio::spawn(async move {

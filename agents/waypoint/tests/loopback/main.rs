@@ -10,11 +10,14 @@
 
 mod abuse;
 mod bad_input;
+mod bodies;
+mod browsers;
 mod consumers;
 mod drain;
 mod endpoint;
 mod fixture;
 mod judging;
+mod meaning;
 mod pending;
 mod pods;
 mod routing;

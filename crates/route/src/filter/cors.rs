@@ -41,7 +41,7 @@ struct Preflight {
 
 /// Cross-origin rules.
 #[derive(Debug)]
-pub(super) struct CrossOrigin {
+pub struct CrossOrigin {
     origins: Vec<Origin>,
     credentials: bool,
     methods: List,
@@ -68,6 +68,11 @@ impl CrossOriginRequest {
             method.map(|method| Preflight { method, headers: given(header::ACCESS_CONTROL_REQUEST_HEADERS) });
         Some(Self { origin, preflight })
     }
+
+    /// The method of the request that a preflight announces.
+    pub(crate) fn announced(&self) -> Option<Method> {
+        Method::from_bytes(self.preflight.as_ref()?.method.as_bytes()).ok()
+    }
 }
 
 impl CrossOrigin {
@@ -83,15 +88,15 @@ impl CrossOrigin {
     }
 
     /// Answers a preflight, of an origin that is not allowed too; [`Self::mark`] adds the permissions.
-    pub(super) fn answer_preflight(&self, head: &RequestHead<'_>) -> Option<Response<()>> {
-        CrossOriginRequest::of(head)?.preflight?;
+    pub fn answer(&self, asked: &CrossOriginRequest) -> Option<Response<()>> {
+        asked.preflight.as_ref()?;
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::NO_CONTENT;
         Some(answer)
     }
 
     /// Gives the permissions of a response, and takes away those that it brought.
-    pub(super) fn mark(&self, headers: &mut HeaderMap, asked: Option<&CrossOriginRequest>) {
+    pub fn mark(&self, headers: &mut HeaderMap, asked: Option<&CrossOriginRequest>) {
         // A cache may not give one origin the answer made for another.
         let origin_counts = self.credentials || !self.takes_any();
         if origin_counts && !varies_by_origin(headers) {

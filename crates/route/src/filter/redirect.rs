@@ -5,10 +5,13 @@
 use std::sync::Arc;
 
 use ambit_model::bound::{PathChange, Redirect};
-use http::{HeaderValue, Response, StatusCode, header, uri::Authority};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header, uri::Authority};
 
 use super::{Arrival, header::authority, path};
 use crate::{Invalid, RequestHead};
+
+const HTTPS: &str = "https";
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A redirect.
 #[derive(Debug)]
@@ -56,12 +59,19 @@ impl Redirection {
     }
 
     fn location(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Option<String> {
-        let scheme = self.scheme.as_deref().or(head.uri.scheme_str()).unwrap_or("http");
+        let of_client = scheme_of_client(head);
+        let scheme = self.scheme.as_deref().unwrap_or(of_client);
         // What a client calls a host is told back only if it is one.
         let given = || head.hostname().filter(|host| host.parse::<Authority>().is_ok());
         let host = self.host.as_ref().map(Authority::as_str).or_else(given)?;
-        let given_port = self.scheme.as_ref().and_then(|_| scheme_port(scheme)).unwrap_or(arrival.port);
-        let port = self.port.unwrap_or(given_port);
+        let named_port = || head.authority()?.parse::<Authority>().ok()?.port_u16();
+        let given_port = match &self.scheme {
+            Some(_) => scheme_port(scheme),
+            // The port that the client knows is that of whoever ended its TLS.
+            None if of_client == HTTPS => named_port().or(scheme_port(HTTPS)),
+            None => None,
+        };
+        let port = self.port.or(given_port).unwrap_or(arrival.port);
         let path = match (&self.path, head.uri.path_and_query()) {
             (Some(change), Some(given)) => path::changed(given, change, arrival.matched),
             (_, given) => given.map_or("/", |given| given.as_str()).to_owned(),
@@ -71,11 +81,21 @@ impl Redirection {
     }
 }
 
+/// What the client speaks with the first proxy on its way, as that proxy says: whoever opens a tunnel to a waypoint has
+/// proved to be of the mesh. Several lines, or a list, say nothing.
+fn scheme_of_client(head: &RequestHead<'_>) -> &'static str {
+    let mut lines = head.headers.get_all(FORWARDED_PROTO).iter();
+    match (lines.next(), lines.next()) {
+        (Some(said), None) if said.as_bytes().eq_ignore_ascii_case(HTTPS.as_bytes()) => HTTPS,
+        _ => "http",
+    }
+}
+
 /// The port that a scheme has by itself.
 fn scheme_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" => Some(80),
-        "https" => Some(443),
+        HTTPS => Some(443),
         _ => None,
     }
 }
@@ -148,6 +168,32 @@ mod tests {
                 let (status, location) = answer(&redirect, uri, Some(host), port);
                 assert_eq!((status, location.as_deref()), (302, Some(expected)), "{name}");
             }
+        }
+    }
+
+    #[test]
+    fn a_client_that_speaks_https_is_led_to_https() {
+        let port = |port| Redirect { port: Some(port), ..NOTHING };
+        let plain = Redirect { scheme: Some("http".into()), ..NOTHING };
+        let cases: [(&Redirect, &str, &[&str], &str); 8] = [
+            (&NOTHING, "echo", &["https"], "https://echo/foo"),
+            (&NOTHING, "echo:8443", &["HTTPS"], "https://echo:8443/foo"),
+            (&NOTHING, "[::1]:8443", &["https"], "https://[::1]:8443/foo"),
+            (&NOTHING, "echo", &["http"], "http://echo:8080/foo"),
+            (&NOTHING, "echo", &["https", "http"], "http://echo:8080/foo"),
+            (&NOTHING, "echo", &["https, http"], "http://echo:8080/foo"),
+            (&port(9443), "echo", &["https"], "https://echo:9443/foo"),
+            (&plain, "echo", &["https"], "http://echo/foo"),
+        ];
+        for (redirect, host, said, expected) in cases {
+            let mut request = http::Request::get("/foo").header("host", host);
+            for line in said {
+                request = request.header("x-forwarded-proto", *line);
+            }
+            let parts = request.body(()).unwrap().into_parts().0;
+            let arrival = Arrival { matched: &PathMatch::Prefix("/".into()), port: 8080 };
+            let answer = Redirection::compile(redirect).unwrap().answer(&RequestHead::from(&parts), arrival);
+            assert_eq!(answer.headers()["location"], expected, "{host} {said:?}");
         }
     }
 

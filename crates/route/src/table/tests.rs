@@ -1,7 +1,8 @@
 use std::{cell::RefCell, collections::HashMap};
 
 use ambit_model::bound::{
-    Backend, Fraction, HeaderChange, HeaderMatch, QueryMatch, Redirect, Rewrite, ValueMatch, WeightedBackend,
+    Backend, Cors, Fraction, HeaderChange, HeaderMatch, QueryMatch, Redirect, Rewrite, ValueMatch,
+    WeightedBackend,
 };
 use proptest::prelude::*;
 
@@ -303,4 +304,47 @@ fn a_share_of_a_rule_is_kept_with_it() {
     let request = request("/", &[]);
     let found = table.find(&RequestHead::from(&request)).unwrap();
     assert_eq!(found.actions.unwrap().rule.mirrors(|| 0).collect::<Vec<_>>(), [&mirror]);
+}
+
+#[test]
+fn a_preflight_comes_under_the_rules_of_the_request_that_it_announces() {
+    let cors = |filters: Vec<Filter>| HttpRule { filters, ..HttpRule::default() };
+    let anyone = || Cors {
+        allow_origins: vec!["*".into()],
+        allow_credentials: false,
+        allow_methods: vec!["PUT".into()],
+        allow_headers: Vec::new(),
+        expose_headers: Vec::new(),
+        max_age: std::time::Duration::from_secs(5),
+    };
+    let of = |path: &str, method: &str| HttpMatch {
+        path: PathMatch::Prefix(path.into()),
+        method: Some(method.into()),
+        ..HttpMatch::default()
+    };
+    let matches = vec![
+        (of("/put", "PUT"), 0),
+        (of("/own", "OPTIONS"), 1),
+        (of("/own", "PUT"), 0),
+        (of("/none", "PUT"), 1),
+    ];
+    let rules = vec![cors(vec![Filter::Cors(anyone())]), cors(Vec::new())];
+    let table = Table::compile(Arc::new(HttpTable { matches, rules }));
+    for (path, announced, expected) in [
+        ("/put", "PUT", true),
+        ("/put", "GET", false),
+        // It is the service's own business.
+        ("/own", "PUT", false),
+        ("/none", "PUT", false),
+        ("/other", "PUT", false),
+    ] {
+        let request = http::Request::options(path)
+            .header("origin", "https://app.example")
+            .header("access-control-request-method", announced);
+        let parts = request.body(()).unwrap().into_parts().0;
+        let head = RequestHead::from(&parts);
+        let asked = CrossOriginRequest::of(&head).unwrap();
+        let found = table.cross_origin(&head, &asked);
+        assert_eq!(found.is_some_and(|cors| cors.answer(&asked).is_some()), expected, "{path} {announced}");
+    }
 }

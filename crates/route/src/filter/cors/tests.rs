@@ -48,7 +48,7 @@ fn answered(
 ) -> (Option<u16>, Vec<(String, String)>) {
     let head = RequestHead::from(request);
     let filter = CrossOrigin::compile(cors).unwrap();
-    let answer = filter.answer_preflight(&head);
+    let answer = CrossOriginRequest::of(&head).and_then(|asked| filter.answer(&asked));
     let mut headers = HeaderMap::new();
     for (name, value) in of_service {
         headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
