@@ -1,11 +1,14 @@
 //! Getting the plugin into the node's CNI configuration, keeping it there, and out again.
 //!
+//! The plugin stands in a list of our own, which sorts first, embeds the configuration of the cluster's network and
+//! follows its changes. It stays over reboots and while no agent runs, whatever others write into their own files.
 //! Level-triggered: [`reconcile`] looks at the directories and does what is missing; [`watch`] runs it whenever
-//! something changes there. Invariant: the entry is added only while the binary is in place and the agent serves,
-//! and is gone before the binary is; a configuration that is not valid is never written to.
+//! something changes there. Invariant: our list is there only while the binary is, and the agent has served once; no
+//! file of others is written, but to take out what an earlier agent put in.
 
 pub mod conflist;
 pub mod files;
+pub mod layout;
 mod watch;
 
 use std::{
@@ -16,6 +19,7 @@ use std::{
 pub use watch::{Installer, watch};
 
 use conflist::{Entry, Form, Named, PLUGIN};
+use layout::{Found, Layout, OWN_NAMES, Refusal};
 
 use crate::Problem;
 
@@ -59,38 +63,74 @@ fn try_reconcile(paths: &Paths, entry: &Entry) -> Result<(), Problem> {
         files::install_executable(&paths.plugin_source, &binary)
             .map_err(|error| Problem::at("CNIBinaryNotInstalled", &binary, &error))?;
     }
-    let Candidate { form, file } = choose(&paths.conf_dir)?;
-    let path = paths.conf_dir.join(&file.name);
-    let wanted =
-        conflist::with(form, &file, entry).map_err(|error| Problem::at("CNIConfigInvalid", &path, &error))?;
-    let Some(wanted) = wanted else { return Ok(()) };
-    let target = paths.conf_dir.join(&wanted.name);
-    if form == Form::Single && target.exists() {
-        let message = "a list of the same name stands beside it; remove one of the two";
-        return Err(Problem::at("CNIConfigInvalid", &path, &message));
+    let directory = &paths.conf_dir;
+    let files = read(directory).map_err(|error| Problem::at("CNIConfigMissing", directory, &error))?;
+    let Layout { own, passed_by } =
+        layout::layout(&files, entry).map_err(|refusal| problem(directory, refusal))?;
+    let path = directory.join(&own.name);
+    let is_there = |found: &Found| found.name == own.name && found.text.as_ref() == Ok(&own.text);
+    if !files.iter().any(is_there) {
+        files::replace(&path, own.text.as_bytes())
+            .map_err(|error| Problem::at("CNIConfigNotWritable", &path, &error))?;
+        tracing::info!(path = %path.display(), "The CNI plugin is in the node's network configuration");
     }
-    swap(&path, &target, &wanted).map_err(|error| Problem::at("CNIConfigNotWritable", &target, &error))?;
-    tracing::info!(path = %target.display(), "The CNI plugin is in the node's network configuration");
-    Ok(())
+    // Only now that ours is there: at no moment does the runtime read a list without our plugin.
+    let others = OWN_NAMES.iter().filter(|name| **name != own.name).map(|name| directory.join(name));
+    let tidied = others
+        .filter(|path| path.exists())
+        .try_for_each(|path| files::remove(&path))
+        .and_then(|()| restore(directory));
+    tidied.map_err(|error| Problem::at("CNIConfigNotWritable", directory, &error))?;
+    passed_by.map_or(Ok(()), |name| {
+        let message = format!(
+            "it comes before {} and does not call it, so pods start without the mesh; make it call {0} (Multus: \
+             restart it, or set its --multus-master-cni-file-name)",
+            own.name
+        );
+        Err(Problem::at("CNIConfigNotFirst", &directory.join(name), &message))
+    })
 }
 
-/// Takes every entry of ours out, then the binary. Safe to repeat.
+fn problem(directory: &Path, refusal: Refusal) -> Problem {
+    match refusal {
+        Refusal::Missing => {
+            Problem::at("CNIConfigMissing", directory, &"no network configuration; install a CNI plugin")
+        }
+        Refusal::Invalid(name, why) => Problem::at("CNIConfigInvalid", &directory.join(name), &why),
+        Refusal::Crowded(name) => {
+            let message = "no name of ours sorts before it and behind what calls other plugins; rename it";
+            Problem::at("CNIConfigNotFirst", &directory.join(name), &message)
+        }
+    }
+}
+
+/// Takes our list away, and what an earlier agent put into those of others, then the binary. Safe to repeat.
 ///
 /// # Errors
 /// The first file that cannot be written; what comes after it is left for the next try.
 pub fn remove(paths: &Paths) -> io::Result<()> {
-    for name in names(&paths.conf_dir)? {
-        let path = paths.conf_dir.join(&name);
+    restore(&paths.conf_dir)?;
+    OWN_NAMES.iter().try_for_each(|name| files::remove(&paths.conf_dir.join(name)))?;
+    files::remove(&paths.binary())
+}
+
+/// Earlier agents put our plugin into the lists of others: they get back what they wrote.
+fn restore(directory: &Path) -> io::Result<()> {
+    for name in names(directory)? {
+        if Form::of(&name) != Some(Form::List) || OWN_NAMES.contains(&name.as_str()) {
+            continue;
+        }
+        let path = directory.join(&name);
         let Some(text) = files::read_bounded(&path)? else { continue };
-        if Form::of(&name) != Some(Form::List) || !conflist::contains_ours(&text) {
+        if !conflist::contains_ours(&text) {
             continue;
         }
         let bare = conflist::without(&Named { name, text }).map_err(io::Error::other)?;
         if let Some(bare) = bare {
-            swap(&path, &paths.conf_dir.join(&bare.name), &bare)?;
+            swap(&path, &directory.join(&bare.name), &bare)?;
         }
     }
-    files::remove(&paths.binary())
+    Ok(())
 }
 
 /// Writes `to` and, if it has another name, removes `from`: at no moment is there neither.
@@ -103,36 +143,12 @@ fn swap(from: &Path, to: &Path, content: &Named) -> io::Result<()> {
     if from == to { Ok(()) } else { files::remove(from) }
 }
 
-struct Candidate {
-    form: Form,
-    file: Named,
-}
-
-/// The configuration that kubelet's runtime uses: the first by name that is valid.
-fn choose(directory: &Path) -> Result<Candidate, Problem> {
-    let names = names(directory).map_err(|error| Problem::at("CNIConfigMissing", directory, &error))?;
-    let mut invalid = None;
-    for name in names {
-        let path = directory.join(&name);
-        let Some(form) = Form::of(&name) else { continue };
-        let text = match files::read_bounded(&path) {
-            Ok(Some(text)) => text,
-            Ok(None) => continue,
-            Err(error) => {
-                invalid.get_or_insert(Problem::at("CNIConfigInvalid", &path, &error));
-                continue;
-            }
-        };
-        match conflist::validate(form, &text) {
-            Ok(()) => return Ok(Candidate { form, file: Named { name, text } }),
-            Err(error) => {
-                invalid.get_or_insert(Problem::at("CNIConfigInvalid", &path, &error));
-            }
-        }
-    }
-    let missing =
-        || Problem::at("CNIConfigMissing", directory, &"no network configuration; install a CNI plugin");
-    Err(invalid.unwrap_or_else(missing))
+fn read(directory: &Path) -> io::Result<Vec<Found>> {
+    let found = names(directory)?.into_iter().filter_map(|name| {
+        let text = files::read_bounded(&directory.join(&name)).map_err(|error| error.to_string());
+        text.transpose().map(|text| Found { name, text })
+    });
+    Ok(found.collect())
 }
 
 fn names(directory: &Path) -> io::Result<Vec<String>> {

@@ -224,6 +224,7 @@ fn entry(config: &Config) -> conflist::Entry {
         socket: config.cni_socket().display().to_string(),
         state_file: config.state_file().display().to_string(),
         system_namespace: config.namespace.clone(),
+        embeds: None,
         replaces: None,
     }
 }

@@ -1,14 +1,20 @@
-//! The CNI network configuration as text: is it valid, put our plugin in, take it out. Pure.
+//! The CNI network configuration as text: is it valid, what it is to us, our list around it, and what an earlier
+//! agent wrote into it taken out again. Pure.
 //!
-//! The text of others is never re-written: our entry is spliced in after the last plugin and cut out again.
+//! Our list is the text of another configuration with our plugin spliced in as its last, under the same network name:
+//! what other plugins keep by that name (addresses, cached results) stays theirs.
 //!
-//! Invariant: `without(with(text)) == text`, byte for byte; whatever is not a valid configuration is left alone.
+//! Invariant: whatever is not a valid configuration is left alone.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Name of the plugin: its `type` in a configuration and its file in the binary directory.
 pub const PLUGIN: &str = "ambit-cni";
+/// A plugin that calls other configurations, also when it does not say which.
+const MULTUS: &str = "multus";
+/// Members by which a plugin says which other configurations it calls.
+const CALLS: [&str; 2] = ["delegates", "clusterNetwork"];
 /// CNI version of a list made from a single configuration that names none.
 const VERSION_DEFAULT: &str = "0.3.1";
 
@@ -59,9 +65,23 @@ pub struct Entry {
     pub state_file: String,
     /// Pods of this namespace are never held up.
     pub system_namespace: String,
-    /// The single configuration that this list was made from.
+    /// The configuration that our list was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embeds: Option<String>,
+    /// The single configuration in whose place an earlier agent put the list.
+    #[serde(default, skip_serializing)]
     pub replaces: Option<String>,
+}
+
+/// What a configuration of others is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It makes a pod's network by itself.
+    Network,
+    /// It calls other configurations (Multus), ours among them.
+    CallsOurs,
+    /// It calls other configurations, and ours is not among them.
+    CallsOthers,
 }
 
 /// A file to be.
@@ -100,48 +120,63 @@ fn typed(plugin: &Value) -> Result<(), Invalid> {
     if named { Ok(()) } else { Err(Invalid::Shape("a plugin has no type")) }
 }
 
-/// The configuration with `entry` as its last plugin; `None` when it is there already, exactly so.
+/// Our list: `file` with `entry` as its last plugin.
 ///
 /// # Errors
-/// When `file` is not valid: it is to be left alone.
-pub fn with(form: Form, file: &Named, entry: &Entry) -> Result<Option<Named>, Invalid> {
+/// When `file` is not valid.
+pub fn embed(form: Form, file: &Named, entry: &Entry) -> Result<String, Invalid> {
     validate(form, &file.text)?;
+    let entry = Entry { embeds: Some(file.name.clone()), replaces: None, ..entry.clone() };
+    let entry = serde_json::to_string(&entry)?;
     match form {
-        Form::Single => list_of(file, entry).map(Some),
+        Form::Single => {
+            let value: Value = serde_json::from_str(&file.text)?;
+            let text = |key: &str, default: &str| {
+                serde_json::to_string(value.get(key).and_then(Value::as_str).unwrap_or(default))
+            };
+            let (version, name) = (text("cniVersion", VERSION_DEFAULT)?, text("name", "")?);
+            let single = &file.text;
+            Ok(format!("{{\"cniVersion\":{version},\"name\":{name},\"plugins\":[{single},\n    {entry}]}}\n"))
+        }
         Form::List => {
-            let spans = plugins(&file.text)?;
-            let last_is_ours = spans.last().map(|span| slice(&file.text, *span)).and_then(ours);
-            if last_is_ours.is_some_and(|found| Entry { replaces: None, ..found } == *entry) {
-                return Ok(None);
-            }
-            let replaces = replaced(&file.text)?;
-            let bare = cut(&file.text)?.unwrap_or_else(|| file.text.clone());
-            let end = plugins(&bare)?.last().ok_or(Invalid::Shape("no plugin but ours is left"))?.1;
-            let entry = serde_json::to_string(&Entry { replaces, ..entry.clone() })?;
-            let (before, after) = bare.split_at(end);
-            Ok(Some(Named { name: file.name.clone(), text: format!("{before},\n    {entry}{after}") }))
+            let end = plugins(&file.text)?.last().ok_or(Invalid::Shape("its list of plugins is empty"))?.1;
+            let (before, after) = file.text.split_at(end);
+            Ok(format!("{before},\n    {entry}{after}"))
         }
     }
 }
 
-/// A list around a single configuration, which stays in it as it was written.
-fn list_of(file: &Named, entry: &Entry) -> Result<Named, Invalid> {
-    let value: Value = serde_json::from_str(&file.text)?;
-    let text = |key: &str, default: &str| {
-        serde_json::to_string(value.get(key).and_then(Value::as_str).unwrap_or(default))
+/// The configuration that our list was made from.
+pub fn embedded(text: &str) -> Option<String> {
+    plugins(text).ok()?.iter().find_map(|span| ours(slice(text, *span))?.embeds)
+}
+
+/// What a valid configuration of others is; `own` are the names our list may have.
+pub fn role(form: Form, text: &str, own: &[&str]) -> Role {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    let plugins: Vec<&Value> = match form {
+        Form::Single => vec![&value],
+        Form::List => value.get("plugins").and_then(Value::as_array).into_iter().flatten().collect(),
     };
-    let entry = Entry { replaces: Some(file.name.clone()), ..entry.clone() };
-    let stem = file.name.rsplit_once('.').map_or(file.name.as_str(), |(stem, _)| stem);
-    Ok(Named {
-        name: format!("{stem}.conflist"),
-        text: format!(
-            "{{\"cniVersion\":{},\"name\":{},\"plugins\":[{},\n    {}]}}\n",
-            text("cniVersion", VERSION_DEFAULT)?,
-            text("name", "")?,
-            file.text,
-            serde_json::to_string(&entry)?,
-        ),
-    })
+    let calls = |plugin: &&&Value| {
+        plugin.get("type").and_then(Value::as_str) == Some(MULTUS)
+            || CALLS.iter().any(|key| plugin.get(key).is_some())
+    };
+    match plugins.iter().find(calls) {
+        None => Role::Network,
+        Some(plugin) if names_ours(plugin, own) => Role::CallsOurs,
+        Some(_) => Role::CallsOthers,
+    }
+}
+
+/// Whether our plugin or the file of our list is named anywhere in a value.
+fn names_ours(value: &Value, own: &[&str]) -> bool {
+    match value {
+        Value::String(text) => text == PLUGIN || own.iter().any(|name| text.ends_with(name)),
+        Value::Array(values) => values.iter().any(|value| names_ours(value, own)),
+        Value::Object(members) => members.values().any(|value| names_ours(value, own)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 /// The list without our entry, or the single configuration that it replaced; `None` when we are not in it.
@@ -185,6 +220,7 @@ fn ours(text: &str) -> Option<Entry> {
         socket: String::new(),
         state_file: String::new(),
         system_namespace: String::new(),
+        embeds: None,
         replaces: None,
     };
     Some(serde_json::from_value(value).unwrap_or_else(|_| empty()))

@@ -59,6 +59,7 @@ fn entry() -> Entry {
         socket: "/run/ambit/cni.sock".into(),
         state_file: "/var/lib/ambit/enrolled.json".into(),
         system_namespace: "ambit-system".into(),
+        embeds: None,
         replaces: None,
     }
 }
@@ -70,46 +71,75 @@ fn reason(state: State) -> &'static str {
     }
 }
 
+const OWN: &str = "01-ambit.conflist";
+
 #[test]
-fn installs_into_the_first_valid_configuration_and_leaves_as_it_came() {
+fn our_list_comes_first_follows_the_primary_and_leaves_without_a_trace() {
     let node = Node::new();
-    node.put("00-broken.conflist", "{");
     node.put("05-readme.txt", "hello");
     let path = node.put("10-bridge.conflist", LIST);
-    let later = node.put("20-later.conflist", LIST);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
     assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
-    let written = fs::read_to_string(&path).unwrap();
+    let own = node.paths.conf_dir.join(OWN);
+    let written = fs::read_to_string(&own).unwrap();
     assert!(conflist::contains_ours(&written));
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-    assert_eq!(fs::read_to_string(&later).unwrap(), LIST);
+    assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
     let binary = node.paths.binary();
     assert_eq!(fs::metadata(&binary).unwrap().permissions().mode() & 0o777, 0o755);
-
     assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
-    assert_eq!(fs::read_to_string(&path).unwrap(), written, "twice is once");
+    assert_eq!(fs::read_to_string(&own).unwrap(), written, "twice is once");
 
+    // The primary changes, is half written, goes, and comes back under another name.
+    fs::write(&path, LIST.replace("10.42", "10.43")).unwrap();
+    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    let followed = fs::read_to_string(&own).unwrap();
+    assert!(followed.contains("10.43") && !followed.contains("10.42"), "{followed}");
+    fs::write(&path, "").unwrap();
+    assert_eq!(reason(reconcile(&node.paths, &entry())), "CNIConfigInvalid");
+    fs::remove_file(&path).unwrap();
+    assert_eq!(reason(reconcile(&node.paths, &entry())), "CNIConfigMissing");
+    assert_eq!(
+        fs::read_to_string(&own).unwrap(),
+        followed,
+        "a runtime reads it as long as nothing better is known"
+    );
+    node.put("07-next.conflist", LIST);
+    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert!(fs::read_to_string(&own).unwrap().contains("07-next.conflist"));
+
+    let path = node.put("00-net.conflist", LIST);
+    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert!(
+        !own.exists() && node.paths.conf_dir.join("00-ambit.conflist").exists(),
+        "under a name that is first"
+    );
     remove(&node.paths).unwrap();
     remove(&node.paths).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
-    assert!(!binary.exists());
-    assert_eq!(node.listing().len(), 4, "no temporary file stays: {:?}", node.listing());
+    assert!(!binary.exists() && before <= fs::metadata(&path).unwrap().modified().unwrap());
+    assert_eq!(node.listing(), ["00-net.conflist", "05-readme.txt", "07-next.conflist"]);
 }
 
 #[test]
-fn a_single_configuration_is_replaced_by_a_list_and_restored() {
+fn what_an_earlier_agent_put_into_the_files_of_others_is_taken_out_once_ours_is_there() {
     let node = Node::new();
-    let text = "{\"name\":\"n\",\"type\":\"ptp\"}\n";
-    let path = node.put("10-n.conf", text);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let earlier = include_str!("../../testdata/earlier/10-bridge.conflist");
+    let path = node.put("10-bridge.conflist", earlier);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    node.put("20-net.conflist", include_str!("../../testdata/earlier/05-net.conflist"));
     assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
-    assert_eq!(node.listing(), ["10-n.conflist"]);
-    let mode = fs::metadata(node.paths.conf_dir.join("10-n.conflist")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o644);
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    assert_eq!(node.listing(), [OWN, "05-net.conf", "10-bridge.conflist"]);
+    let own = fs::read_to_string(node.paths.conf_dir.join(OWN)).unwrap();
+    assert_eq!(own.matches(PLUGIN).count(), 1, "{own}");
+
+    // An agent that never got as far as that, and is told to leave.
+    node.put("10-bridge.conflist", earlier);
     remove(&node.paths).unwrap();
-    assert_eq!(node.listing(), ["10-n.conf"]);
-    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
+    assert_eq!(node.listing(), ["05-net.conf", "10-bridge.conflist"]);
 }
 
 #[test]
@@ -127,21 +157,66 @@ fn a_missing_empty_or_invalid_configuration_is_named_and_never_written() {
     assert_eq!(reason(reconcile(&node.paths, &entry())), "CNIConfigMissing");
 }
 
+#[test]
+fn a_configuration_that_calls_others_but_not_ours_is_named() {
+    let node = Node::new();
+    node.put("10-bridge.conflist", LIST);
+    let multus = r#"{"name":"m","type":"multus","delegates":[{"name":"n","plugins":[{"type":"ptp"}]}]}"#;
+    node.put("00-multus.conf", multus);
+    let State::Waiting(problem) = reconcile(&node.paths, &entry()) else { panic!("pods pass us by") };
+    assert_eq!(problem.reason, "CNIConfigNotFirst");
+    assert!(problem.message.contains("00-multus.conf") && problem.message.contains(OWN), "{problem:?}");
+    // Multus takes the first list beside its own, which is ours by now.
+    let own = fs::read_to_string(node.paths.conf_dir.join(OWN)).unwrap();
+    node.put("00-multus.conf", &format!(r#"{{"name":"m","type":"multus","delegates":[{own}]}}"#));
+    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+}
+
 #[tokio::test]
-async fn puts_itself_back_when_another_writer_replaces_the_configuration() {
+async fn a_foreign_program_that_rewrites_its_file_never_opens_a_window() {
     let node = Node::new();
     let installer = watch(node.paths.clone(), entry()).unwrap();
     let mut state = installer.state();
     let limit = Duration::from_secs(20);
     let path = node.put("10-bridge.conflist", LIST);
     tokio::time::timeout(limit, state.wait_for(|state| *state == State::Installed)).await.unwrap().unwrap();
-    files::replace(&path, LIST.as_bytes()).unwrap();
+    // What a runtime reads: the first file by name.
+    let first = |node: &Node| {
+        let directory = &node.paths.conf_dir;
+        fs::read_to_string(directory.join(&names(directory).unwrap()[0])).unwrap()
+    };
+    for round in 0..200 {
+        let text = LIST.replace("10.42", &format!("10.{round}"));
+        match round % 4 {
+            0 => files::replace(&path, text.as_bytes()).unwrap(),
+            1 => fs::write(&path, text).unwrap(),
+            2 => {
+                fs::remove_file(&path).unwrap();
+                assert!(conflist::contains_ours(&first(&node)), "while it is gone, round {round}");
+                fs::write(&path, text).unwrap();
+            }
+            _ => {
+                fs::write(&path, "").unwrap();
+                assert!(conflist::contains_ours(&first(&node)), "while it is empty, round {round}");
+                fs::write(&path, text).unwrap();
+            }
+        }
+        assert!(conflist::contains_ours(&first(&node)), "round {round}");
+    }
+    let followed = async {
+        while !first(&node).contains("10.199") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(limit, followed).await.unwrap();
+    // Another program takes ours away (Cilium does unless cni.exclusive=false): it comes back.
+    fs::remove_file(node.paths.conf_dir.join(OWN)).unwrap();
     let back = async {
-        while !conflist::contains_ours(&fs::read_to_string(&path).unwrap()) {
+        while !node.paths.conf_dir.join(OWN).exists() {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(limit, back).await.unwrap();
     installer.remove().await.unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
+    assert_eq!(node.listing(), ["10-bridge.conflist"]);
 }

@@ -18,6 +18,9 @@ use tokio::sync::{oneshot, watch as channel};
 use super::{Paths, State, conflist::Entry, reconcile, remove};
 use crate::Problem;
 
+/// Shortest time between two looks: another program that takes our list away as often as we write it (Cilium without
+/// `cni.exclusive=false`) does not keep the node busy.
+const PAUSE: Duration = Duration::from_millis(10);
 /// Longest time between two looks, in case an event was missed (a replaced directory, a full queue).
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -65,7 +68,7 @@ impl Installer {
 fn run(paths: &Paths, entry: &Entry, state: &channel::Sender<State>, stops: &Receiver<Stop>) {
     let mut removed = false;
     loop {
-        match stops.recv_timeout(Duration::ZERO) {
+        match stops.recv_timeout(PAUSE) {
             Ok(Stop::Remove(done)) => {
                 removed = true;
                 let _ = done.send(remove(paths));

@@ -1,4 +1,4 @@
-//! Goldens for both forms, the way back byte for byte, and what must be left alone.
+//! Goldens for both forms, the way back from what earlier agents wrote, and what a configuration is to us.
 
 use super::*;
 
@@ -11,6 +11,7 @@ fn entry() -> Entry {
         socket: "/run/ambit/cni.sock".into(),
         state_file: "/var/lib/ambit/enrolled.json".into(),
         system_namespace: "ambit-system".into(),
+        embeds: None,
         replaces: None,
     }
 }
@@ -28,41 +29,44 @@ fn golden(name: &str, text: &str) {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{path}; UPDATE=1 rewrites it");
 }
 
-#[test]
-fn a_list_gets_our_plugin_as_its_last_and_nothing_else_changes() {
-    let added = with(Form::List, &list(LIST), &entry()).unwrap().unwrap();
-    golden("10-bridge.conflist.added", &added.text);
-    validate(Form::List, &added.text).unwrap();
-    assert_eq!(with(Form::List, &added, &entry()).unwrap(), None, "twice is once");
-    assert!(contains_ours(&added.text) && !contains_ours(LIST));
-    assert_eq!(without(&added).unwrap().unwrap(), list(LIST));
-    assert_eq!(without(&list(LIST)).unwrap(), None);
-}
+/// What an earlier agent made of [`LIST`] and of [`SINGLE`].
+const EARLIER_LIST: &str = include_str!("../../../testdata/earlier/10-bridge.conflist");
+const EARLIER_SINGLE: &str = include_str!("../../../testdata/earlier/05-net.conflist");
 
 #[test]
-fn a_single_configuration_becomes_a_list_and_comes_back_as_it_was() {
+fn our_list_is_the_text_of_another_with_our_plugin_as_its_last() {
+    let text = embed(Form::List, &list(LIST), &entry()).unwrap();
+    golden("own/of-list.conflist", &text);
+    validate(Form::List, &text).unwrap();
+    assert!(contains_ours(&text) && !contains_ours(LIST));
+    assert_eq!(embedded(&text).as_deref(), Some("10-bridge.conflist"));
+    assert_eq!(embedded(LIST), None);
+
     let single = Named { name: "05-net.conf".into(), text: SINGLE.into() };
-    let added = with(Form::Single, &single, &entry()).unwrap().unwrap();
-    assert_eq!(added.name, "05-net.conflist");
-    golden("05-net.conflist.added", &added.text);
-    validate(Form::List, &added.text).unwrap();
-    assert_eq!(with(Form::List, &added, &entry()).unwrap(), None);
-    assert_eq!(without(&added).unwrap().unwrap(), single);
+    let text = embed(Form::Single, &single, &entry()).unwrap();
+    golden("own/of-single.conflist", &text);
+    validate(Form::List, &text).unwrap();
+    assert_eq!(embedded(&text).as_deref(), Some("05-net.conf"));
 }
 
 #[test]
-fn an_older_entry_is_replaced_wherever_it_stands() {
+fn what_an_earlier_agent_wrote_comes_out_byte_for_byte() {
+    assert_eq!(without(&list(EARLIER_LIST)).unwrap().unwrap(), list(LIST));
+    assert_eq!(without(&list(LIST)).unwrap(), None);
+    let made = Named { name: "05-net.conflist".into(), text: EARLIER_SINGLE.into() };
+    let single = Named { name: "05-net.conf".into(), text: SINGLE.into() };
+    assert_eq!(without(&made).unwrap().unwrap(), single);
+}
+
+#[test]
+fn an_earlier_entry_comes_out_wherever_it_stands() {
     let old = r#"{"type":"ambit-cni","socket":"/old"}"#;
     for text in [
         format!(r#"{{"name":"n","plugins":[{{"type":"a"}}, {old}]}}"#),
         format!(r#"{{"name":"n","plugins":[{old}, {{"type":"a"}}]}}"#),
         format!(r#"{{"name":"n","plugins":[{old},{old}, {{"type":"a"}} , {old}]}}"#),
     ] {
-        let added = with(Form::List, &list(&text), &entry()).unwrap().unwrap();
-        validate(Form::List, &added.text).unwrap();
-        assert_eq!(added.text.matches(PLUGIN).count(), 1, "{}", added.text);
-        assert!(added.text.contains("/run/ambit/cni.sock") && !added.text.contains("/old"));
-        let bare = without(&added).unwrap().unwrap().text;
+        let bare = without(&list(&text)).unwrap().unwrap().text;
         validate(Form::List, &bare).unwrap();
         assert!(!bare.contains(PLUGIN), "{bare}");
     }
@@ -70,19 +74,55 @@ fn an_older_entry_is_replaced_wherever_it_stands() {
 
 #[test]
 fn a_list_that_others_extended_keeps_their_part() {
-    let added = with(Form::List, &list(LIST), &entry()).unwrap().unwrap();
-    let extended = added.text.replacen("\n  ],", ",\n    {\"type\":\"other\"}\n  ],", 1);
+    let extended = EARLIER_LIST.replacen("\n  ],", ",\n    {\"type\":\"other\"}\n  ],", 1);
     let bare = without(&list(&extended)).unwrap().unwrap().text;
     validate(Form::List, &bare).unwrap();
     assert!(bare.contains("\"other\"") && !bare.contains(PLUGIN), "{bare}");
 
-    let single = Named { name: "05-net.conf".into(), text: SINGLE.into() };
-    let made = with(Form::Single, &single, &entry()).unwrap().unwrap();
-    let changed = made.text.replacen("[{", "[{\"type\":\"other\"},{", 1);
-    let bare = without(&Named { text: changed, ..made }).unwrap().unwrap();
+    let changed = EARLIER_SINGLE.replacen("[{", "[{\"type\":\"other\"},{", 1);
+    let bare = without(&Named { name: "05-net.conflist".into(), text: changed }).unwrap().unwrap();
     assert_eq!(bare.name, "05-net.conflist");
     validate(Form::List, &bare.text).unwrap();
     assert!(bare.text.contains("\"other\"") && bare.text.contains("\"ptp\""), "{}", bare.text);
+}
+
+#[test]
+fn a_configuration_that_calls_others_is_told_from_one_that_makes_a_network() {
+    let own = ["01-ambit.conflist"];
+    let cases = [
+        (Form::Single, r#"{"name":"n","type":"ptp"}"#, Role::Network),
+        (Form::List, LIST, Role::Network),
+        // flannel and others hand one part on to a plugin that is no configuration of its own.
+        (
+            Form::List,
+            r#"{"name":"n","plugins":[{"type":"flannel","delegate":{"hairpinMode":true}}]}"#,
+            Role::Network,
+        ),
+        (Form::Single, r#"{"name":"m","type":"multus"}"#, Role::CallsOthers),
+        (
+            Form::Single,
+            r#"{"name":"m","type":"x","delegates":[{"name":"n","type":"ptp"}]}"#,
+            Role::CallsOthers,
+        ),
+        (
+            Form::Single,
+            r#"{"name":"m","type":"multus","delegates":[{"name":"n","plugins":[{"type":"ptp"},{"type":"ambit-cni"}]}]}"#,
+            Role::CallsOurs,
+        ),
+        (
+            Form::List,
+            r#"{"name":"m","plugins":[{"type":"multus","clusterNetwork":"/host/etc/cni/net.d/01-ambit.conflist"}]}"#,
+            Role::CallsOurs,
+        ),
+        (
+            Form::List,
+            r#"{"name":"m","plugins":[{"type":"multus","clusterNetwork":"/etc/cni/net.d/10-calico.conflist"}]}"#,
+            Role::CallsOthers,
+        ),
+    ];
+    for (form, text, want) in cases {
+        assert_eq!(role(form, text, &own), want, "{text}");
+    }
 }
 
 #[test]
@@ -101,7 +141,7 @@ fn garbage_is_refused_with_its_reason() {
         (Form::Single, "null", "no name"),
     ];
     for (form, text, reason) in cases {
-        let error = with(form, &list(text), &entry()).unwrap_err().to_string();
+        let error = embed(form, &list(text), &entry()).unwrap_err().to_string();
         assert!(error.contains(reason), "{text:?}: {error}");
     }
 }

@@ -1,0 +1,98 @@
+//! Which file is ours, what is in it, and whether the runtime reads it first. Pure.
+//!
+//! Runtimes take the first configuration by name. Invariants: what others wrote is never changed; a configuration
+//! that is being written does not replace the one we hold; one that calls others (Multus) stays before ours.
+
+use super::conflist::{self, Entry, Form, Invalid, Named, Role};
+
+/// Names of our list. The first that fits is taken: before the configuration it is made from, which is before every
+/// usual name (`05-cilium.conflist`, `10-calico.conflist`), and after one that calls others (`00-multus.conf`).
+pub const OWN_NAMES: [&str; 3] = ["01-ambit.conflist", "00-ambit.conflist", "00-00-ambit.conflist"];
+
+/// A file that a runtime reads.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its name.
+    pub name: String,
+    /// Its text, or why it cannot be read.
+    pub text: Result<String, String>,
+}
+
+/// What is to be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Our list.
+    pub own: Named,
+    /// A configuration that comes before ours and does not call it: pods start without us.
+    pub passed_by: Option<String>,
+}
+
+/// Why there is nothing to put our plugin into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Nobody has configured a network.
+    Missing,
+    /// The named file is no configuration.
+    Invalid(String, String),
+    /// None of our names fits before the named file.
+    Crowded(String),
+}
+
+/// The layout that follows from the files of the directory, which are sorted by name.
+///
+/// # Errors
+/// When there is no configuration to be made part of ours; what is there stays.
+pub fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
+    let is_own = |file: &&Found| OWN_NAMES.contains(&file.name.as_str());
+    let held = files.iter().find(is_own).and_then(|own| conflist::embedded(own.text.as_deref().ok()?));
+    let (mut callers, mut invalid) = (Vec::new(), None);
+    for file in files.iter().filter(|file| !is_own(file)) {
+        let (form, bare) = match bare(file) {
+            Ok(Some(bare)) => bare,
+            Ok(None) => continue,
+            // It is being written, or broken: ours keeps what it holds.
+            Err(why) if held.as_ref() == Some(&file.name) => {
+                return Err(Refusal::Invalid(file.name.clone(), why));
+            }
+            Err(why) => {
+                invalid.get_or_insert(Refusal::Invalid(file.name.clone(), why));
+                continue;
+            }
+        };
+        match conflist::role(form, &bare.text, &OWN_NAMES) {
+            Role::Network => return around(form, &bare, &callers, entry),
+            role @ (Role::CallsOurs | Role::CallsOthers) => callers.push((file.name.as_str(), role)),
+        }
+    }
+    Err(invalid.unwrap_or(Refusal::Missing))
+}
+
+fn around(form: Form, primary: &Named, callers: &[(&str, Role)], entry: &Entry) -> Result<Layout, Refusal> {
+    let fits = |own: &&&str| **own < primary.name.as_str() && callers.iter().all(|(caller, _)| caller < *own);
+    let name = OWN_NAMES.iter().find(fits).ok_or_else(|| Refusal::Crowded(primary.name.clone()))?;
+    let text = conflist::embed(form, primary, entry);
+    let text = text.map_err(|error| Refusal::Invalid(primary.name.clone(), error.to_string()))?;
+    let first = callers.first().filter(|(_, role)| *role == Role::CallsOthers);
+    Ok(Layout {
+        own: Named { name: (*name).to_owned(), text },
+        passed_by: first.map(|(name, _)| (*name).to_owned()),
+    })
+}
+
+/// A configuration as its owner wrote it, without what an earlier agent put in; `None` for a file no runtime reads.
+fn bare(file: &Found) -> Result<Option<(Form, Named)>, String> {
+    let Some(form) = Form::of(&file.name) else { return Ok(None) };
+    let named = Named { name: file.name.clone(), text: file.text.clone()? };
+    let read = || -> Result<(Form, Named), Invalid> {
+        conflist::validate(form, &named.text)?;
+        let bare = if form == Form::List { conflist::without(&named)? } else { None };
+        let bare = bare.unwrap_or_else(|| named.clone());
+        let form = Form::of(&bare.name).unwrap_or(form);
+        conflist::validate(form, &bare.text)?;
+        Ok((form, bare))
+    };
+    read().map(Some).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
