@@ -18,7 +18,7 @@ use ambit_index::{Index, PodIdentity};
 use ambit_model::NamespacedName;
 use tokio::sync::watch;
 
-pub use authenticate::{Authenticator, Caller, CallerPod, KubeReviewer, TokenReviewer};
+pub use authenticate::{Authenticator, Caller, CallerMetrics, CallerPod, KubeReviewer, TokenReviewer};
 pub use rate::{BURST_MAX, REQUESTS_PER_SECOND};
 pub use server::{CaMetrics, CertificateService};
 

@@ -28,7 +28,7 @@ pub use certificate::SERVER_CERTIFICATE_TTL;
 pub use feeds::Feeds;
 
 use crate::{
-    ca::{Authenticator, CaMetrics, CertificateService, IssuerWatch, NodePods},
+    ca::{Authenticator, CaMetrics, CallerMetrics, CertificateService, IssuerWatch, NodePods},
     reports::{ReportEvent, ReportService},
 };
 
@@ -67,12 +67,15 @@ pub struct DiscoveryMetrics {
     pub xds: Arc<Stats>,
     /// Certificates.
     pub ca: CaMetrics,
+    /// Callers that were not believed.
+    pub callers: CallerMetrics,
 }
 
 impl DiscoveryMetrics {
     /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         self.ca.register(registry);
+        self.callers.register(registry);
         registry.register_collector(Box::new(metrics::XdsCollector(self.xds.clone())));
     }
 }

@@ -84,7 +84,7 @@ impl NodeReports for ReportService {
         &self,
         request: Request<Streaming<NodeReport>>,
     ) -> Result<Response<Self::ReportStream>, Status> {
-        let caller = self.authenticator.caller(request.metadata()).await?;
+        let caller = self.authenticator.caller(request.metadata(), request.extensions()).await?;
         if !caller.is_system(names::NODE_AGENT) {
             tracing::warn!(%caller, "Reports refused");
             return Err(Status::permission_denied("only node agents report"));

@@ -199,7 +199,11 @@ fn agents(
     let reviewer = KubeReviewer::new(shared.client.clone());
     Discovery {
         feeds: shared.feeds.clone(),
-        authenticator: Arc::new(Authenticator::new(reviewer, Arc::new(SystemTime::now))),
+        authenticator: Arc::new(Authenticator::new(
+            reviewer,
+            Arc::new(SystemTime::now),
+            metrics.callers.clone(),
+        )),
         pods: shared.index.pods(),
         issuer,
         reports,

@@ -5,7 +5,7 @@
 use std::{fmt, future::Future, rc::Rc, sync::Arc};
 
 use ambit_hbone::{Pool, settings::CLIENT_STREAMS_MAX};
-use ambit_identity::Manager;
+use ambit_identity::{Handshakes, Manager};
 use ambit_model::{NamespacedName, Spiffe, Workload};
 use ambit_store::{Snapshot, Store};
 use tokio_util::task::TaskTracker;
@@ -17,6 +17,11 @@ use crate::{
     telemetry::{Books, Telemetry},
     upstream::{ConnectFailure, Connections, Way},
 };
+
+/// Connections of one worker at a time whose peer has not proved yet who it is.
+pub const HANDSHAKES_MAX: usize = 512;
+/// Of these from one address.
+pub const HANDSHAKES_PER_CLIENT_MAX: usize = 128;
 
 /// What all workers share.
 #[derive(Debug)]
@@ -48,6 +53,8 @@ pub struct Local {
     pub shared: Arc<Shared>,
     /// How far the process has come.
     pub stage: StageWatch,
+    /// Tunnels whose peer is not known yet.
+    pub handshakes: Handshakes,
     /// Byte streams that policy admitted.
     pub streams: Rc<Streams>,
     /// Tunnels to endpoints.
@@ -71,6 +78,7 @@ impl Local {
         Rc::new(Self {
             shared,
             stage,
+            handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_PER_CLIENT_MAX),
             streams: Rc::default(),
             tunnels,
             telemetry,

@@ -56,7 +56,8 @@ enum Insecure {
 
 /// Serves one tunnel connection until it ends.
 pub async fn serve(local: Rc<Local>, stream: TcpStream, client: SocketAddr) {
-    let (stream, identity) = match secure(&local, stream).await {
+    let secured = local.handshakes.within(client.ip(), secure(&local, stream)).await;
+    let (stream, identity) = match secured {
         Ok(secured) => secured,
         Err(error) => {
             local.telemetry.handshake_failed();

@@ -137,7 +137,10 @@ impl Error {
             | Self::Certificate(_)
             | Self::AccountMismatch { .. } => ResponseFlags::Identity,
             Self::Handshake(
-                HandshakeError::Tls(_) | HandshakeError::Timeout | HandshakeError::Expired(_),
+                HandshakeError::Tls(_)
+                | HandshakeError::Timeout
+                | HandshakeError::Crowded
+                | HandshakeError::Expired(_),
             ) => ResponseFlags::TlsFailure,
             Self::Http2(_) => ResponseFlags::H2Handshake,
             Self::Dial(error) => error.flags(),

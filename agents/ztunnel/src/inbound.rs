@@ -32,7 +32,7 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) 
     let at = local.as_ref().ok().copied();
     let secured = async {
         let local = local?;
-        let (stream, identity) = secure(&context, stream).await?;
+        let (stream, identity) = context.pod.handshakes.within(client.ip(), secure(&context, stream)).await?;
         Ok((stream, Rc::new(Peer { identity, client, local })))
     };
     let stage = context.stage.clone();

@@ -7,13 +7,19 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use ambit_identity::Handshakes;
 use ambit_model::NamespacedName;
 use ambit_netns::NetNs;
+use ambit_zds::Kind;
 
 use crate::error::Error;
 
-/// Connections of one pod, all workers and directions together.
+/// Connections of one pod in one direction, all workers together.
 pub const CONNECTIONS_PER_POD_MAX: usize = 65_536;
+/// Of those that come in as tunnels, how many at a time may not have proved yet who they are.
+pub const HANDSHAKES_PER_POD_MAX: usize = 256;
+/// Of these from one address.
+pub const HANDSHAKES_PER_CLIENT_MAX: usize = 64;
 
 /// One pod, shared by all workers.
 #[derive(Debug)]
@@ -26,16 +32,20 @@ pub struct Pod {
     pub service_account: Arc<str>,
     /// Its network namespace.
     pub netns: NetNs,
-    connections: AtomicUsize,
+    /// Tunnels to it whose peer is not known yet.
+    pub handshakes: Handshakes,
+    /// What it opens, and what others open to it: strangers take no place from the pod's own.
+    outbound: AtomicUsize,
+    inbound: AtomicUsize,
 }
 
 /// One connection's place among those of its pod.
 #[derive(Debug)]
-pub struct Place(Arc<Pod>);
+pub struct Place(Arc<Pod>, Kind);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.counter(self.1).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -47,7 +57,9 @@ impl Pod {
             name: NamespacedName::new(pod.namespace.as_str(), pod.name.as_str()),
             service_account: pod.service_account.as_str().into(),
             netns,
-            connections: AtomicUsize::new(0),
+            handshakes: Handshakes::new(HANDSHAKES_PER_POD_MAX, HANDSHAKES_PER_CLIENT_MAX),
+            outbound: AtomicUsize::new(0),
+            inbound: AtomicUsize::new(0),
         })
     }
 
@@ -55,14 +67,21 @@ impl Pod {
     ///
     /// # Errors
     /// [`Error::TooManyConnections`]
-    pub fn admit(self: &Arc<Self>) -> Result<Place, Error> {
-        let open = self.connections.fetch_add(1, Ordering::Relaxed);
-        let place = Place(self.clone());
+    pub fn admit(self: &Arc<Self>, kind: Kind) -> Result<Place, Error> {
+        let open = self.counter(kind).fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.clone(), kind);
         if open >= CONNECTIONS_PER_POD_MAX { Err(Error::TooManyConnections(open)) } else { Ok(place) }
     }
 
     /// Connections open now.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.outbound.load(Ordering::Relaxed) + self.inbound.load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Outbound => &self.outbound,
+            Kind::InboundPlaintext | Kind::Hbone => &self.inbound,
+        }
     }
 }

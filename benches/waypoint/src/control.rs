@@ -26,7 +26,7 @@ use ambit_wds::Packed;
 use ambit_xds::{Authorizer, Change, DiscoveryServer, Feed, Scope, Stats};
 use anyhow::{Context as _, Result, anyhow};
 use tokio::{net::TcpListener, sync::watch};
-use tonic::{Request, Response, Status, metadata::MetadataMap, transport::Server};
+use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Server};
 
 /// The name in its certificate, which agents expect.
 const SERVER_NAME: &str = "ambit-operator.ambit-system.svc";
@@ -134,7 +134,7 @@ pub(crate) async fn certified(credentials: &Credentials, identity: &Spiffe) -> R
 struct Everybody(Vec<Feed>);
 
 impl Authorizer for Everybody {
-    async fn admit(&self, _metadata: &MetadataMap) -> Result<Scope, Status> {
+    async fn admit(&self, _: &MetadataMap, _: &Extensions) -> Result<Scope, Status> {
         Ok(Scope { client: "benchmark".into(), feeds: self.0.clone(), until: None })
     }
 }

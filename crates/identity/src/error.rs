@@ -151,6 +151,9 @@ pub enum HandshakeError {
     /// The peer took too long.
     #[error("TLS handshake took too long")]
     Timeout,
+    /// Newer ones needed its place.
+    #[error("TLS handshake given up for newer ones: too many are under way")]
+    Crowded,
     /// The peer's certificate has no URI name, several, or one that is no identity of a mesh.
     #[error("the peer's certificate does not name exactly one SPIFFE identity")]
     NoIdentity,

@@ -1,8 +1,14 @@
 //! The operator's TLS port: clients prove themselves by token, so that no client certificate is asked for.
 //!
 //! A slow or broken handshake never holds up the next connection; the certificate is replaced without closing anything.
+//!
+//! Invariant: whoever connects has a place among strangers until somebody calls [`Peer::prove`], for at most
+//! [`PROVE_TIME_MAX`].
+
+mod places;
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
@@ -17,15 +23,20 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
+
+pub use places::{
+    KNOWN_MAX, PROVEN_PER_ADDRESS_MAX, Peer, Place, Places, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX,
+};
 
 use crate::{Error, HandshakeError, ServerCertificate, svid::HANDSHAKE_TIMEOUT, tls};
 
-/// Handshakes at a time; more wait in the listener's queue.
-pub const HANDSHAKES_MAX: usize = 256;
+/// How long a connection may last, its handshake included, before it has shown a token that is believed. Longer than a
+/// handshake and a review of the token may take.
+pub const PROVE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Secured connections that wait for the server to take them.
 const READY_MAX: usize = 64;
 /// After the system refused to accept, e.g. for want of file descriptors.
@@ -50,16 +61,6 @@ impl Acceptor {
         Ok(())
     }
 
-    /// One handshake.
-    pub async fn accept(&self, socket: TcpStream) -> Result<Connection, HandshakeError> {
-        socket.set_nodelay(true).map_err(HandshakeError::Tls)?;
-        let handshake = TlsAcceptor::from(self.config.load_full()).accept(socket);
-        match timeout(HANDSHAKE_TIMEOUT, handshake).await {
-            Ok(done) => Ok(Connection(done.map_err(HandshakeError::Tls)?)),
-            Err(_elapsed) => Err(HandshakeError::Timeout),
-        }
-    }
-
     /// Secured connections of a listener, for `serve_with_incoming`. Failed handshakes are logged and left out. Must be
     /// called on a runtime; drop the stream to stop listening.
     pub fn incoming(self, listener: TcpListener) -> Incoming {
@@ -70,20 +71,15 @@ impl Acceptor {
     }
 
     async fn listen(self, listener: TcpListener, ready: mpsc::Sender<Connection>) {
-        let mut handshakes = JoinSet::new();
+        let (places, mut handshakes) = (Places::default(), JoinSet::new());
         loop {
             tokio::select! {
                 Some(_ended) = handshakes.join_next() => {}
-                accepted = listener.accept(), if handshakes.len() < HANDSHAKES_MAX => match accepted {
+                accepted = listener.accept() => match accepted {
                     Ok((socket, peer)) => {
-                        let (acceptor, ready) = (self.clone(), ready.clone());
-                        handshakes.spawn(async move {
-                            match acceptor.accept(socket).await {
-                                // Nobody takes it: the server is going down.
-                                Ok(connection) => _ = ready.send(connection).await,
-                                Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
-                            }
-                        });
+                        // Nobody to tell: the place is needed by those who were here before.
+                        let Some(place) = places.enter(peer.ip()) else { continue };
+                        handshakes.spawn(self.clone().receive(socket, place, ready.clone()));
                     }
                     Err(error) => {
                         tracing::warn!(%error, "Connection could not be accepted");
@@ -92,6 +88,31 @@ impl Acceptor {
                 },
             }
         }
+    }
+
+    /// One connection, until it is secured and taken, or its place is somebody else's.
+    async fn receive(self, socket: TcpStream, mut place: Place, ready: mpsc::Sender<Connection>) {
+        let peer = place.peer().address();
+        let prove_by = Box::pin(sleep(PROVE_TIME_MAX));
+        let secured = tokio::select! {
+            secured = self.secure(socket) => secured,
+            _taken = &mut place.taken => return,
+        };
+        match secured {
+            Ok(stream) => {
+                let connection = Connection { stream, place, prove_by: Some(prove_by) };
+                // Nobody takes it: the server is going down.
+                _ = ready.send(connection).await;
+            }
+            Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+        }
+    }
+
+    async fn secure(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, HandshakeError> {
+        socket.set_nodelay(true).map_err(HandshakeError::Tls)?;
+        let handshake = TlsAcceptor::from(self.config.load_full()).accept(socket);
+        let done = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_elapsed| HandshakeError::Timeout)?;
+        done.map_err(HandshakeError::Tls)
     }
 }
 
@@ -111,15 +132,36 @@ impl Stream for Incoming {
     }
 }
 
-/// A connection of an agent.
+/// A connection of an agent, or of a stranger who has not shown a token yet.
 #[derive(Debug)]
-pub struct Connection(TlsStream<TcpStream>);
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    place: Place,
+    /// None once it has shown one.
+    prove_by: Option<Pin<Box<Sleep>>>,
+}
+
+impl Connection {
+    /// Why it must end, if it must; else the task is woken when it must.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if Pin::new(&mut self.place.taken).poll(cx).is_ready() {
+            return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.prove_by.is_some() && self.place.is_proven() {
+            self.prove_by = None;
+        }
+        match &mut self.prove_by {
+            Some(prove_by) => prove_by.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into()),
+            None => Poll::Pending,
+        }
+    }
+}
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.0.get_ref().0.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.place.peer().clone()
     }
 }
 
@@ -129,13 +171,17 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        // A server always reads, so this is where time passes.
+        if let Poll::Ready(end) = self.poll_end(cx) {
+            return Poll::Ready(Err(end));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -143,19 +189,19 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

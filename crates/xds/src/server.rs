@@ -18,7 +18,7 @@ use ambit_proto::discovery::DeltaDiscoveryRequest;
 use futures::{future::BoxFuture, stream::BoxStream};
 use tokio::time::Instant;
 use tonic::{
-    Request, Response, Status, Streaming,
+    Extensions, Request, Response, Status, Streaming,
     body::Body,
     codegen::{Service, http},
     metadata::MetadataMap,
@@ -33,11 +33,15 @@ use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};
 
 /// Decides what a caller may read.
 pub trait Authorizer: Send + Sync + 'static {
-    /// Judges a new stream by its request metadata.
+    /// Judges a new stream by its request metadata, and by what the transport says about its connection.
     ///
     /// # Errors
     /// The status that ends the stream.
-    fn admit(&self, metadata: &MetadataMap) -> impl Future<Output = Result<Scope, Status>> + Send;
+    fn admit(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> impl Future<Output = Result<Scope, Status>> + Send;
 }
 
 /// What one stream may read.

@@ -1,34 +1,44 @@
 //! Who a bearer token belongs to, as the API server says.
 //!
 //! Invariant: a token is believed only for [`TOKEN_AUDIENCE`], never longer than it is valid, and at most
-//! [`CACHE_TIME_MAX`] after the API server vouched for it. Tokens are kept only as hashes.
+//! [`CACHE_TIME_MAX`] after the API server vouched for it. Tokens are kept only as hashes. The API server is asked only
+//! about what it might believe, and those who sent nothing but good tokens never wait behind those who did not.
+
+mod lanes;
+mod token;
 
 use std::{
     collections::HashMap,
     fmt,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use ambit_identity::Clock;
+use ambit_identity::{Clock, server::Peer};
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::{Api, Client, api::PostParams};
-use sha2::{Digest, Sha256};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
 };
-use tonic::{Status, metadata::MetadataMap};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout};
+use tonic::{Extensions, Status, metadata::MetadataMap};
 
+use self::lanes::{Lanes, Shower};
 use crate::names::TOKEN_AUDIENCE;
+
+pub use self::lanes::{REFUSALS_MAX, REFUSALS_PER_SECOND, REVIEWS_MAX, REVIEWS_PER_ADDRESS_MAX};
 
 /// How long the API server's word is taken for.
 pub const CACHE_TIME_MAX: Duration = Duration::from_secs(60);
+/// How long the API server's refusal is.
+pub const REFUSED_TIME: Duration = Duration::from_secs(10);
 /// Tokens remembered at a time.
 pub const CACHE_ENTRIES_MAX: usize = 4096;
-/// Reviews under way at a time.
-pub const REVIEWS_MAX: usize = 32;
 /// How long a review may take, waiting for its turn included.
 pub const REVIEW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest token looked at.
@@ -114,6 +124,18 @@ pub enum NotBelieved {
     /// Longer than [`TOKEN_BYTES_MAX`].
     #[error("the token is too long")]
     TooLong,
+    /// Not a signed token of a service account that ends.
+    #[error("the token is not a JWT of a service account")]
+    Malformed,
+    /// Of an issuer that no token was believed of, from an address of which none was.
+    #[error("the token is of a foreign issuer")]
+    Issuer,
+    /// The address has shown too many that were refused, or has too many under review.
+    #[error("too many tokens were shown from this address")]
+    TooMany,
+    /// The address has too many connections.
+    #[error("too many connections come from this address")]
+    Crowded,
     /// The API server says no.
     #[error("the API server does not accept the token: {0}")]
     Refused(String),
@@ -135,13 +157,61 @@ impl From<NotBelieved> for Status {
     fn from(reason: NotBelieved) -> Self {
         match reason {
             NotBelieved::Unavailable(_) => Self::unavailable("tokens cannot be reviewed now, try again"),
+            NotBelieved::TooMany | NotBelieved::Crowded => {
+                Self::resource_exhausted("too much comes from this address, slow down")
+            }
             NotBelieved::Missing
             | NotBelieved::TooLong
+            | NotBelieved::Malformed
+            | NotBelieved::Issuer
             | NotBelieved::Refused(_)
             | NotBelieved::Audience
             | NotBelieved::Account(_)
             | NotBelieved::Expired => Self::unauthenticated("the token was not accepted"),
         }
+    }
+}
+
+impl NotBelieved {
+    /// Label of the counter.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::TooLong => "too_long",
+            Self::Malformed => "malformed",
+            Self::Issuer => "foreign_issuer",
+            Self::TooMany => "too_many_tokens",
+            Self::Crowded => "too_many_connections",
+            Self::Refused(_) => "refused",
+            Self::Audience => "audience",
+            Self::Account(_) => "not_a_service_account",
+            Self::Expired => "expired",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
+    /// Whether the API server decided it, so that asking again is of no use for a while.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Audience | Self::Account(_) | Self::Expired)
+    }
+}
+
+/// Counts of callers that were not believed.
+#[derive(Clone, Debug, Default)]
+pub struct CallerMetrics {
+    refused: Family<Reason, Counter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: &'static str,
+}
+
+impl CallerMetrics {
+    /// Registers `ambit_callers_refused_total{reason}`.
+    pub fn register(&self, registry: &mut Registry) {
+        let help = "Calls whose token was not believed, by reason";
+        registry.register("ambit_callers_refused", help, self.refused.clone());
     }
 }
 
@@ -151,85 +221,115 @@ type TokenHash = [u8; 32];
 pub struct Authenticator {
     reviewer: Box<dyn TokenReviewer>,
     clock: Clock,
-    reviews: Semaphore,
-    believed: Mutex<HashMap<TokenHash, Believed>>,
+    lanes: Lanes,
+    remembered: Mutex<HashMap<TokenHash, Remembered>>,
+    metrics: CallerMetrics,
 }
 
 #[derive(Clone)]
-struct Believed {
-    caller: Arc<Caller>,
+struct Remembered {
+    said: Result<Arc<Caller>, NotBelieved>,
     until: Instant,
 }
 
 impl Authenticator {
     /// Asks `reviewer`; `clock` tells whether a token has ended.
-    pub fn new(reviewer: impl TokenReviewer, clock: Clock) -> Self {
-        let reviews = Semaphore::new(REVIEWS_MAX);
-        Self { reviewer: Box::new(reviewer), clock, reviews, believed: Mutex::default() }
+    pub fn new(reviewer: impl TokenReviewer, clock: Clock, metrics: CallerMetrics) -> Self {
+        let (lanes, remembered) = (Lanes::new(), Mutex::default());
+        Self { reviewer: Box::new(reviewer), clock, lanes, remembered, metrics }
     }
 
-    /// The caller of a request.
+    /// The caller of a request. `extensions` say over which connection it came.
     ///
     /// # Errors
-    /// UNAUTHENTICATED, or UNAVAILABLE when the API server cannot be asked; the reason is logged here.
-    pub async fn caller(&self, metadata: &MetadataMap) -> Result<Arc<Caller>, Status> {
+    /// UNAUTHENTICATED, RESOURCE_EXHAUSTED, or UNAVAILABLE when the API server cannot be asked; the reason is logged here.
+    pub async fn caller(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+    ) -> Result<Arc<Caller>, Status> {
+        let peer = extensions.get::<Peer>();
         let believed = match bearer(metadata) {
-            Ok(token) => self.believe(token).await,
+            Ok(token) => self.believe(token, peer).await,
             Err(reason) => Err(reason),
         };
+        let believed = believed.and_then(|caller| match peer.is_none_or(Peer::prove) {
+            true => Ok(caller),
+            false => Err(NotBelieved::Crowded),
+        });
         believed.map_err(|reason| {
-            tracing::warn!(%reason, "A caller could not be authenticated");
+            self.metrics.refused.get_or_create(&Reason { reason: reason.label() }).inc();
+            let address = peer.map(Peer::address);
+            // What costs nothing to send costs no line in the log.
+            match reason.is_final() || matches!(reason, NotBelieved::Unavailable(_)) {
+                true => tracing::warn!(?address, %reason, "A caller could not be authenticated"),
+                false => tracing::debug!(?address, %reason, "A caller could not be authenticated"),
+            }
             reason.into()
         })
     }
 
-    async fn believe(&self, token: &str) -> Result<Arc<Caller>, NotBelieved> {
+    async fn believe(&self, token: &str, peer: Option<&Peer>) -> Result<Arc<Caller>, NotBelieved> {
         let hash: TokenHash = Sha256::digest(token).into();
-        if let Some(caller) = self.remembered(&hash) {
-            return Ok(caller);
+        if let Some(said) = self.remembered(&hash) {
+            return said;
         }
+        let claims = token::claims(token, (self.clock)())?;
+        // A connection without an address is nobody's in particular.
+        let address = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), Peer::address);
+        let shower = Shower { address, is_known: peer.is_some_and(Peer::is_known) };
         let review = async {
-            // Never closed; without a permit the review goes on all the same.
-            let _permit = self.reviews.acquire().await;
-            if let Some(caller) = self.remembered(&hash) {
-                return Ok(caller);
+            let turn = self.lanes.turn(shower, &claims.issuer, Instant::now()).await?;
+            if let Some(said) = self.remembered(&hash) {
+                return said;
             }
             let unavailable = |error: kube::Error| NotBelieved::Unavailable(error.to_string());
             let status = self.reviewer.review(token.to_owned()).await.map_err(unavailable)?;
-            let mut caller = caller(&status)?;
-            caller.expires = expiry(token);
-            self.remember(hash, caller)
+            let expires = claims.expires;
+            let said = caller(&status).map(|caller| Arc::new(Caller { expires: Some(expires), ..caller }));
+            let said = self.remember(hash, said, expires);
+            match &said {
+                Ok(_) => turn.believed(&claims.issuer),
+                Err(_) => turn.refused(Instant::now()),
+            }
+            said
         };
         let elapsed = || NotBelieved::Unavailable(format!("no answer within {REVIEW_TIME_MAX:?}"));
         timeout(REVIEW_TIME_MAX, review).await.unwrap_or_else(|_| Err(elapsed()))
     }
 
-    fn remembered(&self, hash: &TokenHash) -> Option<Arc<Caller>> {
+    fn remembered(&self, hash: &TokenHash) -> Option<Result<Arc<Caller>, NotBelieved>> {
         let now = Instant::now();
-        self.lock().get(hash).filter(|believed| believed.until > now).map(|believed| believed.caller.clone())
+        self.lock().get(hash).filter(|known| known.until > now).map(|known| known.said.clone())
     }
 
-    fn remember(&self, hash: TokenHash, caller: Caller) -> Result<Arc<Caller>, NotBelieved> {
-        let left = match caller.expires {
-            Some(expires) => expires.duration_since((self.clock)()).map_err(|_| NotBelieved::Expired)?,
-            None => CACHE_TIME_MAX,
+    fn remember(
+        &self,
+        hash: TokenHash,
+        said: Result<Arc<Caller>, NotBelieved>,
+        expires: SystemTime,
+    ) -> Result<Arc<Caller>, NotBelieved> {
+        let left = expires.duration_since((self.clock)()).ok().filter(|left| !left.is_zero());
+        let said = said.and_then(|caller| left.map(|_| caller).ok_or(NotBelieved::Expired));
+        let time = match &said {
+            Ok(_) => left.unwrap_or_default().min(CACHE_TIME_MAX),
+            Err(_) => REFUSED_TIME,
         };
         let now = Instant::now();
-        let caller = Arc::new(caller);
-        let mut believed = self.lock();
-        if believed.len() >= CACHE_ENTRIES_MAX {
-            believed.retain(|_, entry| entry.until > now);
+        let mut remembered = self.lock();
+        if remembered.len() >= CACHE_ENTRIES_MAX {
+            remembered.retain(|_, entry| entry.until > now);
         }
-        if believed.len() >= CACHE_ENTRIES_MAX {
-            let soonest = believed.iter().min_by_key(|(_, entry)| entry.until).map(|(hash, _)| *hash);
-            soonest.map(|hash| believed.remove(&hash));
+        if remembered.len() >= CACHE_ENTRIES_MAX {
+            let soonest = remembered.iter().min_by_key(|(_, entry)| entry.until).map(|(hash, _)| *hash);
+            soonest.map(|hash| remembered.remove(&hash));
         }
-        believed.insert(hash, Believed { caller: caller.clone(), until: now + left.min(CACHE_TIME_MAX) });
-        Ok(caller)
+        remembered.insert(hash, Remembered { said: said.clone(), until: now + time });
+        said
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TokenHash, Believed>> {
-        self.believed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<TokenHash, Remembered>> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -275,40 +375,6 @@ fn caller(status: &TokenReviewStatus) -> Result<Caller, NotBelieved> {
         node: extra(NODE_NAME),
         expires: None,
     })
-}
-
-/// The `exp` claim of a JWT. Read only after the API server has accepted the token, so nothing is verified here.
-fn expiry(token: &str) -> Option<SystemTime> {
-    #[derive(serde::Deserialize)]
-    struct Claims {
-        exp: u64,
-    }
-    let payload = base64url(token.split('.').nth(1)?)?;
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp))
-}
-
-/// RFC 4648 section 5, without padding.
-fn base64url(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    let (mut bits, mut buffer) = (0u32, 0u32);
-    for symbol in text.bytes() {
-        let value = match symbol {
-            b'A'..=b'Z' => symbol - b'A',
-            b'a'..=b'z' => symbol - b'a' + 26,
-            b'0'..=b'9' => symbol - b'0' + 52,
-            b'-' => 62,
-            b'_' => 63,
-            _ => return None,
-        };
-        buffer = (buffer << 6 | u32::from(value)) & 0xffff;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((buffer >> bits & 0xff) as u8);
-        }
-    }
-    Some(bytes)
 }
 
 #[cfg(test)]

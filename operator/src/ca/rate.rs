@@ -1,22 +1,24 @@
-//! How many certificates one pod may ask for.
+//! How often somebody may do something: a bucket for each.
 //!
 //! Invariant: no more than [`CALLERS_MAX`] callers are remembered, and forgetting one gives it nothing it did not have.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, hash::Hash};
 
 use tokio::time::Instant;
 
-/// Requests a caller may make at once: one for every pod of a large node, twice.
+/// Certificates a pod may ask for at once: one for every pod of a large node, twice.
 pub const BURST_MAX: u32 = 500;
-/// Requests a caller gets back per second.
+/// Certificates a pod may ask for per second.
 pub const REQUESTS_PER_SECOND: u32 = 20;
 /// Callers remembered at a time.
 const CALLERS_MAX: usize = 8192;
 
 /// One bucket per caller.
-#[derive(Debug, Default)]
-pub(super) struct RateLimit {
-    buckets: HashMap<Arc<str>, Bucket>,
+#[derive(Debug)]
+pub(super) struct RateLimit<K> {
+    buckets: HashMap<K, Bucket>,
+    burst: f64,
+    per_second: f64,
 }
 
 #[derive(Debug)]
@@ -25,41 +27,61 @@ struct Bucket {
     at: Instant,
 }
 
-impl Bucket {
-    fn left_at(&self, now: Instant) -> f64 {
-        let gained = now.saturating_duration_since(self.at).as_secs_f64() * f64::from(REQUESTS_PER_SECOND);
-        (self.left + gained).min(f64::from(BURST_MAX))
+impl<K: Clone + Eq + Hash> RateLimit<K> {
+    /// Each may do so much at once, and so much per second.
+    pub(super) fn new(burst: f64, per_second: f64) -> Self {
+        Self { buckets: HashMap::new(), burst, per_second }
     }
-}
 
-impl RateLimit {
-    /// Whether this request may be served.
-    pub(super) fn take(&mut self, caller: &Arc<str>, now: Instant) -> bool {
+    /// Whether this one may be served; it counts.
+    pub(super) fn take(&mut self, caller: &K, now: Instant) -> bool {
+        if !self.has_room(caller, now) {
+            return false;
+        }
+        let left = self.left(caller, now);
+        let served = left >= 1.0;
+        let left = if served { left - 1.0 } else { left };
+        self.buckets.insert(caller.clone(), Bucket { left, at: now });
+        served
+    }
+
+    /// Whether [`Self::take`] would serve it.
+    pub(super) fn has(&mut self, caller: &K, now: Instant) -> bool {
+        self.has_room(caller, now) && self.left(caller, now) >= 1.0
+    }
+
+    fn has_room(&mut self, caller: &K, now: Instant) -> bool {
         if self.buckets.len() >= CALLERS_MAX && !self.buckets.contains_key(caller) {
             // A full bucket is the same as none.
-            self.buckets.retain(|_, bucket| bucket.left_at(now) < f64::from(BURST_MAX));
-            if self.buckets.len() >= CALLERS_MAX {
-                return false;
+            let full: Vec<K> =
+                self.buckets.keys().filter(|of| self.left(of, now) >= self.burst).cloned().collect();
+            for of in &full {
+                self.buckets.remove(of);
             }
         }
-        let fresh = || Bucket { left: f64::from(BURST_MAX), at: now };
-        let bucket = self.buckets.entry(caller.clone()).or_insert_with(fresh);
-        let left = bucket.left_at(now);
-        let served = left >= 1.0;
-        *bucket = Bucket { left: if served { left - 1.0 } else { left }, at: now };
-        served
+        self.buckets.len() < CALLERS_MAX || self.buckets.contains_key(caller)
+    }
+
+    fn left(&self, caller: &K, now: Instant) -> f64 {
+        let Some(bucket) = self.buckets.get(caller) else { return self.burst };
+        let gained = now.saturating_duration_since(bucket.at).as_secs_f64() * self.per_second;
+        (bucket.left + gained).min(self.burst)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
 
+    fn limit() -> RateLimit<Arc<str>> {
+        RateLimit::new(f64::from(BURST_MAX), f64::from(REQUESTS_PER_SECOND))
+    }
+
     #[test]
     fn serves_a_burst_then_as_many_as_time_gives_back_and_each_caller_for_itself() {
-        let (mut limit, start) = (RateLimit::default(), Instant::now());
+        let (mut limit, start) = (limit(), Instant::now());
         let (one, two): (Arc<str>, Arc<str>) = ("one".into(), "two".into());
         assert!((0..BURST_MAX).all(|_| limit.take(&one, start)));
         assert!(!limit.take(&one, start));
@@ -71,7 +93,7 @@ mod tests {
 
     #[test]
     fn forgets_only_callers_that_lose_nothing() {
-        let (mut limit, start) = (RateLimit::default(), Instant::now());
+        let (mut limit, start) = (limit(), Instant::now());
         for number in 0..CALLERS_MAX {
             assert!(limit.take(&number.to_string().into(), start));
         }

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Authenticator, Caller, IssuerWatch, NodePods,
     authorize::{Grant, Refusal, Wish, authorize},
-    rate::RateLimit,
+    rate::{BURST_MAX, REQUESTS_PER_SECOND, RateLimit},
 };
 
 /// Counts of the CA.
@@ -56,8 +56,14 @@ pub struct CertificateService {
 }
 
 /// Requests per caller.
-#[derive(Debug, Default)]
-pub struct Limit(RateLimit);
+#[derive(Debug)]
+pub struct Limit(RateLimit<Arc<str>>);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(RateLimit::new(f64::from(BURST_MAX), f64::from(REQUESTS_PER_SECOND)))
+    }
+}
 
 /// Why a request was not answered with a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -136,9 +142,10 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let caller = self.authenticator.caller(request.metadata()).await.inspect_err(|_| {
-            self.metrics.count("unauthenticated");
-        })?;
+        let caller =
+            self.authenticator.caller(request.metadata(), request.extensions()).await.inspect_err(|_| {
+                self.metrics.count("unauthenticated");
+            })?;
         match self.issue(&caller, request.get_ref()) {
             Ok((grant, cert_chain)) => {
                 self.metrics.count("issued");

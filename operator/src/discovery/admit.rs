@@ -6,7 +6,7 @@ use ambit_identity::Clock;
 use ambit_model::NamespacedName;
 use ambit_xds::{Authorizer, Feed, Scope};
 use tokio::time::Instant;
-use tonic::{Status, metadata::MetadataMap};
+use tonic::{Extensions, Status, metadata::MetadataMap};
 
 use super::Feeds;
 use crate::{
@@ -23,8 +23,8 @@ pub struct Admission {
 }
 
 impl Authorizer for Admission {
-    async fn admit(&self, metadata: &MetadataMap) -> Result<Scope, Status> {
-        let caller = self.authenticator.caller(metadata).await?;
+    async fn admit(&self, metadata: &MetadataMap, extensions: &Extensions) -> Result<Scope, Status> {
+        let caller = self.authenticator.caller(metadata, extensions).await?;
         let feeds = readable(&caller, &self.feeds, &*self.pods).inspect_err(|status| {
             tracing::warn!(%caller, reason = status.message(), "Discovery stream refused");
         })?;

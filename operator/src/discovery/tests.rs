@@ -12,6 +12,7 @@ use ambit_proto::{
 use ambit_runtime::Drain;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
+use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
 use tonic::{Code, Request, Status, transport::Channel};
 
@@ -19,17 +20,30 @@ use super::*;
 use crate::{
     ca::{Issuer, TokenReviewer},
     names,
+    testing::jwt,
 };
 
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Tokens are `<service account>/<pod>/<node>` of the mesh's namespace.
+/// Tokens are of `<service account>/<pod>/<node>` in the mesh's namespace.
 struct Reviewer;
+
+/// As a kubelet gets it for a pod.
+fn token(of: &str) -> String {
+    let sub = format!("system:serviceaccount:ambit-system:{of}");
+    jwt(&json!({"iss": "k8s", "sub": sub, "aud": [names::TOKEN_AUDIENCE], "exp": 10_000_000_000_u64}))
+}
+
+/// Who [`token`] made it for.
+fn bearer_of(bearer: &str) -> Option<&'static str> {
+    let all = ["ztunnel/z1/n1", "ambit-node-agent/a1/n1", "default/a1/n1"];
+    all.into_iter().find(|of| token(of) == bearer)
+}
 
 impl TokenReviewer for Reviewer {
     fn review(&self, token: String) -> BoxFuture<'_, Result<TokenReviewStatus, kube::Error>> {
-        let parts: Vec<&str> = token.split('/').collect();
+        let parts: Vec<&str> = bearer_of(&token).into_iter().flat_map(|of| of.split('/')).collect();
         let status = match parts.as_slice() {
             [account, pod, node] => {
                 let key = |name: &str| format!("authentication.kubernetes.io/{name}");
@@ -124,7 +138,7 @@ async fn world(name: &str) -> World {
     ]);
     let parts = Discovery {
         feeds: Arc::default(),
-        authenticator: Arc::new(Authenticator::new(Reviewer, clock.clone())),
+        authenticator: Arc::new(Authenticator::new(Reviewer, clock.clone(), CallerMetrics::default())),
         pods: Arc::new(pods),
         issuer: watched,
         reports,
@@ -160,7 +174,7 @@ impl World {
     /// What a client with this token holds once it is synced.
     async fn read(&self, token: &str, types: Vec<&'static str>) -> Result<Vec<String>, String> {
         let path = self.roots.with_extension(token.replace('/', "-"));
-        std::fs::write(&path, token).unwrap();
+        std::fs::write(&path, self::token(token)).unwrap();
         let config = ambit_xds::Config {
             node: ambit_xds::Node::default(),
             types,
@@ -199,7 +213,7 @@ impl ambit_xds::Handler for Held {
 
 fn bearing<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request.metadata_mut().insert("authorization", format!("Bearer {}", self::token(token)).parse().unwrap());
     request
 }
 

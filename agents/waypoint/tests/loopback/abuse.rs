@@ -1,7 +1,9 @@
 //! Peers that break the rules of HTTP/2, or of TLS, frame by frame.
 
 use ambit_hbone::TunnelStream;
+use ambit_identity::svid::HANDSHAKE_TIMEOUT;
 use ambit_model::AppProtocol;
+use ambit_waypoint::context::HANDSHAKES_PER_CLIENT_MAX;
 use http::Request;
 use http_body_util::Full;
 use tokio::{
@@ -172,5 +174,24 @@ async fn plaintext_on_the_tunnel_port_is_closed_and_counted() {
         timeout(PATIENCE, counted).await.unwrap();
         assert_eq!(mesh.shared.books.metrics.handshakes_failed.get(), before + 1);
     }
+    assert_eq!(mesh.get("/").await.0, 200);
+}
+
+#[tokio::test]
+async fn tunnels_that_never_say_who_they_are_are_given_up_for_newer_ones() {
+    let mesh = cart().await;
+    let given_up = 100;
+    let mut silent = Vec::new();
+    // The fixture's waypoint has two workers.
+    for _ in 0..2 * HANDSHAKES_PER_CLIENT_MAX + given_up {
+        silent.push(mesh.dial().await);
+    }
+    // Long before a handshake is out of time.
+    let counted = async {
+        while mesh.shared.books.metrics.handshakes_failed.get() < given_up as u64 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(HANDSHAKE_TIMEOUT / 2, counted).await.unwrap();
     assert_eq!(mesh.get("/").await.0, 200);
 }

@@ -58,7 +58,7 @@ fn take_queued(context: &Rc<Context>, kind: Kind, listener: TcpListener) -> io::
 
 fn begin(context: &Rc<Context>, kind: Kind, stream: TcpStream, client: std::net::SocketAddr) {
     let client = sockets::canonical(client);
-    let place = match context.pod.admit() {
+    let place = match context.pod.admit(kind) {
         Ok(place) => place,
         Err(error) => return refuse(context, kind, stream, client, &error),
     };

@@ -5,6 +5,7 @@ use std::{io::Write, net::SocketAddr};
 use ambit_hbone::{ConnectError, ConnectHeaders, settings};
 use ambit_identity::{HandshakeError, testing::FakeCa};
 use ambit_netns::NetNs;
+use ambit_ztunnel::pods::HANDSHAKES_PER_CLIENT_MAX;
 use tokio::net::TcpSocket;
 
 use crate::fixture::*;
@@ -80,6 +81,20 @@ fn plaintext_on_the_tunnel_port_is_closed_counted_and_logged() {
     ]);
     let _ = std::io::copy(&mut client, &mut std::io::sink());
     assert_eq!(world.cart.ztunnel.shared.metrics.handshakes_failed.get(), 1);
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn tunnels_that_never_say_who_they_are_are_given_up_for_newer_ones() {
+    let world = World::new();
+    let _app = serve(&world.cart.netns, 8080);
+    let to = socket(CART[0], 15008);
+    let silent: Vec<_> =
+        (0..2 * HANDSHAKES_PER_CLIENT_MAX).map(|_| connect(&world.outside, to).unwrap()).collect();
+    world.cart.ztunnel.log.line(&["warn\taccess\tconnection failed", "given up for newer ones"]);
+    let asked = status(&world.outside, &world.ca, to, "10.77.0.3:8080");
+    assert_eq!(world.runtime.block_on(asked).unwrap(), 200);
+    drop(silent);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use ambit_proto::ca::{
     istio_certificate_service_server::{IstioCertificateService, IstioCertificateServiceServer},
 };
 use prost_types::value::Kind;
+use tokio::io::AsyncReadExt;
 use tonic::{Code, Request, Response, Status, transport::Server};
 
 use super::*;
@@ -37,7 +38,7 @@ impl IstioCertificateService for Operator {
         if request.metadata().get("authorization").is_none_or(|v| v != "Bearer good") {
             return Err(Status::unauthenticated("not you"));
         }
-        assert!(request.remote_addr().is_some());
+        assert!(request.extensions().get::<Peer>().is_some_and(Peer::prove));
         let request = request.into_inner();
         let fields = &request.metadata.as_ref().unwrap().fields;
         let Some(Kind::StringValue(identity)) = &fields[IMPERSONATED_IDENTITY].kind else {
@@ -174,8 +175,62 @@ async fn a_rotated_root_bundle_and_a_swapped_certificate_are_used_without_a_rest
 async fn clients_that_never_speak_hold_up_nobody() {
     let world = World::new("silent").await;
     let mut silent = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..STRANGERS_MAX {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     issue(&world.client(NAME)).await.unwrap();
+    // One address has few places, whoever it is.
+    let ended = timeout(HANDSHAKE_TIMEOUT / 2, silent[0].read(&mut [0; 8])).await;
+    assert!(!matches!(ended.expect("the oldest ends at once"), Ok(1..)));
+}
+
+/// A client that secures a connection and says nothing.
+async fn idle(world: &World) -> tokio_rustls::client::TlsStream<TcpStream> {
+    let roots = crate::certificate::parse_pem("test", &world.ca.authority.root_bundle()).unwrap();
+    let config = tls::plain_client(tls::root_store(&roots).unwrap()).unwrap();
+    let name = rustls::pki_types::ServerName::try_from(NAME).unwrap();
+    let stream = TcpStream::connect(world.address).await.unwrap();
+    tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_secured_connection_without_a_token_has_the_place_of_a_stranger() {
+    let world = World::new("idle").await;
+    let client = world.client(NAME);
+    issue(&client).await.unwrap();
+    let mut first = idle(&world).await;
+    let mut more = Vec::new();
+    for _ in 0..STRANGERS_PER_ADDRESS_MAX {
+        more.push(idle(&world).await);
+    }
+    let end = async { while let Ok(1..) = first.read(&mut [0; 512]).await {} };
+    timeout(HANDSHAKE_TIMEOUT / 2, end).await.expect("the oldest ends at once");
+    // The one that has shown a token goes on over the same connection.
+    issue(&client).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_shows_no_token_ends_after_its_time() {
+    let (near, far) = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    };
+    let ca = FakeCa::new("cluster.local").unwrap();
+    let certificate = ca.authority.server_certificate(NAME, DAY, SystemTime::now()).unwrap();
+    let acceptor = Acceptor::new(&certificate).unwrap();
+    let (ready, mut taken) = mpsc::channel(1);
+    let place = Places::default().enter([10, 0, 0, 1].into()).unwrap();
+    let receiving = tokio::spawn(acceptor.receive(far, place, ready));
+    let roots = crate::certificate::parse_pem("test", &ca.authority.root_bundle()).unwrap();
+    let config = tls::plain_client(tls::root_store(&roots).unwrap()).unwrap();
+    let name = rustls::pki_types::ServerName::try_from(NAME).unwrap();
+    let client = tokio_rustls::TlsConnector::from(config).connect(name, near).await.unwrap();
+    receiving.await.unwrap();
+    let mut connection = taken.recv().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let error = connection.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(begun.elapsed() <= PROVE_TIME_MAX);
+    drop(client);
 }

@@ -77,9 +77,10 @@ pub(super) async fn open<A: Authorizer>(
     shared: Arc<Shared<A>>,
     request: Request<Streaming<DeltaDiscoveryRequest>>,
 ) -> Result<BoxStream<'static, Result<wire::Response, Status>>, Status> {
-    let scope = shared.authorizer.admit(request.metadata()).await.inspect_err(|_| {
-        shared.stats.refused.fetch_add(1, Ordering::Relaxed);
-    })?;
+    let scope =
+        shared.authorizer.admit(request.metadata(), request.extensions()).await.inspect_err(|_| {
+            shared.stats.refused.fetch_add(1, Ordering::Relaxed);
+        })?;
     tracing::info!(xds.client = %scope.client, "Discovery stream opened");
     let stream = Stream {
         progress: scope.feeds.iter().map(super::Feed::subscribe).collect(),

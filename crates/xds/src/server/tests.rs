@@ -25,7 +25,7 @@ const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 struct Admit(Vec<Feed>);
 
 impl Authorizer for Admit {
-    async fn admit(&self, metadata: &MetadataMap) -> Result<Scope, Status> {
+    async fn admit(&self, metadata: &MetadataMap, _: &Extensions) -> Result<Scope, Status> {
         match metadata.get("authorization").and_then(|value| value.to_str().ok()) {
             Some("Bearer good") => Ok(Scope { client: "test".into(), feeds: self.0.clone(), until: None }),
             _ => Err(Status::unauthenticated("no")),

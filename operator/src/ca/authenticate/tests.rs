@@ -1,11 +1,16 @@
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering},
+    time::UNIX_EPOCH,
 };
 
+use ambit_identity::server::{Place, Places};
 use k8s_openapi::api::authentication::v1::UserInfo;
+use serde_json::json;
+use tonic::Code;
 
 use super::*;
+use crate::testing::jwt;
 
 struct Reviewer {
     status: TokenReviewStatus,
@@ -41,14 +46,45 @@ fn metadata(value: &str) -> MetadataMap {
     metadata
 }
 
-/// A JWT that ends at second 1,000 and is 'signed' by nobody.
-const UNTIL_1000: &str = "e30.eyJleHAiOjEwMDB9.x";
+/// A token of a service account, told apart from others by a number.
+fn token(number: usize, issuer: &str) -> String {
+    let sub = "system:serviceaccount:ambit-system:ztunnel";
+    jwt(&json!({"iss": issuer, "sub": sub, "aud": [TOKEN_AUDIENCE], "exp": 1000, "jti": number}))
+}
+
+/// A request over a connection.
+struct Call {
+    metadata: MetadataMap,
+    extensions: Extensions,
+    _place: Option<Place>,
+}
+
+impl Call {
+    fn new(metadata: MetadataMap) -> Self {
+        Self { metadata, extensions: Extensions::default(), _place: None }
+    }
+
+    fn from(places: &Places, last: u8, token: &str) -> Self {
+        let place = places.enter([10, 0, 0, last].into()).unwrap();
+        let mut extensions = Extensions::default();
+        extensions.insert(place.peer().clone());
+        Self { metadata: bearing(token), extensions, _place: Some(place) }
+    }
+
+    async fn ask(&self, authenticator: &Authenticator) -> Result<Arc<Caller>, tonic::Code> {
+        authenticator.caller(&self.metadata, &self.extensions).await.map_err(|status| status.code())
+    }
+}
+
+fn bearing(token: &str) -> MetadataMap {
+    metadata(&format!("Bearer {token}"))
+}
 
 fn authenticator(seconds: u64) -> (Authenticator, Arc<AtomicUsize>) {
     let reviews = Arc::new(AtomicUsize::new(0));
     let reviewer = Reviewer { status: vouched(), reviews: reviews.clone() };
     let clock: Clock = Arc::new(move || UNIX_EPOCH + Duration::from_secs(seconds));
-    (Authenticator::new(reviewer, clock), reviews)
+    (Authenticator::new(reviewer, clock, CallerMetrics::default()), reviews)
 }
 
 #[test]
@@ -87,45 +123,110 @@ fn believes_only_service_accounts_vouched_for_this_audience() {
 #[tokio::test(start_paused = true)]
 async fn asks_once_a_minute_and_never_believes_an_ended_token() {
     let (authenticator, reviews) = authenticator(0);
-    let request = metadata(&format!("Bearer {UNTIL_1000}"));
+    let call = Call::new(bearing(&token(0, "k8s")));
     for _ in 0..5 {
-        let caller = authenticator.caller(&request).await.unwrap();
+        let caller = call.ask(&authenticator).await.unwrap();
         assert_eq!(caller.expires, Some(UNIX_EPOCH + Duration::from_secs(1000)));
     }
     assert_eq!(reviews.load(Ordering::SeqCst), 1);
     tokio::time::advance(CACHE_TIME_MAX).await;
-    authenticator.caller(&request).await.unwrap();
+    call.ask(&authenticator).await.unwrap();
     assert_eq!(reviews.load(Ordering::SeqCst), 2);
 
-    let (late, _) = self::authenticator(1001);
-    assert_eq!(late.caller(&request).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    for seconds in [1000, 1001, 5000] {
+        let (late, _) = self::authenticator(seconds);
+        assert_eq!(call.ask(&late).await, Err(Code::Unauthenticated), "{seconds}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_remembered_ends_with_the_token() {
     let (authenticator, reviews) = authenticator(990);
-    let request = metadata(&format!("Bearer {UNTIL_1000}"));
-    authenticator.caller(&request).await.unwrap();
+    let call = Call::new(bearing(&token(0, "k8s")));
+    call.ask(&authenticator).await.unwrap();
     tokio::time::advance(Duration::from_secs(10)).await;
-    authenticator.caller(&request).await.unwrap();
+    call.ask(&authenticator).await.unwrap();
     assert_eq!(reviews.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn a_request_without_a_usable_token_is_not_even_reviewed() {
+async fn what_is_no_token_of_a_service_account_is_not_even_reviewed() {
     let (authenticator, reviews) = authenticator(0);
-    let long = format!("Bearer {}", "x".repeat(TOKEN_BYTES_MAX + 1));
-    for request in [MetadataMap::new(), metadata("Basic x"), metadata(&long)] {
-        assert_eq!(authenticator.caller(&request).await.unwrap_err().code(), tonic::Code::Unauthenticated);
+    let long = "x".repeat(TOKEN_BYTES_MAX + 1);
+    for metadata in [MetadataMap::new(), metadata("Basic x"), bearing(&long), bearing("x"), bearing("a.b.c")]
+    {
+        assert_eq!(Call::new(metadata).ask(&authenticator).await, Err(Code::Unauthenticated));
     }
     assert_eq!(reviews.load(Ordering::SeqCst), 0);
+}
+
+/// Refuses everything but what its numbers say.
+struct Choosy(Arc<AtomicUsize>, &'static str);
+
+impl TokenReviewer for Choosy {
+    fn review(&self, token: String) -> BoxFuture<'_, Result<TokenReviewStatus, kube::Error>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        let is_good = token == self::token(0, self.1);
+        Box::pin(std::future::ready(Ok(if is_good { vouched() } else { TokenReviewStatus::default() })))
+    }
+}
+
+fn choosy(issuer: &'static str) -> (Authenticator, Arc<AtomicUsize>) {
+    let reviews = Arc::new(AtomicUsize::new(0));
+    let reviewer = Choosy(reviews.clone(), issuer);
+    (Authenticator::new(reviewer, Arc::new(|| UNIX_EPOCH), CallerMetrics::default()), reviews)
+}
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_forged_tokens_are_few_reviews_and_keep_nobody_out() {
+    let (authenticator, reviews) = choosy("k8s");
+    let places = Places::default();
+    for number in 1..5000 {
+        let call = Call::from(&places, 66, &token(number, "k8s"));
+        assert!(matches!(
+            call.ask(&authenticator).await,
+            Err(Code::Unauthenticated | Code::ResourceExhausted)
+        ));
+    }
+    assert_eq!(reviews.load(Ordering::SeqCst), REFUSALS_MAX as usize);
+    Call::from(&places, 1, &token(0, "k8s")).ask(&authenticator).await.unwrap();
+    let mut text = String::new();
+    let mut registry = Registry::default();
+    authenticator.metrics.register(&mut registry);
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("ambit_callers_refused_total{reason=\"too_many_tokens\"} 4991"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_token_is_not_reviewed_again_for_a_while() {
+    let (authenticator, reviews) = choosy("k8s");
+    let places = Places::default();
+    let call = Call::from(&places, 1, &token(1, "k8s"));
+    for _ in 0..5 {
+        assert_eq!(call.ask(&authenticator).await, Err(Code::Unauthenticated));
+    }
+    assert_eq!(reviews.load(Ordering::SeqCst), 1);
+    tokio::time::advance(REFUSED_TIME).await;
+    assert_eq!(call.ask(&authenticator).await, Err(Code::Unauthenticated));
+    assert_eq!(reviews.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_foreign_issuer_is_refused_unreviewed_once_the_clusters_own_is_known() {
+    let (authenticator, reviews) = choosy("k8s");
+    let places = Places::default();
+    Call::from(&places, 1, &token(0, "k8s")).ask(&authenticator).await.unwrap();
+    let foreign = Call::from(&places, 2, &token(0, "https://elsewhere"));
+    assert_eq!(foreign.ask(&authenticator).await, Err(Code::Unauthenticated));
+    assert_eq!(reviews.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn remembers_no_more_tokens_than_its_limit() {
     let (authenticator, _) = authenticator(0);
+    let places = Places::default();
     for number in 0..=CACHE_ENTRIES_MAX {
-        authenticator.caller(&metadata(&format!("Bearer {number}"))).await.unwrap();
+        Call::from(&places, 1, &token(number, "k8s")).ask(&authenticator).await.unwrap();
     }
     assert_eq!(authenticator.lock().len(), CACHE_ENTRIES_MAX);
     assert!(!format!("{authenticator:?}").contains("Bearer"));

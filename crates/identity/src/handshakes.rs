@@ -1,0 +1,89 @@
+//! Handshakes of peers under way: a budget of their own, so that those who never end one take no place from those who have.
+//!
+//! Invariant: where there is no room the oldest handshake of the address that has most is given up; a new one is always begun.
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    HandshakeError,
+    crowd::{Crowd, Limits},
+};
+
+/// The handshakes of one server.
+#[derive(Debug)]
+pub struct Handshakes(Mutex<Crowd>);
+
+/// Leaves when it is dropped.
+struct Entered<'a>(&'a Handshakes, u64);
+
+impl Handshakes {
+    /// So many at a time, and so many of one address.
+    pub fn new(total_max: usize, per_address_max: usize) -> Self {
+        Self(Mutex::new(Crowd::new(Limits { total_max, per_address_max })))
+    }
+
+    /// Runs what leads to a secured connection.
+    ///
+    /// # Errors
+    /// Its own, or [`HandshakeError::Crowded`].
+    pub async fn within<T, E: From<HandshakeError>>(
+        &self,
+        client: IpAddr,
+        secured: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let entered = self.lock().enter(client.to_canonical(), |_| false);
+        let Some((id, taken)) = entered else { return Err(HandshakeError::Crowded.into()) };
+        let _entered = Entered(self, id);
+        tokio::select! {
+            secured = secured => secured,
+            _taken = taken => Err(HandshakeError::Crowded.into()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Crowd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        self.0.lock().leave(self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, sync::Arc};
+
+    use super::*;
+
+    type Secured = Result<&'static str, HandshakeError>;
+
+    #[tokio::test]
+    async fn handshakes_that_never_end_are_given_up_for_newer_ones_and_leave_nothing_behind() {
+        let handshakes = Arc::new(Handshakes::new(4, 2));
+        let mut silent = Vec::new();
+        for last in [1, 1, 2, 3] {
+            let handshakes = handshakes.clone();
+            silent.push(tokio::spawn(async move {
+                handshakes.within([10, 0, 0, last].into(), pending::<Secured>()).await
+            }));
+            tokio::task::yield_now().await;
+        }
+        let done = handshakes.within([10, 0, 0, 9].into(), async { Secured::Ok("secured") });
+        assert_eq!(done.await.unwrap(), "secured");
+        let first = silent.remove(0).await.unwrap();
+        assert!(matches!(first, Err(HandshakeError::Crowded)), "{first:?}");
+        assert!(silent.iter().all(|other| !other.is_finished()));
+        assert_eq!(handshakes.lock().len(), 3);
+        silent.iter().for_each(tokio::task::JoinHandle::abort);
+        for other in silent {
+            assert!(other.await.unwrap_err().is_cancelled());
+        }
+        assert_eq!(handshakes.lock().len(), 0);
+    }
+}
