@@ -5,6 +5,7 @@
 
 pub mod authenticate;
 pub mod authorize;
+mod ledger;
 mod rate;
 pub mod server;
 

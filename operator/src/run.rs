@@ -77,6 +77,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let own = Metrics::default();
     metrics.register(|registry| {
         discovery_metrics.register(registry);
+        let (pods, clock) = (shared.index.pods(), Arc::new(SystemTime::now));
+        discovery_metrics.ca.register_outliving(registry, pods, clock);
         own.register(registry, shared.index.clone(), shared.leads.clone());
     });
 

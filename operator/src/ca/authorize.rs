@@ -33,6 +33,8 @@ pub struct Grant {
     pub identity: Spiffe,
     /// How long.
     pub ttl: Duration,
+    /// The node whose pod asks.
+    pub node: Arc<str>,
 }
 
 /// Why a client gets nothing; for the log and the counter, never for the client.
@@ -120,7 +122,7 @@ pub fn authorize(
     if wish.names.iter().any(|name| *name != text) {
         return Err(Refusal::NameMismatch);
     }
-    Ok(Grant { identity, ttl })
+    Ok(Grant { identity, ttl, node: pod.node })
 }
 
 fn ttl(seconds: i64, certificate_ttl: Duration) -> Result<Duration, Refusal> {

@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use super::{
     Authenticator, Caller, IssuerWatch, NodePods,
     authorize::{Grant, Refusal, Wish, authorize},
+    ledger::{Ledger, Outliving},
     rate::{BURST_MAX, REQUESTS_PER_SECOND, RateLimit},
 };
 
@@ -26,6 +27,7 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub struct CaMetrics {
     requests: Family<Outcome, Counter>,
+    issued: Arc<Ledger>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -38,6 +40,12 @@ impl CaMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let help = "Certificate requests by result: issued, or why not";
         registry.register("ambit_certificate_requests", help, self.requests.clone());
+    }
+
+    /// Registers `ambit_certificates_outliving_pods`.
+    pub fn register_outliving(&self, registry: &mut Registry, pods: Arc<dyn NodePods>, clock: Clock) {
+        let ledger = self.issued.clone();
+        registry.register_collector(Box::new(Outliving { ledger, pods, clock }));
     }
 
     fn count(&self, result: &'static str) {
@@ -149,6 +157,8 @@ impl IstioCertificateService for CertificateService {
         match self.issue(&caller, request.get_ref()) {
             Ok((grant, cert_chain)) => {
                 self.metrics.count("issued");
+                let now = (self.clock)();
+                self.metrics.issued.record(grant.node, grant.identity.clone(), now + grant.ttl, now);
                 tracing::info!(%caller, identity = %grant.identity, ttl = ?grant.ttl, "Certificate issued");
                 Ok(Response::new(IstioCertificateResponse { cert_chain }))
             }
