@@ -7,21 +7,22 @@ mod rules;
 mod states;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use ambit_jwt::Validator;
 use ambit_model::{
-    Addressed, AppProtocol, Applied, BoundService, Destination, NamespacedName, PolicySet,
-    bound::{Backend, HttpTable, PODS, Routes, WeightedBackend},
+    Addressed, AppProtocol, Applied, BoundService, Destination, NamespacedName, Policy, PolicySet,
+    bound::{Backend, HttpTable, NamedStream, PODS, Routes, WeightedBackend},
 };
-use ambit_route::Table;
+use ambit_route::{Table, by_server_name};
 
 pub use rules::{Rules, retry_after_seconds};
 pub use states::States;
 
-use crate::upstream::Upstream;
+use crate::{stream::ServerName, upstream::Upstream};
 
 /// A service.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Service {
     pub validator: Option<Validator>,
     /// Who may do what.
     pub policies: PolicySet,
+    /// Whether that depends on the name that a TLS client asks for.
+    pub asks_server_name: bool,
     /// What is done to requests before they are routed.
     pub rules: Rules,
     ports: Vec<Port>,
@@ -61,6 +64,15 @@ pub struct PortRoutes {
     pub http: Option<HttpRoutes>,
     /// Of byte streams. None: everything goes to the service itself.
     pub stream: Option<Split>,
+    /// Of TLS, by the names that clients ask for; they come first.
+    pub named: Vec<Named>,
+}
+
+/// Where TLS for some names goes.
+#[derive(Debug)]
+pub struct Named {
+    names: Vec<Arc<str>>,
+    split: Split,
 }
 
 /// The routes of requests.
@@ -96,9 +108,8 @@ pub type Way = Option<Arc<Upstream>>;
 impl Service {
     /// Compiles a service.
     pub fn compile(bound: Arc<BoundService>, states: &mut States) -> Self {
-        let known = bound.authorization.iter().cloned().map(Applied::Known);
-        let unenforceable = bound.unenforceable.iter().map(|(key, _)| Applied::Unreadable(key.clone()));
-        let policies = PolicySet::new(known.chain(unenforceable));
+        let policies = policies(&bound, Arc::clone);
+        let asks_server_name = bound.authorization.iter().any(|policy| policy.asks_server_name());
         let settings = bound.destinations.iter();
         let mut destinations: HashMap<_, _> = settings
             .map(|(destination, settings)| (destination.clone(), states.upstream(destination, settings)))
@@ -129,7 +140,7 @@ impl Service {
             Addressed::Service => None,
             Addressed::Pods(_) => Some(Port::of_pods(asks_requests)),
         };
-        Self { validator, policies, rules, ports, every_port, destinations, bound }
+        Self { validator, policies, asks_server_name, rules, ports, every_port, destinations, bound }
     }
 
     /// Stands for a service that could not be read: it has no port and allows nothing.
@@ -147,6 +158,7 @@ impl Service {
         Self {
             validator: None,
             policies: PolicySet::new([Applied::Unreadable(key.clone())]),
+            asks_server_name: false,
             rules: Rules::default(),
             ports: Vec::new(),
             every_port: None,
@@ -158,6 +170,17 @@ impl Service {
     /// Whether it stands for a service that could not be read.
     pub fn is_unreadable(&self) -> bool {
         self.ports.is_empty() && self.every_port.is_none() && !self.bound.unenforceable.is_empty()
+    }
+
+    /// Who may do what on a connection of this server name.
+    pub fn policies_at(&self, name: &ServerName) -> Cow<'_, PolicySet> {
+        match name {
+            ServerName::Known(name) if self.asks_server_name => {
+                let at = |policy: &Arc<Policy>| Arc::new(policy.with_server_name(name.as_deref()));
+                Cow::Owned(policies(&self.bound, at))
+            }
+            ServerName::Known(_) | ServerName::Unknown => Cow::Borrowed(&self.policies),
+        }
     }
 
     /// The port of this number.
@@ -176,6 +199,13 @@ impl Service {
     }
 }
 
+/// The policies of a service, each as `read` has it.
+fn policies(bound: &BoundService, read: impl Fn(&Arc<Policy>) -> Arc<Policy>) -> PolicySet {
+    let known = bound.authorization.iter().map(|policy| Applied::Known(read(policy)));
+    let unenforceable = bound.unenforceable.iter().map(|(key, _)| Applied::Unreadable(key.clone()));
+    PolicySet::new(known.chain(unenforceable))
+}
+
 /// What clients speak on a port that has rules about requests, or has none.
 fn spoken(declared: AppProtocol, has_rules: bool) -> AppProtocol {
     if has_rules && declared == AppProtocol::Detect { AppProtocol::Http } else { declared }
@@ -184,7 +214,7 @@ fn spoken(declared: AppProtocol, has_rules: bool) -> AppProtocol {
 impl Port {
     /// Nobody says what the ports of pods speak, and no route leads there or away.
     fn of_pods(asks_requests: bool) -> Self {
-        let routes = PortRoutes { http: None, stream: None };
+        let routes = PortRoutes { http: None, stream: None, named: Vec::new() };
         let protocol = spoken(AppProtocol::Detect, asks_requests);
         Self { number: 0, protocol, own: None, routes, consumers: HashMap::new() }
     }
@@ -210,9 +240,25 @@ impl PortRoutes {
             backends.iter().map(way).collect::<Vec<_>>()
         };
         let http = routes.http.as_ref().map(|table| HttpRoutes::compile(table, bound, ways, states));
-        let stream = routes.stream.as_ref();
-        let stream = stream.map(|backends| Split { backends: backends.clone(), ways: ways(backends) });
-        Self { http, stream }
+        let split =
+            |backends: &Vec<WeightedBackend>| Split { backends: backends.clone(), ways: ways(backends) };
+        let stream = routes.stream.as_ref().map(split);
+        let named = routes
+            .named
+            .iter()
+            .map(|NamedStream { names, backends }| Named { names: names.clone(), split: split(backends) });
+        Self { http, stream, named: named.collect() }
+    }
+
+    /// Of a byte stream whose client asks for this name. None: it goes to the service itself.
+    pub fn stream_of(&self, name: &ServerName) -> Option<&Split> {
+        let named = match name {
+            ServerName::Known(Some(name)) => {
+                by_server_name(self.named.iter().map(|named| named.names.as_slice()), name)
+            }
+            ServerName::Known(None) | ServerName::Unknown => None,
+        };
+        named.and_then(|at| self.named.get(at)).map(|named| &named.split).or(self.stream.as_ref())
     }
 }
 

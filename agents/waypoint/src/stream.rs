@@ -16,13 +16,15 @@ use ambit_model::{Verdict, bound::Backend};
 use ambit_resilience::{Outcome, Overflow};
 use ambit_route::pick;
 use tokio::{
-    io::copy_bidirectional,
+    io::{AsyncWriteExt as _, copy_bidirectional},
     time::{Instant as Moment, interval_at},
 };
 
 mod counting;
+mod server_name;
 
 use counting::Counting;
+pub use server_name::ServerName;
 
 use crate::{
     context::Local,
@@ -162,11 +164,19 @@ pub async fn serve(
     local.telemetry.stream(&local.shared, &flow, &ended);
 }
 
-async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result<(), StreamError> {
+async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Result<(), StreamError> {
+    let Some(name) = server_name(local, flow, &mut tunnel).await? else {
+        return tunnel.shutdown().await.map_err(StreamError::Socket);
+    };
+    // Its first bytes may have been waited for while policy changed.
+    if let Some(service) = local.shared.services.load().get(&flow.service.bound.key) {
+        flow.service = service.clone();
+    }
     let connection = flow.peer.connection(flow.destination);
-    let judge = move |service: &Service| streams::judge(service, &connection);
+    let judged = name.clone();
+    let judge = move |service: &Service| streams::judge(service, &connection, &judged);
     let mut admitted = local.streams.admit(&flow.service, judge).map_err(StreamError::Policy)?;
-    let upstream = backend(&flow.service, flow)?;
+    let upstream = backend(&flow.service, flow, &name)?;
     flow.upstream = Some(upstream.clone());
     // A stream is a connection and a request at once.
     let overflowed = |overflow| {
@@ -198,13 +208,32 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, tunnel: TunnelStream) -> Result
     }
 }
 
-fn backend(service: &Service, flow: &Flow) -> Result<Arc<Upstream>, StreamError> {
+/// The name that the client asks for, where a route or a policy does. None: it has asked for nothing, and may do so
+/// elsewhere, for the process ends.
+async fn server_name(
+    local: &Local,
+    flow: &Flow,
+    tunnel: &mut TunnelStream,
+) -> Result<Option<ServerName>, StreamError> {
+    let port = flow.service.port(flow.destination.port()).filter(|_| flow.pod.is_none());
+    let is_routed = port.is_some_and(|port| !port.routes(&flow.peer.identity.namespace).named.is_empty());
+    if !is_routed && !flow.service.asks_server_name {
+        return Ok(Some(ServerName::Unknown));
+    }
+    tokio::select! {
+        biased;
+        name = server_name::look(tunnel, is_routed) => name.map(Some).map_err(StreamError::Socket),
+        () = local.stage.draining(), if is_routed => Ok(None),
+    }
+}
+
+fn backend(service: &Service, flow: &Flow, name: &ServerName) -> Result<Arc<Upstream>, StreamError> {
     if let Some(upstream) = flow.pod.as_ref().and_then(|pod| pod.upstream.as_ref()) {
         return Ok(upstream.clone());
     }
     let nowhere = || StreamError::InvalidBackend("it has no backend with a weight".into());
     let port = service.port(flow.destination.port()).ok_or_else(nowhere)?;
-    let routes = port.routes(&flow.peer.identity.namespace).stream.as_ref();
+    let routes = port.routes(&flow.peer.identity.namespace).stream_of(name);
     let Some(split) = routes.filter(|_| flow.pod.is_none()) else {
         return port.own.clone().ok_or_else(nowhere);
     };

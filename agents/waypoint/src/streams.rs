@@ -14,7 +14,7 @@ use std::{
 use ambit_model::{Connection, Verdict};
 use tokio::sync::oneshot;
 
-use crate::{service::Service, services::Bound};
+use crate::{service::Service, services::Bound, stream::ServerName};
 
 /// All admitted streams of one worker.
 #[derive(Default)]
@@ -87,14 +87,15 @@ impl Entry {
 ///
 /// # Errors
 /// The verdict that denies it.
-pub fn judge(service: &Service, connection: &Connection) -> Result<(), Verdict> {
-    if let Some(verdict) = service.policies.rehearse(connection) {
+pub fn judge(service: &Service, connection: &Connection, name: &ServerName) -> Result<(), Verdict> {
+    let policies = service.policies_at(name);
+    if let Some(verdict) = policies.rehearse(connection) {
         tracing::info!(service = %service.bound.key, %verdict, "Policies in dry run would decide");
     }
-    for policy in service.policies.audited_by(connection, None) {
+    for policy in policies.audited_by(connection, None) {
         tracing::info!(service = %service.bound.key, %policy, source.ip = %connection.source_ip, "Audited");
     }
-    let verdict = service.policies.evaluate(connection);
+    let verdict = policies.evaluate(connection);
     if verdict.is_allowed() { Ok(()) } else { Err(verdict) }
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn bound(routes: usize) -> Result<Packed> {
     let port = BoundPort {
         port: PORT,
         protocol: AppProtocol::Http,
-        routes: Routes { http: Some(Arc::new(table)), stream: None },
+        routes: Routes { http: Some(Arc::new(table)), ..Routes::default() },
         consumers: BTreeMap::new(),
     };
     let deny = RequestMatch { paths: vec![format!("{DENIED_PREFIX}*").parse()?], ..RequestMatch::default() };

@@ -85,6 +85,8 @@ pub(crate) struct RouteFacts {
     pub(crate) resource_version: String,
     /// Parents that are Services.
     pub(crate) parents: Vec<Parent>,
+    /// Server names of a TLSRoute, in lower case; none: every one.
+    pub(crate) names: Vec<Arc<str>>,
     pub(crate) rules: Vec<RuleFacts>,
     /// What its status says now.
     pub(crate) status: Vec<RouteParentStatus>,
@@ -142,6 +144,7 @@ impl RouteFacts {
             generation: metadata.generation,
             resource_version: metadata.resource_version.clone().unwrap_or_default(),
             parents: parents.iter().filter_map(|reference| Parent::read(reference, &name)).collect(),
+            names: Vec::new(),
             rules: Vec::new(),
             status: status.map(|status| status.parents.clone()).unwrap_or_default(),
             key: RouteKey { kind, name },

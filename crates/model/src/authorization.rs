@@ -12,6 +12,7 @@ mod path;
 mod policy_set;
 mod projection;
 mod request;
+mod server_name;
 #[cfg(test)]
 mod tests;
 

@@ -92,6 +92,17 @@ pub struct Routes {
     pub http: Option<Arc<HttpTable>>,
     /// TCP and TLS, by weight. None: no route is attached, and everything goes to the service itself.
     pub stream: Option<Vec<WeightedBackend>>,
+    /// TLS by server name, which comes before [`Self::stream`]; of equals the first.
+    pub named: Vec<NamedStream>,
+}
+
+/// Where TLS connections for some names go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NamedStream {
+    /// Names in lower case, at least one; `*.` stands for one label or more.
+    pub names: Vec<Arc<str>>,
+    /// By weight.
+    pub backends: Vec<WeightedBackend>,
 }
 
 /// Whose traffic it is about.

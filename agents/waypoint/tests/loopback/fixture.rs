@@ -92,7 +92,7 @@ pub(crate) fn rule(backends: Vec<WeightedBackend>) -> HttpRule {
 
 pub(crate) fn table(rules: Vec<HttpRule>) -> Routes {
     let matches = (0..rules.len()).map(|index| (HttpMatch::default(), index)).collect();
-    Routes { http: Some(Arc::new(HttpTable { matches, rules })), stream: None }
+    Routes { http: Some(Arc::new(HttpTable { matches, rules })), ..Routes::default() }
 }
 
 /// The service `cart` without routes.

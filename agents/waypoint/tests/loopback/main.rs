@@ -21,6 +21,7 @@ mod meaning;
 mod pending;
 mod pods;
 mod routing;
+mod server_names;
 mod streams;
 mod telling;
 mod upgrade;

@@ -44,6 +44,7 @@ fn mesh() -> Mesh {
     let mesh = Mesh::start();
     let mut own = pod("waypoint-1", [127, 0, 0, 9].into(), TunnelProtocol::Hbone);
     own.services = BTreeMap::from([(key("waypoint"), Vec::new())]);
+    own.service_account = "waypoint".into();
     mesh.shared.store.apply_addresses(vec![AddressUpdate::Workload(own)], &[]);
     mesh
 }

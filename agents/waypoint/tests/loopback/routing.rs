@@ -87,7 +87,7 @@ async fn what_no_rule_takes_is_404_and_an_invalid_backend_500_on_its_rule_only()
     let rules = vec![rule(vec![to("cart", 1)]), rule(vec![nowhere()])];
     bound.ports[0].routes = Routes {
         http: Some(Arc::new(HttpTable { matches: vec![(path("/good"), 0), (path("/bad"), 1)], rules })),
-        stream: None,
+        ..Routes::default()
     };
     mesh.bind(bound).await;
     assert_eq!(mesh.get("/good").await.0, 200);

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Says its name, then sends back what it gets.
-fn parrot(name: &'static str) -> Serve {
+pub(super) fn parrot(name: &'static str) -> Serve {
     Arc::new(move |mut tunnel| {
         tokio::spawn(async move {
             let mut heard = Vec::new();
@@ -44,7 +44,8 @@ async fn said(mesh: &Mesh, words: &[u8]) -> std::io::Result<String> {
 }
 
 fn weighted(names: &[(&str, u32)]) -> Routes {
-    Routes { http: None, stream: Some(names.iter().map(|(name, weight)| to(name, *weight)).collect()) }
+    let stream = names.iter().map(|(name, weight)| to(name, *weight)).collect();
+    Routes { stream: Some(stream), ..Routes::default() }
 }
 
 #[tokio::test]

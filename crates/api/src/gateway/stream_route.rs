@@ -43,6 +43,8 @@ pub struct TcpRouteSpec {
 pub struct TlsRouteSpec {
     /// What it attaches to.
     pub parent_refs: Vec<ParentReference>,
+    /// Server names that it takes, `*.` for all below one; none: every one.
+    pub hostnames: Vec<String>,
     /// Rules, of which the first counts.
     pub rules: Vec<StreamRouteRule>,
 }

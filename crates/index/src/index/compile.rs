@@ -121,7 +121,9 @@ impl Index {
                 let mut theirs = routes(Some(&namespace));
                 // What a consumer's routes do not speak of is the producer's.
                 theirs.http = theirs.http.or_else(|| own.http.clone());
-                theirs.stream = theirs.stream.or_else(|| own.stream.clone());
+                if theirs.stream.is_none() && theirs.named.is_empty() {
+                    (theirs.stream, theirs.named) = (own.stream.clone(), own.named.clone());
+                }
                 (namespace, theirs)
             });
             let consumers = consumers.filter(|(_, theirs)| *theirs != own).collect();

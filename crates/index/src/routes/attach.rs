@@ -1,9 +1,12 @@
 //! Which routes a port of a Service has.
 //!
 //! Invariant: HTTPRoutes and GRPCRoutes do not mix on a port: the kind of the oldest has it. Of the routes of
-//! connections the oldest alone has it.
+//! connections that take the same server name, or all of them, the oldest has it.
 
-use std::{cell::OnceCell, collections::HashMap};
+use std::{
+    cell::OnceCell,
+    collections::{HashMap, HashSet},
+};
 
 use ambit_model::{AppProtocol, bound::HttpMatch};
 
@@ -15,8 +18,8 @@ use crate::services::{PortFacts, ServiceFacts};
 pub(crate) struct Attached<'a> {
     /// Of requests, all of one kind.
     pub(crate) http: Vec<&'a RouteFacts>,
-    /// Of connections.
-    pub(crate) stream: Option<&'a RouteFacts>,
+    /// Of connections; each takes a name that none before it takes.
+    pub(crate) stream: Vec<&'a RouteFacts>,
     /// The owner of the Service takes no routes of this audience.
     pub(crate) is_denied: bool,
     /// Which of `http` is the first with a match; filled when somebody asks.
@@ -78,10 +81,26 @@ pub(crate) fn contest<'a>(
     let kind = http.first().map(|route| route.key.kind);
     Attached {
         http: http.into_iter().filter(|route| Some(route.key.kind) == kind).collect(),
-        stream: stream.first().copied(),
+        stream: first_of_each_name(&stream),
         is_denied: false,
         firsts: OnceCell::new(),
     }
+}
+
+/// Routes of connections that have something to themselves; `routes` are sorted by age.
+fn first_of_each_name<'a>(routes: &[&'a RouteFacts]) -> Vec<&'a RouteFacts> {
+    let mut taken = HashSet::new();
+    let mut takes = |route: &RouteFacts| match route.names.as_slice() {
+        [] => taken.insert(None),
+        // All of them count as taken afterwards.
+        names => names.iter().filter(|name| taken.insert(Some((*name).clone()))).count() > 0,
+    };
+    routes.iter().copied().filter(|route| takes(route)).collect()
+}
+
+fn shares_name(one: &RouteFacts, other: &RouteFacts) -> bool {
+    let both_take_all = one.names.is_empty() && other.names.is_empty();
+    both_take_all || one.names.iter().any(|name| other.names.contains(name))
 }
 
 impl<'a> Attached<'a> {
@@ -94,7 +113,8 @@ impl<'a> Attached<'a> {
     pub(crate) fn winner(&self, route: &RouteFacts) -> Option<&'a RouteFacts> {
         let holds = if route.key.kind.is_http() { self.http.as_slice() } else { self.stream.as_slice() };
         let is_among = holds.iter().any(|holder| holder.key == route.key);
-        if is_among { None } else { holds.first().copied() }
+        let takes_its_name = |holder: &&&RouteFacts| route.key.kind.is_http() || shares_name(holder, route);
+        if is_among { None } else { holds.iter().find(takes_its_name).copied() }
     }
 
     /// The rules of `route` that lose to an older route with the same match, each with that route.

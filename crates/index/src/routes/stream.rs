@@ -1,4 +1,4 @@
-//! TCPRoute and TLSRoute to rules: connections by weight.
+//! TCPRoute and TLSRoute to rules: connections by weight, those of TLS by server name too.
 
 use ambit_api::gateway::{StreamRouteRule, TcpRoute, TlsRoute};
 
@@ -11,10 +11,11 @@ pub(crate) fn read_tcp(route: &TcpRoute) -> RouteFacts {
     with_rules(facts, &route.spec.rules)
 }
 
-/// Reads a TLSRoute. Its host names are not looked at: the address of the Service was the client's choice.
+/// Reads a TLSRoute.
 pub(crate) fn read_tls(route: &TlsRoute) -> RouteFacts {
-    let facts =
+    let mut facts =
         RouteFacts::new(RouteKind::Tls, &route.metadata, &route.spec.parent_refs, route.status.as_ref());
+    facts.names = route.spec.hostnames.iter().map(|name| name.to_ascii_lowercase().into()).collect();
     with_rules(facts, &route.spec.rules)
 }
 

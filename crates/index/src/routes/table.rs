@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use ambit_model::{
     Destination, NamespacedName,
     bound::{
-        Backend, Filter, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror, PathMatch, RequestPolicy,
-        Routes, ValueMatch, WeightedBackend,
+        Backend, Filter, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror, NamedStream, PathMatch,
+        RequestPolicy, Routes, ValueMatch, WeightedBackend,
     },
 };
 use ambit_route::Table;
@@ -31,8 +31,18 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
     pub(crate) fn routes(&mut self, attached: &Attached<'_>) -> Routes {
         Routes {
             http: (!attached.http.is_empty()).then(|| Arc::new(self.table(&attached.http))),
-            stream: attached.stream.map(|route| self.stream(route)),
+            stream: attached
+                .stream
+                .iter()
+                .find(|route| route.names.is_empty())
+                .map(|route| self.stream(route)),
+            named: self.named(&attached.stream),
         }
+    }
+
+    fn named(&mut self, routes: &[&RouteFacts]) -> Vec<NamedStream> {
+        let named = routes.iter().filter(|route| !route.names.is_empty());
+        named.map(|route| NamedStream { names: route.names.clone(), backends: self.stream(route) }).collect()
     }
 
     fn table(&mut self, routes: &[&RouteFacts]) -> HttpTable {

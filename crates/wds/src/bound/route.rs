@@ -7,8 +7,9 @@ mod filter;
 use std::sync::Arc;
 
 use ambit_model::bound::{
-    Backend, HeaderMatch, HttpMatch, HttpRule, HttpTable, PathMatch, QueryMatch, RequestTimeouts, Retry,
-    Routes, SessionCookie, SessionLifetime, SessionPersistence, ValueMatch, WeightedBackend,
+    Backend, HeaderMatch, HttpMatch, HttpRule, HttpTable, NamedStream, PathMatch, QueryMatch,
+    RequestTimeouts, Retry, Routes, SessionCookie, SessionLifetime, SessionPersistence, ValueMatch,
+    WeightedBackend,
 };
 use ambit_proto::waypoint as wire;
 
@@ -21,7 +22,25 @@ pub(super) fn encode_routes(routes: &Routes) -> wire::Routes {
     wire::Routes {
         http: routes.http.as_deref().map(encode_table),
         stream: routes.stream.as_ref().map(backends),
+        named: routes.named.iter().map(encode_named).collect(),
     }
+}
+
+fn encode_named(stream: &NamedStream) -> wire::NamedStream {
+    wire::NamedStream {
+        names: stream.names.iter().map(ToString::to_string).collect(),
+        backends: encode_backends(&stream.backends),
+    }
+}
+
+fn decode_named(message: wire::NamedStream) -> Result<NamedStream, Invalid> {
+    if message.names.is_empty() {
+        return Err(Invalid::new("named.names", "there is none"));
+    }
+    Ok(NamedStream {
+        names: list(message.names, |name| field::required("named.names", name))?,
+        backends: list(message.backends, decode_backend)?,
+    })
 }
 
 pub(super) fn decode_routes(message: wire::Routes) -> Result<Routes, Invalid> {
@@ -29,6 +48,7 @@ pub(super) fn decode_routes(message: wire::Routes) -> Result<Routes, Invalid> {
     Ok(Routes {
         http: message.http.map(|table| decode_table(table).map(Arc::new)).transpose()?,
         stream: stream.transpose()?,
+        named: list(message.named, decode_named)?,
     })
 }
 

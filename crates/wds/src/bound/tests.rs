@@ -103,7 +103,7 @@ fn full() -> wire::Service {
         ports: vec![BoundPort {
             port: 80,
             protocol: AppProtocol::Http,
-            routes: Routes { http: Some(Arc::new(table)), stream: None },
+            routes: Routes { http: Some(Arc::new(table)), stream: None, named: Vec::new() },
             consumers: BTreeMap::new(),
         }],
         destinations: BTreeMap::from([(key, DestinationSettings::default())]),

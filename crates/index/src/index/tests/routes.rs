@@ -512,6 +512,38 @@ fn connections_go_by_weight_and_the_oldest_route_has_the_port() {
 }
 
 #[test]
+fn connections_of_tls_go_by_name_and_the_oldest_route_has_a_name() {
+    let named = |name: &str, names: Value, born_at: &str| {
+        let mut route = born(route("TLSRoute", name, json!([{"backendRefs": to("cart-v2")}])), born_at);
+        route["spec"]["hostnames"] = names;
+        route
+    };
+    let index = applied([
+        named("a", json!(["A.example", "b.example"]), "2026-01-01T00:00:00Z"),
+        named("b", json!(["*.example", "b.example"]), "2026-01-02T00:00:00Z"),
+        named("late", json!(["b.example"]), "2026-01-03T00:00:00Z"),
+        named("any", json!([]), "2026-01-04T00:00:00Z"),
+        route("TCPRoute", "tcp", json!([{"backendRefs": to("cart")}])),
+    ]);
+    let routes = &bound(&index).ports[2].routes;
+    let names: Vec<Vec<&str>> =
+        routes.named.iter().map(|stream| stream.names.iter().map(AsRef::as_ref).collect()).collect();
+    assert_eq!(names, [vec!["a.example", "b.example"], vec!["*.example", "b.example"]]);
+    let whole = routes.stream.as_ref().unwrap();
+    let cart = Backend::Service(Destination { service: key("shop", "cart"), port: 80 });
+    assert_eq!(whole[0].backend, cart, "the oldest that takes every name");
+    for (name, expected) in [
+        ("a", (Holds::True, reason::ACCEPTED)),
+        ("b", (Holds::True, reason::ACCEPTED)),
+        ("late", (Holds::False, reason::CONFLICTED)),
+        ("any", (Holds::False, reason::CONFLICTED)),
+        ("tcp", (Holds::True, reason::ACCEPTED)),
+    ] {
+        assert_eq!(is_said(&index, name, ACCEPTED), expected, "{name}");
+    }
+}
+
+#[test]
 fn a_route_on_a_service_without_waypoint_is_accepted_and_says_that_it_has_no_effect() {
     let parent = json!({"group": "", "kind": "Service", "name": "bank"});
     let mut index =

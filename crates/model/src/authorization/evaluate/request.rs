@@ -103,10 +103,12 @@ impl AttributeMatch {
             Attribute::Claim(path) => {
                 one_of(token.and_then(|token| token.claims.get(path)).map_or(&[], Vec::as_slice))
             }
-            Attribute::Sni => holds(&self.values, &self.not_values, |m| {
-                request.sni.is_some_and(|name| m.matches_any_case(name))
-            }),
+            Attribute::Sni => self.holds_for_server_name(request.sni),
         }
+    }
+
+    pub(in crate::authorization) fn holds_for_server_name(&self, name: Option<&str>) -> bool {
+        holds(&self.values, &self.not_values, |m| name.is_some_and(|name| m.matches_any_case(name)))
     }
 
     /// Value by value: if they do not all say the same, the client may have meant either.

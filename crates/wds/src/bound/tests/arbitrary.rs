@@ -8,8 +8,8 @@ use ambit_model::{
     bound::{
         Backend, Balancer, CircuitBreaker, ClaimHeader, Cors, DestinationPolicy, Fault, FaultAbort,
         FaultDelay, Filter, Fraction, HashKey, HeaderChange, HeaderMatch, HttpMatch, HttpRule, HttpTable,
-        JwtProvider, Mirror, OutlierDetection, PathChange, PathMatch, QueryMatch, RateLimit, RateLimitScope,
-        Redirect, RequestPolicy, RequestTimeouts, Retry, RetryBudget, Rewrite, SessionCookie,
+        JwtProvider, Mirror, NamedStream, OutlierDetection, PathChange, PathMatch, QueryMatch, RateLimit,
+        RateLimitScope, Redirect, RequestPolicy, RequestTimeouts, Retry, RetryBudget, Rewrite, SessionCookie,
         SessionLifetime, SessionPersistence, SuccessRate, TokenLocation, ValueMatch, WeightedBackend,
     },
 };
@@ -198,8 +198,10 @@ fn table() -> impl Strategy<Value = HttpTable> {
 }
 
 fn routes() -> impl Strategy<Value = Routes> {
-    (option::of(table()), option::of(vec(backend(), 0..2)))
-        .prop_map(|(http, stream)| Routes { http: http.map(Arc::new), stream })
+    let names = vec(select(vec!["a.example", "*.example"]).prop_map(Arc::from), 1..3);
+    let named = (names, vec(backend(), 0..2)).prop_map(|(names, backends)| NamedStream { names, backends });
+    (option::of(table()), option::of(vec(backend(), 0..2)), vec(named, 0..2))
+        .prop_map(|(http, stream, named)| Routes { http: http.map(Arc::new), stream, named })
 }
 
 fn protocol() -> impl Strategy<Value = AppProtocol> {
