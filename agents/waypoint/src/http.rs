@@ -26,7 +26,7 @@ mod watched;
 
 pub use answer::Refusal;
 pub(crate) use answer::rbac_details;
-pub use detect::{DETECT_TIMEOUT, Sniffed, sniff, sniff_http};
+pub use detect::{DETECT_TIMEOUT, SILENCE_TIMEOUT, Sniffed, sniff, sniff_http};
 pub use exchange::Exchange;
 pub use executor::LocalExecutor;
 pub use request_body::RequestBody;

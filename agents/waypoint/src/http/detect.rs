@@ -6,6 +6,8 @@
 use std::time::Duration;
 
 /// How long a client may be silent before it is taken for one whose server speaks first.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client that has begun may take until it can be told what it speaks.
 pub const DETECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// RFC 9113 3.4.

@@ -8,7 +8,7 @@ use ambit_hbone::TunnelStream;
 use ambit_model::AppProtocol;
 use tokio::time::timeout;
 
-use crate::http::{DETECT_TIMEOUT, Sniffed, sniff, sniff_http};
+use crate::http::{DETECT_TIMEOUT, SILENCE_TIMEOUT, Sniffed, sniff, sniff_http};
 
 /// What to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +36,18 @@ pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io
                 None => Protocol::Nothing,
             })
         }
-        AppProtocol::Detect => match timeout(DETECT_TIMEOUT, first_bytes(tunnel, sniff)).await {
-            Ok(first) => Ok(match first? {
+        AppProtocol::Detect => {
+            let begins = poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop));
+            let Ok(begun) = timeout(SILENCE_TIMEOUT, begins).await else { return Ok(Protocol::Stream) };
+            begun?;
+            let first = timeout(DETECT_TIMEOUT, first_bytes(tunnel, sniff)).await;
+            Ok(match first.unwrap_or(Ok(Some(Sniffed::More)))? {
                 Some(Sniffed::Http1) => Protocol::Http1,
                 Some(Sniffed::Http2) => Protocol::Http2,
                 Some(Sniffed::Opaque | Sniffed::More) => Protocol::Stream,
                 None => Protocol::Nothing,
-            }),
-            Err(_silent) => Ok(Protocol::Stream),
-        },
+            })
+        }
     }
 }
 
@@ -115,12 +118,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_is_silent_waits_for_its_server_to_speak_first() {
-        for sent in [&b""[..], b"GET ", b"\r\n"] {
+        for (sent, patience) in
+            [(&b""[..], SILENCE_TIMEOUT), (b"GET ", DETECT_TIMEOUT), (b"\r\n", DETECT_TIMEOUT)]
+        {
             let (_connection, mut near, mut far) = tunnels().await;
             let begun = Instant::now();
             near.write_all(sent).await.unwrap();
             assert_eq!(tell(AppProtocol::Detect, &mut far).await.unwrap(), Protocol::Stream);
-            assert!(begun.elapsed() >= DETECT_TIMEOUT);
+            assert!(begun.elapsed() >= patience && begun.elapsed() < patience * 2, "{sent:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use ambit_hbone::TunnelStream;
 use ambit_identity::{ClientHello, client_hello};
 use tokio::time::timeout;
 
-use crate::http::DETECT_TIMEOUT;
+use crate::http::{DETECT_TIMEOUT, SILENCE_TIMEOUT};
 
 /// Most bytes that a client says before it has named anybody: those with keys of post-quantum exchanges say some 2 KiB.
 const CLIENT_HELLO_MAX_BYTES: usize = 16 << 10;
@@ -25,8 +25,13 @@ pub enum ServerName {
 
 /// Waits for the name. A client that has to speak first (`is_awaited`) may be silent before that as long as it likes.
 pub(super) async fn look(tunnel: &mut TunnelStream, is_awaited: bool) -> io::Result<ServerName> {
-    if is_awaited {
-        poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop)).await?;
+    let begins = poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop));
+    match is_awaited {
+        true => begins.await?,
+        false => match timeout(SILENCE_TIMEOUT, begins).await {
+            Ok(begun) => begun?,
+            Err(_silent) => return Ok(ServerName::Unknown),
+        },
     }
     timeout(DETECT_TIMEOUT, read(tunnel)).await.unwrap_or(Ok(ServerName::Unknown))
 }

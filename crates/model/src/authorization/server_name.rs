@@ -70,6 +70,9 @@ mod tests {
         authorization::{AttributeMatch, RequestMatch},
     };
 
+    /// Alternatives, the name, the port: what ALLOW and DENY say.
+    type Case = (Vec<Match>, Option<&'static str>, u16, [bool; 2]);
+
     fn about(values: &[&str], not_values: &[&str]) -> RequestMatch {
         let exact = |names: &[&str]| names.iter().map(|name| StringMatch::Exact((*name).into())).collect();
         let (values, not_values) = (exact(values), exact(not_values));
@@ -107,8 +110,7 @@ mod tests {
             m.request.as_mut().unwrap().methods = methods;
             m
         };
-        // Alternatives, the name, the port: what ALLOW and DENY say.
-        let cases: [(Vec<Match>, Option<&str>, u16, [bool; 2]); 13] = [
+        let cases: [Case; 13] = [
             (vec![named(&["a.example"])], Some("a.example"), 443, [true, true]),
             (vec![named(&["a.example"])], Some("A.Example"), 443, [true, true]),
             (vec![named(&["a.example"])], Some("b.example"), 443, [false, false]),
