@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::{
     RequestBody,
-    copies::Ended,
+    copies::{Cut, Ended},
     headers,
     plan::spoken,
     request_body::{BytesSeen, is_unsized},
@@ -41,6 +41,10 @@ pub(super) fn send(
             let late = async {
                 if let Some(ended) = &ended {
                     ended.wait().await;
+                    // Whoever does not read its body would not hear of it either.
+                    if let Some(cut @ (Cut::Behind | Cut::Broken)) = ended.cut() {
+                        return cut.to_string();
+                    }
                 }
                 sleep(MIRROR_TIMEOUT).await;
                 "it took too long".to_owned()
