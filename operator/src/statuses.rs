@@ -115,7 +115,11 @@ fn resource(kind: Kind) -> Option<ApiResource> {
         | Kind::GrpcRoute
         | Kind::TcpRoute
         | Kind::TlsRoute
-        | Kind::ReferenceGrant => None,
+        | Kind::ReferenceGrant
+        | Kind::ValidatingWebhook
+        | Kind::MutatingWebhook
+        | Kind::ApiService
+        | Kind::CustomResource => None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc
 
 use ambit_api::Mesh;
 use ambit_api::mesh::FailurePolicy;
-use ambit_index::{Key, Kind, Object, name_of};
+use ambit_index::{Caller, Key, Kind, Object, name_of};
 use ambit_model::NamespacedName;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::{
@@ -27,7 +27,7 @@ use crate::{mesh::observe::Caches, names, state::Wake};
 /// Objects that may wait for the index task; a full channel makes watches wait.
 pub const SEEN_MAX: usize = 4096;
 /// Kinds the index must have listed before anything is published.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 20] = [
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -44,6 +44,10 @@ pub const KINDS: [Kind; 16] = [
     Kind::TlsRoute,
     Kind::ReferenceGrant,
     Kind::TrafficPolicy,
+    Kind::ValidatingWebhook,
+    Kind::MutatingWebhook,
+    Kind::ApiService,
+    Kind::CustomResource,
 ];
 
 /// What a watch saw.
@@ -108,6 +112,10 @@ pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
         whole(client, Kind::TlsRoute, seen, Object::TlsRoute),
         whole(client, Kind::ReferenceGrant, seen, Object::ReferenceGrant),
         whole(client, Kind::TrafficPolicy, seen, Object::TrafficPolicy),
+        whole(client, Kind::ValidatingWebhook, seen, |found| caller(Caller::validating(&found))),
+        whole(client, Kind::MutatingWebhook, seen, |found| caller(Caller::mutating(&found))),
+        whole(client, Kind::ApiService, seen, |found| caller(Caller::aggregated(&found))),
+        whole(client, Kind::CustomResource, seen, |found| caller(Caller::converting(&found))),
         Box::pin(follow(full::<EndpointSlice>(client, slices), Kind::EndpointSlice, seen.clone(), |slice| {
             Object::EndpointSlice(Box::new(slice))
         })),
@@ -118,6 +126,10 @@ pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
             Object::Namespace(Box::new(namespace.metadata))
         })),
     ]
+}
+
+fn caller(caller: Caller) -> Object {
+    Object::Caller(Box::new(caller))
 }
 
 /// The Mesh.

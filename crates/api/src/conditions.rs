@@ -109,6 +109,10 @@ pub mod reason {
     pub const UNSUPPORTED_TRAFFIC_TYPE: &str = "UnsupportedTrafficType";
     /// The endpoints of the Service are not in the mesh yet.
     pub const WAITING_FOR_ENROLLMENT: &str = "WaitingForEnrollment";
+    /// A waypoint has the Service, and some of its endpoints are reached without it.
+    pub const ENDPOINTS_OPEN: &str = "EndpointsOpen";
+    /// The API server calls the Service, and a waypoint would cut it off.
+    pub const CALLED_FROM_OUTSIDE: &str = "CalledFromOutside";
     /// Nobody gets round the waypoint.
     pub const ENFORCED: &str = "Enforced";
     /// The waypoint of the parent carries out the route.

@@ -65,6 +65,9 @@ pub const CLEAN: &str = "ambit.dev/clean";
 /// Finalizer of a Mesh.
 pub const FINALIZER: &str = "ambit.dev/operator";
 
+/// Annotation of Services that asks Prometheus to scrape their endpoints.
+pub const PROMETHEUS_SCRAPE: &str = "prometheus.io/scrape";
+
 /// The namespace of the mesh's own parts; policies in it apply to the whole mesh.
 pub const SYSTEM_NAMESPACE: &str = "ambit-system";
 /// The namespace whose policies apply to the whole mesh by Istio's defaults, and so here.

@@ -27,6 +27,7 @@ use crate::{
     traffic,
 };
 
+mod around;
 mod bind;
 mod build;
 mod closing;
@@ -151,6 +152,7 @@ impl Index {
             Object::TcpRoute(route) => self.set_route(routes::stream::read_tcp(&route), &mut changes),
             Object::TlsRoute(route) => self.set_route(routes::stream::read_tls(&route), &mut changes),
             Object::ReferenceGrant(grant) => self.set_grant(name, Some(grant.spec), &mut changes),
+            Object::Caller(caller) => self.set_caller(&caller.key.clone(), Some(*caller)),
             Object::TrafficPolicy(policy) => {
                 self.set_traffic(name, Some(traffic::read(&policy)), &mut changes);
             }
@@ -183,6 +185,9 @@ impl Index {
             Kind::GatewayClass => self.set_class(name.name, None, &mut changes),
             Kind::ReferenceGrant => self.set_grant(name, None, &mut changes),
             Kind::TrafficPolicy => self.set_traffic(name, None, &mut changes),
+            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService | Kind::CustomResource => {
+                self.set_caller(key, None);
+            }
         }
         self.follow(&mut changes);
         changes
@@ -220,6 +225,10 @@ impl Index {
             Kind::TlsRoute => routes(RouteKind::Tls),
             Kind::ReferenceGrant => layer7.grants.keys().cloned().collect(),
             Kind::TrafficPolicy => layer7.traffic.keys().cloned().collect(),
+            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService | Kind::CustomResource => {
+                let of_kind = layer7.callers.keys().filter(|key| key.kind == kind);
+                of_kind.map(|key| key.name.clone()).collect()
+            }
         }
     }
 

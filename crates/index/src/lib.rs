@@ -3,6 +3,7 @@
 //! Pure and synchronous: [`Index::apply`] and [`Index::delete`] are total, and two indexes that saw the same
 //! objects hold the same model, whatever the order, once every step was settled ([`Index::settle`]).
 
+mod callers;
 mod changes;
 mod enrollment;
 mod gateways;
@@ -19,6 +20,7 @@ mod slices;
 mod traffic;
 mod waypoints;
 
+pub use callers::Caller;
 pub use changes::Changes;
 pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
 pub use gateways::Serves;

@@ -13,6 +13,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use crate::callers::Caller;
+
 /// An object as it is now.
 #[derive(Clone, Debug)]
 pub enum Object {
@@ -48,6 +50,8 @@ pub enum Object {
     ReferenceGrant(Box<ReferenceGrant>),
     /// Faults, limits and balancing.
     TrafficPolicy(Box<TrafficPolicy>),
+    /// What makes the API server call Services.
+    Caller(Box<Caller>),
 }
 
 /// A kind of [`Object`].
@@ -85,6 +89,14 @@ pub enum Kind {
     ReferenceGrant,
     /// Faults, limits and balancing.
     TrafficPolicy,
+    /// Admission webhooks that only judge.
+    ValidatingWebhook,
+    /// Admission webhooks that change objects.
+    MutatingWebhook,
+    /// Aggregated APIs.
+    ApiService,
+    /// Resources whose versions a webhook may convert.
+    CustomResource,
 }
 
 /// Which object.
@@ -100,6 +112,7 @@ impl Object {
     /// Which object this is.
     pub fn key(&self) -> Key {
         let (kind, metadata) = match self {
+            Self::Caller(caller) => return caller.key.clone(),
             Self::Pod(pod) => (Kind::Pod, &pod.metadata),
             Self::Service(service) => (Kind::Service, &service.metadata),
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, &slice.metadata),

@@ -6,6 +6,7 @@ use ambit_model::{Action, Clause, GUARD_PREFIX, Match, NamespacedName, Policy, R
 
 use crate::gateways::Serves;
 
+pub(crate) mod around;
 pub(crate) mod binding;
 pub(crate) mod stage;
 #[cfg(test)]

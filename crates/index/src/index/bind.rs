@@ -18,6 +18,7 @@ use crate::{
     services::ServiceFacts,
     settings::Presence,
     waypoints::{
+        around::Around,
         binding::{Asking, Binding, Candidate, Endpoints, Traffic, Wish, bind},
         stage::{Goal, Stage, next},
     },
@@ -178,7 +179,8 @@ impl Index {
             return (None, Binding::default());
         };
         let enforced = old.enforced().filter(|_| is_heard).or(remembered.as_ref());
-        let asking = Asking { enforced, ..asking };
+        let around = asking.waypoint().map(|_| self.around(subject)).unwrap_or_default();
+        let asking = Asking { enforced, around, ..asking };
         let found = asking.waypoint().and_then(|name| self.candidate(name));
         let asks_for = asking.waypoint().cloned();
         let mut binding = bind(&asking, found.as_ref());
@@ -210,6 +212,7 @@ impl Index {
             endpoints: Endpoints::default(),
             was_bound: was_announced,
             enforced: None,
+            around: Around::default(),
         };
         Some(match subject {
             Subject::Service(name) => {

@@ -65,7 +65,12 @@ impl Index {
             entry.enrollment = enrollment.map(Arc::new);
         }
         self.refresh_bound_pod(name, (is_elsewhere, old.as_ref(), new.as_ref()));
-        if is_elsewhere || old.as_ref().map(|w| &w.services) != new.as_ref().map(|w| &w.services) {
+        let is_same = match (&old, &new) {
+            (Some(old), Some(new)) => old.services == new.services && old.health == new.health,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if is_elsewhere || !is_same {
             let uid = old.iter().chain(&new).map(|workload| workload.uid.clone()).next();
             let keys = |workload: &'_ Option<Arc<Workload>>| {
                 workload.iter().flat_map(|w| w.services.keys().cloned()).collect::<Vec<_>>()

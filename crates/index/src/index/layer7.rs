@@ -9,7 +9,9 @@ use ambit_api::{gateway::ReferenceGrantSpec, mesh::FailurePolicy};
 use ambit_model::{BoundService, NamespacedName, bound::PODS};
 
 use crate::{
+    callers::Caller,
     gateways::{ClassFacts, GatewayFacts, Serves},
+    object::Key,
     policies::request_authentication::KeySets,
     routes::{RouteFacts, RouteKey, RouteKind},
     traffic::TrafficFacts,
@@ -55,6 +57,9 @@ pub(super) struct Layer7 {
     pub(super) routes_by_backend: HashMap<NamespacedName, BTreeSet<RouteKey>>,
     pub(super) grants: BTreeMap<NamespacedName, ReferenceGrantSpec>,
     pub(super) traffic: BTreeMap<NamespacedName, TrafficFacts>,
+    /// What makes the API server call Services.
+    pub(super) callers: BTreeMap<Key, Caller>,
+    pub(super) callers_by_service: HashMap<NamespacedName, BTreeSet<Key>>,
     pub(super) key_sets: KeySets,
     /// Of Gateways whose parameters say it.
     pub(super) failure_policies: BTreeMap<NamespacedName, FailurePolicy>,

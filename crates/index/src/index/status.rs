@@ -167,7 +167,9 @@ impl Index {
     /// Whether its own status says that a waypoint has its traffic.
     pub(super) fn was_said_bound(&self, name: &NamespacedName) -> bool {
         let conditions = self.kube_services.get(name).map(conditions).unwrap_or_default();
-        conditions.iter().any(|c| c.kind == WAYPOINT_BOUND && c.status == Holds::True.as_str())
+        let is_bound =
+            |c: &PolicyCondition| c.status == Holds::True.as_str() || c.reason == reason::ENDPOINTS_OPEN;
+        conditions.iter().any(|c| c.kind == WAYPOINT_BOUND && is_bound(c))
     }
 }
 

@@ -422,6 +422,7 @@ fn the_order_of_objects_does_not_matter() {
     assert_eq!(seen[0].authorization_policies.len(), 2);
 }
 
+mod around;
 mod bad_input;
 mod closed;
 mod endpoints;

@@ -13,7 +13,10 @@ use ambit_api::{
 };
 use ambit_model::NamespacedName;
 
-use super::stage::Goal;
+use super::{
+    around::{Around, list},
+    stage::Goal,
+};
 use crate::{
     gateways::{GatewayFacts, Serves},
     policies::{Holds, Judgement},
@@ -94,6 +97,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) was_bound: bool,
     /// The waypoint behind which it is closed to everybody else.
     pub(crate) enforced: Option<&'a NamespacedName>,
+    /// Who gets round a waypoint, and who is cut off by one.
+    pub(crate) around: Around,
 }
 
 /// A waypoint as it is now.
@@ -181,6 +186,9 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     if let Some(message) = waits_for_enrollment(asking) {
         return refused(Goal::Serve(name.clone()), reason::WAITING_FOR_ENROLLMENT, message);
     }
+    if let Some(message) = would_cut_off(asking) {
+        return refused(Goal::Serve(name.clone()), reason::CALLED_FROM_OUTSIDE, message);
+    }
     let goal = match (found.failure_policy, found.has_ready_pod) {
         (FailurePolicy::Closed, _) => Goal::Enforce(name.clone()),
         (FailurePolicy::Open, true) => Goal::Announce(name.clone()),
@@ -189,7 +197,13 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
             return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
         }
     };
-    let message = format!("Successfully attached to waypoint {name}");
+    let notes = asking.around.notes();
+    if !asking.around.open.is_empty() {
+        let open = list(&asking.around.open);
+        let message = format!("attached to waypoint {name}, and reached without it: {open}{notes}");
+        return refused(goal, reason::ENDPOINTS_OPEN, message);
+    }
+    let message = format!("Successfully attached to waypoint {name}{notes}");
     Binding { goal, judgement: Some(judgement(Holds::True, reason::WAYPOINT_ACCEPTED, message)) }
 }
 
@@ -199,9 +213,11 @@ fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
     if asking.was_bound || all == 0 || (wanted > 0 && wanted == enrolled) {
         return None;
     }
+    let open = &asking.around.open;
+    let named = if open.is_empty() { String::new() } else { format!(" (not: {})", list(open)) };
     Some(match wanted {
-        0 => format!("none of its {all} endpoints is in the mesh: label the namespace or its pods"),
-        _ => format!("{enrolled} of {wanted} endpoints are in the mesh"),
+        0 => format!("none of its {all} endpoints is in the mesh: label the namespace or its pods{named}"),
+        _ => format!("{enrolled} of {wanted} endpoints are in the mesh{named}"),
     })
 }
 
@@ -212,6 +228,21 @@ fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
         Some(at) => refused(Goal::Close(at.clone()), reason, format!("{message}: {STAYS_CLOSED}")),
         None => refused(Goal::Out, reason, format!("{message}: traffic flows without it")),
     }
+}
+
+/// The API server is never in the mesh: a label on the namespace alone does not take from it what it calls.
+fn would_cut_off(asking: &Asking<'_>) -> Option<String> {
+    let callers = &asking.around.callers;
+    if callers.is_empty() || *asking.own != Wish::Unset || asking.was_bound || asking.enforced.is_some() {
+        return None;
+    }
+    Some(format!(
+        "the API server calls it from outside the mesh, for {}, and would be refused: traffic flows without a waypoint \
+         until the Service itself is labelled {}, with the waypoint or with {}",
+        list(callers),
+        labels::USE_WAYPOINT,
+        labels::NONE
+    ))
 }
 
 fn refused(goal: Goal, reason: &'static str, message: String) -> Binding {

@@ -5,6 +5,7 @@ use ambit_model::{Applied, Connection, PolicySet, Spiffe};
 use serde_json::json;
 
 use super::{
+    around::Around,
     binding::{Asking, Binding, Candidate, Endpoints, Traffic, Wish, bind},
     stage::Goal,
     *,
@@ -37,6 +38,7 @@ struct Case {
     endpoints: (usize, usize, usize),
     was_bound: bool,
     enforced: Option<NamespacedName>,
+    around: Around,
     is_ready: bool,
     serves: Serves,
     policy: FailurePolicy,
@@ -52,6 +54,7 @@ fn case() -> Case {
         endpoints: (2, 2, 2),
         was_bound: false,
         enforced: None,
+        around: Around::default(),
         is_ready: true,
         serves: Serves::Services,
         policy: FailurePolicy::Closed,
@@ -71,6 +74,7 @@ fn decide(case: &Case) -> Binding {
         endpoints: Endpoints { all, wanted, enrolled },
         was_bound: case.was_bound,
         enforced: case.enforced.as_ref(),
+        around: case.around.clone(),
     };
     let gateway = gateway(case.is_ready);
     let found = Candidate {

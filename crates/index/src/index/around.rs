@@ -1,0 +1,110 @@
+//! What goes round the waypoint of a service, and who is cut off by it: what its condition must say.
+//!
+//! Invariant: an endpoint that anybody reaches without the waypoint is named, or counted.
+
+use std::collections::BTreeSet;
+
+use ambit_api::labels;
+use ambit_model::{Health, NamespacedName};
+
+use super::{Index, PodEntry, layer7::Subject, objects::remove_from};
+use crate::{
+    callers::Caller,
+    enrollment::Wanted,
+    object::{Key, annotation},
+    services::ServiceFacts,
+    waypoints::around::Around,
+};
+
+impl Index {
+    pub(super) fn set_caller(&mut self, key: &Key, caller: Option<Caller>) {
+        let services =
+            |caller: Option<&Caller>| caller.map(|caller| caller.services.clone()).unwrap_or_default();
+        let (old, new) = (services(self.layer7.callers.get(key)), services(caller.as_ref()));
+        for service in old.difference(&new) {
+            remove_from(&mut self.layer7.callers_by_service, service, key);
+        }
+        for service in new.difference(&old) {
+            self.layer7.callers_by_service.entry(service.clone()).or_default().insert(key.clone());
+        }
+        let touched = old.symmetric_difference(&new).cloned().map(Subject::Service);
+        self.layer7.dirty.bindings.extend(touched);
+        match caller.filter(|_| !new.is_empty()) {
+            Some(caller) => self.layer7.callers.insert(key.clone(), caller),
+            None => self.layer7.callers.remove(key),
+        };
+    }
+
+    /// What must be said of a subject beside where it goes.
+    pub(super) fn around(&self, subject: &Subject) -> Around {
+        match subject {
+            Subject::Service(name) => {
+                self.services.get(name).map(|s| self.around_service(s)).unwrap_or_default()
+            }
+            Subject::Pod(name) => {
+                let pod = self.pods.get(name).and_then(open);
+                Around { open: pod.into_iter().collect(), ..Around::default() }
+            }
+        }
+    }
+
+    fn around_service(&self, service: &ServiceFacts) -> Around {
+        let name = &service.name;
+        let callers = self.layer7.callers_by_service.get(name).into_iter().flatten();
+        let callers = callers.filter_map(|key| self.layer7.callers.get(key)).map(Caller::describe);
+        Around {
+            open: self.open_endpoints(service),
+            not_tcp: self.not_tcp(name),
+            callers: callers.collect(),
+            is_scraped: self.is_scraped(name),
+        }
+    }
+
+    /// Endpoints that anybody reaches without the waypoint, in order.
+    fn open_endpoints(&self, service: &ServiceFacts) -> Vec<String> {
+        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
+        let open = uids.filter_map(|uid| match self.pod_of_workload(uid) {
+            Some(pod) => open(pod),
+            None => {
+                let addresses = self.workload(uid)?.addresses.iter();
+                let addresses: Vec<String> = addresses.map(ToString::to_string).collect();
+                Some(format!("{} (no pod of this namespace)", addresses.join(", ")))
+            }
+        });
+        open.collect()
+    }
+
+    /// Ports that no proxy of the mesh sees.
+    fn not_tcp(&self, name: &NamespacedName) -> Vec<String> {
+        let spec = self.kube_services.get(name).and_then(|service| service.spec.as_ref());
+        let ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
+        let other =
+            ports.filter_map(|port| Some((port.port, port.protocol.as_deref().filter(|p| *p != "TCP")?)));
+        other
+            .map(|(port, protocol)| format!("{port}/{protocol}"))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+
+    fn is_scraped(&self, name: &NamespacedName) -> bool {
+        let service = self.kube_services.get(name);
+        service
+            .is_some_and(|service| annotation(&service.metadata, labels::PROMETHEUS_SCRAPE) == Some("true"))
+    }
+}
+
+/// A pod that is not closed whatever a waypoint demands, and why. One that is about to start is not judged yet.
+fn open(pod: &PodEntry) -> Option<String> {
+    let enrollment = pod.enrollment.as_ref()?;
+    let name = &enrollment.name;
+    match (enrollment.wanted, enrollment.redirected) {
+        (Wanted::Out, _) => Some(format!("{name} ({})", enrollment.reason)),
+        (Wanted::L4, true) if enrollment.bypass_inbound => {
+            Some(format!("{name} ({})", labels::BYPASS_INBOUND))
+        }
+        (Wanted::L4, true) => None,
+        (Wanted::L4, false) if pod.facts.health == Health::Unhealthy => None,
+        (Wanted::L4, false) => Some(format!("{name} (not enrolled yet)")),
+    }
+}
