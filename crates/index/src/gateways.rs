@@ -69,7 +69,8 @@ impl GatewayFacts {
             class: class.into(),
             serves: Serves::read(label(&gateway.metadata, labels::WAYPOINT_FOR)),
             has_been_ready: gateway.status.as_ref().is_some_and(|status| !status.addresses.is_empty()),
-            allowed: gateway.spec.listeners.iter().find(is_tunnel).map_or(Allowed::Nobody, allowed),
+            // Without one its own namespace attaches, as in Istio.
+            allowed: gateway.spec.listeners.iter().find(is_tunnel).map_or(Allowed::Same, allowed),
             name,
         })
     }
@@ -179,17 +180,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_tunnels_own_listener_lets_anybody_attach() {
+    fn only_the_tunnels_own_listener_lets_other_namespaces_attach() {
         let gateway = |listener: Value| {
             let gateway = serde_json::from_value(json!({
                 "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
                 "metadata": {"name": "waypoint", "namespace": "shop"},
                 "spec": {"gatewayClassName": "ambit-waypoint", "listeners": [listener]}
             }));
-            GatewayFacts::read(&gateway.unwrap()).unwrap().admits(&"shop".into(), &BTreeMap::new())
+            let gateway = GatewayFacts::read(&gateway.unwrap()).unwrap();
+            ["shop", "other"].map(|namespace| gateway.admits(&namespace.into(), &BTreeMap::new()))
         };
-        assert!(gateway(json!({"name": "mesh", "port": 15008, "protocol": "HBONE"})));
-        assert!(!gateway(json!({"name": "mesh", "port": 15009, "protocol": "HBONE"})));
-        assert!(!gateway(json!({"name": "mesh", "port": 15008, "protocol": "HTTP"})));
+        let to_all = |port: u16, protocol: &str| {
+            let allowed = json!({"namespaces": {"from": "All"}});
+            json!({"name": "mesh", "port": port, "protocol": protocol, "allowedRoutes": allowed})
+        };
+        assert_eq!(gateway(to_all(15008, "HBONE")), [true, true]);
+        assert_eq!(gateway(to_all(15009, "HBONE")), [true, false]);
+        assert_eq!(gateway(to_all(15008, "HTTP")), [true, false]);
     }
 }

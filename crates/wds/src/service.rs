@@ -3,7 +3,8 @@
 //! Invariant: a decoded service has a namespace and a hostname, so that workloads can name it.
 
 use ambit_model::{
-    HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Service, ServicePort, Spiffe,
+    HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, NetworkAddress, Service, ServicePort,
+    Spiffe,
 };
 use ambit_proto::workload as wire;
 use wire::load_balancing as balancing;
@@ -30,10 +31,22 @@ pub fn encode_service(service: &Service) -> wire::Service {
         waypoint: service.waypoint.as_ref().map(field::gateway_message),
         load_balancing: (service.load_balancing != LoadBalancing::default())
             .then(|| encode_balancing(&service.load_balancing)),
-        ip_families: 0,
+        ip_families: families(service).into(),
         extensions: Vec::new(),
         canonical: service.canonical,
         ingress_use_waypoint: false,
+    }
+}
+
+/// The families that it may be dialed by; a service without an address of its own has those of its endpoints.
+fn families(service: &Service) -> wire::IpFamilies {
+    let is_v4 = |address: &NetworkAddress| address.address.to_canonical().is_ipv4();
+    let (v4, v6) = (service.addresses.iter().any(is_v4), service.addresses.iter().any(|a| !is_v4(a)));
+    match (v4, v6) {
+        (false, false) => wire::IpFamilies::Automatic,
+        (true, false) => wire::IpFamilies::Ipv4Only,
+        (false, true) => wire::IpFamilies::Ipv6Only,
+        (true, true) => wire::IpFamilies::Dual,
     }
 }
 
@@ -137,4 +150,25 @@ fn decode_balancing(of: wire::LoadBalancing) -> Result<LoadBalancing, Invalid> {
             balancing::HealthPolicy::AllowAll => HealthPolicy::AllowAll,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_of_a_service_are_those_of_its_addresses() {
+        for (addresses, expected) in [
+            (vec![], wire::IpFamilies::Automatic),
+            (vec!["10.96.0.1"], wire::IpFamilies::Ipv4Only),
+            (vec!["::ffff:10.96.0.1"], wire::IpFamilies::Ipv4Only),
+            (vec!["fd00::1"], wire::IpFamilies::Ipv6Only),
+            (vec!["10.96.0.1", "fd00::1"], wire::IpFamilies::Dual),
+        ] {
+            let address = |ip: &&str| NetworkAddress { network: "".into(), address: ip.parse().unwrap() };
+            let service =
+                Service { addresses: addresses.iter().map(address).collect(), ..Service::default() };
+            assert_eq!(encode_service(&service).ip_families(), expected, "{addresses:?}");
+        }
+    }
 }

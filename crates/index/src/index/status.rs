@@ -89,6 +89,9 @@ impl Index {
                 Some(gateway) => Reach::Bound(gateway.name.clone()),
                 None => Reach::NotFound,
             },
+            Target::GatewayClass(class) if !self.layer7.classes.contains_key(class.as_str()) => {
+                Reach::NotFound
+            }
             Target::GatewayClass(class) => {
                 let gateway = self.layer7.waypoints().find(|gateway| *gateway.class == **class);
                 gateway.map_or(Reach::NotBound, |gateway| Reach::Bound(gateway.name.clone()))

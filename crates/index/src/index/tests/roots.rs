@@ -1,5 +1,6 @@
 //! Policies that apply to the whole mesh, from either of its root namespaces.
 
+use ambit_api::conditions::reason;
 use ambit_model::Scope;
 
 use super::{waypoints::*, *};
@@ -80,6 +81,8 @@ fn policies_of_a_root_namespace_are_attached_to_classes_of_waypoints_and_those_o
     let class =
         json!([{"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"}]);
     let keys = r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#;
+    let own = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+        "metadata": {"name": "istio-waypoint"}, "spec": {"controllerName": "ambit.dev/mesh-controller"}});
     for (root, is_one) in ROOTS.map(|root| (root, true)).into_iter().chain([("other", false)]) {
         let mut index = settled(Some("w"));
         index.apply(object(policy(
@@ -94,5 +97,14 @@ fn policies_of_a_root_namespace_are_attached_to_classes_of_waypoints_and_those_o
         let bound = index.bound_service(&name("w"), &key("cart")).unwrap();
         let found = (bound.authorization.len(), bound.authentication.len());
         assert_eq!(found, if is_one { (1, 1) } else { (0, 0) }, "{root}");
+        let why = |index: &Index| {
+            let patches = index.status_patches();
+            let patch = patches.iter().find(|patch| &*patch.name.name == "deny").unwrap();
+            patch.judgements[0].reason
+        };
+        let expected = if is_one { reason::TARGET_NOT_FOUND } else { reason::INVALID };
+        assert_eq!(why(&index), expected, "{root}: there is no such class");
+        index.apply(object(own.clone()));
+        assert_eq!(why(&index), if is_one { reason::ACCEPTED } else { reason::INVALID }, "{root}");
     }
 }
