@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PolicyStatus, TargetReference, WorkloadSelector};
 
-/// Who may connect to what. Without selector it applies to its namespace, in ambit-system to the whole mesh.
+/// Who may connect to what. Without selector it applies to its namespace, in ambit-system and istio-system to the whole mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "security.istio.io",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PolicyStatus, WorkloadSelector};
 
-/// Whether workloads take plaintext. Without selector it applies to its namespace, in ambit-system to the whole mesh.
+/// Whether workloads take plaintext. Without selector it applies to its namespace, in ambit-system and istio-system to the whole mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "security.istio.io",

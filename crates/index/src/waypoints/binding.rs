@@ -210,7 +210,7 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
 /// L7 follows L4: an endpoint that is not redirected cannot be closed to those who go round the waypoint.
 fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
     let Endpoints { all, wanted, enrolled } = asking.endpoints;
-    if asking.was_bound || all == 0 || (wanted > 0 && wanted == enrolled) {
+    if asking.was_bound || asking.enforced.is_some() || all == 0 || (wanted > 0 && wanted == enrolled) {
         return None;
     }
     let open = &asking.around.open;

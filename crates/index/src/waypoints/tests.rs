@@ -121,6 +121,12 @@ fn a_service_goes_where_its_labels_lead_once_both_sides_are_ready() {
             Some(reason::WAYPOINT_ACCEPTED),
         ),
         (
+            "closed before, and an endpoint on its way",
+            Case { endpoints: (2, 2, 1), enforced: Some(to()), ..case() },
+            Goal::Enforce(to()),
+            Some(reason::WAYPOINT_ACCEPTED),
+        ),
+        (
             "pods gone, closed",
             Case { has_ready_pod: false, ..case() },
             Goal::Enforce(to()),
