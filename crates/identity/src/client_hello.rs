@@ -35,7 +35,9 @@ pub fn client_hello(mut bytes: &[u8]) -> ClientHello {
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => {
-                let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+                let hello = accepted.client_hello();
+                // RFC 6066 3: without the dot at the end, which servers may overlook.
+                let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
                 return ClientHello::Tls(name);
             }
             Ok(None) => {}

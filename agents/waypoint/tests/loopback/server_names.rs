@@ -107,9 +107,10 @@ fn about(action: Action, name: &str) -> Arc<Policy> {
 #[tokio::test]
 async fn policy_judges_the_name_that_the_client_asks_for() {
     let half = hello("good.example")[..40].to_vec();
-    let cases: [(Action, &[u8], bool); 9] = [
+    let cases: [(Action, &[u8], bool); 10] = [
         (Action::Deny, &hello("bad.example"), false),
         (Action::Deny, &hello("Bad.Example"), false),
+        (Action::Deny, &hello("bad.example."), false),
         (Action::Deny, &hello("good.example"), true),
         (Action::Deny, b"no TLS", true),
         (Action::Deny, &half, false),
