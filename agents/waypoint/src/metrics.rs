@@ -38,6 +38,8 @@ pub struct Metrics {
     pub ejections: Counter,
     /// Requests that a rate limit refused.
     pub rate_limited: Counter,
+    /// Requests believed on a token that says no end.
+    pub tokens_without_expiry: Counter,
     /// Connections to the tunnel port that did not become tunnels.
     pub handshakes_failed: Counter,
     /// Access-log lines that could not be kept.
@@ -68,7 +70,7 @@ impl Metrics {
         });
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 8] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
         [
             ("ambit_waypoint_retries", "Tries after the first", &self.retries),
             ("ambit_waypoint_mirrors_failed", "Copies of requests not delivered", &self.copies_failed),
@@ -78,6 +80,11 @@ impl Metrics {
                 "ambit_waypoint_handshakes_failed",
                 "Connections to port 15008 that did not become tunnels",
                 &self.handshakes_failed,
+            ),
+            (
+                "ambit_waypoint_tokens_without_expiry",
+                "Requests believed on a token without exp",
+                &self.tokens_without_expiry,
             ),
             ("ambit_waypoint_access_log_dropped", "Access log lines dropped", &self.log_dropped),
             ("ambit_waypoint_spans_sent", "Spans that a collector took", &self.spans_sent),
@@ -103,6 +110,7 @@ mod tests {
             "ambit_waypoint_ejections_total 0",
             "ambit_waypoint_mirrors_failed_total 0",
             "ambit_waypoint_rate_limited_total 0",
+            "ambit_waypoint_tokens_without_expiry_total 0",
             "ambit_waypoint_overflows_total{resource=\"connections\"} 1",
             "ambit_waypoint_spans_dropped_total 0",
             "# TYPE istio_requests counter",

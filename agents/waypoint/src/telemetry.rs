@@ -167,6 +167,11 @@ impl Telemetry {
         self.books.metrics.rate_limited.inc();
     }
 
+    /// A request was believed on a token that never ends.
+    pub fn token_without_expiry(&self) {
+        self.books.metrics.tokens_without_expiry.inc();
+    }
+
     /// A peer could not prove who it is.
     pub fn handshake_failed(&self) {
         self.books.metrics.handshakes_failed.inc();

@@ -64,6 +64,11 @@ impl Claims {
         audiences.iter().any(|audience| self.audiences.contains(audience))
     }
 
+    /// Whether it says no end.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.expires.is_none()
+    }
+
     pub(crate) fn check_time(&self, now: SystemTime) -> Result<(), Refusal> {
         let now = now.duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let skew = CLOCK_SKEW_MAX.as_secs_f64();

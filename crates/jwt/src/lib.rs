@@ -64,6 +64,8 @@ struct Provider {
 pub struct Accepted {
     /// Its token. None: it carried none, and proves nobody.
     pub token: Option<Token>,
+    /// The token says no end (`exp`): it is believed as long as its key is.
+    pub is_endless: bool,
     /// What has to be done to it, in order, before anyone else judges it.
     pub edits: Vec<Edit>,
 }
@@ -97,6 +99,7 @@ impl Validator {
         let claims = Claims::parse(signed.payload)?;
         let provider = self.vouch(&presented, &signed, &claims, now)?;
         provider.edit(&presented, &signed, &claims, &mut accepted.edits);
+        accepted.is_endless = claims.is_endless();
         accepted.token = Some(claims.token());
         Ok(accepted)
     }

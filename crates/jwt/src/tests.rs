@@ -232,6 +232,17 @@ fn a_token_that_says_something_else_than_it_must_is_refused() {
 }
 
 #[test]
+fn a_token_without_an_end_is_believed_and_told_apart() {
+    let signer = Signer::ed25519("a");
+    let mut endless = claims();
+    endless.as_object_mut().unwrap().remove("exp");
+    for (claims, expected) in [(claims(), false), (endless, true)] {
+        let accepted = check(provider(&[&signer]), &bearing(&signer.token(&claims))).unwrap();
+        assert_eq!(accepted.is_endless, expected, "{claims}");
+    }
+}
+
+#[test]
 fn a_token_that_nobody_of_the_issuer_signed_is_refused() {
     let (signer, stranger) = (Signer::ed25519("a"), Signer::ed25519("a"));
     let header = |header: Value| signer.with_header(&header, &claims());

@@ -131,7 +131,7 @@ async fn prepare<'a>(
     if parts.method == Method::CONNECT {
         return Err(Refusal::Method.into());
     }
-    let token = authenticate(service, parts, exchange)?;
+    let token = authenticate((service, session), parts, exchange)?;
     if !service.policies.is_empty() {
         judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
             exchange.detail = Some(verdict.to_string());
@@ -166,7 +166,7 @@ async fn prepare<'a>(
 }
 
 fn authenticate(
-    service: &Service,
+    (service, session): (&Service, &Session),
     parts: &mut Parts,
     exchange: &mut Exchange,
 ) -> Result<Option<Token>, Refusal> {
@@ -176,6 +176,9 @@ fn authenticate(
         exchange.detail = Some(refusal.to_string());
         Refusal::Unauthenticated(refusal)
     })?;
+    if accepted.is_endless {
+        session.local.telemetry.token_without_expiry();
+    }
     accepted.edits.iter().for_each(|edit| edit.apply(parts));
     Ok(accepted.token)
 }
