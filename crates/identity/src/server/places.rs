@@ -13,8 +13,9 @@ use tokio::sync::oneshot;
 
 use crate::crowd::{Crowd, Limits, Member};
 
-/// Connections at a time that have not shown a token yet, handshakes among them.
-pub const STRANGERS_MAX: usize = 512;
+/// Connections at a time that have not shown a token yet, handshakes among them: after a restart all agents of a large cluster
+/// come at once.
+pub const STRANGERS_MAX: usize = 2048;
 /// Of these from one address.
 pub const STRANGERS_PER_ADDRESS_MAX: usize = 16;
 /// Connections of one address that have: those of all agents of a node, where something translates their addresses.

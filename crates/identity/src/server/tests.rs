@@ -175,7 +175,7 @@ async fn a_rotated_root_bundle_and_a_swapped_certificate_are_used_without_a_rest
 async fn clients_that_never_speak_hold_up_nobody() {
     let world = World::new("silent").await;
     let mut silent = Vec::new();
-    for _ in 0..STRANGERS_MAX {
+    for _ in 0..8 * STRANGERS_PER_ADDRESS_MAX {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     issue(&world.client(NAME)).await.unwrap();
