@@ -28,6 +28,9 @@ const TRIES_MAX: usize = 8;
 /// Pauses between tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// Reason of the Event about packets that a pod forwards.
+const FORWARDED_TRAFFIC_DROPPED: &str = "ForwardedTrafficDropped";
+
 /// Sets or removes an annotation of a pod. A pod that is gone is fine.
 ///
 /// # Errors
@@ -84,6 +87,16 @@ impl Writer {
                 let reference =
                     PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid };
                 self.events.pod(reference, Severity::Warning, reason, message).await;
+                Ok(())
+            }
+            ReportEvent::PodForwards { pod, out, into } => {
+                let reference =
+                    PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid };
+                let note = format!(
+                    "{out} packets that something inside this pod sends out through it, and {into} that reach \
+                     something inside it, were dropped: they can be neither captured nor judged"
+                );
+                self.events.pod(reference, Severity::Warning, FORWARDED_TRAFFIC_DROPPED, &note).await;
                 Ok(())
             }
             ReportEvent::NodeClean { node, agent } => {

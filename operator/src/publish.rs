@@ -133,6 +133,7 @@ fn pod(enrollment: &Enrollment) -> Bytes {
         bypass_inbound: enrollment.bypass_inbound,
         wanted_from_start: enrollment.wanted_from_start,
         probe_ports: enrollment.probe_ports.iter().map(|port| u32::from(*port)).collect(),
+        reroute_interfaces: enrollment.reroute_interfaces.iter().cloned().collect(),
     };
     Message { subject: Some(Subject::Pod(pod)) }.encode_to_vec().into()
 }

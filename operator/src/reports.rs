@@ -45,6 +45,15 @@ pub enum ReportEvent {
         /// For people.
         message: String,
     },
+    /// Packets that the pod forwarded for something inside it were dropped.
+    PodForwards {
+        /// The pod.
+        pod: PodIdentity,
+        /// How many out of it.
+        out: u64,
+        /// How many into it.
+        into: u64,
+    },
     /// Nothing of the mesh is left on the node.
     NodeClean {
         /// The node.

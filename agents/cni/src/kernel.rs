@@ -10,7 +10,7 @@ use std::{
 };
 
 use ambit_netns::NetNs;
-use ambit_redirect::{Config, PROBE_PORTS_MAX, PodConfig, ProbePorts, Redirector, cgroup, flag};
+use ambit_redirect::{Config, Direction, PROBE_PORTS_MAX, PodConfig, ProbePorts, Redirector, cgroup, flag};
 use ambit_zds::{Kind, Listener};
 use tokio::sync::oneshot;
 
@@ -41,6 +41,8 @@ pub struct Kernel {
     /// `None` once everything was removed.
     redirector: Option<Redirector>,
     cgroup_root: PathBuf,
+    /// The kernel lacks the hooks for what pods forward, and this was said.
+    is_uncovered: bool,
 }
 
 impl KernelThread {
@@ -58,7 +60,7 @@ impl KernelThread {
                 Err(error) => (None, Err(error)),
             };
             let _ = started.send(outcome);
-            let mut kernel = Kernel { redirector, cgroup_root: config.cgroup };
+            let mut kernel = Kernel { redirector, cgroup_root: config.cgroup, is_uncovered: false };
             while let Ok(job) = queue.recv() {
                 job(&mut kernel);
             }
@@ -114,6 +116,37 @@ impl Kernel {
     pub fn attach(&mut self, uid: &str, netns: &NetNs, ips: &[IpAddr]) -> Result<(), Error> {
         self.redirector()?.attach(uid, netns, ips)?;
         Ok(())
+    }
+
+    /// Covers what a pod forwards, at its devices as they are now. A kernel that cannot is left at that, and said so:
+    /// the pod's own connections are protected all the same.
+    ///
+    /// # Errors
+    /// Of redirection.
+    pub fn cover(
+        &mut self,
+        uid: &str,
+        netns: &NetNs,
+        ips: &[IpAddr],
+        rerouted: &[String],
+    ) -> Result<(), Error> {
+        match self.redirector()?.cover(uid, netns, ips, rerouted) {
+            Err(error @ ambit_redirect::Error::NoTcx(_)) => {
+                if !std::mem::replace(&mut self.is_uncovered, true) {
+                    tracing::error!(%error, "What pods forward is neither captured nor judged on this node");
+                }
+                Ok(())
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Packets that were dropped instead of forwarded.
+    ///
+    /// # Errors
+    /// Of redirection.
+    pub fn forwarded(&mut self) -> Result<Vec<(u64, Direction, u64)>, Error> {
+        Ok(self.redirector()?.forwarded()?)
     }
 
     /// Puts the listeners into their slots.

@@ -13,6 +13,7 @@ pub mod admission;
 pub mod config;
 pub mod enroll;
 pub mod error;
+pub mod forwarding;
 pub mod install;
 pub mod kernel;
 pub mod kubelet;

@@ -21,6 +21,13 @@ pub struct AdmissionLabels {
     pub outcome: String,
 }
 
+/// Which way a packet was forwarded that was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ForwardedLabels {
+    /// `out` or `in`.
+    pub direction: &'static str,
+}
+
 /// All metrics of the agent.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -34,6 +41,8 @@ pub struct Metrics {
     pub proxy_connected: Gauge,
     /// Times that connections were refused because no proxy was there.
     pub breaker_opened: Counter,
+    /// Packets that were dropped instead of forwarded.
+    pub forwarded_dropped: Family<ForwardedLabels, Counter>,
     /// Whether the plugin is in the node's network configuration.
     pub plugin_installed: Gauge,
 }
@@ -49,6 +58,11 @@ impl Metrics {
             registry.register("pods_enrolled", "Pods enrolled now", metrics.pods_enrolled.clone());
             registry.register("proxy_connected", "A proxy is connected", metrics.proxy_connected.clone());
             registry.register("breaker_opened", "No proxy came back in time", metrics.breaker_opened.clone());
+            registry.register(
+                "forwarded_packets_dropped",
+                "Packets that pods forwarded and that could not be captured or judged",
+                metrics.forwarded_dropped.clone(),
+            );
             registry.register(
                 "plugin_installed",
                 "The plugin is configured",

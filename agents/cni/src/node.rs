@@ -142,6 +142,7 @@ impl Node {
             ips: ips.collect::<Result<_, _>>()?,
             inbound: if enrollment.bypass_inbound { Inbound::Bypassed } else { Inbound::Captured },
             probe_ports: enrollment.probe_ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect(),
+            rerouted: enrollment.reroute_interfaces,
             uid: enrollment.uid,
             namespace: enrollment.namespace,
             name: enrollment.name,
@@ -259,6 +260,7 @@ impl Node {
                 ips: Vec::new(),
                 inbound: Inbound::Captured,
                 probe_ports: Vec::new(),
+                rerouted: Vec::new(),
             });
             let member = self.drive(Intent { pod, wanted: Wanted::Gone }, Position::inherited());
             // A driver whose channels are gone ends; this one lives until the pod's processes have ended.

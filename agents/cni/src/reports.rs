@@ -46,14 +46,27 @@ struct Node {
 
 impl Reporter {
     /// Where a pod is.
-    pub fn pod(&self, report: PodReport) {
+    pub fn pod(&self, mut report: PodReport) {
         self.change(|state| {
             let uid = report.uid.clone();
+            if let Some(before) = state.pods.get(&uid) {
+                report.forwarded_out_dropped = before.forwarded_out_dropped;
+                report.forwarded_in_dropped = before.forwarded_in_dropped;
+            }
             if state.pods.get(&uid) != Some(&report) {
                 state.pods.insert(uid.clone(), report);
                 state.gone.remove(&uid);
                 state.dirty.insert(uid);
             }
+        });
+    }
+
+    /// How many packets of a pod were dropped instead of forwarded, out of it and into it.
+    pub fn forwarded(&self, uid: &str, [out, into]: [u64; 2]) {
+        self.change(|state| {
+            let Some(report) = state.pods.get_mut(uid) else { return };
+            (report.forwarded_out_dropped, report.forwarded_in_dropped) = (out, into);
+            state.dirty.insert(uid.to_owned());
         });
     }
 
@@ -171,6 +184,21 @@ mod tests {
         reporter.gone("a");
         assert_eq!(reporter.changes().unwrap().gone, ["a"]);
         assert!(reporter.snapshot().pods.is_empty());
+    }
+
+    #[test]
+    fn what_a_pod_forwarded_in_vain_is_told_beside_where_it_is() {
+        let reporter = Reporter::default();
+        reporter.forwarded("a", [1, 0]);
+        assert!(reporter.changes().is_none(), "a pod that nobody reported");
+        reporter.pod(report("a", Stage::Enrolled));
+        reporter.changes();
+        reporter.forwarded("a", [3, 4]);
+        let told =
+            PodReport { forwarded_out_dropped: 3, forwarded_in_dropped: 4, ..report("a", Stage::Enrolled) };
+        assert_eq!(reporter.changes().unwrap().pods, [told]);
+        reporter.pod(report("a", Stage::Enrolled));
+        assert!(reporter.changes().is_none(), "unchanged");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::{
     admission,
     config::Config,
     enroll::effects::Tools,
+    forwarding,
     install::{self, Installer, State, conflist},
     kernel::KernelThread,
     kubelet,
@@ -49,6 +50,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let node = Node::new(tools.clone(), config.state_file(), inherited);
     let socket = admission::bind(&config.cni_socket())?;
     tokio::spawn(admission::serve(socket, node.clone(), metrics.clone()));
+    tokio::spawn(forwarding::count(tools.clone()));
     tokio::spawn(kubelet::follow(tools.kernel.clone(), PROC.into()));
     converse(&config, &node, &tools.reporter, xds_pending)?;
 

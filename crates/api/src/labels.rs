@@ -14,6 +14,8 @@ pub const REDIRECTION: &str = "ambient.istio.io/redirection";
 pub const ENABLED: &str = "enabled";
 /// Annotation of a pod (`"true"`): inbound traffic is not redirected.
 pub const BYPASS_INBOUND: &str = "ambient.istio.io/bypass-inbound-capture";
+/// Annotation of a pod: devices in it, by comma, whose inbound TCP is the pod's own outbound traffic.
+pub const REROUTE_INTERFACES: &str = "istio.io/reroute-virtual-interfaces";
 /// Annotation of an AuthorizationPolicy (`"true"`): judged and logged, not enforced.
 pub const DRY_RUN: &str = "istio.io/dry-run";
 /// Label of a pod: name of the application for telemetry.

@@ -69,6 +69,8 @@ pub struct Enrollment {
     pub bypass_inbound: bool,
     /// Ports that its own probes and lifecycle hooks name.
     pub probe_ports: BTreeSet<u16>,
+    /// Devices in it whose inbound traffic is its own outbound traffic.
+    pub reroute_interfaces: BTreeSet<String>,
     /// The pod carries the annotation that says its traffic is redirected.
     pub redirected: bool,
 }

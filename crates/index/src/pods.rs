@@ -27,6 +27,11 @@ const CRON_SUFFIX_DIGITS: std::ops::RangeInclusive<usize> = 8..=10;
 /// Annotation of the mirror that a kubelet makes of a static pod. The node's own word, in any namespace it likes.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// Characters of a device's name.
+const INTERFACE_NAME_MAX: usize = 15;
+/// Devices that a pod's annotation may name.
+const INTERFACES_MAX: usize = 16;
+
 /// What the model needs of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
@@ -45,6 +50,7 @@ pub(crate) struct PodFacts {
     pub(crate) bypass_inbound: bool,
     /// Ports that its own probes and lifecycle hooks name.
     pub(crate) probe_ports: BTreeSet<u16>,
+    pub(crate) reroute_interfaces: BTreeSet<String>,
     /// What its labels ask for.
     pub(crate) wish: Wish,
     /// It is made for a Gateway.
@@ -85,6 +91,7 @@ impl PodFacts {
             redirected: annotation(metadata, labels::REDIRECTION) == Some(labels::ENABLED),
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
             probe_ports: probes::ports(spec),
+            reroute_interfaces: reroute_interfaces(metadata),
             wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
             is_managed: label(metadata, labels::GATEWAY_MANAGED).is_some(),
             waypoint,
@@ -117,6 +124,14 @@ impl PodFacts {
 fn service_account(metadata: &ObjectMeta, spec: &PodSpec) -> Arc<str> {
     let account = spec.service_account_name.as_deref().filter(|_| annotation(metadata, MIRROR).is_none());
     account.unwrap_or_default().into()
+}
+
+/// Names that no device can have (Linux: `IFNAMSIZ`), and more than a pod has devices of, are left out.
+fn reroute_interfaces(metadata: &ObjectMeta) -> BTreeSet<String> {
+    let names =
+        annotation(metadata, labels::REROUTE_INTERFACES).unwrap_or_default().split(',').map(str::trim);
+    let names = names.filter(|name| (1..=INTERFACE_NAME_MAX).contains(&name.len()));
+    names.take(INTERFACES_MAX).map(str::to_owned).collect()
 }
 
 /// The Gateway that a pod says it is of: by the labels and the account that the operator gives its pods.

@@ -25,6 +25,10 @@ pub mod map {
     pub const PROXIES: &str = "PROXIES";
     /// Array of one: cookie of the network namespace this instance of a program serves. Never pinned.
     pub const NETNS: &str = "NETNS";
+    /// Array: indexes of the devices that lead out of the pod this instance serves; 0 is an empty slot. Never pinned.
+    pub const OUTER: &str = "OUTER";
+    /// Hash: [`Forwarded`](crate::Forwarded) to packets that were dropped.
+    pub const FORWARDED: &str = "FORWARDED";
     /// Maps of earlier versions whose pins are removed.
     pub const RETIRED: [&str; 2] = ["PROBES", "POD_IPS"];
 }

@@ -8,10 +8,12 @@
 
 mod address;
 mod decision;
+mod forward;
 mod layout;
 
 pub use address::{ANY, Address, MAPPED_PREFIX, is_loopback, mapped, mapped_ip4, words};
 pub use decision::{Arrival, Inbound, LOOPBACK_INDEX, Outbound, inbound, outbound};
+pub use forward::{Direction, FORWARD_MARK, Forwarded, OUTER_MAX, forwarded, is_name_query};
 pub use layout::{
     ADDRESSES_MAX, Flow, Kind, ListenerKey, PROBE_PORTS_MAX, PodAddress, PodConfig, ProbePorts,
     TooManyAddresses, flag, map,
@@ -28,6 +30,10 @@ pub const MARK_MASK: u32 = 0xfff;
 pub const ROUTE_TABLE: u32 = 100;
 /// Priority of the rule that selects [`ROUTE_TABLE`] by mark: before `main` (32766).
 pub const RULE_PRIORITY: u32 = 32764;
+/// Priority of the rule that does so for packets that are taken out of forwarding.
+pub const FORWARD_RULE_PRIORITY: u32 = 32763;
+/// Priority of the rule that sends what answers them, which has their mark, where it would go without one.
+pub const ANSWER_RULE_PRIORITY: u32 = 32762;
 
 /// Destination port that peers tunnel to.
 pub const HBONE_PORT: u16 = 15008;

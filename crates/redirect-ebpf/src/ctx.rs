@@ -4,7 +4,7 @@
 //! into one through a computed pointer, and the verifier refuses that ("dereference of modified ctx ptr").
 
 use core::mem::{MaybeUninit, size_of};
-use core::ptr::{addr_of, read_volatile, write_volatile};
+use core::ptr::{addr_of, write_volatile};
 
 use ambit_redirect_common::{
     ADMITTED_NANOSECONDS, ANY, Address, Flow, Kind, ListenerKey, PodAddress, PodConfig, mapped, mapped_ip4,
@@ -30,9 +30,11 @@ const BPF_TCP_LISTEN: u32 = 10;
 macro_rules! field {
     ($ctx:expr, $($field:tt)+) => {
         // SAFETY: the kernel hands every program a context that is valid while it runs; the field is plain data.
-        unsafe { read_volatile(addr_of!((*$ctx).$($field)+)) }
+        unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*$ctx).$($field)+)) }
     };
 }
+
+pub(crate) use field;
 
 macro_rules! address {
     ($ctx:expr, $field:ident) => {

@@ -10,8 +10,10 @@ mod capture;
 mod connect4;
 mod connect6;
 mod ctx;
+mod forward;
 mod inpod;
 mod maps;
+mod packet;
 mod probe;
 
 #[panic_handler]

@@ -1,6 +1,6 @@
 //! The maps; names and shapes as `ambit-redirect-common` gives them.
 
-use ambit_redirect_common::{Address, Flow, ListenerKey, PodAddress, PodConfig};
+use ambit_redirect_common::{Address, Flow, Forwarded, ListenerKey, OUTER_MAX, PodAddress, PodConfig};
 use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, SockHash};
@@ -9,6 +9,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, SockHash};
 const PODS_MAX: u32 = 4096;
 const ADDRESSES_OF_A_POD: u32 = 8;
 const LISTENERS_OF_A_POD: u32 = 3;
+const DIRECTIONS: u32 = 2;
 /// Flows that were admitted and whose first packet is still on its way.
 const ADMITTED_MAX: u32 = 8192;
 /// Generations of the proxy on one node, including those that drain.
@@ -35,3 +36,11 @@ pub static PROXIES: HashMap<u64, u64> = HashMap::with_max_entries(PROXIES_MAX, B
 /// `sk_lookup` may not ask for the cookie of its network namespace, so every instance is told.
 #[map]
 pub static NETNS: Array<u64> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static OUTER: Array<u32> = Array::with_max_entries(OUTER_MAX as u32, 0);
+
+/// Entries are made by the agent: no packet makes one.
+#[map]
+pub static FORWARDED: HashMap<Forwarded, u64> =
+    HashMap::with_max_entries(PODS_MAX * DIRECTIONS, BPF_F_NO_PREALLOC);

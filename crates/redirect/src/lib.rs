@@ -4,6 +4,7 @@
 //! Each call is blocking, safe to repeat, and leaves nothing half done that a second call would not finish.
 
 pub mod cgroup;
+mod devices;
 mod links;
 mod maps;
 mod object;
@@ -13,7 +14,8 @@ mod redirector;
 mod routing;
 mod sysctls;
 
-pub use ambit_redirect_common::{Kind, PROBE_PORTS_MAX, PodConfig, ProbePorts, flag};
+pub use ambit_redirect_common::{Direction, Kind, PROBE_PORTS_MAX, PodConfig, ProbePorts, flag};
+pub use devices::DeviceWatch;
 pub use redirector::{Attached, AttachedPod, Redirector};
 
 use std::io;
@@ -112,6 +114,20 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The devices of a pod cannot be listed or watched.
+    #[error("{step} in network namespace {inode}: {source}")]
+    Devices {
+        /// What was being done.
+        step: &'static str,
+        /// Inode of the pod's namespace.
+        inode: u64,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel has no hooks for what a pod forwards.
+    #[error("what pods forward cannot be covered: Linux 6.6 or newer is needed (tcx); {0}")]
+    NoTcx(#[source] Box<Error>),
     /// A process has no cgroup below the directory.
     #[error(
         "process {pid} is in no cgroup below {root}; is it of this pid namespace, and is that the cgroup v2 mount of the node?"

@@ -5,15 +5,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use crate::pins::Pins;
-use crate::raw::{self, AttachPoint};
+use crate::raw::{self, At, AttachPoint};
 use crate::{Error, Result};
 
 /// Where a link goes.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
-    /// Descriptor of the cgroup or the network namespace.
-    pub(crate) fd: BorrowedFd<'a>,
-    /// Id of the cgroup or inode of the network namespace.
+    /// The cgroup, the network namespace or the device.
+    pub(crate) at: At<'a>,
+    /// Id of the cgroup, inode of the network namespace or index of the device.
     pub(crate) id: u64,
     /// The hook.
     pub(crate) point: AttachPoint,
@@ -35,7 +35,7 @@ pub(crate) fn place(pins: &Pins, pin: &Path, program: BorrowedFd<'_>, target: Ta
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(file("open the link pinned at")(error)),
     }
-    let link = raw::link_create(program, target.fd, target.point).map_err(file("attach the program for"))?;
+    let link = raw::link_create(program, target.at, target.point).map_err(file("attach the program for"))?;
     let swap = pins.swap();
     pins.remove(&swap)?;
     raw::pin(link.as_fd(), &swap).map_err(file("pin the link for"))?;

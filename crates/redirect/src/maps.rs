@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "keys and values are plain data")]
 
-use ambit_redirect_common::{Address, ListenerKey, PodAddress, PodConfig, map};
+use ambit_redirect_common::{Address, Forwarded, ListenerKey, PodAddress, PodConfig, map};
 use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
 use aya::{Ebpf, Pod};
 
@@ -29,11 +29,19 @@ pub(crate) struct AddressValue(pub(crate) PodAddress);
 // SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
 unsafe impl Pod for AddressValue {}
 
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct ForwardedKey(pub(crate) Forwarded);
+
+// SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
+unsafe impl Pod for ForwardedKey {}
+
 pub(crate) struct Maps {
     pub(crate) pods: HashMap<MapData, u64, PodValue>,
     pub(crate) addresses: HashMap<MapData, Address, AddressValue>,
     pub(crate) listeners: SockHash<MapData, ListenerPod>,
     pub(crate) proxies: HashMap<MapData, u64, u64>,
+    pub(crate) forwarded: HashMap<MapData, ForwardedKey, u64>,
 }
 
 impl Maps {
@@ -43,6 +51,7 @@ impl Maps {
             addresses: take(ebpf, map::ADDRESSES)?,
             listeners: take(ebpf, map::LISTENERS)?,
             proxies: take(ebpf, map::PROXIES)?,
+            forwarded: take(ebpf, map::FORWARDED)?,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ambit_redirect_common::map;
 use aya::maps::Array;
-use aya::programs::{CgroupSockAddr, Program, SkLookup, SockOps};
+use aya::programs::{CgroupSockAddr, Program, SchedClassifier, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::maps::{Maps, failed};
@@ -16,7 +16,8 @@ use crate::{Error, Result};
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../redirect-ebpf/ambit-redirect.o");
 
 /// The maps that all instances share.
-const SHARED: [&str; 5] = [map::PODS, map::LISTENERS, map::ADMITTED, map::ADDRESSES, map::PROXIES];
+const SHARED: [&str; 6] =
+    [map::PODS, map::LISTENERS, map::ADMITTED, map::ADDRESSES, map::PROXIES, map::FORWARDED];
 
 /// Name of a program: a symbol of the object, and the pin of its link if the node has one of it.
 pub(crate) mod program {
@@ -24,6 +25,9 @@ pub(crate) mod program {
     pub(crate) const CONNECT6: &str = "connect6";
     pub(crate) const INPOD: &str = "inpod";
     pub(crate) const PROBE: &str = "probe";
+    pub(crate) const LEAVING: &str = "leaving";
+    pub(crate) const ARRIVING: &str = "arriving";
+    pub(crate) const REROUTED: &str = "rerouted";
 }
 
 /// Makes instances of the programs that share the pinned maps.
@@ -60,11 +64,25 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    /// Loads a program and lends its descriptor.
+    /// Says which devices lead out of the pod that this instance serves.
+    pub(crate) fn set_outer(&mut self, devices: &[u32]) -> Result<()> {
+        let outer = self.ebpf.map_mut(map::OUTER).ok_or(Error::Missing(map::OUTER))?;
+        let mut outer: Array<_, u32> = outer.try_into().map_err(failed(map::OUTER))?;
+        (0..)
+            .zip(devices)
+            .try_for_each(|(slot, device)| outer.set(slot, device, 0))
+            .map_err(failed(map::OUTER))
+    }
+
+    /// Loads a program, unless it is, and lends its descriptor.
     pub(crate) fn program(&mut self, name: &'static str) -> Result<BorrowedFd<'_>> {
         let failed = |source| Error::Program { program: name, source: Box::new(source) };
         let program = self.ebpf.program_mut(name).ok_or(Error::Missing(name))?;
         match name {
+            _ if program.fd().is_ok() => Ok(()),
+            program::LEAVING | program::ARRIVING | program::REROUTED => {
+                <&mut SchedClassifier>::try_from(&mut *program).and_then(SchedClassifier::load)
+            }
             program::INPOD => <&mut SkLookup>::try_from(&mut *program).and_then(SkLookup::load),
             program::PROBE => <&mut SockOps>::try_from(&mut *program).and_then(SockOps::load),
             _ => <&mut CgroupSockAddr>::try_from(&mut *program).and_then(CgroupSockAddr::load),

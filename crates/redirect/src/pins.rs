@@ -1,6 +1,7 @@
 //! The pin directory: what is where, and how it goes away.
 //!
-//! `<bpffs>/v<layout>/` holds the maps and the node's links, `pod/` below it one link per pod.
+//! `<bpffs>/v<layout>/` holds the maps and the node's links, `pod/` below it one link per pod, and `device/` those of
+//! the devices of pods.
 
 use std::fs;
 use std::io;
@@ -11,7 +12,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, CGROUP2_SUPER_MAGIC, FsType, statfs};
 
 use crate::{Config, Error, Result};
 
-/// Depth of the pin directory: version, `pod`, link.
+/// Depth of the pin directory: version, `pod` or `device`, link.
 const DEPTH_MAX: u32 = 3;
 const UID_CHARACTERS_MAX: usize = 64;
 
@@ -20,6 +21,7 @@ pub(crate) struct Pins {
     root: PathBuf,
     version: PathBuf,
     pods: PathBuf,
+    devices: PathBuf,
 }
 
 impl Pins {
@@ -30,13 +32,15 @@ impl Pins {
         require(bpffs, BPF_FS_MAGIC, "bpf")?;
         require(&config.cgroup, CGROUP2_SUPER_MAGIC, "cgroup2")?;
         let version = config.bpffs.join(format!("v{LAYOUT}"));
-        let pods = version.join("pod");
-        fs::create_dir_all(&pods).map_err(|source| Error::File {
-            step: "make directory",
-            path: pods.clone(),
-            source,
-        })?;
-        let pins = Self { root: config.bpffs.clone(), version, pods };
+        let (pods, devices) = (version.join("pod"), version.join("device"));
+        for directory in [&pods, &devices] {
+            fs::create_dir_all(directory).map_err(|source| Error::File {
+                step: "make directory",
+                path: directory.clone(),
+                source,
+            })?;
+        }
+        let pins = Self { root: config.bpffs.clone(), version, pods, devices };
         // A process that ended between pin and rename leaves its link attached twice.
         pins.remove(&pins.swap())?;
         Ok(pins)
@@ -57,6 +61,19 @@ impl Pins {
         Ok(self.pods.join(uid))
     }
 
+    /// The pin of a link of one of the devices of a pod.
+    pub(crate) fn device(&self, uid: &str, index: u32, program: &str) -> Result<PathBuf> {
+        self.pod(uid)?;
+        Ok(self.devices.join(format!("{uid}-{index}-{program}")))
+    }
+
+    /// The pins of all links of the devices of a pod.
+    pub(crate) fn devices_of(&self, uid: &str) -> Result<Vec<PathBuf>> {
+        let of = |name: &str| name.rsplitn(3, '-').nth(2) == Some(uid);
+        let names = names(&self.devices)?;
+        Ok(names.into_iter().filter(|name| of(name)).map(|name| self.devices.join(name)).collect())
+    }
+
     /// Where a link waits to be renamed over another.
     pub(crate) fn swap(&self) -> PathBuf {
         self.version.join("swap")
@@ -64,14 +81,7 @@ impl Pins {
 
     /// The uids of all pods with a link.
     pub(crate) fn pod_uids(&self) -> Result<Vec<String>> {
-        let read = |source| Error::File { step: "list", path: self.pods.clone(), source };
-        let mut uids = Vec::new();
-        for entry in fs::read_dir(&self.pods).map_err(read)? {
-            if let Ok(uid) = entry.map_err(read)?.file_name().into_string() {
-                uids.push(uid);
-            }
-        }
-        Ok(uids)
+        names(&self.pods)
     }
 
     /// Removes a pin, if there is one.
@@ -88,6 +98,17 @@ impl Pins {
     pub(crate) fn remove_all(&self) -> Result<()> {
         remove_tree(&self.root, DEPTH_MAX)
     }
+}
+
+fn names(directory: &Path) -> Result<Vec<String>> {
+    let read = |source| Error::File { step: "list", path: directory.to_path_buf(), source };
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(read)? {
+        if let Ok(name) = entry.map_err(read)?.file_name().into_string() {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn remove_tree(directory: &Path, depth: u32) -> Result<()> {

@@ -16,6 +16,7 @@ const BPF_LINK_UPDATE: libc::c_int = 29;
 
 const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
+const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// Where a program runs; numbers of `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,22 @@ pub(crate) enum AttachPoint {
     Connect4 = 10,
     Connect6 = 11,
     SkLookup = 36,
+    TcxIngress = 46,
+    TcxEgress = 47,
+}
+
+impl AttachPoint {
+    /// For the names of pins.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::SockOps => "sockops",
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+            Self::SkLookup => "lookup",
+            Self::TcxIngress => "ingress",
+            Self::TcxEgress => "egress",
+        }
+    }
 }
 
 #[repr(C)]
@@ -57,7 +74,7 @@ struct LinkUpdateAttr {
     old_program: u32,
 }
 
-/// The head of `struct bpf_link_info`, and the two of its variants that we make.
+/// The head of `struct bpf_link_info`, and the three of its variants that we make.
 #[repr(C)]
 #[derive(Default)]
 struct LinkInfo {
@@ -65,19 +82,32 @@ struct LinkInfo {
     id: u32,
     program: u32,
     pad: u32,
-    /// `cgroup_id`, or `netns_ino` in its first half.
+    /// `cgroup_id`, or `netns_ino` or `ifindex` in its first half.
     target: [u32; 2],
     attach_type: u32,
     rest: [u32; 25],
 }
 
+/// What a program is attached to.
+#[derive(Clone, Copy)]
+pub(crate) enum At<'a> {
+    /// A cgroup or a network namespace.
+    Fd(BorrowedFd<'a>),
+    /// The device with this index in the network namespace of the calling thread.
+    Device(u32),
+}
+
 /// Attaches a program; the link lasts as long as its descriptor or a pin of it.
 pub(crate) fn link_create(
     program: BorrowedFd<'_>,
-    target: BorrowedFd<'_>,
+    target: At<'_>,
     point: AttachPoint,
 ) -> io::Result<OwnedFd> {
-    let (program, target) = (number(program), number(target));
+    let program = number(program);
+    let target = match target {
+        At::Fd(fd) => number(fd),
+        At::Device(index) => index,
+    };
     let mut attr = LinkCreateAttr { program, target, attach_type: point as u32, flags: 0 };
     owned(bpf(BPF_LINK_CREATE, &mut attr)?)
 }
@@ -89,7 +119,8 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Id of the cgroup, or inode of the network namespace, that a link is attached to; 0 once that is gone.
+/// Id of the cgroup, inode of the network namespace, or index of the device, that a link is attached to; 0 once that
+/// is gone.
 pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = LinkInfo::default();
     let length = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
@@ -102,7 +133,7 @@ pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<u64> {
             let [e, f, g, h] = second.to_ne_bytes();
             Ok(u64::from_ne_bytes([a, b, c, d, e, f, g, h]))
         }
-        BPF_LINK_TYPE_NETNS => Ok(u64::from(first)),
+        BPF_LINK_TYPE_NETNS | BPF_LINK_TYPE_TCX => Ok(u64::from(first)),
         _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
     }
 }

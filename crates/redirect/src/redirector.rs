@@ -6,16 +6,18 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use ambit_netns::NetNs;
-use ambit_redirect_common::{Kind, ListenerKey, PodAddress, PodConfig, ProbePorts, map};
+use ambit_redirect_common::{
+    Direction, Forwarded, Kind, ListenerKey, PodAddress, PodConfig, ProbePorts, map,
+};
 use aya::maps::MapError;
 
 use crate::links::{self, Target};
-use crate::maps::{AddressValue, ListenerPod, Maps, PodValue, failed, removed};
+use crate::maps::{AddressValue, ForwardedKey, ListenerPod, Maps, PodValue, failed, removed};
 use crate::object::{Object, program};
 use crate::pins::Pins;
-use crate::raw::AttachPoint;
+use crate::raw::{At, AttachPoint};
 use crate::sysctls::{self, Setting};
-use crate::{Config, Error, Result, cgroup, routing};
+use crate::{Config, Error, Result, cgroup, devices, routing};
 
 /// A value that says only "there is one".
 const PRESENT: u64 = 1;
@@ -61,7 +63,7 @@ impl Redirector {
         for (name, point) in
             [(program::CONNECT4, AttachPoint::Connect4), (program::CONNECT6, AttachPoint::Connect6)]
         {
-            let target = Target { fd: cgroup.as_fd(), id, point };
+            let target = Target { at: At::Fd(cgroup.as_fd()), id, point };
             links::place(&pins, &pins.node(name), instance.program(name)?, target)?;
         }
         let maps = instance.into_maps()?;
@@ -91,8 +93,61 @@ impl Redirector {
         sysctls::write(netns, Setting::On)?;
         routing::add(netns, addresses)?;
         let mut instance = self.object.instance(netns.cookie())?;
-        let target = Target { fd: netns.as_fd(), id: netns.id().inode, point: AttachPoint::SkLookup };
+        let target = Target { at: At::Fd(netns.as_fd()), id: netns.id().inode, point: AttachPoint::SkLookup };
         links::place(&self.pins, pin, instance.program(program::INPOD)?, target)
+    }
+
+    /// Covers what the pod forwards, at each of its devices as they are now: again whenever they change.
+    ///
+    /// Devices that hold one of the `addresses` lead out of the pod, all others to something inside it. What comes from
+    /// one of the `rerouted` goes to the outbound listener even if it would not leave the pod.
+    pub fn cover(
+        &mut self,
+        uid: &str,
+        netns: &NetNs,
+        addresses: &[IpAddr],
+        rerouted: &[String],
+    ) -> Result<()> {
+        if !self.pins.pod(uid)?.exists() {
+            // Detached meanwhile.
+            return Ok(());
+        }
+        let devices = devices::list(netns, addresses, rerouted)?;
+        for direction in Direction::ALL {
+            let key = ForwardedKey(Forwarded::new(netns.cookie(), direction));
+            if self.maps.forwarded.get(&key, 0).is_err() {
+                self.maps.forwarded.insert(key, 0, 0).map_err(failed(map::FORWARDED))?;
+            }
+        }
+        let mut instance = self.object.instance(netns.cookie())?;
+        instance.set_outer(&devices::outer(&devices))?;
+        let mut covered = Vec::new();
+        for device in &devices {
+            for (name, point) in device.programs() {
+                let pin = self.pins.device(uid, device.index, point.name())?;
+                let id = u64::from(device.index);
+                let target = Target { at: At::Device(device.index), id, point };
+                let program = instance.program(name)?;
+                // A device is named by its index in the namespace of the thread.
+                let placed = ambit_netns::run_in(netns, || links::place(&self.pins, &pin, program, target))?;
+                placed.map_err(devices::unsupported)?;
+                covered.push(pin);
+            }
+        }
+        let pinned = self.pins.devices_of(uid)?;
+        let mut stale = pinned.iter().filter(|pin| !covered.contains(pin));
+        stale.try_for_each(|pin| self.pins.remove(pin))
+    }
+
+    /// How many packets were dropped that pods forwarded, by the cookie of the namespace.
+    pub fn forwarded(&self) -> Result<Vec<(u64, Direction, u64)>> {
+        let mut counted = Vec::new();
+        for entry in self.maps.forwarded.iter() {
+            let (ForwardedKey(key), count) = entry.map_err(failed(map::FORWARDED))?;
+            let direction = Direction::ALL.into_iter().find(|direction| *direction as u32 == key.direction);
+            counted.extend(direction.map(|direction| (key.cookie, direction, count)));
+        }
+        Ok(counted)
     }
 
     /// Switches redirection of a namespace to `config`, or off: one atomic write.
@@ -202,18 +257,23 @@ impl Redirector {
     /// which is gone then, only the link is left to remove; see [`forget`](Self::forget) for its maps.
     pub fn detach(&mut self, uid: &str, netns: Option<&NetNs>) -> Result<()> {
         let pin = self.pins.pod(uid)?;
-        let Some(netns) = netns else { return self.pins.remove(&pin) };
         // All of it is tried, whatever fails.
+        let uncovered = self.pins.devices_of(uid)?.iter().try_for_each(|pin| self.pins.remove(pin));
+        let Some(netns) = netns else { return uncovered.and(self.pins.remove(&pin)) };
         let forgotten = self.forget(netns.cookie());
         let unpinned = self.pins.remove(&pin);
         let unrouted = routing::remove(netns);
         let unset = sysctls::write(netns, Setting::Off);
-        forgotten.and(unpinned).and(unrouted).and(unset)
+        forgotten.and(uncovered).and(unpinned).and(unrouted).and(unset)
     }
 
     /// Removes a namespace from the maps: redirection off, slots empty.
     pub fn forget(&mut self, cookie: u64) -> Result<()> {
         self.switch(cookie, None, ProbePorts::default())?;
+        for direction in Direction::ALL {
+            let key = ForwardedKey(Forwarded::new(cookie, direction));
+            removed(map::FORWARDED, self.maps.forwarded.remove(&key))?;
+        }
         Kind::ALL.into_iter().try_for_each(|kind| self.disarm(cookie, kind))
     }
 
@@ -223,7 +283,8 @@ impl Redirector {
     pub fn attach_kubelet(&mut self, cgroup: &Path, host: &NetNs) -> Result<()> {
         let mut instance = self.object.instance(host.cookie())?;
         let directory = open_cgroup(cgroup)?;
-        let target = Target { fd: directory.as_fd(), id: cgroup::id(cgroup)?, point: AttachPoint::SockOps };
+        let at = At::Fd(directory.as_fd());
+        let target = Target { at, id: cgroup::id(cgroup)?, point: AttachPoint::SockOps };
         let pin = self.pins.node(program::PROBE);
         links::place(&self.pins, &pin, instance.program(program::PROBE)?, target)
     }

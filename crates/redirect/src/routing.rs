@@ -1,10 +1,12 @@
-//! The rule and the route that bring marked packets of a pod back to its own loopback device.
+//! The rules and the route that bring marked packets of a pod back to its own loopback device.
 
 use std::io;
 use std::net::IpAddr;
 
 use ambit_netns::{NetNs, run_in};
-use ambit_redirect_common::{MARK, MARK_MASK, ROUTE_TABLE, RULE_PRIORITY};
+use ambit_redirect_common::{
+    ANSWER_RULE_PRIORITY, FORWARD_MARK, FORWARD_RULE_PRIORITY, MARK, MARK_MASK, ROUTE_TABLE, RULE_PRIORITY,
+};
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
@@ -20,11 +22,12 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::{Error, Result};
 
 const LOOPBACK_INDEX: u32 = 1;
+const MAIN_TABLE: u32 = 254;
 /// Bytes of an acknowledgement, with the request it repeats.
 const REPLY_BYTES_MAX: usize = 4096;
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
-/// Sets rule and route for each family of the addresses; the first of a family is what applications dial from.
+/// Sets rules and route for each family of the addresses; the first of a family is what applications dial from.
 pub(crate) fn add(netns: &NetNs, addresses: &[IpAddr]) -> Result<()> {
     let netlink = Netlink::open(netns)?;
     for family in FAMILIES {
@@ -32,22 +35,22 @@ pub(crate) fn add(netns: &NetNs, addresses: &[IpAddr]) -> Result<()> {
         let Some(source) = addresses.iter().find(|ip| family_of(ip) == family) else { continue };
         let add = NLM_F_CREATE | NLM_F_REPLACE;
         netlink.request("add route", RouteNetlinkMessage::NewRoute(route(family, Some(*source))), add)?;
-        let result = netlink.request(
-            "add rule",
-            RouteNetlinkMessage::NewRule(rule(family)),
-            NLM_F_CREATE | NLM_F_EXCL,
-        );
-        ignore(result, &[libc::EEXIST])?;
+        for rule in rules(family) {
+            let add = RouteNetlinkMessage::NewRule(rule);
+            ignore(netlink.request("add rule", add, NLM_F_CREATE | NLM_F_EXCL), &[libc::EEXIST])?;
+        }
     }
     Ok(())
 }
 
-/// Removes rule and route of both families, as far as they are there.
+/// Removes rules and route of both families, as far as they are there.
 pub(crate) fn remove(netns: &NetNs) -> Result<()> {
     let netlink = Netlink::open(netns)?;
     for family in FAMILIES {
         let absent = [libc::ENOENT, libc::ESRCH, libc::EAFNOSUPPORT, libc::EOPNOTSUPP];
-        ignore(netlink.request("remove rule", RouteNetlinkMessage::DelRule(rule(family)), 0), &absent)?;
+        for rule in rules(family) {
+            ignore(netlink.request("remove rule", RouteNetlinkMessage::DelRule(rule), 0), &absent)?;
+        }
         let route = RouteNetlinkMessage::DelRoute(route(family, None));
         ignore(netlink.request("remove route", route, 0), &absent)?;
     }
@@ -58,17 +61,25 @@ fn family_of(ip: &IpAddr) -> AddressFamily {
     if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn rule(family: AddressFamily) -> RuleMessage {
-    let mut rule = RuleMessage::default();
-    rule.header.family = family;
-    rule.header.action = RuleAction::ToTable;
-    rule.attributes = vec![
-        RuleAttribute::Priority(RULE_PRIORITY),
-        RuleAttribute::FwMark(MARK),
-        RuleAttribute::FwMask(MARK_MASK),
-        RuleAttribute::Table(ROUTE_TABLE),
-    ];
-    rule
+/// What answers a packet that was taken out of forwarding has its mark, too (`tcp_fwmark_accept`), and comes from here
+/// (`iif lo`): it goes where it would go without a mark.
+fn rules(family: AddressFamily) -> [RuleMessage; 3] {
+    let rule = |priority, mark, table| {
+        let mut rule = RuleMessage::default();
+        rule.header.family = family;
+        rule.header.action = RuleAction::ToTable;
+        rule.attributes = vec![
+            RuleAttribute::Priority(priority),
+            RuleAttribute::FwMark(mark),
+            RuleAttribute::FwMask(MARK_MASK),
+            RuleAttribute::Table(table),
+        ];
+        rule
+    };
+    let mut answers = rule(ANSWER_RULE_PRIORITY, FORWARD_MARK, MAIN_TABLE);
+    answers.attributes.push(RuleAttribute::Iifname("lo".to_owned()));
+    let steered = rule(FORWARD_RULE_PRIORITY, FORWARD_MARK, ROUTE_TABLE);
+    [answers, steered, rule(RULE_PRIORITY, MARK, ROUTE_TABLE)]
 }
 
 fn route(family: AddressFamily, source: Option<IpAddr>) -> RouteMessage {

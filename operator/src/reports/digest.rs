@@ -41,6 +41,7 @@ pub(super) struct Digest {
 struct Said {
     enrolled: Option<bool>,
     failure: Option<(String, String)>,
+    forwarded: [u64; 2],
 }
 
 impl Digest {
@@ -170,10 +171,15 @@ impl Digest {
                 Some(false) | None => ReportEvent::PodLeft { pod: pod.clone() },
             });
         }
+        let forwarded = [report.forwarded_out_dropped, report.forwarded_in_dropped];
+        let [out, into] = forwarded;
+        if forwarded != said.forwarded && out.saturating_add(into) > 0 {
+            events.push(ReportEvent::PodForwards { pod: pod.clone(), out, into });
+        }
         if let Some((reason, message)) = failure.clone().filter(|_| failure != said.failure) {
             events.push(ReportEvent::PodFailed { pod, reason, message });
         }
-        *said = Said { enrolled, failure };
+        *said = Said { enrolled, failure, forwarded };
         true
     }
 }

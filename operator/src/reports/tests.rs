@@ -77,6 +77,7 @@ fn lines(events: Vec<ReportEvent>) -> Vec<String> {
         ReportEvent::PodEnrolled { pod } => format!("enrolled {}", pod.uid),
         ReportEvent::PodLeft { pod } => format!("left {}", pod.uid),
         ReportEvent::PodFailed { pod, reason, .. } => format!("failed {} {reason}", pod.uid),
+        ReportEvent::PodForwards { pod, out, into } => format!("forwards {} {out} {into}", pod.uid),
         ReportEvent::NodeClean { node, agent } => format!("clean {node} {agent}"),
         ReportEvent::NodeProblem { node, reason, .. } => format!("problem {node} {reason}"),
         ReportEvent::NodeServes { node } => format!("serves {node}"),
@@ -146,4 +147,16 @@ fn says_how_the_node_is_on_every_change() {
     ] {
         assert_eq!(lines(digest.take(report.clone(), &pods, now)), expected, "{report:?}");
     }
+}
+
+#[test]
+fn packets_dropped_instead_of_forwarded_are_said_whenever_they_become_more() {
+    let (mut digest, pods) = (digest(), pods());
+    let dropped = |out| PodReport { forwarded_out_dropped: out, ..is("a", Stage::Enrolled) };
+    let mut take = |out| lines(digest.take(says(vec![dropped(out)]), &pods, Instant::now()));
+    let said = take(0);
+    assert!(!said.iter().any(|line| line.starts_with("forwards")), "{said:?}");
+    assert_eq!(take(3), ["forwards a 3 0"]);
+    assert!(take(3).is_empty());
+    assert_eq!(take(5), ["forwards a 5 0"]);
 }

@@ -47,6 +47,8 @@ pub struct Pod {
     pub inbound: Inbound,
     /// Ports that the kubelet may reach unjudged.
     pub probe_ports: Vec<u16>,
+    /// Devices whose inbound traffic is the pod's own (annotation `istio.io/reroute-virtual-interfaces`).
+    pub rerouted: Vec<String>,
 }
 
 /// What becomes of plaintext from outside.
@@ -290,6 +292,7 @@ impl Driver {
             stage: stage.into(),
             reason: told.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
             message: told.map(|problem| problem.message.clone()).unwrap_or_default(),
+            ..PodReport::default()
         });
     }
 

@@ -5,6 +5,7 @@
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ambit_netns::NetNs;
+use ambit_redirect::DeviceWatch;
 use ambit_zds::Connections;
 
 use super::{
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::{
     Error,
+    forwarding::{Covered, Following},
     kernel::{Kernel, KernelThread, Steering},
     metrics::Metrics,
     proc,
@@ -47,6 +49,9 @@ pub struct Effects {
     ips: Vec<IpAddr>,
     inbound: Inbound,
     probe_ports: Vec<u16>,
+    rerouted: Vec<String>,
+    /// Covers devices that appear.
+    following: Option<Following>,
 }
 
 impl Effects {
@@ -59,6 +64,8 @@ impl Effects {
             ips: Vec::new(),
             inbound: Inbound::Captured,
             probe_ports: Vec::new(),
+            rerouted: Vec::new(),
+            following: None,
         }
     }
 
@@ -100,10 +107,13 @@ impl Effects {
         self.sandbox = sandbox.cloned();
         // What CNI gave is true of this namespace; what the operator knows may be of the one before, or nothing yet.
         let ips = self.sandbox.as_ref().map_or_else(|| pod.ips.clone(), |sandbox| sandbox.ips.clone());
-        if (&ips, pod.inbound, &pod.probe_ports) != (&self.ips, self.inbound, &self.probe_ports) {
+        let (told, known) =
+            ((&ips, pod.inbound, &pod.probe_ports), (&self.ips, self.inbound, &self.probe_ports));
+        if told != known || pod.rerouted != self.rerouted {
             let is_first = self.ips.is_empty();
             (self.ips, self.inbound) = (ips, pod.inbound);
             self.probe_ports.clone_from(&pod.probe_ports);
+            self.rerouted.clone_from(&pod.rerouted);
             if !is_first {
                 for know in [&mut at.attached, &mut at.captured] {
                     *know = if *know == Know::No { Know::No } else { Know::Maybe };
@@ -116,6 +126,7 @@ impl Effects {
     /// The runtime made another sandbox for the pod: nothing lives in the old one.
     async fn bury(&mut self, uid: &str) -> Result<(), Error> {
         let Some(opened) = self.opened.clone() else { return Ok(()) };
+        self.following = None;
         let name = uid.to_owned();
         self.tools.kernel.call(move |kernel| kernel.detach(&name, Some(&opened.netns))).await?;
         self.tools.roster.remove(uid);
@@ -157,7 +168,7 @@ impl Effects {
             }
             Effect::Drop => {
                 self.tools.roster.remove(uid);
-                self.opened = None;
+                (self.opened, self.following) = (None, None);
                 Ok(())
             }
             // What the operator is told follows from the position, see `Driver::report`.
@@ -199,12 +210,20 @@ impl Effects {
         self.opened.clone().ok_or_else(|| Error::NotOpen { uid: uid.to_owned() })
     }
 
-    async fn attach(&self, uid: &str) -> Result<(), Error> {
+    async fn attach(&mut self, uid: &str) -> Result<(), Error> {
         let (opened, uid, ips) = (self.held(uid)?, uid.to_owned(), self.ips.clone());
         if ips.is_empty() {
             return Err(Error::NoAddress { uid });
         }
-        self.tools.kernel.call(move |kernel| kernel.attach(&uid, &opened.netns, &ips)).await
+        // Before anything is listed, so that no device appears unseen.
+        let watch = DeviceWatch::open(&opened.netns)?;
+        let covered = Covered { uid, opened, ips, rerouted: self.rerouted.clone() };
+        let pod = covered.clone();
+        let attach = move |kernel: &mut Kernel| kernel.attach(&pod.uid, &pod.opened.netns, &pod.ips);
+        self.tools.kernel.call(attach).await?;
+        covered.cover(&self.tools.kernel).await?;
+        self.following = Some(covered.follow(watch, self.tools.kernel.clone()));
+        Ok(())
     }
 
     async fn arm(&self, uid: &str) -> Result<(), Error> {
@@ -230,7 +249,8 @@ impl Effects {
         self.tools.kernel.call(move |kernel| kernel.forget(netns.cookie())).await
     }
 
-    async fn detach(&self, uid: &str) -> Result<(), Error> {
+    async fn detach(&mut self, uid: &str) -> Result<(), Error> {
+        self.following = None;
         let netns = self.namespace(uid).await?;
         let uid = uid.to_owned();
         self.tools.kernel.call(move |kernel| kernel.detach(&uid, netns.as_ref())).await

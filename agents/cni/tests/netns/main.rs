@@ -9,6 +9,7 @@
 
 mod cgroups;
 mod fixture;
+mod forwarding;
 
 use std::time::Duration;
 

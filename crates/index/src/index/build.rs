@@ -128,6 +128,7 @@ impl Index {
             ips: pod.ips.clone(),
             bypass_inbound: pod.bypass_inbound,
             probe_ports: pod.probe_ports.clone(),
+            reroute_interfaces: pod.reroute_interfaces.clone(),
             redirected: pod.redirected,
         })
     }

@@ -8,6 +8,7 @@ mod adoption;
 mod exemption;
 mod failure;
 mod fixture;
+mod forwarding;
 mod inbound;
 mod local;
 mod outbound;

@@ -1,0 +1,194 @@
+//! What pods forward for what runs inside them: devices that appear are covered, and what is dropped is told.
+//!
+//! Invariant: nothing depends on being in time here. What comes from a device that is not covered yet is dropped where
+//! it leaves the pod.
+
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ambit_redirect::{DeviceWatch, Direction};
+use tokio::{io::unix::AsyncFd, task::JoinHandle};
+
+use crate::{Error, enroll::effects::Tools, kernel::KernelThread, metrics::ForwardedLabels, roster::Opened};
+
+/// How often the counters are read.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// How often the operator hears at most of one pod whose packets are dropped.
+pub const TOLD_INTERVAL: Duration = Duration::from_secs(600);
+/// Pause before devices that could not be covered are tried again, and between two changes that are looked at.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A pod whose devices are covered.
+#[derive(Clone, Debug)]
+pub struct Covered {
+    /// Kubernetes `metadata.uid`.
+    pub uid: String,
+    /// Its namespace.
+    pub opened: Arc<Opened>,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// Devices that it names itself.
+    pub rerouted: Vec<String>,
+}
+
+/// The task that follows a pod's devices; ends with this value.
+#[derive(Debug)]
+pub struct Following(JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Covered {
+    /// Covers the devices there are.
+    ///
+    /// # Errors
+    /// Of redirection.
+    pub async fn cover(&self, kernel: &KernelThread) -> Result<(), Error> {
+        let pod = self.clone();
+        kernel.call(move |kernel| kernel.cover(&pod.uid, &pod.opened.netns, &pod.ips, &pod.rerouted)).await
+    }
+
+    /// Covers those that appear.
+    pub fn follow(self, watch: DeviceWatch, kernel: KernelThread) -> Following {
+        Following(tokio::spawn(async move {
+            let Err(error) = self.changes(watch, &kernel).await;
+            tracing::warn!(pod.uid = self.uid, %error, "New devices of a pod are not covered");
+        }))
+    }
+
+    async fn changes(&self, watch: DeviceWatch, kernel: &KernelThread) -> Result<Infallible, Error> {
+        let watch = register(watch)?;
+        loop {
+            let mut ready = watch.readable().await.map_err(Error::io("watch the devices of a pod"))?;
+            let is_changed = watch.get_ref().drain();
+            ready.clear_ready();
+            // What came between the two is drained, too; what comes from here on makes it ready again.
+            if !(watch.get_ref().drain() || is_changed) {
+                continue;
+            }
+            while let Err(error) = self.cover(kernel).await {
+                if matches!(error, Error::Stopping) {
+                    return Err(error);
+                }
+                // A device may go while it is covered.
+                tracing::debug!(pod.uid = self.uid, %error, "The devices of a pod cannot be covered");
+                tokio::time::sleep(PAUSE).await;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+#[expect(deprecated, reason = "sound for a socket, whose descriptor never changes; the successor is unsafe")]
+fn register(watch: DeviceWatch) -> Result<AsyncFd<DeviceWatch>, Error> {
+    AsyncFd::new(watch).map_err(Error::io("watch the devices of a pod"))
+}
+
+/// Reads the counters for as long as the agent runs.
+pub async fn count(tools: Tools) -> Infallible {
+    let mut counts = Counts::default();
+    loop {
+        match tools.kernel.call(|kernel| kernel.forwarded()).await {
+            Ok(counted) => tell(&tools, counts.take(&counted, Instant::now())),
+            Err(error) => tracing::debug!(%error, "What pods forward cannot be counted"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+fn tell(tools: &Tools, news: News) {
+    let [out, into] = news.packets;
+    for (direction, packets) in [("out", out), ("in", into)] {
+        tools.metrics.forwarded_dropped.get_or_create(&ForwardedLabels { direction }).inc_by(packets);
+    }
+    for (cookie, dropped) in news.pods {
+        let held = tools.roster.held();
+        let Some(held) = held.iter().find(|held| held.opened.netns.cookie() == cookie) else { continue };
+        let (pod, [out, into]) = (&held.pod, dropped);
+        tracing::warn!(
+            pod.uid,
+            pod.namespace,
+            pod.name,
+            out,
+            into,
+            "Packets that a pod forwards are dropped"
+        );
+        tools.reporter.forwarded(&pod.uid, dropped);
+    }
+}
+
+/// What was read last, and told last, by the cookie of the namespace.
+#[derive(Debug, Default)]
+struct Counts(HashMap<u64, Count>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    read: [u64; 2],
+    told: [u64; 2],
+    told_at: Option<Instant>,
+}
+
+/// What to tell: out and in.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct News {
+    /// Packets since the last time.
+    packets: [u64; 2],
+    /// Pods by the cookie of their namespace, with all packets of theirs.
+    pods: Vec<(u64, [u64; 2])>,
+}
+
+impl Counts {
+    fn take(&mut self, counted: &[(u64, Direction, u64)], now: Instant) -> News {
+        let mut news = News::default();
+        self.0.retain(|cookie, _| counted.iter().any(|(other, _, _)| other == cookie));
+        for (cookie, direction, packets) in counted {
+            let count = self.0.entry(*cookie).or_default();
+            let [out, into] = &mut count.read;
+            let [new_out, new_into] = &mut news.packets;
+            let (read, new) = match direction {
+                Direction::Out => (out, new_out),
+                Direction::In => (into, new_into),
+            };
+            *new += packets.saturating_sub(*read);
+            *read = *packets;
+        }
+        for (cookie, count) in &mut self.0 {
+            let is_time = count.told_at.is_none_or(|told| now.duration_since(told) >= TOLD_INTERVAL);
+            if count.read != count.told && is_time {
+                (count.told, count.told_at) = (count.read, Some(now));
+                news.pods.push((*cookie, count.read));
+            }
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_drop_of_a_pod_is_told_at_once_and_more_every_ten_minutes() {
+        let mut counts = Counts::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let read = |out, into| [(7, Direction::Out, out), (7, Direction::In, into)];
+        assert_eq!(counts.take(&read(0, 0), at(0)), News::default());
+        let first = News { packets: [2, 0], pods: vec![(7, [2, 0])] };
+        assert_eq!(counts.take(&read(2, 0), at(5)), first);
+        assert_eq!(counts.take(&read(5, 1), at(10)), News { packets: [3, 1], pods: vec![] });
+        assert_eq!(counts.take(&read(5, 1), at(604)), News::default());
+        assert_eq!(counts.take(&read(5, 1), at(605)), News { packets: [0, 0], pods: vec![(7, [5, 1])] });
+        assert_eq!(counts.take(&read(5, 1), at(500)), News::default(), "nothing new");
+        assert_eq!(counts.take(&[], at(5005)), News::default());
+        assert!(counts.0.is_empty(), "a pod that is gone is forgotten");
+    }
+}

@@ -1,0 +1,206 @@
+//! A packet at a device: its headers, where it would go, and whom it is given to.
+
+use core::mem::MaybeUninit;
+use core::ptr::{addr_of, write_volatile};
+
+use ambit_redirect_common::{Address, Direction, Forwarded, Kind, ListenerKey, OUTER_MAX};
+use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup};
+use aya_ebpf::helpers::generated::{
+    bpf_fib_lookup, bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_release, bpf_skb_load_bytes_relative,
+};
+
+use crate::ctx::field;
+use crate::maps::{FORWARDED, LISTENERS, OUTER};
+
+/// IP protocol number.
+pub const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const FROM_NETWORK_HEADER: u32 = 1;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+/// The lower 13 bits of the IPv4 fragment word: the offset.
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+pub struct Packet {
+    skb: *mut __sk_buff,
+    /// Device it came in by, or 0.
+    pub came_by: u32,
+    /// Device whose hook this is.
+    pub device: u32,
+    pub mark: u32,
+    ethertype: u16,
+}
+
+/// What is read of the headers; of later fragments and behind IPv6 extension headers, nothing is.
+pub struct Header {
+    pub protocol: u8,
+    source: Address,
+    destination: Address,
+    /// Host byte order.
+    pub source_port: u16,
+    /// Host byte order.
+    pub port: u16,
+    /// A SYN that answers none.
+    pub opens: bool,
+}
+
+impl Packet {
+    #[inline(always)]
+    pub fn new(skb: *mut __sk_buff) -> Self {
+        Self {
+            skb,
+            came_by: field!(skb, ingress_ifindex),
+            device: field!(skb, ifindex),
+            mark: field!(skb, mark),
+            ethertype: u16::from_be(field!(skb, protocol) as u16),
+        }
+    }
+
+    #[inline(always)]
+    pub fn is_ip4(&self) -> bool {
+        self.ethertype == ETH_P_IP
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(&self, offset: u32) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        let length = size_of::<T>() as u32;
+        // SAFETY: the helper writes `length` bytes to a value of that size, or says that it did not.
+        let result = unsafe {
+            bpf_skb_load_bytes_relative(
+                self.skb.cast(),
+                offset,
+                value.as_mut_ptr().cast(),
+                length,
+                FROM_NETWORK_HEADER,
+            )
+        };
+        // SAFETY: written above; every `T` used here is whole numbers, of which any bits are a value.
+        (result == 0).then(|| unsafe { value.assume_init() })
+    }
+
+    #[inline(always)]
+    pub fn header(&self) -> Option<Header> {
+        let (protocol, source, destination, offset) = match self.ethertype {
+            ETH_P_IP => {
+                let first: u8 = self.load(0)?;
+                let fragment = u16::from_be(self.load(6)?);
+                if fragment & FRAGMENT_OFFSET != 0 {
+                    return None;
+                }
+                // As `route` wants it: the address in the first word.
+                let one = |ip4: u32| [ip4, 0, 0, 0];
+                (self.load(9)?, one(self.load(12)?), one(self.load(16)?), u32::from(first & 0x0f) * 4)
+            }
+            ETH_P_IPV6 => (self.load(6)?, self.load(8)?, self.load(24)?, 40),
+            _ => return None,
+        };
+        let mut header = Header { protocol, source, destination, source_port: 0, port: 0, opens: false };
+        if protocol == TCP || protocol == UDP {
+            header.source_port = u16::from_be(self.load(offset)?);
+            header.port = u16::from_be(self.load(offset + 2)?);
+        }
+        if protocol == TCP {
+            let flags: u8 = self.load(offset + 13)?;
+            header.opens = flags & (SYN | ACK) == SYN;
+        }
+        Some(header)
+    }
+
+    /// The device that the packet would leave by; `None` if it is for the pod itself, or goes nowhere.
+    #[inline(always)]
+    pub fn route(&self, header: &Header) -> Option<u32> {
+        const WORDS: usize = size_of::<FibLookup>() / 4;
+        const FORWARDED_TO: i64 = 0;
+        const NO_NEIGHBOUR: i64 = 7;
+        const TOO_LONG: i64 = 8;
+        let family = if self.is_ip4() { AF_INET } else { AF_INET6 };
+        let [a, b, c, d] = header.source;
+        let [e, f, g, h] = header.destination;
+        let source_port = u32::from(header.source_port.to_be()) << 16;
+        // `struct bpf_fib_lookup` in its words: family, protocol and source port; port and length; device; traffic
+        // class; addresses; the rest is for the answer.
+        let words: [u32; WORDS] = [
+            family | (u32::from(header.protocol) << 8) | source_port,
+            u32::from(header.port.to_be()),
+            self.device,
+            0,
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            g,
+            h,
+            0,
+            0,
+            0,
+            0,
+        ];
+        let mut lookup = MaybeUninit::<[u32; WORDS]>::uninit();
+        let start: *mut u32 = lookup.as_mut_ptr().cast();
+        for (index, word) in words.into_iter().enumerate() {
+            // SAFETY: within the array. Volatile, or it becomes a call to `memset`, which the kernel does not have.
+            unsafe { write_volatile(start.add(index), word) };
+        }
+        // SAFETY: the helper reads and writes the whole of a value that outlives the call.
+        let result =
+            unsafe { bpf_fib_lookup(self.skb.cast(), start.cast(), size_of::<FibLookup>() as i32, 0) };
+        // SAFETY: initialised above.
+        let leaves_by = unsafe { start.add(2).read_volatile() };
+        matches!(result, FORWARDED_TO | NO_NEIGHBOUR | TOO_LONG).then_some(leaves_by)
+    }
+
+    #[inline(always)]
+    pub fn set_mark(&self, mark: u32) {
+        // SAFETY: the kernel hands every program a context that is valid while it runs, with a writable mark.
+        unsafe { write_volatile(&raw mut (*self.skb).mark, mark) };
+    }
+
+    /// Gives the packet to a listener of ours.
+    #[inline(always)]
+    pub fn assign(&self, cookie: u64, kind: Kind) -> Result<(), ()> {
+        let key = ListenerKey::new(cookie, kind);
+        // SAFETY: the map is of this key type; the reference is released below on the only path.
+        let socket =
+            unsafe { bpf_map_lookup_elem(addr_of!(LISTENERS).cast_mut().cast(), addr_of!(key).cast()) };
+        if socket.is_null() {
+            return Err(());
+        }
+        // SAFETY: the lookup above took the reference that is released here.
+        let result = unsafe {
+            let result = bpf_sk_assign(self.skb.cast(), socket, 0);
+            bpf_sk_release(socket);
+            result
+        };
+        if result == 0 { Ok(()) } else { Err(()) }
+    }
+}
+
+/// Whether the device leads out of the pod.
+#[inline(always)]
+pub fn is_outer(device: u32) -> bool {
+    let mut slot = 0;
+    while slot < OUTER_MAX as u32 {
+        if device != 0 && matches!(OUTER.get(slot), Some(outer) if *outer == device) {
+            return true;
+        }
+        slot += 1;
+    }
+    false
+}
+
+/// Counts a packet that is dropped.
+#[inline(always)]
+pub fn count(cookie: u64, direction: Direction) {
+    if let Some(counter) = FORWARDED.get_ptr_mut(&Forwarded::new(cookie, direction)) {
+        // SAFETY: the map's value outlives the program's run. Two CPUs at once may count one: it says whether, and about
+        // how much.
+        unsafe { *counter += 1 };
+    }
+}
