@@ -7,7 +7,8 @@ use std::{fmt, future::Future, rc::Rc, sync::Arc};
 use ambit_hbone::{Pool, settings::CLIENT_STREAMS_MAX};
 use ambit_identity::{Handshakes, Manager};
 use ambit_model::{NamespacedName, Spiffe, Workload};
-use ambit_store::{Snapshot, Store};
+use ambit_store::{Lookup, Snapshot, Store};
+use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -28,6 +29,8 @@ pub const HANDSHAKES_PER_CLIENT_MAX: usize = 128;
 pub struct Shared {
     /// The mesh, as the control plane tells it.
     pub store: Arc<Store>,
+    /// Asks it about addresses that nobody here has heard of.
+    pub asker: Asker,
     /// The services bound here, compiled.
     pub services: Services,
     /// Own certificate.
@@ -63,6 +66,8 @@ pub struct Local {
     pub telemetry: Telemetry,
     /// HTTP connections to endpoints, inside tunnels or not.
     pub upstreams: Connections,
+    /// What it asks about addresses that nobody here has heard of.
+    pub lookup: Lookup,
     tasks: TaskTracker,
 }
 
@@ -75,7 +80,9 @@ impl Local {
         let upstreams = Connections::default();
         tokio::task::spawn_local(upstreams.shedder());
         let telemetry = Telemetry::new(&shared.books);
+        let lookup = Lookup::new(shared.asker.clone());
         Rc::new(Self {
+            lookup,
             shared,
             stage,
             handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_PER_CLIENT_MAX),

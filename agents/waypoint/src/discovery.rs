@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ambit_runtime::Blocker;
 use ambit_store::{BoundDiscovery, Store};
-use ambit_xds::{Counters, Node, Proxy};
+use ambit_xds::{Counters, Node, Proxy, Questions};
 use tonic::transport::Channel;
 
 use crate::config::Config;
@@ -15,7 +15,7 @@ use crate::config::Config;
 pub async fn run(
     config: &Config,
     channel: Channel,
-    store: Arc<Store>,
+    (store, questions): (Arc<Store>, Questions),
     (counters, waiting): (Counters, Blocker),
 ) {
     let subscription = ambit_xds::Config {
@@ -25,7 +25,13 @@ pub async fn run(
         cluster_id: config.proxy.cluster_id.clone(),
     };
     let connect = || std::future::ready(Ok(channel.clone()));
-    ambit_xds::run_counted(subscription, connect, BoundDiscovery::new(store), (counters, waiting)).await;
+    ambit_xds::run_counted(
+        subscription,
+        connect,
+        (BoundDiscovery::new(store), questions),
+        (counters, waiting),
+    )
+    .await;
 }
 
 /// The operator feeds the services bound to `GATEWAY`.

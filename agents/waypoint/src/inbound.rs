@@ -8,15 +8,17 @@ mod protocol;
 use std::{cell::OnceCell, net::SocketAddr, rc::Rc, time::Instant};
 
 use ::http::StatusCode;
-use ambit_hbone::{ConnectRequest, Responder, TunnelStream, settings};
+use ambit_hbone::{Authority, ConnectRequest, Host, Responder, TunnelStream, settings};
 use ambit_identity::ServerStream;
-use ambit_model::{Connection, Spiffe};
+use ambit_model::{Connection, NetworkAddress, Spiffe};
+use ambit_store::Looked;
 use tokio::net::TcpStream;
 
 use crate::{
     context::Local,
     http::{self, Session},
-    stream, target,
+    stream,
+    target::{self, Refused, Target},
     telemetry::Known,
 };
 
@@ -87,12 +89,7 @@ async fn secure(local: &Local, stream: TcpStream) -> Result<(ServerStream<TcpStr
 /// One CONNECT.
 async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, responder: Responder) {
     let begun = Instant::now();
-    let found = {
-        let (bound, snapshot) = (local.shared.services.load(), local.shared.store.load());
-        let own = local.shared.own(&snapshot);
-        target::target(&request.authority, &peer.identity, (&bound, &snapshot), &own)
-    };
-    let target = match found {
+    let target = match find(&local, &peer, &request.authority).await {
         Ok(target) => target,
         Err(refused) => {
             tracing::info!(peer = %peer.identity, reason = %refused, "CONNECT refused");
@@ -120,6 +117,32 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
         }
         Ok(Protocol::Nothing) => end(tunnel).await,
         Err(error) => tracing::debug!(%error, "Tunnel was reset before its first byte"),
+    }
+}
+
+/// What an authority means here; the operator is asked about an address that nobody here has heard of, which may be that
+/// of a pod its client knows already.
+async fn find(local: &Local, peer: &Peer, authority: &Authority) -> Result<Target, Refused> {
+    let shared = &local.shared;
+    let known = || {
+        let (bound, snapshot) = (shared.services.load(), shared.store.load());
+        target::target(authority, &peer.identity, (&bound, &snapshot), &shared.own(&snapshot))
+    };
+    let found = known();
+    let (Err(Refused::NotBound(_)), Host::Ip(ip)) = (&found, &authority.host) else { return found };
+    let address = {
+        let snapshot = shared.store.load();
+        let network = shared.own(&snapshot).network.clone();
+        let address = NetworkAddress { network, address: ip.to_canonical() };
+        if !snapshot.is_unheard(&address) {
+            return found;
+        }
+        address
+    };
+    match local.lookup.look_up(&shared.store, &address).await {
+        Looked::Described => known(),
+        Looked::Unknown | Looked::UnknownBefore => found,
+        Looked::Unanswered => Err(Refused::NotHeardOf(authority.clone())),
     }
 }
 

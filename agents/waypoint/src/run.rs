@@ -76,8 +76,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
     let (books, exporter) = open_books(&config, &shown)?;
     let metrics = books.metrics.clone();
+    let (asker, questions) = ambit_store::questions();
     let shared = Arc::new(Shared {
         store: Arc::default(),
+        asker,
         services: Services::default(),
         identities,
         identity: config.identity.clone(),
@@ -95,7 +97,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tasks.spawn(certify(shared.clone(), readiness.block("certificate")));
     let (subscribed, store) = (config.clone(), shared.store.clone());
     let told = (metrics.xds.clone(), readiness.block("xds"));
-    tasks.spawn(async move { discovery::run(&subscribed, operator, store, told).await });
+    tasks.spawn(async move { discovery::run(&subscribed, operator, (store, questions), told).await });
     tasks.spawn(sweep(metrics.clone()));
     tasks.spawn(count_services(shared.clone(), metrics));
     // Not among the tasks: it ends once all spans are delivered.

@@ -63,6 +63,9 @@ pub enum Refused {
     /// Not an address of a service or pod that is bound here.
     #[error("{0} is no service or pod that is bound to this waypoint")]
     NotBound(Authority),
+    /// Nobody here has heard of the address, and nobody says whose it is.
+    #[error("{0} is not known here, and the operator did not say in time what it is; is it reachable?")]
+    NotHeardOf(Authority),
     /// Not a port of the service.
     #[error("the service of {0} has no such port")]
     NoSuchPort(Authority),
@@ -75,7 +78,7 @@ impl Refused {
     /// What the peer is told.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotReceived | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReceived | Self::NotHeardOf(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::NotBound(_) | Self::NoSuchPort(_) => StatusCode::NOT_FOUND,
         }
     }

@@ -15,7 +15,8 @@ use std::{
 use ambit_hbone::{Baggage, Pool, settings::CLIENT_STREAMS_MAX};
 use ambit_identity::Manager;
 use ambit_model::{Spiffe, Workload, WorkloadKind};
-use ambit_store::Store;
+use ambit_store::{Lookup, Store};
+use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -31,6 +32,8 @@ pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Shared {
     /// The mesh, as the control plane tells it.
     pub store: Arc<Store>,
+    /// Asks it about addresses that nobody here has heard of.
+    pub asker: Asker,
     /// Certificates of this node's workloads.
     pub identities: Manager,
     /// The node this is.
@@ -81,6 +84,8 @@ pub struct Context {
     pub stage: StageWatch,
     /// Its tunnels to others.
     pub pool: Pool<Way, Error>,
+    /// What it asks about addresses that nobody here has heard of.
+    pub lookup: Lookup,
     tasks: TaskTracker,
     labels: RefCell<Option<(Arc<Workload>, Rc<Baggage>)>>,
 }
@@ -91,7 +96,9 @@ impl Context {
         let pool = Pool::new(CLIENT_STREAMS_MAX, ambit_hbone::pool::IDLE_MAX);
         // Ends when the pool does.
         tokio::task::spawn_local(pool.sweeper());
-        Rc::new(Self { local, pod, stage, pool, tasks: TaskTracker::new(), labels: RefCell::default() })
+        let lookup = Lookup::new(local.shared.asker.clone());
+        let labels = RefCell::default();
+        Rc::new(Self { local, pod, stage, pool, lookup, tasks: TaskTracker::new(), labels })
     }
 
     /// Runs a connection beside the others; [`Context::finished`] waits for it.

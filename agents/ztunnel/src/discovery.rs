@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use ambit_runtime::{Blocker, env::ProxyConfig};
 use ambit_store::{Discovery, Store};
-use ambit_xds::{Counters, Node, Proxy};
+use ambit_xds::{Counters, Node, Proxy, Questions};
 use tonic::transport::Channel;
 
 /// Keeps the store up to date until dropped; `waiting` goes once everything was received.
 pub async fn run(
     config: &ProxyConfig,
     channel: Channel,
-    store: Arc<Store>,
+    (store, questions): (Arc<Store>, Questions),
     (counters, waiting): (Counters, Blocker),
 ) {
     let subscription = ambit_xds::Config {
@@ -23,7 +23,8 @@ pub async fn run(
         cluster_id: config.cluster_id.clone(),
     };
     let connect = || std::future::ready(Ok(channel.clone()));
-    ambit_xds::run_counted(subscription, connect, Discovery::new(store), (counters, waiting)).await;
+    ambit_xds::run_counted(subscription, connect, (Discovery::new(store), questions), (counters, waiting))
+        .await;
 }
 
 fn node(config: &ProxyConfig) -> Node {

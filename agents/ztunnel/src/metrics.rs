@@ -6,16 +6,28 @@ pub mod labels;
 pub mod traffic;
 
 use ambit_runtime::admin;
-use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use ambit_store::Looked;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+};
 
 pub use labels::{End, Labels, Reporter, ResponseFlags, Security};
 pub use traffic::{Cache, InUse, SERIES_MAX, Traffic, UNUSED_MAX};
+
+/// What came of asking about an address: one of [`Looked`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LookedUp {
+    answer: &'static str,
+}
 
 /// Counters of the process. Clones share.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// `istio_tcp_*`
     pub traffic: Traffic,
+    /// Connections to addresses that nobody here had heard of, by what came of asking.
+    pub lookups: Family<LookedUp, Counter>,
     /// Connections that went to another endpoint because the first could not be reached.
     pub failovers: Counter,
     /// Connections to the tunnel port that did not become tunnels.
@@ -33,6 +45,11 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// A connection went to an address that nobody here had heard of.
+    pub fn looked_up(&self, looked: Looked) {
+        self.lookups.get_or_create(&LookedUp { answer: looked.as_str() }).inc();
+    }
+
     /// Makes everything visible on `/metrics`.
     pub fn register(&self, metrics: &admin::Metrics) {
         metrics.register_build("ztunnel", env!("CARGO_PKG_VERSION"));
@@ -52,6 +69,11 @@ impl Metrics {
             for (name, help, counter) in counters {
                 registry.register(name, help, counter.clone());
             }
+            registry.register(
+                "ambit_ztunnel_address_lookups",
+                "Connections to addresses that this node had not heard of, by what the operator said",
+                self.lookups.clone(),
+            );
             registry.register("workload_manager_active_proxy_count", "Pods served", self.pods.clone());
             self.xds.register(registry);
         });

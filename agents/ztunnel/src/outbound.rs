@@ -1,7 +1,8 @@
 //! Connections that the pod opens: find the way, go there, copy.
 //!
 //! Invariant: fails closed. What is not known, not allowed or not reachable resets the pod's connection; plaintext
-//! leaves only on a route that [`ambit_store::resolve`] says is plaintext.
+//! leaves only on a route that [`ambit_store::Lookup`] says is plaintext. A connection of our own is never served, so that
+//! none begets another.
 
 mod dial;
 mod tunnel;
@@ -9,7 +10,7 @@ mod tunnel;
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use ambit_model::Workload;
-use ambit_store::Route;
+use ambit_store::{Looked, Route};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     sockets,
 };
 
-use dial::{Upstream, reach};
+use dial::{Reached, Upstream, reach};
 
 /// Serves one connection of the pod until it ends.
 pub async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAddr) {
@@ -37,8 +38,8 @@ pub async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAd
     };
     let stage = context.stage.clone();
     let reached = async {
-        let (route, upstream) = reach(&context, &source, client, destination).await;
-        (open(&context, &source, &route, [client, destination], begun), upstream)
+        let reached = reach(&context, &source, client, destination).await;
+        (open(&context, &source, &reached, [client, destination], begun), reached.outcome)
     };
     let (flow, upstream) = tokio::select! {
         biased;
@@ -85,7 +86,8 @@ async fn ends(
 ) -> Result<(Arc<Workload>, SocketAddr), (Option<SocketAddr>, Error)> {
     let destination = sockets::original_destination(stream).map_err(|error| (None, error))?;
     // Redirected connections never go to a loopback address: somebody dialed the listener itself.
-    if destination.ip().is_loopback() || destination.ip().is_unspecified() {
+    let dials_listener = destination.ip().is_loopback() || destination.ip().is_unspecified();
+    if dials_listener || ambit_netns::is_proxys_own(stream) {
         return Err((Some(destination), Error::SelfCall(destination)));
     }
     let source = context.workload().await.map_err(|error| (Some(destination), error))?;
@@ -96,14 +98,14 @@ async fn ends(
 fn open(
     context: &Context,
     source: &Workload,
-    route: &Route,
+    Reached { route, looked, .. }: &Reached,
     [client, destination]: [SocketAddr; 2],
     begun: Instant,
 ) -> Flow {
     let (address, authority) = match route {
         Route::Hbone { address, authority, .. } => (*address, Some(*authority)),
         Route::Tcp { address, .. } => (*address, None),
-        Route::Refused(_) => (destination, None),
+        Route::Unheard(_) | Route::Refused(_) => (destination, None),
     };
     let proven = |workload: &Workload| authority.map(|_| workload.identity());
     let upstream = route.upstream();
@@ -121,6 +123,7 @@ fn open(
     );
     let mut record = Record::between(Direction::Outbound, End::of(source, client, proven(source)), far);
     record.hbone_addr = authority.map(|authority| authority.to_string().into());
+    record.lookup = looked.map(Looked::as_str);
     record.service = route.service().map(|service| service.hostname.clone());
     context.local.flows.open(labels, record, begun)
 }

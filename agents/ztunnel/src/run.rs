@@ -65,8 +65,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
     let store = Arc::new(Store::new());
     let log = start_log(&proxy, &metrics).map_err(io("the access log cannot be started"))?;
+    let (asker, questions) = ambit_store::questions();
     let shared = Arc::new(Shared {
         store: store.clone(),
+        asker,
         identities,
         node: proxy.node.as_str().into(),
         metrics: metrics.clone(),
@@ -83,7 +85,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     // Before the node agent may send pods: ready only when both have spoken.
     let link = Link::new(agent, instance(&proxy.pod), &readiness);
     let (subscribed, told) = (proxy.clone(), (metrics.xds.clone(), readiness.block("xds")));
-    tasks.spawn(async move { discovery::run(&subscribed, operator, store, told).await });
+    tasks.spawn(async move { discovery::run(&subscribed, operator, (store, questions), told).await });
 
     tracing::info!(workers = proxy.workers.get(), node = proxy.node, "ztunnel started");
     let agent = async {

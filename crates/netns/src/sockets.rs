@@ -18,6 +18,10 @@ pub const BACKLOG: i32 = 4096;
 /// Mark of a socket whose packets take the pod's loopback route.
 pub const MARK: u32 = 0x111;
 
+/// Mark of every other connection that a proxy opens: it takes the ways of any packet, and should it come back to the
+/// proxy's own listener (its destination is an address of the pod that nobody knew to be), the accepted socket has it too.
+const PROXY_MARK: u32 = 0x112;
+
 const LOOPBACK: &[u8] = b"lo";
 /// Source ports toward the application, below those that clients draw from (32768 and up by default).
 ///
@@ -100,12 +104,23 @@ pub fn upstream_to_app(netns: &NetNs, source: Option<IpAddr>, destination: Socke
     })?
 }
 
-/// Opens a plain non-blocking socket of a proxy for a connection to `destination`; not connected yet.
+/// Opens a plain non-blocking socket of a proxy for a connection to `destination`; not connected yet. It bears
+/// a mark that [`is_proxys_own`] knows.
 ///
 /// It is not captured as long as the calling task's cgroup is exempt when it connects.
 pub fn outbound(netns: &NetNs, destination: SocketAddr) -> Result<Socket> {
     let failed = Failed { step: "socket", address: destination, inode: netns.id().inode };
-    run_in(netns, || stream(destination))?.map_err(failed.because())
+    run_in(netns, || {
+        let socket = stream(destination)?;
+        socket.set_mark(PROXY_MARK)?;
+        Ok(socket)
+    })?
+    .map_err(failed.because())
+}
+
+/// Whether a proxy opened the accepted connection itself, as its mark says: serving it would open the next.
+pub fn is_proxys_own(accepted: &impl AsFd) -> bool {
+    socket2::SockRef::from(accepted).mark().is_ok_and(|mark| mark == PROXY_MARK)
 }
 
 /// Reads off a listener what decides whether it may be armed.

@@ -3,7 +3,7 @@
 //! Invariant: what `insert` put into an index, `remove` takes out of it, because both walk the same stored
 //! object; so no order of updates leaves a stale entry.
 
-use std::{collections::BTreeSet, hash::Hash, sync::Arc};
+use std::{collections::BTreeSet, hash::Hash, net::IpAddr, sync::Arc};
 
 use ambit_model::{NamespacedName, NetworkAddress, NetworkMode, Service, TunnelProtocol, Workload};
 use imbl::HashMap;
@@ -33,7 +33,13 @@ impl Snapshot {
             self.unlink(&old);
         }
         for address in addresses(&workload) {
-            add_ranked(&mut self.by_address, address, &workload);
+            match workload.network_mode {
+                NetworkMode::HostNetwork => self.ranges.enter_node(address),
+                NetworkMode::Standard => {
+                    self.ranges.enter(&address);
+                    add_ranked(&mut self.by_address, address, &workload);
+                }
+            }
         }
         if let Some(name) = name(&workload) {
             add_ranked(&mut self.by_name, name, &workload);
@@ -54,6 +60,7 @@ impl Snapshot {
         }
         self.remove_service(&key);
         for vip in &service.addresses {
+            self.ranges.enter(vip);
             self.by_vip.entry(vip.clone()).or_default().insert(key.clone());
         }
         self.change_service(&key, |entry| entry.service = Some(Arc::new(service)));
@@ -70,6 +77,7 @@ impl Snapshot {
     pub(crate) fn remove_service(&mut self, key: &NamespacedName) -> bool {
         let Some(old) = self.service(key).cloned() else { return false };
         for vip in &old.addresses {
+            self.ranges.leave(vip);
             if let Some(keys) = self.by_vip.get_mut(vip) {
                 keys.remove(key);
                 if keys.is_empty() {
@@ -83,7 +91,13 @@ impl Snapshot {
 
     fn unlink(&mut self, old: &Workload) {
         for address in addresses(old) {
-            remove_ranked(&mut self.by_address, &address, &old.uid);
+            match old.network_mode {
+                NetworkMode::HostNetwork => self.ranges.leave_node(&address),
+                NetworkMode::Standard => {
+                    self.ranges.leave(&address);
+                    remove_ranked(&mut self.by_address, &address, &old.uid);
+                }
+            }
         }
         if let Some(name) = name(old) {
             remove_ranked(&mut self.by_name, &name, &old.uid);
@@ -107,16 +121,11 @@ impl Snapshot {
     }
 }
 
-/// The addresses a workload is found by: none when they are its node's.
+/// The addresses of a workload, each once.
 fn addresses(workload: &Workload) -> BTreeSet<NetworkAddress> {
-    match workload.network_mode {
-        NetworkMode::HostNetwork => BTreeSet::new(),
-        NetworkMode::Standard => workload
-            .addresses
-            .iter()
-            .map(|ip| NetworkAddress { network: workload.network.clone(), address: ip.to_canonical() })
-            .collect(),
-    }
+    let address =
+        |ip: &IpAddr| NetworkAddress { network: workload.network.clone(), address: ip.to_canonical() };
+    workload.addresses.iter().map(address).collect()
 }
 
 /// Whether it is a pod, which only its uid vouches for: an entry that somebody wrote by hand may be named like one, and

@@ -8,7 +8,9 @@ mod apply;
 mod balance;
 mod bound;
 mod discovery;
+mod lookup;
 mod policies;
+mod ranges;
 mod resolve;
 mod snapshot;
 mod store;
@@ -16,6 +18,7 @@ mod store;
 pub use balance::Endpoints;
 pub use bound::BoundEntry;
 pub use discovery::{BoundDiscovery, Discovery};
+pub use lookup::{ANSWER_TIME_MAX, Looked, Lookup, questions};
 pub use resolve::{
     ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, guards, port_to, resolve, route_to,
     route_to_pod,

@@ -1,7 +1,8 @@
 //! Where an outbound connection goes: a pure function of a snapshot, the request and a random number.
 //!
 //! Invariant: it fails closed. What cannot be reached as the mesh demands is refused with a reason; plaintext
-//! is chosen only for a peer that is known to take no tunnel, or for a destination outside the mesh.
+//! is chosen only for a peer that is known to take no tunnel, or for a destination outside the mesh. An address that the
+//! cluster may have given to a pod or service is not outside because nobody here has heard of it.
 
 mod waypoint;
 
@@ -55,6 +56,8 @@ pub enum Route {
         /// The service that was addressed.
         service: Option<Arc<Service>>,
     },
+    /// Nobody here has heard of the address, and it may be one of the cluster's: only [`crate::Lookup`] knows what to do.
+    Unheard(SocketAddr),
     /// Not at all: reset the connection.
     Refused(Refusal),
 }
@@ -74,6 +77,15 @@ pub enum Refusal {
     /// Addresses have not been received, so nobody knows what the destination is.
     #[error("the mesh's addresses have not been received yet; is the operator reachable from this node?")]
     AddressesNotReceived,
+    /// The address may be one of the cluster's, and nobody says whose.
+    #[error(
+        "{0} may be a pod or service that this node has not heard of, and the operator did not say in time; is it \
+         reachable from this node?"
+    )]
+    NotHeardOf(SocketAddr),
+    /// The operator knows the address, and what it says could not be used.
+    #[error("the operator describes {0}, and this node could not read how; see its log")]
+    NotUnderstood(SocketAddr),
     /// The service is known, and no endpoint may take traffic.
     #[error("no healthy upstream: service {0} has no endpoint that may take traffic from here")]
     NoHealthyEndpoint(NamespacedName),
@@ -99,7 +111,7 @@ impl Route {
         match self {
             Self::Hbone { upstream, .. } => Some(upstream),
             Self::Tcp { upstream, .. } => upstream.as_ref(),
-            Self::Refused(_) => None,
+            Self::Unheard(_) | Self::Refused(_) => None,
         }
     }
 
@@ -107,7 +119,7 @@ impl Route {
     pub fn service(&self) -> Option<&Arc<Service>> {
         match self {
             Self::Hbone { service, .. } | Self::Tcp { service, .. } => service.as_ref(),
-            Self::Refused(_) => None,
+            Self::Unheard(_) | Self::Refused(_) => None,
         }
     }
 
@@ -121,8 +133,13 @@ impl Route {
                 let also = service.iter().flat_map(|service| &service.subject_alt_names);
                 std::iter::once(upstream.identity()).chain(also.filter_map(|id| id.parse().ok())).collect()
             }
-            Self::Tcp { .. } | Self::Refused(_) => Vec::new(),
+            Self::Tcp { .. } | Self::Unheard(_) | Self::Refused(_) => Vec::new(),
         }
+    }
+
+    /// To a destination outside the mesh.
+    pub(crate) fn outside(address: SocketAddr) -> Self {
+        Self::Tcp { address, upstream: None, service: None }
     }
 }
 
@@ -134,9 +151,11 @@ pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> 
     if let Some((entry, service)) = addressed(snapshot, request) {
         return to_service(snapshot, (entry, service), request, pick);
     }
-    match snapshot.workload_by_address(&destination(request)) {
+    let destination = destination(request);
+    match snapshot.workload_by_address(&destination) {
         Some(upstream) => to_pod(snapshot, upstream, request, pick),
-        None => Route::Tcp { address: canonical(request.destination), upstream: None, service: None },
+        None if snapshot.ranges.may_hold(&destination) => Route::Unheard(canonical(request.destination)),
+        None => Route::outside(canonical(request.destination)),
     }
 }
 
@@ -166,7 +185,7 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
         .collect()
 }
 
-fn destination(request: OutboundRequest<'_>) -> NetworkAddress {
+pub(crate) fn destination(request: OutboundRequest<'_>) -> NetworkAddress {
     NetworkAddress {
         network: request.source.network.clone(),
         address: request.destination.ip().to_canonical(),

@@ -12,6 +12,7 @@ use crate::{
     balance::{Endpoints, ServiceEntry},
     bound::{Bound, BoundEntry},
     policies::{Policies, Stored},
+    ranges::Ranges,
 };
 
 /// What a proxy knows at one moment.
@@ -25,6 +26,7 @@ pub struct Snapshot {
     pub(crate) by_name: HashMap<NamespacedName, Vec<Arc<Workload>>>,
     pub(crate) services: HashMap<NamespacedName, Arc<ServiceEntry>>,
     pub(crate) by_vip: HashMap<NetworkAddress, OrdSet<NamespacedName>>,
+    pub(crate) ranges: Ranges,
     pub(crate) policies: Arc<Policies>,
     pub(crate) bound: Arc<Bound>,
 }
@@ -70,6 +72,13 @@ impl Snapshot {
     /// The workload that owns an address; a tunnelled pod where several claim it. Never one on its node's network.
     pub fn workload_by_address(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
         self.by_address.get(address)?.first()
+    }
+
+    /// Whether an address that nobody is known by may be a pod's or service's all the same.
+    pub fn is_unheard(&self, address: &NetworkAddress) -> bool {
+        !self.by_address.contains_key(address)
+            && !self.by_vip.contains_key(address)
+            && self.ranges.may_hold(address)
     }
 
     /// The workload of a pod's namespace and name.

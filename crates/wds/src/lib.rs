@@ -11,10 +11,10 @@ mod service;
 mod tests;
 mod workload;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use ambit_model::{Policy, Scope, Service, Workload};
-use ambit_proto::workload::{Address, address};
+use ambit_proto::workload::{Address, NetworkMode, address};
 use bytes::Bytes;
 use prost::Message;
 
@@ -81,6 +81,29 @@ pub fn pack_service(service: &Service) -> Packed {
 /// An `istio.security.Authorization` named `namespace/name`.
 pub fn pack_policy(policy: &Policy) -> Packed {
     Packed { name: policy.key.to_string().into(), body: encode_policy(policy).encode_to_vec().into() }
+}
+
+/// `<network>/<ip>` of every address that an encoded `istio.workload.Address` is reached by: what a proxy asks for that
+/// has not heard of one. None of a workload on its node's network, whose address is not its own.
+pub fn aliases(body: &[u8]) -> Vec<String> {
+    let Ok(Address { r#type: Some(address) }) = Address::decode(body) else { return Vec::new() };
+    let name = |network: &str, bytes: &[u8]| Some(alias(network, field::ip("addresses", bytes).ok()?));
+    match address {
+        address::Type::Workload(workload) => {
+            if workload.network_mode() == NetworkMode::HostNetwork {
+                return Vec::new();
+            }
+            workload.addresses.iter().filter_map(|ip| name(&workload.network, ip)).collect()
+        }
+        address::Type::Service(service) => {
+            service.addresses.iter().filter_map(|vip| name(&vip.network, &vip.address)).collect()
+        }
+    }
+}
+
+/// How a proxy asks for an address.
+pub fn alias(network: &str, address: IpAddr) -> String {
+    format!("{network}/{}", address.to_canonical())
 }
 
 /// Reads an `istio.workload.Address` that was sent under `name`.

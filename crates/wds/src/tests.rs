@@ -374,3 +374,17 @@ fn an_ipv4_network_in_ipv6_form_is_the_ipv4_network() {
     let policy = decode_policy(message).unwrap();
     assert_eq!(policy.rules[0].clauses[0].matches[0].source_ips, ["10.0.0.0/8".parse::<IpNet>().unwrap()]);
 }
+
+#[test]
+fn an_address_is_asked_for_by_network_and_ip_and_a_nodes_own_is_nobodys() {
+    let addresses =
+        vec!["10.0.0.1".parse().unwrap(), "::ffff:10.0.0.2".parse().unwrap(), "fd00::1".parse().unwrap()];
+    let pod = Workload { uid: "u".into(), network: "n".into(), addresses, ..Workload::default() };
+    assert_eq!(aliases(&pack_workload(&pod).body), ["n/10.0.0.1", "n/10.0.0.2", "n/fd00::1"]);
+    let on_node = Workload { network_mode: NetworkMode::HostNetwork, ..pod };
+    assert!(aliases(&pack_workload(&on_node).body).is_empty());
+    let vip = NetworkAddress { network: "".into(), address: "10.96.0.1".parse().unwrap() };
+    let service = Service { addresses: vec![vip], ..Service::default() };
+    assert_eq!(aliases(&pack_service(&service).body), ["/10.96.0.1"]);
+    assert!(aliases(b"\xff").is_empty());
+}

@@ -4,6 +4,7 @@
 
 mod counted;
 mod proxy;
+mod questions;
 mod session;
 
 use std::{
@@ -33,6 +34,7 @@ use tonic::{
 
 pub use counted::{Counters, run_counted};
 pub use proxy::Proxy;
+pub use questions::{Answer, Asker, QUESTIONS_MAX, Questions, questions};
 pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
 
 use crate::{METHOD, wire};
@@ -134,10 +136,21 @@ enum Ended {
 }
 
 /// Runs until dropped: opens streams made by `connect`, one after another, and reports to `status`.
-pub async fn run<C, F, H>(
+pub async fn run<C, F, H>(config: Config, connect: C, handler: H, status: watch::Sender<Status>) -> Infallible
+where
+    C: FnMut() -> F,
+    F: Future<Output = Result<Channel, tonic::codegen::StdError>>,
+    H: Handler,
+{
+    let (_nobody_asks, questions) = questions("");
+    run_asked(config, connect, (handler, questions), status).await
+}
+
+/// As [`run`], and puts questions to the server.
+pub async fn run_asked<C, F, H>(
     config: Config,
     mut connect: C,
-    mut handler: H,
+    (mut handler, mut questions): (H, Questions),
     status: watch::Sender<Status>,
 ) -> Infallible
 where
@@ -148,12 +161,18 @@ where
     let mut session = Session::new(&config);
     let mut backoff = Backoff::default();
     loop {
-        let mut link =
-            Link { session: &mut session, handler: &mut handler, status: &status, backoff: &mut backoff };
+        let mut link = Link {
+            session: &mut session,
+            handler: &mut handler,
+            questions: &mut questions,
+            status: &status,
+            backoff: &mut backoff,
+        };
         let ended = match link.open(&config, connect()).await {
             Ok((requests, responses)) => link.exchange(requests, responses).await,
             Err(ended) => ended,
         };
+        questions.stream_lost();
         let pause = backoff.pause();
         tracing::warn!(reason = %Chain(&ended), retry_in = ?pause, "Discovery stream is down");
         status.send_modify(|status| {
@@ -168,6 +187,7 @@ where
 struct Link<'a, H> {
     session: &'a mut Session,
     handler: &'a mut H,
+    questions: &'a mut Questions,
     status: &'a watch::Sender<Status>,
     backoff: &'a mut Backoff,
 }
@@ -217,12 +237,24 @@ impl<H: Handler> Link<'_, H> {
         self.status.send_modify(|status| status.connected = true);
         tracing::info!("Discovery stream is up");
         loop {
-            let response = match responses.message().await {
+            let response = tokio::select! {
+                biased;
+                response = responses.message() => response,
+                // Never waits for the server to read, which may wait for us to.
+                Ok(permit) = requests.reserve(), if self.questions.is_due() => {
+                    permit.send(self.questions.request());
+                    continue;
+                }
+                () = self.questions.come() => continue,
+            };
+            let response = match response {
                 Ok(Some(response)) => response,
                 Ok(None) => return Ended::Finished,
                 Err(status) => return Ended::Closed(status),
             };
-            let answer = self.session.receive(response, self.handler);
+            let questions = &mut *self.questions;
+            let answer =
+                self.session.receive(response, self.handler, |name, said| questions.answer(name, said));
             let refused = answer.error_detail.is_some();
             match timeout(ACK_TIME_MAX, requests.send(answer)).await {
                 Ok(Ok(())) => {}

@@ -6,8 +6,11 @@ pub mod client;
 pub mod server;
 pub mod wire;
 
-pub use client::{Config, Counters, Handler, Node, Proxy, Rejection, Resource, Status, run, run_counted};
-pub use server::{Authorizer, Change, DiscoveryServer, Feed, Scope, Stats, TooLarge};
+pub use client::{
+    Answer, Asker, Config, Counters, Handler, Node, Proxy, Questions, Rejection, Resource, Status, questions,
+    run, run_counted,
+};
+pub use server::{Aliases, Authorizer, Change, DiscoveryServer, Feed, Scope, Stats, TooLarge};
 
 /// Largest message a stock gRPC receiver takes, and what the server takes from a client.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 << 20;

@@ -25,8 +25,8 @@ use tonic::{
     server::{Grpc, NamedService, StreamingService},
 };
 
-pub use feed::{Change, Feed, RESOURCE_BYTES_MAX, TOMBSTONES_MAX, TooLarge};
-pub use session::RESPONSE_BYTES_TARGET;
+pub use feed::{Aliases, Change, Feed, RESOURCE_BYTES_MAX, TOMBSTONES_MAX, TooLarge};
+pub use session::{NAME_BYTES_MAX, QUESTIONS_MAX, RESPONSE_BYTES_TARGET};
 pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME};
 
 use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};

@@ -38,6 +38,9 @@ pub struct Resource {
     /// Name within its type.
     #[prost(string, tag = "3")]
     pub name: String,
+    /// Other names that a client may ask for it by.
+    #[prost(string, repeated, tag = "4")]
+    pub aliases: Vec<String>,
 }
 
 /// `google.protobuf.Any` with shared bytes.
@@ -67,6 +70,7 @@ mod tests {
             version: "v".into(),
             resource: Some(Any { type_url: "t".into(), value: Bytes::from_static(b"body") }),
             name: "n".into(),
+            aliases: vec!["also n".into()],
         };
         let response = Response {
             system_version_info: PARTIAL.into(),
@@ -83,6 +87,7 @@ mod tests {
         );
         let first = &read.resources[0];
         assert_eq!((first.name.as_str(), first.version.as_str()), ("n", "v"));
+        assert_eq!(first.aliases, ["also n"]);
         assert_eq!(first.resource.as_ref().unwrap().value, b"body");
     }
 }

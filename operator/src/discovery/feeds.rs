@@ -26,7 +26,7 @@ pub struct Feeds {
 impl Default for Feeds {
     fn default() -> Self {
         Self {
-            address: Feed::new(ADDRESS),
+            address: Feed::with_aliases(ADDRESS, ambit_wds::aliases),
             authorization: Feed::new(AUTHORIZATION),
             enrollment: Keyed::new(ENROLLMENT),
             bound: Keyed::new(BOUND_SERVICE),

@@ -81,7 +81,7 @@ impl Target {
             Route::Tcp { address, upstream, .. } => {
                 Some(Self { workload: upstream.clone()?, address: *address, way: None })
             }
-            Route::Refused(_) => None,
+            Route::Unheard(_) | Route::Refused(_) => None,
         }
     }
 }

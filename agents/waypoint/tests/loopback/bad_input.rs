@@ -55,6 +55,9 @@ async fn a_connect_to_what_is_not_bound_here_is_refused() {
         assert_eq!(refused, format!("http status: {status}"), "{authority}");
     }
     assert!(mesh.tunnel("cart.shop.svc.cluster.local:80").await.is_ok());
+    mesh.silent.store(true, std::sync::atomic::Ordering::Relaxed);
+    let refused = mesh.tunnel("10.0.0.201:80").await.unwrap_err().to_string();
+    assert_eq!(refused, "http status: 503", "nobody says what it is");
     let unreadable = BoundEntry::Unreadable("field 7: unknown".into());
     mesh.shared.store.apply_bound(vec![(key("cart"), unreadable)], &[]);
     timeout(PATIENCE, async { while mesh.tunnel(VIP).await.is_ok() {} }).await.unwrap();

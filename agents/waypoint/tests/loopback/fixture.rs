@@ -4,7 +4,10 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -41,6 +44,8 @@ pub(crate) struct Mesh {
     pub shared: Arc<Shared>,
     pub plane: Option<DataPlane>,
     address: SocketAddr,
+    /// Whether the operator answers no question.
+    pub silent: Arc<AtomicBool>,
     /// Tests of one process must not share an address: tunnels always end at one port.
     net: [u8; 2],
     next: u8,
@@ -149,8 +154,16 @@ impl Mesh {
         let ca = FakeCa::new("cluster.local").unwrap();
         let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
         tokio::spawn(manage);
+        let (asker, questions) = ambit_store::questions();
+        let silent = Arc::new(AtomicBool::new(false));
+        let is_silent = silent.clone();
+        // The operator knows no more than the store.
+        tokio::spawn(questions.answered_by(move |_| {
+            (!is_silent.load(Ordering::Relaxed)).then_some(ambit_xds::Answer::Unknown)
+        }));
         let shared = Arc::new(Shared {
             store: Arc::default(),
+            asker,
             services: Services::default(),
             identities,
             identity: identity("shop", "waypoint"),
@@ -164,7 +177,7 @@ impl Mesh {
         let followed = shared.clone();
         tokio::spawn(async move { followed.services.follow(&followed.store, &followed.pod).await });
         let net = [rand::random_range(1..255), rand::random_range(1..255)];
-        Self { ca, shared, plane: Some(plane), address, net, next: 1 }
+        Self { ca, shared, plane: Some(plane), address, silent, net, next: 1 }
     }
 
     /// A waypoint with the service `cart`, served by one endpoint.

@@ -60,6 +60,8 @@ pub struct Record {
     pub hbone_addr: Option<Arc<str>>,
     /// Hostname of the service the client asked for.
     pub service: Option<Arc<str>>,
+    /// What came of asking about the server's address, where nobody here had heard of it.
+    pub lookup: Option<&'static str>,
     /// Whose side this is.
     pub direction: Direction,
     /// Bytes from the pod.
@@ -90,6 +92,7 @@ impl Record {
             destination,
             hbone_addr: None,
             service: None,
+            lookup: None,
             direction,
             bytes_sent: 0,
             bytes_recv: 0,
@@ -111,7 +114,7 @@ impl Record {
         render(format, [time, "warn", "connection failed"], fields)
     }
 
-    fn fields(&self) -> [(&'static str, Option<Value<'_>>); 17] {
+    fn fields(&self) -> [(&'static str, Option<Value<'_>>); 18] {
         let (source, destination) = (&self.source, &self.destination);
         let direction = match self.direction {
             Direction::Outbound => "outbound",
@@ -130,6 +133,7 @@ impl Record {
             ("dst.namespace", text(&destination.namespace)),
             ("dst.identity", destination.identity.as_ref().map(Value::Identity)),
             ("dst.cluster", text(&destination.cluster)),
+            ("dst.lookup", self.lookup.map(Value::Text)),
             ("direction", Some(Value::Text(direction))),
             ("bytes_sent", Some(Value::Number(self.bytes_sent))),
             ("bytes_recv", Some(Value::Number(self.bytes_recv))),
@@ -215,6 +219,7 @@ mod tests {
             },
             hbone_addr: Some("10.0.0.2:8080".into()),
             service: Some("cart.shop.svc.cluster.local".into()),
+            lookup: None,
             direction: Direction::Outbound,
             bytes_sent: 84,
             bytes_recv: 358,

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ambit_hbone::Tunnel;
 use ambit_model::Workload;
-use ambit_store::{OutboundRequest, Route, alternatives, resolve};
+use ambit_store::{Looked, OutboundRequest, Refusal, Route, alternatives};
 use tokio::net::TcpStream;
 
 use super::tunnel;
@@ -22,19 +22,31 @@ pub(super) enum Upstream {
 }
 
 /// The route that was taken, or tried last, and what came of it.
+pub(super) struct Reached {
+    pub(super) route: Route,
+    /// What came of asking about the destination, where nobody here had heard of it.
+    pub(super) looked: Option<Looked>,
+    pub(super) outcome: Result<Upstream, Error>,
+}
+
+/// Finds the way and goes it.
 pub(super) async fn reach(
     context: &Rc<Context>,
     source: &Arc<Workload>,
     client: SocketAddr,
     destination: SocketAddr,
-) -> (Route, Result<Upstream, Error>) {
+) -> Reached {
     let pick = rand::random();
     let request = OutboundRequest { source, destination };
-    let store = &context.local.shared.store;
-    let mut route = resolve(&store.load(), request, pick);
+    let shared = &context.local.shared;
+    let store = &shared.store;
+    let (mut route, looked) = context.lookup.route(store, request, pick).await;
+    if let Some(looked) = looked {
+        shared.metrics.looked_up(looked);
+    }
     let mut outcome = go(context, source, client, &route).await;
     if !matches!(&outcome, Err(error) if error.is_worth_another_endpoint()) {
-        return (route, outcome);
+        return Reached { route, looked, outcome };
     }
     let others = alternatives(&store.load(), request, pick);
     for other in others {
@@ -43,11 +55,11 @@ pub(super) async fn reach(
             break;
         }
         tracing::debug!(%destination, %error, "Endpoint failed, trying another");
-        context.local.shared.metrics.failovers.inc();
+        shared.metrics.failovers.inc();
         outcome = go(context, source, client, &other).await;
         route = other;
     }
-    (route, outcome)
+    Reached { route, looked, outcome }
 }
 
 async fn go(
@@ -61,6 +73,7 @@ async fn go(
             sockets::connect_out(&context.pod.netns, *address).await.map(Upstream::Plain)
         }
         Route::Hbone { .. } => tunnel::open(context, source, client, route).await.map(Upstream::Tunnel),
+        Route::Unheard(address) => Err(Refusal::NotHeardOf(*address).into()),
         Route::Refused(refusal) => Err(refusal.clone().into()),
     }
 }

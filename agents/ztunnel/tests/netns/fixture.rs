@@ -37,7 +37,7 @@ use nix::{
 use socket2::SockRef;
 use tokio::runtime::Runtime;
 
-use crate::cgroups::TestCgroup;
+use crate::{cgroups::TestCgroup, operator::Operator};
 
 pub(crate) const OUTSIDE: [&str; 2] = ["10.77.0.1", "fd77::1"];
 pub(crate) const FRONT: [&str; 2] = ["10.77.0.2", "fd77::2"];
@@ -71,6 +71,7 @@ pub(crate) struct Ztunnel {
     pub(crate) shared: Arc<Shared>,
     pub(crate) plane: Option<DataPlane>,
     pub(crate) log: Log,
+    pub(crate) operator: Operator,
 }
 
 /// The access log so far.
@@ -78,6 +79,12 @@ pub(crate) struct Ztunnel {
 pub(crate) struct Log(Arc<Mutex<String>>);
 
 impl Log {
+    /// Lines with all of `parts` so far.
+    pub(crate) fn count(&self, parts: &[&str]) -> usize {
+        let text = self.0.lock().unwrap();
+        text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
+    }
+
     /// The first line with all of `parts`, as soon as there is one.
     pub(crate) fn line(&self, parts: &[&str]) -> String {
         eventually(|| {
@@ -160,9 +167,13 @@ impl Ztunnel {
         // The log asks the subscriber whether its lines are wanted.
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
         let node = format!("node-{name}").into();
-        let shared = Arc::new(Shared { store: store.clone(), identities, node, metrics, log: access });
+        let (asker, questions) = ambit_store::questions();
+        let operator = Operator::default();
+        let says = operator.clone();
+        runtime.spawn(questions.answered_by(move |name| says.answer(name)));
+        let shared = Arc::new(Shared { store: store.clone(), asker, identities, node, metrics, log: access });
         let plane = DataPlane::start(&shared, NonZeroUsize::new(2).unwrap()).unwrap();
-        Self { shared, plane: Some(plane), log }
+        Self { shared, plane: Some(plane), log, operator }
     }
 
     /// What `/metrics` shows.

@@ -14,6 +14,8 @@ mod cgroups;
 mod drain;
 mod fixture;
 mod inbound;
+mod lookup;
+mod operator;
 mod outbound;
 mod policy;
 mod waypoint;

@@ -85,6 +85,7 @@ fn told(route: &Route) -> String {
         }
         Route::Tcp { address, upstream: Some(upstream), .. } => format!("tcp {address} ({})", upstream.name),
         Route::Tcp { address, upstream: None, .. } => format!("tcp {address}"),
+        Route::Unheard(address) => format!("ask about {address}"),
         Route::Refused(refusal) => format!("refused: {refusal:?}"),
     }
 }
@@ -100,7 +101,7 @@ fn assert_routes(table: Vec<(&str, Arc<Snapshot>, &str, &str)>) {
 }
 
 #[test]
-fn a_pod_is_reached_as_it_takes_traffic_and_what_is_unknown_is_passed_through() {
+fn a_pod_is_reached_as_it_takes_traffic_and_what_is_surely_outside_is_passed_through() {
     let host = Workload { network_mode: NetworkMode::HostNetwork, ..plain(pod("host", "192.168.0.1")) };
     let mapped = SocketAddr::new(ip("::ffff:10.0.0.1"), 80).to_string();
     let s = snapshot(
@@ -126,7 +127,8 @@ fn a_pod_is_reached_as_it_takes_traffic_and_what_is_unknown_is_passed_through() 
             "10.0.0.3:1",
             "hbone 10.0.0.3:15008 for 10.0.0.3:1 (sick)",
         ),
-        ("same address of another network", s.clone(), "10.0.0.5:80", "tcp 10.0.0.5:80"),
+        ("same address of another network", s.clone(), "10.0.0.5:80", "ask about 10.0.0.5:80"),
+        ("private", s.clone(), "192.168.0.2:80", "ask about 192.168.0.2:80"),
         ("outside", s.clone(), "1.1.1.1:443", "tcp 1.1.1.1:443"),
         ("itself", s, "10.0.0.9:80", "tcp 10.0.0.9:80 (web)"),
     ]);

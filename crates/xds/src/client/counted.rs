@@ -13,7 +13,7 @@ use prometheus_client::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::{Config, Handler, Rejection, Resource, Status, run};
+use super::{Config, Handler, Questions, Rejection, Resource, Status, run_asked};
 
 /// A resource type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,11 +56,11 @@ impl Counters {
     }
 }
 
-/// As [`run`] and until dropped, but counted; `waiting` is dropped once everything was received.
+/// As [`run_asked`] and until dropped, but counted; `waiting` is dropped once everything was received.
 pub async fn run_counted<C, F, H, W>(
     config: Config,
     connect: C,
-    handler: H,
+    (handler, questions): (H, Questions),
     (counters, waiting): (Counters, W),
 ) where
     C: FnMut() -> F,
@@ -69,7 +69,8 @@ pub async fn run_counted<C, F, H, W>(
 {
     let (status, seen) = watch::channel(Status::default());
     let watched = follow(seen, counters.clone(), waiting);
-    tokio::join!(run(config, connect, Counted { inner: handler, counters }, status), watched);
+    let counted = Counted { inner: handler, counters };
+    tokio::join!(run_asked(config, connect, (counted, questions), status), watched);
 }
 
 /// Counts what arrives on its way.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use ambit_proto::discovery::{self, DeltaDiscoveryRequest};
 use prost::Message;
 
-use super::{Config, Handler, Rejection, Resource};
+use super::{Answer, Config, Handler, Rejection, Resource};
 use crate::wire;
 
 /// Bytes of names and versions in a first request; the rest is left out, so that the request fits into a message.
@@ -76,16 +76,19 @@ impl Session {
             .collect()
     }
 
-    /// Applies a response and makes the answer to it.
+    /// Applies a response and makes the answer to it. Then `said` hears what the response said about names that may have
+    /// been asked for.
     pub(super) fn receive(
         &mut self,
         response: wire::Response,
         handler: &mut impl Handler,
+        mut said: impl FnMut(&str, Answer),
     ) -> DeltaDiscoveryRequest {
         let wire::Response { system_version_info, resources, type_url, nonce, removed_resources } = response;
+        let (mut aliases, unknown) = (Vec::new(), removed_resources.clone());
         let rejections = match self.subscriptions.iter_mut().find(|s| s.type_url == type_url) {
             Some(subscription) => {
-                let (resources, mut rejections) = decode(&type_url, resources);
+                let (resources, mut rejections) = decode(&type_url, resources, &mut aliases);
                 let mut removed = removed_resources;
                 let waiting = !subscription.complete;
                 removed.extend(subscription.confirm(&resources, system_version_info == wire::PARTIAL));
@@ -97,6 +100,8 @@ impl Session {
             }
             None => vec![Rejection { name: type_url.clone(), reason: "this type was not asked for".into() }],
         };
+        aliases.iter().for_each(|name| said(name, Answer::Known));
+        unknown.iter().for_each(|name| said(name, Answer::Unknown));
         DeltaDiscoveryRequest {
             type_url,
             response_nonce: nonce,
@@ -165,19 +170,27 @@ impl Subscription {
     }
 }
 
-fn decode(type_url: &str, encoded: Vec<bytes::Bytes>) -> (Vec<Resource>, Vec<Rejection>) {
+/// A resource that is refused is known all the same: its aliases are noted too.
+fn decode(
+    type_url: &str,
+    encoded: Vec<bytes::Bytes>,
+    known: &mut Vec<String>,
+) -> (Vec<Resource>, Vec<Rejection>) {
     let (mut resources, mut rejections) = (Vec::with_capacity(encoded.len()), Vec::new());
     for bytes in encoded {
         let refused = |name: String, reason: String| Rejection { name, reason };
         match wire::Resource::decode(bytes) {
             Err(error) => rejections.push(refused("?".into(), error.to_string())),
-            Ok(wire::Resource { name, version, resource }) => match resource {
-                Some(any) if any.type_url == type_url => {
-                    resources.push(Resource { name, version, bytes: any.value });
+            Ok(wire::Resource { name, version, resource, aliases }) => {
+                known.extend(aliases);
+                match resource {
+                    Some(any) if any.type_url == type_url => {
+                        resources.push(Resource { name, version, bytes: any.value });
+                    }
+                    Some(any) => rejections.push(refused(name, format!("its content is a {}", any.type_url))),
+                    None => rejections.push(refused(name, "it has no content".into())),
                 }
-                Some(any) => rejections.push(refused(name, format!("its content is a {}", any.type_url))),
-                None => rejections.push(refused(name, "it has no content".into())),
-            },
+            }
         }
     }
     (resources, rejections)

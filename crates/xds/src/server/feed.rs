@@ -3,8 +3,10 @@
 //! Invariant: every name occurs once in the log, at the number of its last change; numbers only grow. A reader that
 //! holds a number N has seen the latest state of everything at or below N.
 
+mod log;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::HashMap,
     fmt,
     fmt::Write,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -17,8 +19,10 @@ use tokio::sync::watch;
 
 use crate::wire;
 
-/// Removals remembered; a stream that is further behind is ended and starts again from what its client holds.
-pub const TOMBSTONES_MAX: usize = 10_000;
+pub(crate) use log::Found;
+pub use log::TOMBSTONES_MAX;
+use log::{Content, Log};
+
 /// Largest resource; it must fit into a message with room for the envelope.
 pub const RESOURCE_BYTES_MAX: usize = 3 << 20;
 /// Bytes of a SHA-256 that make a version.
@@ -57,8 +61,12 @@ pub struct TooLarge {
 #[derive(Clone)]
 pub struct Feed(Arc<Inner>);
 
+/// The other names of a resource with this body.
+pub type Aliases = fn(&[u8]) -> Vec<String>;
+
 struct Inner {
     type_url: &'static str,
+    aliases: Aliases,
     log: RwLock<Log>,
     /// Position of the newest change, and whether the first complete state is in.
     progress: watch::Sender<Progress>,
@@ -70,28 +78,6 @@ pub(crate) struct Progress {
     pub(crate) head: u64,
     pub(crate) synced: bool,
     pub(crate) closed: bool,
-}
-
-#[derive(Default)]
-struct Log {
-    positions: HashMap<Arc<str>, u64>,
-    entries: BTreeMap<u64, Entry>,
-    head: u64,
-    tombstones: BTreeSet<u64>,
-    /// Removals at or below this number are forgotten.
-    floor: u64,
-}
-
-#[derive(Clone)]
-struct Entry {
-    name: Arc<str>,
-    content: Option<Content>,
-}
-
-#[derive(Clone)]
-struct Content {
-    version: Arc<str>,
-    encoded: Bytes,
 }
 
 /// Which changes to read.
@@ -118,8 +104,13 @@ pub(crate) struct TooFarBehind;
 impl Feed {
     /// An empty feed that is not served before [`Feed::mark_synced`] or [`Feed::replace`].
     pub fn new(type_url: &'static str) -> Self {
+        Self::with_aliases(type_url, |_| Vec::new())
+    }
+
+    /// As [`Feed::new`]; clients may ask for a resource by its aliases too.
+    pub fn with_aliases(type_url: &'static str, aliases: Aliases) -> Self {
         let progress = watch::Sender::new(Progress::default());
-        Self(Arc::new(Inner { type_url, log: RwLock::default(), progress }))
+        Self(Arc::new(Inner { type_url, aliases, log: RwLock::default(), progress }))
     }
 
     /// Type of the resources.
@@ -226,6 +217,11 @@ impl Feed {
         })
     }
 
+    /// What is called `name`, for a reader that has seen everything up to `seen`.
+    pub(crate) fn find(&self, name: &str, seen: u64) -> Found {
+        self.read().find(name, seen)
+    }
+
     /// Those of `names` that do not exist.
     pub(crate) fn missing(&self, names: impl Iterator<Item = String>) -> Vec<String> {
         let log = self.read();
@@ -283,16 +279,19 @@ impl Feed {
             Change::Set { name, body } => (name, body),
         };
         let version = version(&body);
+        let aliases = (self.0.aliases)(&body);
         let resource = wire::Resource {
             version: version.clone(),
             resource: Some(wire::Any { type_url: self.0.type_url.to_owned(), value: body }),
             name: name.to_string(),
+            aliases: aliases.clone(),
         };
         let encoded = Bytes::from(resource.encode_to_vec());
         if encoded.len() > RESOURCE_BYTES_MAX {
             return Err(TooLarge { name, type_url: self.0.type_url, bytes: encoded.len() });
         }
-        Ok((name, Some(Content { version: version.into(), encoded })))
+        let aliases = aliases.into_iter().map(Arc::from).collect();
+        Ok((name, Some(Content { version: version.into(), encoded, aliases })))
     }
 
     /// Announces what was written, after the lock is gone.
@@ -326,56 +325,6 @@ impl fmt::Debug for Feed {
             .field("type_url", &self.0.type_url)
             .field("progress", &self.progress())
             .finish()
-    }
-}
-
-impl Log {
-    fn record(&mut self, name: Arc<str>, content: Option<Content>) {
-        let old = self.positions.get(&name).copied();
-        let before =
-            old.and_then(|number| self.entries.get(&number)).and_then(|entry| entry.content.as_ref());
-        let unchanged = match (before, &content) {
-            (None, None) => true,
-            (Some(before), Some(after)) => before.version == after.version,
-            (None, Some(_)) | (Some(_), None) => false,
-        };
-        if unchanged {
-            return;
-        }
-        if let Some(number) = old {
-            self.entries.remove(&number);
-            self.tombstones.remove(&number);
-        }
-        self.head += 1;
-        if content.is_none() {
-            self.tombstones.insert(self.head);
-        }
-        self.positions.insert(name.clone(), self.head);
-        self.entries.insert(self.head, Entry { name, content });
-        self.forget_old_removals();
-    }
-
-    fn forget_old_removals(&mut self) {
-        while self.tombstones.len() > TOMBSTONES_MAX {
-            let Some(number) = self.tombstones.pop_first() else { return };
-            if let Some(entry) = self.entries.remove(&number) {
-                self.positions.remove(&entry.name);
-            }
-            self.floor = number;
-        }
-    }
-
-    fn names(&self) -> HashSet<Arc<str>> {
-        self.entries
-            .values()
-            .filter(|entry| entry.content.is_some())
-            .map(|entry| entry.name.clone())
-            .collect()
-    }
-
-    fn exists(&self, name: &str) -> bool {
-        let entry = self.positions.get(name).and_then(|number| self.entries.get(number));
-        entry.is_some_and(|entry| entry.content.is_some())
     }
 }
 

@@ -1,7 +1,10 @@
 //! What one stream has heard and what it hears next; no I/O.
 //!
 //! Invariant: a change of an earlier feed that was published before a change of a later feed is sent before it, unless
-//! it is a removal, which is sent after it: nobody ever holds a reference without what it refers to.
+//! it is a removal, which is sent after it: nobody ever holds a reference without what it refers to. A question about a
+//! name is answered with what the client has been sent already, or not at all yet.
+
+mod questions;
 
 use std::collections::HashMap;
 
@@ -10,6 +13,9 @@ use tonic::Status;
 
 use super::feed::{Batch, Feed, Part, TooFarBehind};
 use crate::wire;
+use questions::Questions;
+
+pub use questions::{NAME_BYTES_MAX, QUESTIONS_MAX};
 
 /// Size at which a response is closed and the rest goes into another one.
 pub const RESPONSE_BYTES_TARGET: usize = 1 << 20;
@@ -31,6 +37,7 @@ pub(crate) struct Session {
 struct Subscription {
     feed: Feed,
     state: State,
+    questions: Questions,
 }
 
 #[derive(Debug)]
@@ -60,6 +67,7 @@ struct Round {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Subscribed,
+    Asked,
     Acked,
     Nacked { type_url: String, detail: String },
 }
@@ -72,8 +80,9 @@ impl Session {
             plan.push((last, Part::Both));
         }
         plan.extend((0..last).rev().map(|index| (index, Part::Removals)));
-        let subscriptions =
-            feeds.into_iter().map(|feed| Subscription { feed, state: State::Unsubscribed }).collect();
+        let subscribe =
+            |feed| Subscription { feed, state: State::Unsubscribed, questions: Questions::default() };
+        let subscriptions = feeds.into_iter().map(subscribe).collect();
         Self { subscriptions, plan, round: None, nonce: 0, gathered: false }
     }
 
@@ -86,19 +95,25 @@ impl Session {
                 request.type_url
             )));
         };
-        let everything = |names: &[String]| names.iter().any(|name| name == WILDCARD);
-        if everything(&request.resource_names_unsubscribe) {
+        if request.resource_names_unsubscribe.iter().any(|name| name == WILDCARD) {
             return Err(on_demand());
         }
-        if !matches!(subscription.state, State::Unsubscribed) {
+        let mut names = request.resource_names_subscribe;
+        let named = names.len();
+        names.retain(|name| name != WILDCARD);
+        let is_new = matches!(subscription.state, State::Unsubscribed);
+        // A client that names resources and does not subscribe to everything.
+        if is_new && named > 0 && names.len() == named {
+            return Err(on_demand());
+        }
+        let asks = !names.is_empty();
+        subscription.questions.add(names)?;
+        if !is_new {
             return Ok(match request.error_detail {
-                None => Heard::Acked,
                 Some(error) => Heard::Nacked { type_url: request.type_url, detail: error.message },
+                None if asks => Heard::Asked,
+                None => Heard::Acked,
             });
-        }
-        let names = &request.resource_names_subscribe;
-        if !names.is_empty() && !everything(names) {
-            return Err(on_demand());
         }
         let held = request.initial_resource_versions.into_iter().collect();
         subscription.state = State::Initial { held, after: 0 };
@@ -125,6 +140,9 @@ impl Session {
     pub(crate) fn next(&mut self) -> Result<Option<wire::Response>, TooFarBehind> {
         loop {
             let Some(round) = &mut self.round else {
+                if let Some(response) = self.subscriptions.iter_mut().find_map(Subscription::answer) {
+                    return Ok(Some(self.number(response)));
+                }
                 match self.begin() {
                     Some(round) => self.round = Some(round),
                     None => return Ok(None),
@@ -141,14 +159,16 @@ impl Session {
                 continue;
             };
             match subscription.read(part, bound)? {
-                Some(mut response) => {
-                    self.nonce += 1;
-                    response.nonce = self.nonce.to_string();
-                    return Ok(Some(response));
-                }
+                Some(response) => return Ok(Some(self.number(response))),
                 None => round.phase += 1,
             }
         }
+    }
+
+    fn number(&mut self, mut response: wire::Response) -> wire::Response {
+        self.nonce += 1;
+        response.nonce = self.nonce.to_string();
+        response
     }
 
     /// Bounds are sampled against the order of sending: what was published before a sampled change is then sampled too.
@@ -177,6 +197,13 @@ impl Subscription {
                 *sets < head || *removals < head || !leftover.is_empty()
             }
         }
+    }
+
+    /// The answer to what was asked, as far as the client has been sent what it may refer to. Between rounds only.
+    fn answer(&mut self) -> Option<wire::Response> {
+        let State::Live { sets, .. } = self.state else { return None };
+        let (resources, removed) = self.questions.answer(&self.feed, sets)?;
+        Some(self.respond(resources, removed))
     }
 
     /// The next response of this part, or none when it has nothing left up to the bound.

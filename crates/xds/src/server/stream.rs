@@ -168,7 +168,7 @@ impl Stream {
             Heard::Subscribed => {
                 self.gathering_since.get_or_insert_with(Instant::now);
             }
-            Heard::Acked => {}
+            Heard::Asked | Heard::Acked => {}
             Heard::Nacked { type_url, detail } => {
                 self.open.0.nacks.fetch_add(1, Ordering::Relaxed);
                 let detail: String = detail.chars().take(DETAIL_BYTES_MAX).collect();

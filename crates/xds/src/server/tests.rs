@@ -90,7 +90,8 @@ impl Held {
 }
 
 fn world(token_name: &str, token: &str) -> World {
-    let (policies, addresses) = (Feed::new(POLICY), Feed::new(ADDRESS));
+    let alias = |body: &[u8]| vec![String::from_utf8_lossy(body).into_owned()];
+    let (policies, addresses) = (Feed::new(POLICY), Feed::with_aliases(ADDRESS, alias));
     let stats = Arc::new(Stats::default());
     let (stop, stopping) = watch::channel(false);
     let admit = Admit(vec![policies.clone(), addresses.clone()]);
@@ -128,6 +129,15 @@ impl World {
     }
 
     fn client(self: &Arc<Self>, held: &Held) -> (watch::Receiver<client::Status>, AbortHandle) {
+        let (_nobody_asks, questions) = client::questions(ADDRESS);
+        self.asking_client(held, questions)
+    }
+
+    fn asking_client(
+        self: &Arc<Self>,
+        held: &Held,
+        questions: client::Questions,
+    ) -> (watch::Receiver<client::Status>, AbortHandle) {
         let config = Config {
             node: Node { id: "n".into(), metadata: BTreeMap::new() },
             types: vec![POLICY, ADDRESS],
@@ -137,7 +147,9 @@ impl World {
         let status = watch::Sender::new(client::Status::default());
         let (watched, world, held) = (status.subscribe(), self.clone(), held.clone());
         let connect = move || std::future::ready(Ok(world.dial()));
-        let task = tokio::spawn(async move { match client::run(config, connect, held, status).await {} });
+        let ends = (held, questions);
+        let task =
+            tokio::spawn(async move { match client::run_asked(config, connect, ends, status).await {} });
         (watched, task.abort_handle())
     }
 }
@@ -291,4 +303,30 @@ async fn a_client_that_reads_nothing_delays_nobody() {
         "the stuck stream does not pile up responses"
     );
     drop(stuck);
+}
+
+#[tokio::test]
+async fn a_question_is_answered_after_what_was_published_before_it_and_put_again_on_a_new_stream() {
+    let world = Arc::new(world("asked", "good"));
+    let held = Held::default();
+    let (asker, questions) = client::questions(ADDRESS);
+    let (mut status, _) = world.asking_client(&held, questions);
+    timeout(TEST_TIME_MAX, status.wait_for(|status| status.connected)).await.unwrap().unwrap();
+    // Before the feeds are complete there is no answer, and it is not taken for one.
+    assert_eq!(asker.ask("/1".into(), Duration::from_millis(20)).await, None);
+    world.policies.mark_synced();
+    world.addresses.mark_synced();
+    timeout(TEST_TIME_MAX, status.wait_for(|status| status.synced)).await.unwrap().unwrap();
+    assert_eq!(asker.ask("/1".into(), TEST_TIME_MAX).await, Some(client::Answer::Unknown));
+    assert!(world.addresses.publish([set("a", b"/1")]).is_empty());
+    assert_eq!(asker.ask("/1".into(), TEST_TIME_MAX).await, Some(client::Answer::Known));
+    assert!(held.0.lock().unwrap().names.contains_key("a"), "it is there when the answer is");
+    let asked = {
+        let asker = asker.clone();
+        tokio::spawn(async move { asker.ask("/1".into(), TEST_TIME_MAX).await })
+    };
+    for connection in world.connections.lock().unwrap().drain(..) {
+        connection.abort();
+    }
+    assert_eq!(asked.await.unwrap(), Some(client::Answer::Known));
 }

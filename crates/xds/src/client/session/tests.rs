@@ -39,7 +39,12 @@ fn session() -> Session {
 
 fn resource(name: &str, version: &str) -> Bytes {
     let content = wire::Any { type_url: "t".into(), value: Bytes::from_static(b"body") };
-    let resource = wire::Resource { version: version.into(), resource: Some(content), name: name.into() };
+    let resource = wire::Resource {
+        version: version.into(),
+        resource: Some(content),
+        name: name.into(),
+        aliases: vec![format!("/{name}")],
+    };
     resource.encode_to_vec().into()
 }
 
@@ -55,6 +60,7 @@ fn good_resources_of_a_refused_response_are_applied_and_the_bad_are_named() {
     let answer = session.receive(
         response(vec![resource("good", "1"), resource("bad/1", "1"), resource("bad/2", "1")]),
         &mut held,
+        |_, _| {},
     );
     assert_eq!(answer.response_nonce, "7");
     assert_eq!(answer.error_detail.unwrap().message, "bad/1: no; bad/2: no");
@@ -70,12 +76,12 @@ fn bytes_that_are_no_resource_and_types_not_asked_for_are_refused() {
     let foreign =
         wire::Resource { resource: Some(wire::Any::default()), name: "f".into(), ..Default::default() };
     let broken = vec![Bytes::from_static(&[0xff]), foreign.encode_to_vec().into(), resource("good", "1")];
-    let answer = session.receive(response(broken), &mut held);
+    let answer = session.receive(response(broken), &mut held, |_, _| {});
     let message = answer.error_detail.unwrap().message;
     assert!(message.starts_with("?: ") && message.contains("f: its content is a "), "{message}");
     assert!(held.names.contains_key("good"));
     let other = wire::Response { type_url: "x".into(), ..wire::Response::default() };
-    assert!(session.receive(other, &mut held).error_detail.is_some());
+    assert!(session.receive(other, &mut held, |_, _| {}).error_detail.is_some());
 }
 
 #[test]
@@ -84,9 +90,9 @@ fn is_synced_only_when_the_initial_state_is_complete() {
     session.open();
     let mut part = response(vec![resource("a", "1")]);
     part.system_version_info = wire::PARTIAL.into();
-    session.receive(part, &mut held);
+    session.receive(part, &mut held, |_, _| {});
     assert!(!session.is_synced());
-    session.receive(response(vec![resource("b", "1")]), &mut held);
+    session.receive(response(vec![resource("b", "1")]), &mut held, |_, _| {});
     assert!(session.is_synced());
     session.open();
     assert!(session.is_synced(), "a lost stream does not take it back");
@@ -98,12 +104,25 @@ fn what_does_not_fit_into_the_first_request_is_gone_unless_the_server_names_it()
     session.open();
     let long = "x".repeat(1 << 20);
     let names: Vec<String> = (0..4).map(|n| format!("{n}{long}")).collect();
-    session.receive(response(names.iter().map(|name| resource(name, "1")).collect()), &mut held);
+    session.receive(response(names.iter().map(|name| resource(name, "1")).collect()), &mut held, |_, _| {});
     let request = session.open().remove(0);
     assert!(request.encoded_len() < crate::GRPC_MESSAGE_BYTES_MAX);
     assert_eq!(request.initial_resource_versions.len(), 2);
-    session.receive(response(vec![resource(&names[3], "1")]), &mut held);
+    session.receive(response(vec![resource(&names[3], "1")]), &mut held, |_, _| {});
     assert_eq!(held.removed, [names[2].clone()]);
     let kept: Vec<_> = held.names.keys().cloned().collect();
     assert_eq!(kept, [names[0].clone(), names[1].clone(), names[3].clone()]);
+}
+
+#[test]
+fn names_are_answered_by_aliases_of_what_arrives_and_by_removals() {
+    let (mut session, mut held) = (session(), Held::default());
+    let mut said = Vec::new();
+    let given = wire::Response {
+        removed_resources: vec!["/gone".into()],
+        ..response(vec![resource("a", "1"), resource("bad", "1")])
+    };
+    session.receive(given, &mut held, |name, answer| said.push((name.to_owned(), answer)));
+    let expected = [("/a", Answer::Known), ("/bad", Answer::Known), ("/gone", Answer::Unknown)];
+    assert_eq!(said, expected.map(|(name, answer)| (name.to_owned(), answer)));
 }

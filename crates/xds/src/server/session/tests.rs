@@ -16,8 +16,10 @@ struct World {
     session: Session,
 }
 
+/// An address feed where a resource is also called what its body says.
 fn world() -> World {
-    let (policies, addresses) = (Feed::new(POLICY), Feed::new(ADDRESS));
+    let alias = |body: &[u8]| vec![String::from_utf8_lossy(body).into_owned()];
+    let (policies, addresses) = (Feed::new(POLICY), Feed::with_aliases(ADDRESS, alias));
     let session = Session::new(vec![policies.clone(), addresses.clone()]);
     World { policies, addresses, session }
 }
@@ -28,6 +30,11 @@ fn set(name: &str, body: &'static [u8]) -> Change {
 
 fn remove(name: &str) -> Change {
     Change::Remove { name: name.into() }
+}
+
+fn question(names: &[&str]) -> DeltaDiscoveryRequest {
+    let names = names.iter().map(|name| (*name).to_owned()).collect();
+    DeltaDiscoveryRequest { resource_names_subscribe: names, ..ask(ADDRESS) }
 }
 
 fn ask(type_url: &str) -> DeltaDiscoveryRequest {
@@ -196,4 +203,42 @@ fn judges_requests() {
     for on_demand in [named, none] {
         assert_eq!(fresh().request(on_demand).unwrap_err().code(), tonic::Code::Unimplemented);
     }
+}
+
+#[test]
+fn a_name_is_answered_with_what_is_called_so_or_its_removal_and_then_forgotten() {
+    let mut world = world().live();
+    assert!(world.addresses.publish([set("a", b"/1"), set("b", b"/1"), set("c", b"/2")]).is_empty());
+    assert_eq!(heard(&mut world.session), ["address +a +b +c"]);
+    assert_eq!(world.session.request(question(&["/1", "c", "/3"])).unwrap(), Heard::Asked);
+    assert_eq!(heard(&mut world.session), ["address +a +b +c -/3"]);
+    assert!(heard(&mut world.session).is_empty());
+    assert!(world.addresses.publish([set("a", b"/3"), remove("b")]).is_empty());
+    heard(&mut world.session);
+    world.session.request(question(&["/1", "/3"])).unwrap();
+    assert_eq!(heard(&mut world.session), ["address +a -/1"], "aliases follow the content");
+}
+
+#[test]
+fn an_answer_never_precedes_what_it_refers_to() {
+    let mut world = world().live();
+    assert!(world.policies.publish([set("p", b"")]).is_empty());
+    assert!(world.addresses.publish([set("a", b"/1")]).is_empty());
+    world.session.request(question(&["/1", "/2"])).unwrap();
+    assert_eq!(heard(&mut world.session), ["address -/2", "policy +p", "address +a", "address +a"]);
+}
+
+#[test]
+fn questions_put_before_the_initial_state_wait_for_it_and_are_bounded() {
+    let mut world = world();
+    world.policies.mark_synced();
+    assert!(world.addresses.replace([("a".into(), Bytes::from_static(b"/1"))]).is_empty());
+    world.session.request(ask(POLICY)).unwrap();
+    world.session.request(question(&["*", "/1", "/2"])).unwrap();
+    assert_eq!(heard(&mut world.session), ["policy", "address +a", "address +a -/2"]);
+    let many = vec!["x"; QUESTIONS_MAX + 1];
+    let refused = world.session.request(question(&many)).unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    assert_eq!(world.session.request(question(&[&long])).unwrap_err().code(), tonic::Code::InvalidArgument);
 }

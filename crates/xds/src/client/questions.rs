@@ -1,0 +1,203 @@
+//! Questions about single names, beside the subscription to everything.
+//!
+//! Invariant: only the server answers. A question that it does not answer in time, because the stream is down or for any
+//! other reason, ends without an answer; one that waits while the stream is lost is put again on the next.
+
+use std::{collections::HashMap, time::Duration};
+
+use ambit_proto::discovery::DeltaDiscoveryRequest;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::server::QUESTIONS_MAX as SERVER_QUESTIONS_MAX;
+
+/// Names that may wait for an answer; a quarter of what the server takes, which a stream that is slow may still hold.
+pub const QUESTIONS_MAX: usize = SERVER_QUESTIONS_MAX / 4;
+
+/// What the server says about a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Some resource is called so, and it has been handed over.
+    Known,
+    /// No resource is.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Question {
+    name: String,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Asks. Clones share.
+#[derive(Clone, Debug)]
+pub struct Asker(mpsc::Sender<Question>);
+
+/// The client's end: what was asked and is not answered.
+#[derive(Debug)]
+pub struct Questions {
+    type_url: &'static str,
+    asked: mpsc::Receiver<Question>,
+    waiting: HashMap<String, Vec<oneshot::Sender<Answer>>>,
+    /// Names that are not on this stream yet.
+    unsent: Vec<String>,
+}
+
+/// Both ends, for names of one type.
+pub fn questions(type_url: &'static str) -> (Asker, Questions) {
+    let (asker, asked) = mpsc::channel(QUESTIONS_MAX);
+    (Asker(asker), Questions { type_url, asked, waiting: HashMap::new(), unsent: Vec::new() })
+}
+
+impl Asker {
+    /// What the server says about `name`; none if it says nothing within `limit`.
+    pub async fn ask(&self, name: String, limit: Duration) -> Option<Answer> {
+        let asking = async {
+            let (answer, answered) = oneshot::channel();
+            self.0.send(Question { name, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        timeout(limit, asking).await.ok().flatten()
+    }
+}
+
+impl Questions {
+    /// Answers without a server, as `says`: for those who test what asks. None is silence.
+    pub async fn answered_by(mut self, mut says: impl FnMut(&str) -> Option<Answer>) {
+        loop {
+            self.come().await;
+            for name in self.request().resource_names_subscribe {
+                if let Some(answer) = says(&name) {
+                    self.answer(&name, answer);
+                }
+            }
+        }
+    }
+
+    /// Takes one question in, when there is room; never returns otherwise.
+    pub(super) async fn come(&mut self) {
+        if self.waiting.len() >= QUESTIONS_MAX {
+            self.forget_abandoned();
+        }
+        if self.waiting.len() >= QUESTIONS_MAX {
+            return std::future::pending().await;
+        }
+        match self.asked.recv().await {
+            Some(question) => self.take(question),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn take(&mut self, Question { name, answer }: Question) {
+        if answer.is_closed() {
+            return;
+        }
+        let waiting = self.waiting.entry(name.clone()).or_default();
+        // Where the last to ask has given up, the question may be lost: it is put again. Else those who gave up are
+        // forgotten now and then, so that a name many ask for costs each of them little.
+        let is_due = waiting.last().is_none_or(oneshot::Sender::is_closed);
+        if is_due || waiting.len() == waiting.capacity() {
+            waiting.retain(|answer| !answer.is_closed());
+        }
+        waiting.push(answer);
+        if is_due && !self.unsent.contains(&name) {
+            self.unsent.push(name);
+        }
+    }
+
+    /// Whether a request is due.
+    pub(super) fn is_due(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// The request for everything that is not on this stream yet.
+    pub(super) fn request(&mut self) -> DeltaDiscoveryRequest {
+        DeltaDiscoveryRequest {
+            type_url: self.type_url.to_owned(),
+            resource_names_subscribe: std::mem::take(&mut self.unsent),
+            ..DeltaDiscoveryRequest::default()
+        }
+    }
+
+    /// The server said this.
+    pub(super) fn answer(&mut self, name: &str, answer: Answer) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        for waiting in self.waiting.remove(name).into_iter().flatten() {
+            // Who asked may have given up.
+            let _ = waiting.send(answer);
+        }
+    }
+
+    /// The stream is gone, and with it what was asked on it.
+    pub(super) fn stream_lost(&mut self) {
+        self.forget_abandoned();
+        self.unsent = self.waiting.keys().cloned().collect();
+    }
+
+    fn forget_abandoned(&mut self) {
+        self.waiting.retain(|_, waiting| {
+            waiting.retain(|answer| !answer.is_closed());
+            !waiting.is_empty()
+        });
+        self.unsent.retain(|name| self.waiting.contains_key(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    /// Takes in everything that was asked so far.
+    async fn settle(questions: &mut Questions) {
+        while timeout(Duration::ZERO, questions.come()).await.is_ok() {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_asked_for_once_and_its_answer_goes_to_all_who_asked() {
+        let (asker, mut questions) = questions("t");
+        let asking = |name: &str| {
+            let (asker, name) = (asker.clone(), name.to_owned());
+            tokio::spawn(async move { asker.ask(name, LIMIT).await })
+        };
+        let (one, two, other) = (asking("/a"), asking("/a"), asking("/b"));
+        tokio::task::yield_now().await;
+        settle(&mut questions).await;
+        assert_eq!(questions.request().resource_names_subscribe, ["/a", "/b"]);
+        assert!(!questions.is_due());
+        questions.answer("/a", Answer::Known);
+        assert_eq!((one.await.unwrap(), two.await.unwrap()), (Some(Answer::Known), Some(Answer::Known)));
+        questions.stream_lost();
+        assert_eq!(questions.request().resource_names_subscribe, ["/b"], "what waits is put again");
+        questions.answer("/b", Answer::Unknown);
+        assert_eq!(other.await.unwrap(), Some(Answer::Unknown));
+        assert!(questions.waiting.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_answer_a_question_ends_in_time_and_leaves_nothing_behind() {
+        let (asker, mut questions) = questions("t");
+        let mut asking = tokio::task::JoinSet::new();
+        for number in 0..3 * QUESTIONS_MAX {
+            let asker = asker.clone();
+            asking.spawn(async move { asker.ask(number.to_string(), LIMIT).await });
+        }
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+            settle(&mut questions).await;
+            assert!(questions.waiting.len() <= QUESTIONS_MAX);
+        }
+        while let Some(answer) = asking.join_next().await {
+            assert_eq!(answer.unwrap(), None);
+        }
+        questions.stream_lost();
+        assert!(questions.waiting.is_empty() && !questions.is_due());
+        settle(&mut questions).await;
+        assert!(questions.waiting.is_empty(), "what nobody waits for any more is not taken in");
+    }
+}
