@@ -20,7 +20,8 @@ pub const MARK: u32 = 0x111;
 
 /// Mark of every other connection that a proxy opens: it takes the ways of any packet, and should it come back to the
 /// proxy's own listener (its destination is an address of the pod that nobody knew to be), the accepted socket has it too.
-const PROXY_MARK: u32 = 0x112;
+/// No rule of redirection may select it: it uses [`MARK`] and 0x112, for packets that the pod forwards.
+const PROXY_MARK: u32 = 0x113;
 
 const LOOPBACK: &[u8] = b"lo";
 /// Source ports toward the application, below those that clients draw from (32768 and up by default).
