@@ -25,6 +25,7 @@ pub mod reports;
 pub mod run;
 pub mod state;
 pub mod statuses;
+pub mod taint;
 pub mod watches;
 pub mod waypoint;
 

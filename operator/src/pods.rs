@@ -21,6 +21,7 @@ use crate::{
     events::{Events, PodReference, Severity},
     reports::ReportEvent,
     state::{MeshState, SharedIndex},
+    taint,
 };
 
 /// Tries to write one report before it is given up; the agent says it again when it reconnects.
@@ -84,9 +85,15 @@ impl Writer {
             ReportEvent::PodEnrolled { pod } => self.redirected(pod, Some(labels::ENABLED)).await,
             ReportEvent::PodLeft { pod } => self.redirected(pod, None).await,
             ReportEvent::PodFailed { pod, reason, message } => {
-                let reference =
-                    PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid };
-                self.events.pod(reference, Severity::Warning, reason, message).await;
+                self.events.pod(reference(pod), Severity::Warning, reason, message).await;
+                Ok(())
+            }
+            ReportEvent::PodLate { pod, closed } => {
+                let note = format!(
+                    "the pod ran outside the mesh before the agent of its node could enroll it; it is enrolled now, and \
+                     {closed} connections that no policy had judged were closed"
+                );
+                self.events.pod(reference(pod), Severity::Warning, "EnrolledLate", &note).await;
                 Ok(())
             }
             ReportEvent::PodForwards { pod, out, into } => {
@@ -110,7 +117,7 @@ impl Writer {
             }
             ReportEvent::NodeServes { node } => {
                 tracing::info!(%node, "The node serves the mesh");
-                Ok(())
+                self.lift(node).await
             }
         }
     }
@@ -126,6 +133,27 @@ impl Writer {
         patch(&self.client, &pod.name.namespace, &pod.name.name, annotation).await
     }
 
+    /// The agent of the node takes care of its pods: they may come.
+    async fn lift(&self, node: &str) -> Result<(), Error> {
+        match taint::lift(&self.client, node).await {
+            Ok(taint::Lifted::Yes) => {
+                tracing::info!(node, taint = taint::KEY, "The startup taint is lifted");
+                Ok(())
+            }
+            Ok(taint::Lifted::NotThere) => Ok(()),
+            Ok(taint::Lifted::Forbidden) => {
+                let note = format!(
+                    "node {node} has the taint {}, which the operator may not take away; apply \
+                     config/startup-taint.yaml",
+                    taint::KEY
+                );
+                self.tell(Severity::Warning, "StartupTaintStays", &note).await;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn tell(&self, severity: Severity, reason: &str, note: &str) {
         let mesh = match &*self.mesh.borrow() {
             MeshState::Present(mesh) => mesh.clone(),
@@ -133,4 +161,8 @@ impl Writer {
         };
         self.events.mesh(&mesh, severity, reason, note).await;
     }
+}
+
+fn reference(pod: &PodIdentity) -> PodReference<'_> {
+    PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid }
 }

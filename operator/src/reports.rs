@@ -54,6 +54,13 @@ pub enum ReportEvent {
         /// How many into it.
         into: u64,
     },
+    /// The pod ran before it could be enrolled, although it was wanted in the mesh from its start.
+    PodLate {
+        /// The pod.
+        pod: PodIdentity,
+        /// Connections that were closed.
+        closed: u32,
+    },
     /// Nothing of the mesh is left on the node.
     NodeClean {
         /// The node.

@@ -3,3 +3,4 @@
 pub mod driver;
 pub mod effects;
 pub mod stage;
+pub mod unjudged;

@@ -70,6 +70,12 @@ pub enum Error {
         /// Who else is in it.
         others: String,
     },
+    /// Connections of before its enrollment cannot be closed.
+    #[error("connections that nobody judged are still open in network namespace {inode}; restart the pod")]
+    Unjudged {
+        /// Inode of the namespace.
+        inode: u64,
+    },
     /// A thread or task of the agent is gone.
     #[error("the agent is stopping")]
     Stopping,
@@ -95,6 +101,7 @@ impl Error {
             Self::ProxyAway => "ProxyNotConnected",
             Self::ForeignProxy => "ProxyNotSupported",
             Self::NotAlone { .. } => "CgroupShared",
+            Self::Unjudged { .. } => "UnjudgedConnections",
             Self::Stopping | Self::Io { .. } => "NodeAgentFailed",
         }
     }

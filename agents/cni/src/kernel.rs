@@ -274,6 +274,14 @@ impl Kernel {
         Ok(self.redirector()?.unexempt(cgroup)?)
     }
 
+    /// The cgroups that are never captured.
+    ///
+    /// # Errors
+    /// Of redirection.
+    pub fn exempted(&mut self) -> Result<Vec<u64>, Error> {
+        Ok(self.redirector()?.exempted()?)
+    }
+
     /// Lets the probes of a kubelet through; returns the id of its cgroup.
     ///
     /// # Errors

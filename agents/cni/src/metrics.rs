@@ -43,6 +43,8 @@ pub struct Metrics {
     pub breaker_opened: Counter,
     /// Packets that were dropped instead of forwarded.
     pub forwarded_dropped: Family<ForwardedLabels, Counter>,
+    /// Connections of before a pod's enrollment that were closed.
+    pub unjudged_closed: Counter,
     /// Whether the plugin is in the node's network configuration.
     pub plugin_installed: Gauge,
 }
@@ -62,6 +64,11 @@ impl Metrics {
                 "forwarded_packets_dropped",
                 "Packets that pods forwarded and that could not be captured or judged",
                 metrics.forwarded_dropped.clone(),
+            );
+            registry.register(
+                "unjudged_connections_closed",
+                "Connections closed since a pod ran before it could be enrolled",
+                metrics.unjudged_closed.clone(),
             );
             registry.register(
                 "plugin_installed",

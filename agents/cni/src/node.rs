@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +32,33 @@ pub enum Duty {
     Serve,
     /// Leave it without a trace.
     Leave,
+}
+
+/// What an earlier agent left on the node.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// Uids of pods that are attached.
+    pub attached: Vec<String>,
+    /// What has started.
+    pub start: Start,
+}
+
+/// What has started, the agent being the first thing of ours that runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// The agent, on a node that runs or has never had one.
+    #[default]
+    OfAgent,
+    /// The whole node: nothing that lives in its kernel is left of the last agent, only its files.
+    OfNode,
+}
+
+impl Start {
+    /// From the pins, which are gone after a restart, and the state file, which is not.
+    pub fn of(pins: &Path, state_file: &Path) -> Self {
+        let has_pins = std::fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some());
+        if !has_pins && state_file.exists() { Self::OfNode } else { Self::OfAgent }
+    }
 }
 
 /// One pod.
@@ -69,6 +96,8 @@ struct State {
     /// Attached by an earlier agent and not named by the operator yet.
     inherited: BTreeSet<String>,
     enrolled: Enrolled,
+    /// The node was started again since the last agent: pods that may only start enrolled, and run, are late.
+    restarted: Option<Enrolled>,
     /// The operator has named every pod of the node: what the file said of others is over.
     is_complete: bool,
 }
@@ -100,10 +129,15 @@ impl State {
 }
 
 impl Node {
-    /// A node on which `inherited` pods are attached.
-    pub fn new(tools: Tools, state_file: PathBuf, inherited: Vec<String>) -> Self {
+    /// A node on which an earlier agent left what is in `past`.
+    pub fn new(tools: Tools, state_file: PathBuf, past: Past) -> Self {
         let enrolled = Enrolled::read(&state_file);
-        let state = State { enrolled, inherited: inherited.into_iter().collect(), ..State::default() };
+        let state = State {
+            restarted: (past.start == Start::OfNode).then(|| enrolled.clone()),
+            enrolled,
+            inherited: past.attached.into_iter().collect(),
+            ..State::default()
+        };
         Self(Arc::new(Shared {
             tools,
             runtime: Handle::current(),
@@ -137,10 +171,16 @@ impl Node {
         if enrollment.uid.is_empty() {
             return Err("it has no uid".to_owned());
         }
+        let restarted_enrolled = self
+            .lock()
+            .restarted
+            .as_ref()
+            .is_some_and(|past| past.holds(&enrollment.namespace, &enrollment.uid));
         let ips = enrollment.ips.iter().map(|ip| ip.parse().map_err(|_| format!("{ip:?} is no address")));
         let pod = Arc::new(Pod {
             ips: ips.collect::<Result<_, _>>()?,
             inbound: if enrollment.bypass_inbound { Inbound::Bypassed } else { Inbound::Captured },
+            wanted_from_start: enrollment.wanted_from_start || restarted_enrolled,
             probe_ports: enrollment.probe_ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect(),
             rerouted: enrollment.reroute_interfaces,
             uid: enrollment.uid,
@@ -259,6 +299,7 @@ impl Node {
                 service_account: String::new(),
                 ips: Vec::new(),
                 inbound: Inbound::Captured,
+                wanted_from_start: false,
                 probe_ports: Vec::new(),
                 rerouted: Vec::new(),
             });

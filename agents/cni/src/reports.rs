@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use ambit_proto::node::{NodeReport, PodReport};
+use ambit_proto::node::{LatePod, NodeReport, PodReport};
 use tokio::sync::Notify;
 
 use crate::Problem;
@@ -32,6 +32,9 @@ struct State {
     pods: BTreeMap<String, PodReport>,
     dirty: BTreeSet<String>,
     gone: BTreeSet<String>,
+    /// Pods that ran before they were enrolled, until a report that names them is acknowledged.
+    late: BTreeMap<String, u32>,
+    late_sent: BTreeMap<String, u32>,
     node: Node,
     node_dirty: bool,
 }
@@ -68,6 +71,18 @@ impl Reporter {
             (report.forwarded_out_dropped, report.forwarded_in_dropped) = (out, into);
             state.dirty.insert(uid.to_owned());
         });
+    }
+
+    /// A pod ran before it could be enrolled, and connections were closed.
+    pub fn late(&self, uid: &str, closed: u32) {
+        self.change(|state| {
+            state.late.insert(uid.to_owned(), closed);
+        });
+    }
+
+    /// The operator has what was sent.
+    fn acknowledged(&self) {
+        self.lock().late_sent.clear();
     }
 
     /// A pod does not exist any more.
@@ -121,25 +136,35 @@ impl Reporter {
         state.dirty.clear();
         state.gone.clear();
         state.node_dirty = false;
+        let sent = std::mem::take(&mut state.late_sent);
+        state.late.extend(sent);
         let pods = state.pods.values().cloned().collect();
-        NodeReport { snapshot: true, pods, ..state.node.report() }
+        NodeReport { snapshot: true, pods, late: state.send_late(), ..state.node.report() }
     }
 
     /// What changed since the last call, if anything.
     fn changes(&self) -> Option<NodeReport> {
         let mut state = self.lock();
-        if state.dirty.is_empty() && state.gone.is_empty() && !state.node_dirty {
+        if state.dirty.is_empty() && state.gone.is_empty() && state.late.is_empty() && !state.node_dirty {
             return None;
         }
         state.node_dirty = false;
         let dirty = std::mem::take(&mut state.dirty);
         let pods = dirty.iter().filter_map(|uid| state.pods.get(uid)).cloned().collect();
         let gone = std::mem::take(&mut state.gone).into_iter().collect();
-        Some(NodeReport { snapshot: false, pods, gone, ..state.node.report() })
+        Some(NodeReport { snapshot: false, pods, gone, late: state.send_late(), ..state.node.report() })
     }
 
     async fn changed(&self) {
         self.0.changed.notified().await;
+    }
+}
+
+impl State {
+    fn send_late(&mut self) -> Vec<LatePod> {
+        let late = std::mem::take(&mut self.late);
+        self.late_sent.extend(late.clone());
+        late.into_iter().map(|(uid, closed)| LatePod { uid, closed }).collect()
     }
 }
 
@@ -199,6 +224,19 @@ mod tests {
         assert_eq!(reporter.changes().unwrap().pods, [told]);
         reporter.pod(report("a", Stage::Enrolled));
         assert!(reporter.changes().is_none(), "unchanged");
+    }
+
+    #[test]
+    fn a_late_pod_is_named_until_the_operator_acknowledges_it() {
+        let reporter = Reporter::default();
+        reporter.late("a", 3);
+        assert_eq!(reporter.snapshot().late, [LatePod { uid: "a".into(), closed: 3 }]);
+        assert!(reporter.changes().is_none(), "under way");
+        assert_eq!(reporter.snapshot().late.len(), 1, "the stream broke before it was acknowledged");
+        reporter.acknowledged();
+        assert!(reporter.snapshot().late.is_empty());
+        reporter.late("b", 0);
+        assert_eq!(reporter.changes().unwrap().late.len(), 1);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::{
-    admission,
+    Problem, admission,
     config::Config,
     enroll::effects::Tools,
     forwarding,
@@ -17,7 +17,7 @@ use crate::{
     kernel::KernelThread,
     kubelet,
     metrics::Metrics,
-    node::{Duty, Node},
+    node::{Duty, Node, Past, Start},
     proxy::{Proxy, Surroundings},
     reports::{self, Reporter},
     roster::Roster,
@@ -44,10 +44,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve_metrics(admin::bind(config.metrics_port).await?, all_metrics));
 
     directories(&config).context("prepare the directories of the node")?;
+    // Looked at before redirection pins anything.
+    let start = Start::of(&config.bpffs_dir, &config.state_file());
     let tools = tools(&config, metrics.clone()).await?;
-    let inherited = tools.kernel.call(|kernel| kernel.inherited()).await?;
-    tracing::info!(pods = inherited.len(), "Redirection is loaded");
-    let node = Node::new(tools.clone(), config.state_file(), inherited);
+    // Said before the first report: a node serves only once the plugin is installed.
+    tools.reporter.install(Some(Problem { reason: "NodeAgentStarting", message: "the agent starts".into() }));
+    let attached = tools.kernel.call(|kernel| kernel.inherited()).await?;
+    tracing::info!(pods = attached.len(), ?start, "Redirection is loaded");
+    let node = Node::new(tools.clone(), config.state_file(), Past { attached, start });
     let socket = admission::bind(&config.cni_socket())?;
     tokio::spawn(admission::serve(socket, node.clone(), metrics.clone()));
     tokio::spawn(forwarding::count(tools.clone()));
@@ -178,11 +182,12 @@ async fn leave(config: &Config, node: &Node, tools: &Tools, installer: &Installe
         tracing::warn!(%error, "The CNI plugin cannot be removed");
         tokio::time::sleep(LEAVE_PAUSE).await;
     }
-    if let Err(error) = tools.kernel.call(|kernel| kernel.remove_everything()).await {
-        tracing::error!(%error, "Pins are left in the BPF file system");
-    }
+    // Files go before pins: an agent that finds the state file and no pins concludes that the node was restarted.
     if let Err(error) = sweep(config) {
         tracing::error!(%error, "Files are left on the node");
+    }
+    if let Err(error) = tools.kernel.call(|kernel| kernel.remove_everything()).await {
+        tracing::error!(%error, "Pins are left in the BPF file system");
     }
     tools.reporter.clean();
     tracing::info!("Nothing of the mesh is left on this node");

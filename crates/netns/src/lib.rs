@@ -1,7 +1,8 @@
-//! Enter a network namespace, open sockets in it, and tell namespaces apart.
+//! Enter a network namespace, open sockets in it, list and end those that are there, and tell namespaces apart.
 //!
 //! A thread that entered a namespace leaves it again before anything else runs on it, or the process ends.
 
+pub mod diag;
 mod namespace;
 mod raw;
 mod sockets;

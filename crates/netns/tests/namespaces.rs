@@ -3,9 +3,10 @@
 #![cfg(feature = "testing")]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
+use ambit_netns::diag::{abort, tcp_sockets};
 use ambit_netns::testing::{End, namespace, veth};
 use ambit_netns::{Error, NetNs, cookie_here, inspect, listener, outbound, run_in, upstream_to_app};
 
@@ -102,5 +103,36 @@ fn an_outbound_socket_leaves_through_the_pods_device() {
         socket.set_nonblocking(false).unwrap();
         socket.connect(&to.into()).unwrap();
         assert_eq!(server.accept().unwrap().1.ip().to_string(), from);
+    }
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_connection_is_listed_with_its_ends_and_ended_from_outside() {
+    let (one, other) = (namespace(), namespace());
+    veth(
+        End { netns: &one, device: "eth0", addresses: &["10.79.0.1/24", "fd79::1/64"] },
+        End { netns: &other, device: "eth0", addresses: &["10.79.0.2/24", "fd79::2/64"] },
+    );
+    for address in ["10.79.0.2:8080", "[fd79::2]:8080"] {
+        let address: SocketAddr = address.parse().unwrap();
+        let server = run_in(&other, || TcpListener::bind(address)).unwrap().unwrap();
+        let mut client = run_in(&one, || std::net::TcpStream::connect(address)).unwrap().unwrap();
+        let (mut accepted, _) = server.accept().unwrap();
+        let (local, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+
+        let listed = tcp_sockets(&one).unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        assert_eq!((listed[0].local, listed[0].peer, listed[0].listens), (local, peer, false));
+        assert!(listed[0].cgroup.is_some());
+        let there = tcp_sockets(&other).unwrap();
+        assert_eq!(there.iter().filter(|socket| socket.listens).count(), 1, "{there:?}");
+
+        assert!(abort(&one, &listed[0]).unwrap());
+        assert!(!abort(&one, &listed[0]).unwrap(), "it is gone");
+        let errors = [client.read(&mut [0]), accepted.read(&mut [0])];
+        let kinds = errors.map(|result| result.unwrap_err().kind());
+        assert_eq!(kinds, [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset]);
+        assert!(tcp_sockets(&one).unwrap().is_empty());
     }
 }

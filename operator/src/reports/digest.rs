@@ -69,6 +69,14 @@ impl Digest {
             self.waiting.clear();
             self.left_out(&report, pods, now);
         }
+        for late in report.late {
+            match pods.pod_by_uid(&late.uid).filter(|pod| pod.node == self.node) {
+                Some(pod) => events.push(ReportEvent::PodLate { pod, closed: late.closed }),
+                None => {
+                    tracing::warn!(node = %self.node, pod.uid = late.uid, "An unknown pod was enrolled late")
+                }
+            }
+        }
         for uid in report.gone {
             self.waiting.remove(&uid);
             let left = PodReport { uid, stage: Stage::Out.into(), ..PodReport::default() };

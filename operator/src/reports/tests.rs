@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use ambit_index::PodIdentity;
-use ambit_proto::node::{PodReport, Stage};
+use ambit_proto::node::{LatePod, PodReport, Stage};
 use tokio::time::Instant;
 
 use super::{
@@ -78,6 +78,7 @@ fn lines(events: Vec<ReportEvent>) -> Vec<String> {
         ReportEvent::PodLeft { pod } => format!("left {}", pod.uid),
         ReportEvent::PodFailed { pod, reason, .. } => format!("failed {} {reason}", pod.uid),
         ReportEvent::PodForwards { pod, out, into } => format!("forwards {} {out} {into}", pod.uid),
+        ReportEvent::PodLate { pod, closed } => format!("late {} {closed}", pod.uid),
         ReportEvent::NodeClean { node, agent } => format!("clean {node} {agent}"),
         ReportEvent::NodeProblem { node, reason, .. } => format!("problem {node} {reason}"),
         ReportEvent::NodeServes { node } => format!("serves {node}"),
@@ -159,4 +160,12 @@ fn packets_dropped_instead_of_forwarded_are_said_whenever_they_become_more() {
     assert_eq!(take(3), ["forwards a 3 0"]);
     assert!(take(3).is_empty());
     assert_eq!(take(5), ["forwards a 5 0"]);
+}
+
+#[test]
+fn a_late_pod_of_the_node_is_passed_on_and_one_of_another_node_is_not() {
+    let late = |uid: &str| LatePod { uid: uid.into(), closed: 2 };
+    let report = NodeReport { late: vec![late("a"), late("far"), late("no")], ..says(Vec::new()) };
+    let events = lines(digest().take(report, &pods(), Instant::now()));
+    assert_eq!(events, ["serves n1", "late a 2"]);
 }

@@ -45,6 +45,8 @@ pub struct Pod {
     pub ips: Vec<IpAddr>,
     /// Whether plaintext from outside goes to the proxy.
     pub inbound: Inbound,
+    /// It was wanted in the mesh before it had a network: what it did outside, it did past every policy.
+    pub wanted_from_start: bool,
     /// Ports that the kubelet may reach unjudged.
     pub probe_ports: Vec<u16>,
     /// Devices whose inbound traffic is the pod's own (annotation `istio.io/reroute-virtual-interfaces`).
@@ -118,7 +120,11 @@ pub struct Driver {
 
 impl Driver {
     /// A driver for a pod that is at `at`.
-    pub fn new(wires: Wires, effects: Effects, at: Position) -> Self {
+    pub fn new(wires: Wires, mut effects: Effects, at: Position) -> Self {
+        if at != Position::default() {
+            // An earlier agent enrolled it, or was about to.
+            effects.forgo_closing();
+        }
         let (link, breaker) = (effects.proxy().link(), effects.proxy().breaker());
         let breaker_seen = *breaker.borrow();
         Self {

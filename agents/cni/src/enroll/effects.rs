@@ -4,13 +4,14 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use ambit_netns::NetNs;
+use ambit_netns::{NetNs, diag};
 use ambit_redirect::DeviceWatch;
 use ambit_zds::Connections;
 
 use super::{
     driver::{Inbound, Intent, Pod, Sandbox},
     stage::{Effect, Know, Position, Processes, Wanted},
+    unjudged::unjudged,
 };
 use crate::{
     Error,
@@ -22,6 +23,10 @@ use crate::{
     reports::Reporter,
     roster::{Held, Opened, Roster},
 };
+
+/// Looks at a pod's connections until nothing of them has to be closed: those that were half open before capture began
+/// may be complete after the first.
+const CLOSING_ROUNDS_MAX: usize = 8;
 
 /// What effects act upon.
 #[derive(Clone, Debug)]
@@ -52,6 +57,8 @@ pub struct Effects {
     rerouted: Vec<String>,
     /// Covers devices that appear.
     following: Option<Following>,
+    /// The pod was never enrolled: it may have connections that nobody judged.
+    is_first: bool,
 }
 
 impl Effects {
@@ -66,7 +73,13 @@ impl Effects {
             probe_ports: Vec::new(),
             rerouted: Vec::new(),
             following: None,
+            is_first: true,
         }
+    }
+
+    /// The pod's connections were judged, or opened by right.
+    pub(super) fn forgo_closing(&mut self) {
+        self.is_first = false;
     }
 
     pub(super) fn proxy(&self) -> &Proxy {
@@ -156,7 +169,8 @@ impl Effects {
                     Inbound::Captured => Steering::All,
                     Inbound::Bypassed => Steering::AllButInbound,
                 };
-                self.steer(uid, steering).await
+                self.steer(uid, steering).await?;
+                self.close_unjudged(&intent.pod).await
             }
             Effect::Narrow => self.steer(uid, Steering::Tunnels).await,
             Effect::Close => self.close(uid).await,
@@ -244,6 +258,28 @@ impl Effects {
         }
     }
 
+    /// A pod that ran before it was enrolled, although it was wanted in the mesh from its start, loses what it opened
+    /// meanwhile. One that was labelled while it ran keeps its connections, and so does one that CNI brought.
+    async fn close_unjudged(&mut self, pod: &Pod) -> Result<(), Error> {
+        let is_late = self.is_first && pod.wanted_from_start && self.sandbox.is_none();
+        if let (true, Some(opened)) = (is_late, self.opened.clone()) {
+            let proxies = self.tools.kernel.call(|kernel| kernel.exempted()).await?;
+            let inbound = self.inbound;
+            let closed = blocking(move || close_all(&opened.netns, &proxies, inbound)).await?;
+            let (namespace, name) = (&pod.namespace, &pod.name);
+            tracing::warn!(
+                pod.namespace = namespace,
+                pod.name = name,
+                connections.closed = closed,
+                "A pod ran before it could be enrolled"
+            );
+            self.tools.metrics.unjudged_closed.inc_by(closed.into());
+            self.tools.reporter.late(&pod.uid, closed);
+        }
+        self.is_first = false;
+        Ok(())
+    }
+
     async fn close(&self, uid: &str) -> Result<(), Error> {
         let Some(netns) = self.namespace(uid).await? else { return Ok(()) };
         self.tools.kernel.call(move |kernel| kernel.forget(netns.cookie())).await
@@ -270,6 +306,22 @@ impl Effects {
             },
         }
     }
+}
+
+/// Closes until nothing unjudged is left; returns how many connections that were.
+fn close_all(netns: &NetNs, proxies: &[u64], inbound: Inbound) -> Result<u32, Error> {
+    let mut closed = 0;
+    for _ in 0..CLOSING_ROUNDS_MAX {
+        let all = diag::tcp_sockets(netns)?;
+        let left = unjudged(&all, proxies, inbound);
+        if left.is_empty() {
+            return Ok(closed);
+        }
+        for socket in left {
+            closed += u32::from(diag::abort(netns, socket)?);
+        }
+    }
+    Err(Error::Unjudged { inode: netns.id().inode })
 }
 
 async fn blocking<T: Send + 'static>(

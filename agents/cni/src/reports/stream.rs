@@ -69,7 +69,10 @@ async fn try_report(
     loop {
         tokio::select! {
             ack = acks.message() => match ack? {
-                Some(_) => backoff.reset(),
+                Some(_) => {
+                    backoff.reset();
+                    reporter.acknowledged();
+                }
                 None => return Err(Ended::Finished),
             },
             () = reporter.changed() => {

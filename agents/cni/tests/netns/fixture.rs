@@ -15,14 +15,16 @@ use ambit_cni::{
     enroll::{driver::Progress, effects::Tools},
     kernel::KernelThread,
     metrics::Metrics,
-    node::{Member, Node},
+    node::{Member, Node, Past, Start},
     plugin::protocol::{Enrolled, Request},
     proxy::{Proxy as Link, Surroundings},
     reports::Reporter,
     roster::Roster,
 };
 use ambit_netns::{
-    NetNs, run_in,
+    NetNs,
+    diag::{abort, tcp_sockets},
+    run_in,
     testing::{End, namespace, veth},
 };
 use ambit_proto::node::{NodeEnrollment, PodEnrollment, Wanted};
@@ -168,8 +170,9 @@ impl World {
     async fn new(ground: &Ground) -> Self {
         let places = &ground.places;
         let config = Config { bpffs: places.directory.join("bpf/ambit"), cgroup: places.cgroup.clone() };
+        let start = Start::of(&config.bpffs, &places.directory.join("enrolled.json"));
         let kernel = KernelThread::start(config).await.unwrap();
-        let inherited = kernel.call(|kernel| kernel.inherited()).await.unwrap();
+        let attached = kernel.call(|kernel| kernel.inherited()).await.unwrap();
         let (roster, reporter, metrics) =
             (Arc::new(Roster::default()), Reporter::default(), Metrics::default());
         let around = Surroundings {
@@ -183,13 +186,18 @@ impl World {
         let proxy = Link::start(&zds, around).unwrap();
         let link = proxy.clone();
         let tools = Tools { roster, kernel: kernel.clone(), proxy, reporter, metrics, proc: "/proc".into() };
-        let node = Node::new(tools, places.directory.join("enrolled.json"), inherited);
+        let node = Node::new(tools, places.directory.join("enrolled.json"), Past { attached, start });
         let pod = ground.pod.try_clone().unwrap();
         Self { node, zds, uid: UID.to_owned(), kernel, pod, pod_cgroup: places.pod_cgroup(), link }
     }
 
     pub(crate) fn describe(&self, wanted: Wanted, ips: &[&str]) {
+        self.describe_as(wanted, ips, false);
+    }
+
+    pub(crate) fn describe_as(&self, wanted: Wanted, ips: &[&str], wanted_from_start: bool) {
         let enrollment = PodEnrollment {
+            wanted_from_start,
             uid: self.uid.clone(),
             namespace: "shop".into(),
             name: "cart".into(),
@@ -279,6 +287,40 @@ impl World {
             let mut child = run_in(&pod, || command.spawn()).unwrap().unwrap();
             child.wait().unwrap().success()
         })
+    }
+
+    /// A process of the pod connects and holds the connection until it ends.
+    pub(crate) async fn pod_holds(&self) -> JoinHandle<()> {
+        let script = format!(
+            "echo $$ > {}/cgroup.procs; exec 3<>/dev/tcp/{PEER}/{PORT}; exec timeout 30 cat <&3",
+            self.pod_cgroup.display()
+        );
+        let mut command = Command::new("bash");
+        command.args(["-c", &script]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = run_in(&self.pod, || command.spawn()).unwrap().unwrap();
+        let ended = tokio::task::spawn_blocking(move || {
+            child.wait().unwrap();
+        });
+        let open = async {
+            while self.held() == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon(open).await;
+        ended
+    }
+
+    /// Connections of the pod to the peer.
+    pub(crate) fn held(&self) -> usize {
+        let peer: SocketAddr = format!("{PEER}:{PORT}").parse().unwrap();
+        tcp_sockets(&self.pod).unwrap().iter().filter(|socket| socket.peer == peer).count()
+    }
+
+    /// Resets them, so that nobody waits for their processes.
+    pub(crate) fn let_go(&self) {
+        for socket in tcp_sockets(&self.pod).unwrap().iter().filter(|socket| !socket.listens) {
+            abort(&self.pod, socket).unwrap();
+        }
     }
 
     pub(crate) async fn pod_connects(&self, port: u16) -> bool {

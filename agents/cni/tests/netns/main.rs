@@ -189,6 +189,68 @@ fn a_killed_agent_and_a_killed_proxy_leave_pods_closed() {
 
 #[test]
 #[ignore = "needs root: make test-netns"]
+fn a_pod_that_is_labelled_while_it_runs_keeps_its_connections() {
+    World::run(async |world| {
+        let held = world.pod_holds().await;
+        let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+        world.describe(Wanted::L4, &["10.78.0.2"]);
+        world.wait_enrolled().await;
+        assert_eq!(world.held(), 1, "it was opened by right");
+        world.describe(Wanted::Out, &["10.78.0.2"]);
+        world.wait_left().await;
+        // It was in once: what it opened outside, it opened by right, whatever else is said.
+        world.describe_as(Wanted::L4, &["10.78.0.2"], true);
+        world.wait_enrolled().await;
+        assert_eq!(world.held(), 1);
+        world.let_go();
+        soon(held).await.unwrap();
+        drop(proxy);
+    });
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_pod_that_ran_before_it_could_be_enrolled_loses_what_nobody_judged() {
+    World::run(async |world| {
+        let held = world.pod_holds().await;
+        world.describe_as(Wanted::L4, &["10.78.0.2"], true);
+        world.wait_problem("ProxyNotConnected").await;
+        assert_eq!(world.held(), 1, "not before it is enrolled");
+        let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+        world.wait_enrolled().await;
+        assert_eq!(world.held(), 0, "nobody had judged it");
+        soon(held).await.unwrap();
+        // What is opened from now on goes through the proxy.
+        let client = world.pod_client(PORT);
+        proxy.accept().await;
+        assert!(client.await.unwrap());
+    });
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn after_a_restart_of_the_node_what_ran_before_the_agent_is_late() {
+    World::run_over_restart(
+        async |world| {
+            world.enroll_namespace();
+            // As a restart of the node leaves it: the state file stays, nothing is pinned.
+            world.kernel.call(|kernel| kernel.remove_everything()).await.unwrap();
+            Vec::new()
+        },
+        async |world, _| {
+            let held = world.pod_holds().await;
+            world.describe(Wanted::L4, &["10.78.0.2"]);
+            let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
+            world.wait_enrolled().await;
+            assert_eq!(world.held(), 0);
+            soon(held).await.unwrap();
+            drop(proxy);
+        },
+    );
+}
+
+#[test]
+#[ignore = "needs root: make test-netns"]
 fn a_node_that_the_mesh_leaves_keeps_no_trace_in_its_pods() {
     World::run(async |world| {
         // IPv4: link-local IPv6 addresses come and go by themselves.

@@ -1,0 +1,30 @@
+//! Which connections of a pod nobody has judged. Pure.
+//!
+//! A pod that ran outside the mesh although it was wanted in it from its start has connections that were opened past
+//! every policy. Invariant: a connection both ends of which are in the pod's namespace is kept: it is the pod's own,
+//! or goes through the proxy, which judged it; so is what the proxy itself opened.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use ambit_netns::diag::TcpSocket;
+
+use super::driver::Inbound;
+
+/// The sockets among `all` of a namespace that carry what was not judged; the proxy's are made in `proxies`.
+pub fn unjudged<'a>(all: &'a [TcpSocket], proxies: &[u64], inbound: Inbound) -> Vec<&'a TcpSocket> {
+    let ends: BTreeSet<(SocketAddr, SocketAddr)> =
+        all.iter().map(|socket| (socket.local, socket.peer)).collect();
+    let served: BTreeSet<u16> =
+        all.iter().filter(|socket| socket.listens).map(|socket| socket.local.port()).collect();
+    let is_unjudged = |socket: &&TcpSocket| {
+        let is_inside = socket.peer.ip().is_loopback() || ends.contains(&(socket.peer, socket.local));
+        let is_of_proxy = socket.cgroup.is_some_and(|cgroup| proxies.contains(&cgroup));
+        // Such a pod asked that nobody judge who comes in.
+        let is_let_in = inbound == Inbound::Bypassed && served.contains(&socket.local.port());
+        !(socket.listens || is_inside || is_of_proxy || is_let_in)
+    };
+    all.iter().filter(is_unjudged).collect()
+}
+
+#[cfg(test)]
+mod tests;
