@@ -64,6 +64,10 @@ e2e: gateway-api ## cluster tests alone, against a cluster on which `make instal
 soak-tests: gateway-api install ## cluster tests ten times in a row beside two busy loops (hours; not part of CI)
 	@tests/soak.sh
 
+.PHONY: reboot-tests
+reboot-tests: install ## REBOOTS (100) restarts of a node while another program rewrites its conflist, captured on the wire
+	@REBOOTS=$${REBOOTS:-100} $(CARGO) test --locked -p ambit-kind-tests --test reboot -- --ignored --nocapture
+
 .PHONY: cluster
 cluster: ## start the two-node test cluster, or say that it runs
 	@tests/kind/up.sh

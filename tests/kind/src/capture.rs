@@ -26,6 +26,22 @@ pub struct Seen {
 /// # Errors
 /// When the pod cannot run or prints something else.
 pub fn on(node: &str, marker: &str) -> Result<Seen> {
+    let capture = start(node, marker, SECONDS)?;
+    capture.seen()
+}
+
+/// A capture that runs.
+#[derive(Debug)]
+pub struct Capture {
+    name: String,
+    seconds: u64,
+}
+
+/// Starts a capture of so many seconds and waits until it runs.
+///
+/// # Errors
+/// When the pod cannot run.
+pub fn start(node: &str, marker: &str, seconds: u64) -> Result<Capture> {
     let name = format!("capture-{node}");
     kubectl::run(&[
         "delete",
@@ -37,13 +53,33 @@ pub fn on(node: &str, marker: &str) -> Result<Seen> {
         "--grace-period=0",
         "--force",
     ])?;
-    kubectl::apply(&manifest(&name, node, marker))?;
-    let limit = Duration::from_secs(SECONDS + 60);
-    wait::until("the capture", limit, || {
-        let pod = kubectl::json(&["get", "pod", "-n", NAMESPACE, &name])?;
-        Ok(matches!(kubectl::text(&pod, "/status/phase"), "Succeeded" | "Failed").then_some(()))
-    })?;
-    let log = kubectl::run(&["logs", "-n", NAMESPACE, &name])?;
+    kubectl::apply(&manifest(&name, node, marker, seconds))?;
+    let capture = Capture { name, seconds };
+    capture.until(&["Running", "Succeeded", "Failed"])?;
+    Ok(capture)
+}
+
+impl Capture {
+    fn until(&self, phases: &[&str]) -> Result<()> {
+        let limit = Duration::from_secs(self.seconds + 60);
+        let (seen, _) = wait::until("the capture", limit, || {
+            let pod = kubectl::json(&["get", "pod", "-n", NAMESPACE, &self.name])?;
+            Ok(phases.contains(&kubectl::text(&pod, "/status/phase")).then_some(()))
+        })?;
+        Ok(seen)
+    }
+
+    /// What it saw, once its time is over.
+    ///
+    /// # Errors
+    /// When it lost packets or printed something else.
+    pub fn seen(&self) -> Result<Seen> {
+        self.until(&["Succeeded", "Failed"])?;
+        read(&kubectl::run(&["logs", "-n", NAMESPACE, &self.name])?)
+    }
+}
+
+fn read(log: &str) -> Result<Seen> {
     let line = log.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok());
     let line = line.with_context(|| format!("the capture printed {log:?}"))?;
     let number =
@@ -69,7 +105,7 @@ pub fn until_hidden(node: &str, marker: &str, limit: Duration) -> Result<Seen> {
 /// Where captures run.
 pub const NAMESPACE: &str = "ambit-observer";
 
-fn manifest(name: &str, node: &str, marker: &str) -> String {
+fn manifest(name: &str, node: &str, marker: &str, seconds: u64) -> String {
     format!(
         r#"
 apiVersion: v1
@@ -89,7 +125,7 @@ spec:
   - name: capture
     image: localhost/ambit-box:dev
     imagePullPolicy: IfNotPresent
-    command: [/bin/shop, capture, --iface, eth0, --port, "15008", --marker, "{marker}", --seconds, "{SECONDS}"]
+    command: [/bin/shop, capture, --iface, eth0, --port, "15008", --marker, "{marker}", --seconds, "{seconds}"]
     securityContext: {{privileged: true}}
 "#
     )

@@ -1,7 +1,7 @@
 //! What cluster tests and the demo share: kubectl, waiting, the shop, load, captures, waypoints, and
 //! a table of checks.
 //!
-//! Invariant: everything works against any cluster that `KUBECONFIG` names; nothing here knows how it was made.
+//! Invariant: everything but `node` works against any cluster that `KUBECONFIG` names; nothing else knows how it was made.
 
 #![expect(clippy::print_stdout, reason = "test programs speak to a person")]
 
@@ -13,6 +13,7 @@ pub mod inspector;
 pub mod kubectl;
 pub mod load;
 pub mod mesh;
+pub mod node;
 pub mod outside;
 pub mod shop;
 pub mod token;
