@@ -18,7 +18,7 @@ use std::{
 
 pub use watch::{Installer, watch};
 
-use conflist::{Entry, Form, Named, PLUGIN};
+use conflist::{Entry, Form, Named, PLUGIN, Role};
 use layout::{Found, Layout, OWN_NAMES, Refusal};
 
 use crate::Problem;
@@ -79,7 +79,7 @@ fn try_reconcile(paths: &Paths, entry: &Entry) -> Result<(), Problem> {
     let tidied = others
         .filter(|path| path.exists())
         .try_for_each(|path| files::remove(&path))
-        .and_then(|()| restore(directory));
+        .and_then(|()| restore(directory, Restored::Networks));
     tidied.map_err(|error| Problem::at("CNIConfigNotWritable", directory, &error))?;
     passed_by.map_or(Ok(()), |name| {
         let message = format!(
@@ -109,20 +109,30 @@ fn problem(directory: &Path, refusal: Refusal) -> Problem {
 /// # Errors
 /// The first file that cannot be written; what comes after it is left for the next try.
 pub fn remove(paths: &Paths) -> io::Result<()> {
-    restore(&paths.conf_dir)?;
+    restore(&paths.conf_dir, Restored::All)?;
     OWN_NAMES.iter().try_for_each(|name| files::remove(&paths.conf_dir.join(name)))?;
     files::remove(&paths.binary())
 }
 
+/// Which files of others get back what their owners wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restored {
+    /// Those that make a network: the runtime reads ours instead. One that calls others is read before ours.
+    Networks,
+    /// Every one.
+    All,
+}
+
 /// Earlier agents put our plugin into the lists of others: they get back what they wrote.
-fn restore(directory: &Path) -> io::Result<()> {
+fn restore(directory: &Path, which: Restored) -> io::Result<()> {
     for name in names(directory)? {
         if Form::of(&name) != Some(Form::List) || OWN_NAMES.contains(&name.as_str()) {
             continue;
         }
         let path = directory.join(&name);
         let Some(text) = files::read_bounded(&path)? else { continue };
-        if !conflist::contains_ours(&text) {
+        let is_network = conflist::role(Form::List, &text, &OWN_NAMES) == Role::Network;
+        if !conflist::contains_ours(&text) || (which == Restored::Networks && !is_network) {
             continue;
         }
         let bare = conflist::without(&Named { name, text }).map_err(io::Error::other)?;

@@ -98,6 +98,9 @@ struct State {
     enrolled: Enrolled,
     /// The node was started again since the last agent: pods that may only start enrolled, and run, are late.
     restarted: Option<Enrolled>,
+    /// The mesh left the node: this process writes nothing down any more, also when the mesh comes back. The next one,
+    /// which finds neither file nor pins, starts as on a new node.
+    has_left: bool,
     /// The operator has named every pod of the node: what the file said of others is over.
     is_complete: bool,
 }
@@ -245,6 +248,9 @@ impl Node {
         let (whole, partly) = (enrollment.enrolled_namespaces, enrollment.partly_enrolled_namespaces);
         self.lock().enrolled.namespaces = whole.into_iter().chain(partly).collect();
         let duty = if enrollment.decommission { Duty::Leave } else { Duty::Serve };
+        if duty == Duty::Leave {
+            self.lock().has_left = true;
+        }
         self.0.duty.send_if_modified(|old| std::mem::replace(old, duty) != duty);
         if duty == Duty::Leave {
             self.leave();
@@ -256,12 +262,12 @@ impl Node {
     /// nothing.
     pub fn keep(&self) {
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let enrolled = {
+        let (enrolled, has_left) = {
             let mut state = self.lock();
             state.enrolled = state.enrolled();
-            state.enrolled.clone()
+            (state.enrolled.clone(), state.has_left)
         };
-        if *self.0.duty.borrow() == Duty::Serve
+        if !has_left
             && Enrolled::read(&self.0.state_file) != enrolled
             && let Err(error) = enrolled.write(&self.0.state_file)
         {

@@ -31,7 +31,10 @@ const INET_DIAG_CGROUP_ID: u16 = 21;
 const HEADER_BYTES: usize = 16;
 const ID_BYTES: usize = 48;
 const MESSAGE_BYTES: usize = 72;
+/// Where the inode of the socket's file is in it; zero when no process holds the socket.
+const INODE_AT: usize = 68;
 /// From `include/net/tcp_states.h`.
+const TCP_FIN_WAIT2: u8 = 5;
 const TCP_TIME_WAIT: u32 = 6;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u8 = 10;
@@ -164,6 +167,10 @@ fn outcome(body: &[u8]) -> io::Result<()> {
 fn read(body: &[u8]) -> Option<TcpSocket> {
     let [family, state] = part(body, 0)?;
     let id: [u8; ID_BYTES] = part(body, 4)?;
+    // No process holds it and all it sent has arrived: it only waits for the other end, and not every kernel can end it.
+    if state == TCP_FIN_WAIT2 && part(body, INODE_AT).map(u32::from_ne_bytes) == Some(0) {
+        return None;
+    }
     let end = |port: usize, address: usize| {
         let port = u16::from_be_bytes(part(&id, port)?);
         let ip = match i32::from(family) {

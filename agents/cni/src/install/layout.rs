@@ -61,6 +61,10 @@ pub fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
         };
         match conflist::role(form, &bare.text, &OWN_NAMES) {
             Role::Network => return around(form, &bare, &callers, entry),
+            // An earlier agent put our plugin into it, and it is read before ours: it stays there.
+            Role::CallsOthers if file.text.as_deref().is_ok_and(conflist::contains_ours) => {
+                callers.push((file.name.as_str(), Role::CallsOurs));
+            }
             role @ (Role::CallsOurs | Role::CallsOthers) => callers.push((file.name.as_str(), role)),
         }
     }

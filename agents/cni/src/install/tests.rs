@@ -170,6 +170,14 @@ fn a_configuration_that_calls_others_but_not_ours_is_named() {
     let own = fs::read_to_string(node.paths.conf_dir.join(OWN)).unwrap();
     node.put("00-multus.conf", &format!(r#"{{"name":"m","type":"multus","delegates":[{own}]}}"#));
     assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    // An earlier agent put our plugin into it: it stays until the mesh leaves, since it is read before ours.
+    fs::remove_file(node.paths.conf_dir.join("00-multus.conf")).unwrap();
+    let earlier = format!(r#"{{"name":"m","plugins":[{multus}, {{"type":"ambit-cni"}}]}}"#);
+    let path = node.put("00-multus.conflist", &earlier);
+    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(fs::read_to_string(&path).unwrap(), earlier);
+    remove(&node.paths).unwrap();
+    assert!(!fs::read_to_string(&path).unwrap().contains(PLUGIN));
 }
 
 #[tokio::test]

@@ -9,6 +9,11 @@ const MULTUS: &str = r#"{"name":"m","type":"multus","delegates":[{"name":"n","pl
 const MULTUS_OURS: &str =
     r#"{"name":"m","type":"multus","clusterNetwork":"/etc/cni/net.d/01-ambit.conflist"}"#;
 
+/// As an earlier agent left it.
+const MULTUS_EARLIER: &str = r#"{"name":"m","plugins":[
+    {"name":"m","type":"multus","delegates":[{"name":"n","plugins":[{"type":"ptp"}]}]},
+    {"type":"ambit-cni","socket":"/s","stateFile":"/f","systemNamespace":"ambit-system"}]}"#;
+
 fn entry() -> Entry {
     Entry {
         plugin: PLUGIN.into(),
@@ -67,6 +72,10 @@ fn the_table_of_directories() {
             "01-ambit.conflist of 10-net.conflist",
         ),
         (&[("00-multus.conf", MULTUS)], "missing"),
+        (
+            &[("00-multus.conflist", MULTUS_EARLIER), ("10-net.conflist", NET)],
+            "01-ambit.conflist of 10-net.conflist",
+        ),
         (&[("70-multus.conf", MULTUS), ("10-net.conflist", NET)], "01-ambit.conflist of 10-net.conflist"),
         (&[("05-multus.conf", MULTUS), ("10-net.conflist", NET)], "crowded 10-net.conflist"),
         // What is there and no configuration.
