@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make the image archives in target/images: one FROM-scratch image a program (`make build` comes first), and the test images.
 #
-#   images/build.sh [IMAGE...]     ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis; all unless named
+#   images/build.sh [IMAGE...]     ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis ambit-authz; all
+#                                  unless named
 #
 # Invariant: an archive is a function of what is in it. Test images are kept in the cache by the content of their recipe.
 set -euo pipefail
@@ -78,6 +79,16 @@ redis() {
   pack ambit-redis "$root" --entrypoint /usr/bin/redis-server
 }
 
+# authz: two providers of external authorization, oauth2-proxy (HTTP) and one made of Envoy's generated code (gRPC)
+authz() {
+  local root=$work/authz
+  mkdir -p "$root/bin"
+  export CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false -trimpath'
+  (cd "$repo/tests/kind/authz" && go build -ldflags='-s -w' -o "$root/bin/oauth2-proxy" github.com/oauth2-proxy/oauth2-proxy/v7 &&
+    go build -ldflags='-s -w' -o "$root/bin/checker" ./checker)
+  pack ambit-authz "$root"
+}
+
 # cached NAME BUILD FILES...: the archive of a test image, made by BUILD unless one of the same recipe is in the cache
 cached() {
   local name=$1 build=$2 kept
@@ -99,6 +110,7 @@ image() {
     ambit-waypoint) program ambit-waypoint $NOBODY ambit-waypoint ;;
     ambit-node-agent) program ambit-node-agent $ROOT ambit-node-agent ambit-cni-plugin ;;
     ambit-box) cached ambit-box box "$repo"/tests/kind/go.mod "$repo"/tests/kind/shop/*.go ;;
+    ambit-authz) cached ambit-authz authz "$repo"/tests/kind/authz/go.{mod,sum} "$repo"/tests/kind/authz/checker/*.go ;;
     ambit-redis) cached ambit-redis redis ;;
     *) die "no image $1" ;;
   esac
@@ -106,7 +118,7 @@ image() {
 
 command -v go >/dev/null || die "no go: the test images need it"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis
+[ $# -gt 0 ] || set -- ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis ambit-authz
 printf '%-32s %10s\n' IMAGE SIZE
 for name in "$@"; do
   image "$name"

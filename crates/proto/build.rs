@@ -2,6 +2,7 @@
 
 const FILES: &[&str] = &[
     "envoy/discovery.proto",
+    "envoy/auth.proto",
     "istio/workload.proto",
     "istio/authorization.proto",
     "istio/ca.proto",

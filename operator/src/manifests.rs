@@ -228,6 +228,9 @@ mod tests {
                             Authorization::Waypoint(attachment) => {
                                 assert_eq!((attachment.refused, attachment.content.err()), (vec![], None));
                             }
+                            Authorization::Custom(custom) => {
+                                assert_eq!(custom.attachment.content.err(), None);
+                            }
                         }
                     }
                     "PeerAuthentication" => {

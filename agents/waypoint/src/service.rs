@@ -22,7 +22,7 @@ use ambit_route::{Table, by_server_name};
 pub use rules::{Rules, retry_after_seconds};
 pub use states::States;
 
-use crate::{stream::ServerName, upstream::Upstream};
+use crate::{http::Check, stream::ServerName, upstream::Upstream};
 
 /// A service.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Service {
     pub policies: PolicySet,
     /// Whether that depends on the name that a TLS client asks for.
     pub asks_server_name: bool,
+    /// Who is asked about requests before policies judge.
+    pub checks: Vec<Check>,
     /// What is done to requests before they are routed.
     pub rules: Rules,
     ports: Vec<Port>,
@@ -123,8 +125,15 @@ impl Service {
         for (issuer, reason) in validator.iter().flat_map(Validator::unusable) {
             tracing::warn!(service = %bound.key, %issuer, %reason, "No token of an issuer can be accepted");
         }
+        let checks = bound.checks.iter().map(|check| {
+            let to = &check.provider.to;
+            let way =
+                destinations.entry(to.clone()).or_insert_with(|| states.upstream(to, &Default::default()));
+            Check { check: check.clone(), upstream: way.clone() }
+        });
+        let checks: Vec<Check> = checks.collect();
         let rules = Rules::compile(&bound.requests, (&bound.key, ""), states);
-        let asks_requests = validator.is_some() || !rules.is_empty();
+        let asks_requests = validator.is_some() || !checks.is_empty() || !rules.is_empty();
         let ports = bound.ports.iter().map(|port| {
             let own = Destination { service: bound.key.clone(), port: port.port };
             let mut compile = |routes: &Routes| PortRoutes::compile(routes, &bound, &destinations, states);
@@ -140,7 +149,7 @@ impl Service {
             Addressed::Service => None,
             Addressed::Pods(_) => Some(Port::of_pods(asks_requests)),
         };
-        Self { validator, policies, asks_server_name, rules, ports, every_port, destinations, bound }
+        Self { validator, policies, asks_server_name, checks, rules, ports, every_port, destinations, bound }
     }
 
     /// Stands for a service that could not be read: it has no port and allows nothing.
@@ -153,12 +162,14 @@ impl Service {
             requests: Arc::default(),
             authentication: Vec::new(),
             authorization: Vec::new(),
+            checks: Vec::new(),
             unenforceable: vec![(key.clone(), reason.clone())],
         };
         Self {
             validator: None,
             policies: PolicySet::new([Applied::Unreadable(key.clone())]),
             asks_server_name: false,
+            checks: Vec::new(),
             rules: Rules::default(),
             ports: Vec::new(),
             every_port: None,

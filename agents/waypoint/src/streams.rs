@@ -95,6 +95,10 @@ pub fn judge(service: &Service, connection: &Connection, name: &ServerName) -> R
     for policy in policies.audited_by(connection, None) {
         tracing::info!(service = %service.bound.key, %policy, source.ip = %connection.source_ip, "Audited");
     }
+    // Of what carries no request nobody can be asked, and whether it would meet the policy is in doubt.
+    if let Some(unasked) = service.checks.iter().find(|one| one.check.policy.matches(connection)) {
+        return Err(Verdict::DeniedBy(unasked.check.policy.key.clone()));
+    }
     let verdict = policies.evaluate(connection);
     if verdict.is_allowed() { Ok(()) } else { Err(verdict) }
 }

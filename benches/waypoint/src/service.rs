@@ -93,6 +93,7 @@ pub(crate) fn bound(routes: usize) -> Result<Packed> {
         requests: Arc::new(RequestPolicy::default()),
         authentication: Vec::new(),
         authorization: vec![policy("no-admin", Action::Deny, deny), policy("callers", Action::Allow, allow)],
+        checks: Vec::new(),
         unenforceable: Vec::new(),
     }))
 }

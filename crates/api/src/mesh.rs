@@ -8,9 +8,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod providers;
 mod status;
 mod waypoints;
 
+pub use providers::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBodyInCheck};
 pub use status::{
     MeshStatus, NodesStatus, TrustPhase, TrustRoot, TrustStatus, WaypointsStatus, WorkloadsStatus,
 };
@@ -59,6 +61,10 @@ pub struct MeshSpec {
     /// What the mesh tells about the traffic.
     #[serde(default)]
     pub observability: Observability,
+    /// Whom AuthorizationPolicies of action CUSTOM may ask about requests, by `provider.name` (Istio's extensionProviders). Waypoints ask them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub extension_providers: Vec<ExtensionProvider>,
 }
 
 /// Whether plaintext is taken.

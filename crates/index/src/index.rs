@@ -238,6 +238,7 @@ impl Index {
         if settings == self.settings {
             return changes;
         }
+        changes.policy_status |= settings.extension_providers != self.settings.extension_providers;
         let is_renamed = settings.cluster_domain != self.settings.cluster_domain;
         self.settings = settings;
         if is_renamed {

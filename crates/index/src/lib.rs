@@ -12,6 +12,7 @@ mod nodes;
 mod object;
 mod pods;
 mod policies;
+mod providers;
 mod routes;
 mod selector;
 mod services;

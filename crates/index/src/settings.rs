@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ambit_api::{labels, mesh::FailurePolicy};
+use ambit_api::{
+    labels,
+    mesh::{ExtensionProvider, FailurePolicy},
+};
 use ambit_model::{DEFAULT_TRUST_DOMAIN, Mode};
 
 /// Whether there is a mesh.
@@ -38,6 +41,8 @@ pub struct Settings {
     pub exclude_namespaces: BTreeSet<Arc<str>>,
     /// `spec.waypoints.failurePolicy`.
     pub failure_policy: FailurePolicy,
+    /// `spec.extensionProviders`.
+    pub extension_providers: Vec<ExtensionProvider>,
 }
 
 impl Settings {
@@ -59,6 +64,7 @@ impl Default for Settings {
             mtls: Mode::Permissive,
             exclude_namespaces: BTreeSet::from(["kube-system".into()]),
             failure_policy: FailurePolicy::Closed,
+            extension_providers: Vec::new(),
         }
     }
 }

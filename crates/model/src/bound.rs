@@ -5,6 +5,7 @@
 //! refusal ([`Backend::Invalid`], [`BoundService::unenforceable`]), never left out.
 
 mod authentication;
+mod external;
 mod route;
 mod traffic;
 
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use authentication::{ClaimHeader, JwtProvider, TokenLocation};
+pub use external::{CheckBody, CheckProtocol, CheckProvider, ExternalCheck, HttpCheck};
 pub use route::{
     Backend, Cors, Filter, Fraction, HeaderChange, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror,
     PathChange, PathMatch, QueryMatch, Redirect, RequestTimeouts, Retry, Rewrite, SessionCookie,
@@ -136,6 +138,8 @@ pub struct BoundService {
     pub authentication: Vec<JwtProvider>,
     /// Policies that judge its requests and connections.
     pub authorization: Vec<Arc<Policy>>,
+    /// Policies of action CUSTOM: requests that meet one are put to its provider before the others judge.
+    pub checks: Vec<ExternalCheck>,
     /// Policies that apply and cannot be enforced, with the reason; while there is one, everything is refused.
     pub unenforceable: Vec<(NamespacedName, Arc<str>)>,
 }

@@ -16,6 +16,43 @@ macro_rules! package {
 pub mod discovery {
     package!("envoy.service.discovery.v3");
 }
+/// External authorization, nested as its packages are.
+pub mod envoy {
+    /// Services.
+    pub mod service {
+        /// External authorization.
+        pub mod auth {
+            /// `envoy.service.auth.v3`
+            pub mod v3 {
+                package!("envoy.service.auth.v3");
+            }
+        }
+    }
+    /// Configuration.
+    pub mod config {
+        /// What others share.
+        pub mod core {
+            /// `envoy.config.core.v3`
+            pub mod v3 {
+                package!("envoy.config.core.v3");
+            }
+        }
+    }
+    /// Types.
+    pub mod r#type {
+        /// `envoy.type.v3`
+        pub mod v3 {
+            package!("envoy.r#type.v3");
+        }
+    }
+}
+/// What Google's services share.
+pub mod google {
+    /// `google.rpc`
+    pub mod rpc {
+        package!("google.rpc");
+    }
+}
 /// Nested as protobuf packages are, because generated code refers to its siblings by relative path.
 pub mod istio {
     /// Workloads and services, type URL [`ADDRESS`](crate::ADDRESS).
@@ -99,6 +136,7 @@ pub mod opentelemetry {
 pub use ambit::node::v1 as node;
 pub use ambit::waypoint::v1 as waypoint;
 pub use ambit::zds::v1 as zds_ext;
+pub use envoy::service::auth::v3 as auth;
 pub use istio::{security, workload, workload::zds};
 
 /// xDS type of workloads and services.

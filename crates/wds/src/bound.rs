@@ -5,6 +5,7 @@
 
 mod authentication;
 mod authorization;
+mod external;
 mod route;
 mod traffic;
 
@@ -61,7 +62,12 @@ fn encode(service: &BoundService) -> wire::Service {
         destinations: service.destinations.iter().map(encode_settings).collect(),
         requests: Some(traffic::encode_requests(&service.requests)),
         authentication: service.authentication.iter().map(authentication::encode_provider).collect(),
-        authorization: service.authorization.iter().map(|p| authorization::encode_policy(p)).collect(),
+        authorization: service
+            .authorization
+            .iter()
+            .map(|policy| authorization::encode_policy(policy))
+            .chain(service.checks.iter().map(external::encode_check))
+            .collect(),
         unenforceable: service.unenforceable.iter().map(refused).collect(),
         pods: encode_pods(&service.addressed),
     }
@@ -84,7 +90,7 @@ fn decode_pods(message: Option<wire::Pods>, hostname: &str, is_empty: bool) -> R
         Some(_) if hostname != PODS => {
             Err(Invalid::new("pods", format!("hostname {hostname:?} is no pods'")))
         }
-        Some(_) if !is_empty => Err(Invalid::new("pods", "pods have neither ports nor destinations")),
+        Some(_) if !is_empty => Err(Invalid::new("pods", "pods have no ports")),
         Some(pods) => {
             let uid = |uid| field::required("pods.on_their_way", uid);
             Ok(Addressed::Pods(pods.on_their_way.into_iter().map(uid).collect::<Result<BTreeSet<_>, _>>()?))
@@ -93,7 +99,7 @@ fn decode_pods(message: Option<wire::Pods>, hostname: &str, is_empty: bool) -> R
 }
 
 fn decode(message: wire::Service) -> Result<BoundService, Invalid> {
-    let is_empty = message.ports.is_empty() && message.destinations.is_empty();
+    let is_empty = message.ports.is_empty();
     let addressed = decode_pods(message.pods, &message.hostname, is_empty)?;
     let mut destinations = BTreeMap::new();
     for entry in message.destinations {
@@ -105,6 +111,8 @@ fn decode(message: wire::Service) -> Result<BoundService, Invalid> {
     let refused = |entry: wire::Unenforceable| {
         Ok((decode_name("unenforceable", entry.policy)?, Arc::from(entry.reason)))
     };
+    let (checks, policies): (Vec<_>, Vec<_>) =
+        message.authorization.into_iter().partition(external::is_check);
     Ok(BoundService {
         key: NamespacedName {
             namespace: field::required("namespace", message.namespace)?,
@@ -115,7 +123,8 @@ fn decode(message: wire::Service) -> Result<BoundService, Invalid> {
         destinations,
         requests: Arc::new(traffic::decode_requests(field::present("requests", message.requests)?)?),
         authentication: list(message.authentication, authentication::decode_provider)?,
-        authorization: list(message.authorization, |p| authorization::decode_policy(p).map(Arc::new))?,
+        authorization: list(policies, |p| authorization::decode_policy(p).map(Arc::new))?,
+        checks: list(checks, external::decode_check)?,
         unenforceable: list(message.unenforceable, refused)?,
     })
 }

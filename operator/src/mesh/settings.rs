@@ -32,6 +32,7 @@ pub fn settings(mesh: Option<&Mesh>) -> Settings {
             .map(|n| n.as_str().into())
             .collect(),
         failure_policy: mesh.spec.waypoints.failure_policy,
+        extension_providers: mesh.spec.extension_providers.clone(),
         ..Settings::default()
     }
 }

@@ -205,6 +205,17 @@ fn grpc(status: StatusCode, text: &'static str) -> Response<Bytes> {
     response
 }
 
+/// A refusal of somebody else, as a gRPC client understands it.
+pub(super) fn for_grpc(refusal: Response<Bytes>) -> Response<Bytes> {
+    let mut response = grpc(refusal.status(), "");
+    for (name, value) in refusal.headers() {
+        if !response.headers().contains_key(name) {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    response
+}
+
 /// gRPC's own table (doc/http-grpc-status-mapping.md), with 429 as Envoy has it.
 fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {

@@ -15,8 +15,16 @@ use http::{Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
 use super::{
-    Refusal, Session, arrival::arrive, exchange::Exchange, extended_connect, judged::judge, plan::Plan,
-    response_body::ResponseBody, tries, upgrade::Client,
+    ClientBody, Refusal, Session,
+    arrival::arrive,
+    exchange::Exchange,
+    extended_connect,
+    external::{self, Granted, Stopped},
+    judged::judge,
+    plan::Plan,
+    response_body::ResponseBody,
+    tries,
+    upgrade::Client,
 };
 use crate::service::{Port, RouteRule, Rules, Service};
 
@@ -25,6 +33,17 @@ enum Answer {
     Refused(Refusal),
     /// By a filter.
     Filter(Response<()>),
+    /// By a provider of external authorization.
+    Provider(Box<Response<Bytes>>),
+}
+
+impl From<Stopped> for Answer {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Provider(response) => Self::Provider(response),
+            Stopped::Client(refusal) => Self::Refused(refusal),
+        }
+    }
 }
 
 impl From<Refusal> for Answer {
@@ -47,6 +66,7 @@ pub(super) async fn handle(
     session.progress.serving();
     let service = session.service();
     let (mut parts, body) = request.into_parts();
+    let mut body = ClientBody::from(body);
     extended_connect::read(&mut parts, rand::random);
     let client = Client::of(&mut parts);
     let arrived = arrive(&mut parts, service.hostname(), rand::random);
@@ -61,13 +81,14 @@ pub(super) async fn handle(
         (Ok(_), Some(preflight)) => Err(Answer::Filter(preflight)),
         (Ok(switches), None) => {
             let of = (&*service, &*session, switches);
-            prepare(of, &mut parts, &mut exchange, &mut filters).await
+            prepare(of, (&mut parts, &mut body), &mut exchange, &mut filters).await
         }
         (Err(refusal), _) => Err(refusal.into()),
     };
+    let granted = std::mem::take(&mut exchange.granted);
     let answer = match prepared {
         Ok(plan) => match tries::run(plan, (parts, body, client), exchange).await {
-            Ok(response) => return Ok(finish(response, &filters, origin.as_ref())),
+            Ok(response) => return Ok(finish(response, (&filters, &granted), origin.as_ref())),
             Err((refusal, unused)) => {
                 exchange = unused;
                 Answer::Refused(refusal)
@@ -79,7 +100,7 @@ pub(super) async fn handle(
     if let Some(rules) = cross_origin.filter(|_| filters.is_empty()) {
         rules.mark(response.headers_mut(), origin.as_ref());
     }
-    Ok(finish(response, &filters, origin.as_ref()))
+    Ok(finish(response, (&filters, &granted), origin.as_ref()))
 }
 
 /// The cross-origin rules of the rule that takes a request, as far as can be told before anybody vouched for it.
@@ -97,9 +118,10 @@ fn under<'a>(
 /// Filters see a response in the reverse of the order in which they saw the request.
 fn finish(
     mut response: Response<ResponseBody>,
-    filters: &[&Filters],
+    (filters, granted): (&[&Filters], &Granted),
     origin: Option<&CrossOriginRequest>,
 ) -> Response<ResponseBody> {
+    granted.apply(response.headers_mut());
     for filters in filters.iter().rev() {
         filters.on_response(response.headers_mut(), origin);
     }
@@ -117,6 +139,10 @@ fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Resp
             exchange.code_details = "direct_response".into();
             response.map(|()| Bytes::new())
         }
+        Answer::Provider(response) => {
+            exchange.answered(response.status(), response.headers());
+            *response
+        }
     };
     response.map(|bytes| ResponseBody::own(bytes, session.progress.clone(), exchange))
 }
@@ -124,13 +150,14 @@ fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Resp
 /// All phases before the first byte is sent.
 async fn prepare<'a>(
     (service, session, switches): (&'a Service, &'a Session, bool),
-    parts: &mut Parts,
+    (parts, body): (&mut Parts, &mut ClientBody),
     exchange: &mut Exchange,
     filters: &mut Vec<&'a Filters>,
 ) -> Result<Plan<'a>, Answer> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Method.into());
     }
+    exchange.granted = external::check(service, session, (parts, body), exchange).await?;
     let token = authenticate((service, session), parts, exchange)?;
     if !service.policies.is_empty() {
         judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Frame;
 
-use super::{Refusal, Session, messages::Messages, request_body::BytesSeen, response_body::ResponseError};
+use super::{
+    Refusal, Session, external::Granted, messages::Messages, request_body::BytesSeen,
+    response_body::ResponseError,
+};
 use crate::{
     trace::{Trace, Tried},
     upstream::{Target, Upstream},
@@ -78,6 +81,8 @@ pub struct Exchange {
     pub trace: Option<Trace>,
     /// Its tries, where there are several and the trace is sampled.
     pub tried: Vec<Tried>,
+    /// What providers of external authorization have the client see.
+    pub(super) granted: Granted,
     ended: bool,
 }
 
@@ -120,6 +125,7 @@ impl Exchange {
             detail: None,
             trace: None,
             tried: Vec::new(),
+            granted: Granted::default(),
             ended: false,
         })
     }

@@ -4,7 +4,7 @@
 //! the route do.
 
 use ambit_model::{
-    Connection, Verdict,
+    Connection, Policy, Verdict,
     authorization::{Headers, Request, Token},
 };
 use ambit_route::RequestHead;
@@ -23,6 +23,29 @@ impl Headers for Fields<'_> {
     }
 }
 
+/// A request as policies see it.
+fn view<'a>(
+    (parts, fields): (&'a Parts, &'a Fields<'a>),
+    connection: &Connection,
+    token: Option<&'a Token>,
+) -> Request<'a> {
+    let head = RequestHead::from(parts);
+    Request {
+        host: head.authority().unwrap_or_default(),
+        method: parts.method.as_str(),
+        path: head.path(),
+        headers: fields,
+        token,
+        remote_ip: connection.source_ip,
+        sni: None,
+    }
+}
+
+/// Whether a request meets a policy, before anybody vouched for it.
+pub(super) fn meets(policy: &Policy, connection: &Connection, parts: &Parts) -> bool {
+    policy.matches_request(connection, &view((parts, &Fields(&parts.headers)), connection, None))
+}
+
 /// Judges a request, and says in the log what was only to be said.
 pub(super) fn judge(
     service: &Service,
@@ -30,17 +53,8 @@ pub(super) fn judge(
     parts: &Parts,
     token: Option<&Token>,
 ) -> Result<(), Verdict> {
-    let head = RequestHead::from(parts);
     let fields = Fields(&parts.headers);
-    let request = Request {
-        host: head.authority().unwrap_or_default(),
-        method: parts.method.as_str(),
-        path: head.path(),
-        headers: &fields,
-        token,
-        remote_ip: connection.source_ip,
-        sni: None,
-    };
+    let request = view((parts, &fields), connection, token);
     let service_key = &service.bound.key;
     if let Some(verdict) = service.policies.rehearse_request(connection, &request) {
         tracing::info!(service = %service_key, %verdict, "Policies in dry run would decide");

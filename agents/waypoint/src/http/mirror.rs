@@ -8,11 +8,10 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use ambit_resilience::Outcome;
 use http::{Request, request::Parts};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tokio::time::sleep;
 
 use super::{
-    RequestBody,
+    ClientBody, RequestBody,
     copies::{Cut, Ended},
     headers,
     plan::spoken,
@@ -31,7 +30,7 @@ pub(super) fn send(
     local: &Rc<Local>,
     mirrors: &[&Arc<Upstream>],
     parts: &Parts,
-    (body, seen): (&Incoming, &BytesSeen),
+    (body, seen): (&ClientBody, &BytesSeen),
 ) {
     for upstream in mirrors {
         let (parts, (body, ended)) = (parts.clone(), seen.copy(body));

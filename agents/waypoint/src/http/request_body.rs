@@ -13,9 +13,9 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use super::{
+    client_body::ClientBody,
     copies::{self, Copied, Copying, Cut, Ended},
     messages::Messages,
 };
@@ -42,6 +42,8 @@ pub enum BodyError {
 pub enum RequestBody {
     /// Nothing.
     Empty,
+    /// Made here.
+    Own(Option<Bytes>),
     /// As it comes.
     Once(Counted),
     /// As it comes, and again if need be.
@@ -53,7 +55,7 @@ pub enum RequestBody {
 /// A body that flows through once.
 #[derive(Debug)]
 pub struct Counted {
-    body: Incoming,
+    body: ClientBody,
     bytes: BytesSeen,
 }
 
@@ -100,7 +102,7 @@ impl BytesSeen {
     }
 
     /// A copy of a body that has not begun.
-    pub(super) fn copy(&self, body: &Incoming) -> (RequestBody, Option<Ended>) {
+    pub(super) fn copy(&self, body: &ClientBody) -> (RequestBody, Option<Ended>) {
         if body.is_end_stream() {
             return (RequestBody::Empty, None);
         }
@@ -117,7 +119,7 @@ impl BytesSeen {
     /// Reads the next part of the client's body, which is read nowhere else.
     fn read(
         &self,
-        body: &mut Incoming,
+        body: &mut ClientBody,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut *body).poll_frame(cx);
@@ -165,7 +167,7 @@ pub(super) struct Held(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
-    body: Incoming,
+    body: ClientBody,
     frames: Vec<Bytes>,
     trailers: Option<http::HeaderMap>,
     held_bytes: usize,
@@ -202,15 +204,20 @@ pub(super) fn is_unsized(body: &impl Body) -> bool {
 }
 
 impl RequestBody {
+    /// Made here.
+    pub(super) fn own(bytes: Bytes) -> Self {
+        Self::Own(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
     /// As it comes.
-    pub fn once(body: Incoming, bytes: BytesSeen) -> Self {
+    pub fn once(body: ClientBody, bytes: BytesSeen) -> Self {
         if body.is_end_stream() { Self::Empty } else { Self::Once(Counted { body, bytes }) }
     }
 }
 
 impl Held {
     /// Holds `body` as long as it is small enough.
-    pub(super) fn new(body: Incoming, bytes: BytesSeen) -> Self {
+    pub(super) fn new(body: ClientBody, bytes: BytesSeen) -> Self {
         let progress = if body.is_end_stream() { Progress::Whole } else { Progress::Flowing };
         let state =
             State { body, frames: Vec::new(), trailers: None, held_bytes: 0, bytes, progress, reader: 0 };
@@ -327,6 +334,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Once(Counted { body, bytes }) => bytes.read(body, cx),
             Self::Again(reader) => reader.poll(cx),
             Self::Copied(copied) => {
@@ -338,6 +346,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Own(bytes) => bytes.is_none(),
             Self::Once(counted) => counted.body.is_end_stream(),
             Self::Again(reader) => reader.is_end(),
             Self::Copied(copied) => copied.is_end_stream(),
@@ -347,6 +356,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Once(counted) => counted.body.size_hint(),
             Self::Again(reader) => reader.hint(),
             Self::Copied(copied) => copied.size_hint(),

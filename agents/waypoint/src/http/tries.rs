@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::{
     Refusal, RequestBody, arrival,
+    client_body::ClientBody,
     exchange::Exchange,
     extended_connect, headers, mirror,
     plan::{self, Plan},
@@ -66,7 +67,7 @@ struct Attempts<'a> {
 /// Tries until there is an answer. On failure the exchange comes back, to be answered here.
 pub(super) async fn run(
     mut plan: Plan<'_>,
-    (mut parts, body, client): (Parts, Incoming, Client),
+    (mut parts, body, client): (Parts, ClientBody, Client),
     mut exchange: Box<Exchange>,
 ) -> Result<Response<ResponseBody>, (Refusal, Box<Exchange>)> {
     let permit = match plan.upstream.breaker.request() {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
 use super::{
     exchange::Exchange,
     extended_connect,
+    external::stands,
     judged::judge,
     response_body::{Held, ResponseBody},
 };
@@ -70,7 +71,10 @@ pub(super) fn switch(
     let service = session.service();
     local.clone().spawn(async move {
         let connection = session.connection.clone();
-        let again = move |service: &Service| judge(service, &connection, &judged.0, judged.1.as_ref());
+        let again = move |service: &Service| {
+            stands(service, &connection, &judged.0)?;
+            judge(service, &connection, &judged.0, judged.1.as_ref())
+        };
         let Ok(mut admitted) = local.streams.admit(&service, again) else { return };
         let switched = async {
             let (client, endpoint) = tokio::try_join!(client, endpoint)?;

@@ -115,6 +115,7 @@ pub(crate) fn bound(protocol: AppProtocol) -> BoundService {
         requests: Arc::default(),
         authentication: Vec::new(),
         authorization: Vec::new(),
+        checks: Vec::new(),
         unenforceable: Vec::new(),
     }
 }

@@ -15,6 +15,7 @@ mod browsers;
 mod consumers;
 mod drain;
 mod endpoint;
+mod external;
 mod fixture;
 mod judging;
 mod meaning;

@@ -10,13 +10,14 @@ use std::{
 
 use ambit_model::{
     Addressed, BoundPort, BoundService, Destination, NamespacedName, Policy,
-    bound::{DestinationSettings, JwtProvider, PODS, RequestPolicy},
+    bound::{CheckProvider, DestinationSettings, ExternalCheck, JwtProvider, PODS, RequestPolicy},
 };
 
 use super::{Index, build::of_namespace};
 use crate::{
     changes::Changes,
     policies::{Attachment, Target},
+    providers::Directory,
     routes::{
         RouteFacts, RouteKey,
         attach::{Attached, contest},
@@ -24,6 +25,7 @@ use crate::{
         table::Compiler,
     },
     services::{PortFacts, ServiceFacts},
+    settings::Settings,
     traffic::{Effects, TrafficFacts, TrafficTo},
 };
 
@@ -32,6 +34,7 @@ use crate::{
 struct Attachments {
     authorization: Vec<Arc<Policy>>,
     authentication: Vec<JwtProvider>,
+    checks: Vec<ExternalCheck>,
     unenforceable: Vec<(NamespacedName, Arc<str>)>,
 }
 
@@ -83,16 +86,17 @@ impl Index {
             }
         }
         let bound = pods.into_iter().map(|(waypoint, on_their_way)| {
-            let Attachments { authorization, authentication, unenforceable } =
+            let Attachments { authorization, authentication, checks, unenforceable } =
                 self.attachments((namespace, None), waypoint);
             let bound = BoundService {
                 key: NamespacedName::new(namespace.clone(), PODS),
                 addressed: Addressed::Pods(on_their_way),
                 ports: Vec::new(),
-                destinations: BTreeMap::new(),
+                destinations: self.asked_by(&checks),
                 requests: Arc::default(),
                 authentication,
                 authorization,
+                checks,
                 unenforceable,
             };
             (waypoint, bound)
@@ -132,15 +136,19 @@ impl Index {
         let key = service.model.key();
         let own = service.ports.iter().map(|port| Destination { service: key.clone(), port: port.port });
         let destinations = compiler.destinations.into_iter().chain(own);
-        let Attachments { authorization, authentication, unenforceable } =
+        let Attachments { authorization, authentication, checks, unenforceable } =
             self.attachments((&service.name.namespace, Some(&service.name)), waypoint);
         BoundService {
             addressed: Addressed::Service,
             ports,
-            destinations: destinations.map(|to| (to.clone(), self.settings_of(&to))).collect(),
+            destinations: destinations
+                .map(|to| (to.clone(), self.settings_of(&to)))
+                .chain(self.asked_by(&checks))
+                .collect(),
             requests: self.effects(&TrafficTo::Service(service.name.clone())).requests,
             authentication,
             authorization,
+            checks,
             unenforceable,
             key,
         }
@@ -170,6 +178,18 @@ impl Index {
         let routes = self.layer7.attached_to(&service.name);
         let theirs = routes.filter(|route| route.is_consumer_of(&service.name));
         theirs.map(|route| route.key.name.namespace.clone()).collect()
+    }
+
+    /// Where providers are.
+    fn asked_by(&self, checks: &[ExternalCheck]) -> BTreeMap<Destination, DestinationSettings> {
+        let to = checks.iter().map(|check| &check.provider.to);
+        to.map(|to| (to.clone(), self.settings_of(to))).collect()
+    }
+
+    /// The provider of a name, as waypoints ask it.
+    pub(super) fn provider(&self, name: &str) -> Result<CheckProvider, String> {
+        let Settings { extension_providers, cluster_domain, .. } = &self.settings;
+        Directory { providers: extension_providers, services: &self.services, cluster_domain }.provider(name)
     }
 
     fn settings_of(&self, to: &Destination) -> DestinationSettings {
@@ -231,9 +251,17 @@ impl Index {
         for namespace in namespaces {
             for (name, policy) in of_namespace(&self.authorization, namespace) {
                 if let Some(attachment) = policy.content.attachment().filter(|a| reaches(a, is_meant)) {
-                    match &attachment.content {
-                        Ok(policy) => found.authorization.push(policy.clone()),
-                        Err(why) => found.unenforceable.push((name.clone(), why.as_str().into())),
+                    match (&attachment.content, policy.content.custom()) {
+                        (_, Some(custom)) if custom.dry_run => {}
+                        (Ok(policy), None) => found.authorization.push(policy.clone()),
+                        (Ok(policy), Some(custom)) => match self.provider(&custom.provider) {
+                            Ok(provider) => {
+                                let (policy, provider) = (policy.clone(), Arc::new(provider));
+                                found.checks.push(ExternalCheck { policy, provider });
+                            }
+                            Err(why) => found.unenforceable.push((name.clone(), why.into())),
+                        },
+                        (Err(why), _) => found.unenforceable.push((name.clone(), why.as_str().into())),
                     }
                 }
             }

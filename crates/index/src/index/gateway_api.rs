@@ -132,6 +132,7 @@ impl Index {
             match target {
                 TrafficTo::Service(service) => {
                     self.layer7.touch_backend(&service);
+                    self.touch_providers();
                     self.layer7.dirty.compiled.insert(service);
                 }
                 TrafficTo::Route(key) => {

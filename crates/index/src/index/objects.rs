@@ -174,6 +174,7 @@ impl Index {
         changes.policy_status = true;
         changes.route_status = true;
         self.layer7.touch_backend(&name);
+        self.touch_providers();
         self.layer7.dirty.bindings.insert(Subject::Service(name.clone()));
         self.layer7.dirty.compiled.insert(name.clone());
         self.refresh_slices_of(&name, changes);

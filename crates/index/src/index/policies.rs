@@ -31,7 +31,8 @@ impl Index {
         let attached =
             |facts: Option<&AuthorizationFacts>| facts.and_then(|f| f.content.attachment().cloned());
         let (before, now) = (attached(old.as_ref()), attached(self.authorization.get(&name)));
-        if before != now {
+        let custom = |facts: Option<&AuthorizationFacts>| facts.and_then(|f| f.content.custom().cloned());
+        if before != now || custom(old.as_ref()) != custom(self.authorization.get(&name)) {
             let targets = before.into_iter().chain(now).flat_map(|attachment| attachment.targets);
             targets.for_each(|target| self.touch_target(&target));
         }
@@ -74,6 +75,14 @@ impl Index {
             let targets = before.into_iter().chain(now).flat_map(|attachment| attachment.targets);
             targets.for_each(|target| self.touch_target(&target));
         }
+    }
+
+    /// Marks what waypoints know of the targets of policies that name a provider: its Service is another.
+    pub(super) fn touch_providers(&mut self) {
+        let customs = self.authorization.values().filter_map(|policy| policy.content.custom());
+        let targets: Vec<Target> =
+            customs.flat_map(|custom| custom.attachment.targets.iter().cloned()).collect();
+        targets.iter().for_each(|target| self.touch_target(target));
     }
 
     /// Marks what waypoints know of what a target stands for.

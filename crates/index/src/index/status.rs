@@ -31,7 +31,11 @@ impl Index {
     pub fn status_patches(&self) -> Vec<StatusPatch> {
         let mut patches = Vec::new();
         for policy in self.authorization.values() {
-            let attached = policy.content.attachment().map(|a| a.judge(|target| self.reach(target)));
+            let reach = |target: &Target| self.reach(target);
+            let attached = match policy.content.custom() {
+                Some(custom) => Some(custom.judge(self.provider(&custom.provider), reach)),
+                None => policy.content.attachment().map(|attachment| attachment.judge(reach)),
+            };
             patches.extend(policy.status_patch(Kind::AuthorizationPolicy, attached));
         }
         for policy in self.request.values() {

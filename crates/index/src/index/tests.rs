@@ -425,6 +425,7 @@ fn the_order_of_objects_does_not_matter() {
 mod around;
 mod bad_input;
 mod closed;
+mod custom;
 mod endpoints;
 mod roots;
 mod routes;

@@ -20,7 +20,10 @@ use super::{Attachment, AuthorizationFacts, Holds, Judgement, PolicyFacts, selec
 use crate::object::{annotation, name_of};
 
 mod attribute;
+mod custom;
 mod source;
+
+pub use custom::Custom;
 
 /// Most fields that a status message names.
 const FIELDS_NAMED_MAX: usize = 8;
@@ -32,6 +35,8 @@ pub enum Authorization {
     Ztunnel(Option<Arc<Policy>>),
     /// The waypoints of its targets.
     Waypoint(Attachment<Arc<Policy>>),
+    /// The waypoints of its targets, which put requests to a provider.
+    Custom(Box<Custom>),
 }
 
 impl Authorization {
@@ -39,7 +44,7 @@ impl Authorization {
     pub fn ztunnel(&self) -> Option<&Arc<Policy>> {
         match self {
             Self::Ztunnel(policy) => policy.as_ref(),
-            Self::Waypoint(_) => None,
+            Self::Waypoint(_) | Self::Custom(_) => None,
         }
     }
 
@@ -48,6 +53,15 @@ impl Authorization {
         match self {
             Self::Ztunnel(_) => None,
             Self::Waypoint(attachment) => Some(attachment),
+            Self::Custom(custom) => Some(&custom.attachment),
+        }
+    }
+
+    /// Of action CUSTOM.
+    pub(crate) fn custom(&self) -> Option<&Custom> {
+        match self {
+            Self::Ztunnel(_) | Self::Waypoint(_) => None,
+            Self::Custom(custom) => Some(custom),
         }
     }
 }
@@ -118,6 +132,7 @@ fn on_trial(translation: &mut Translation) {
                     format!("dry run: judged and logged, not enforced; {}", judgement.message);
             }
         }
+        Authorization::Custom(custom) => custom.dry_run = true,
         Authorization::Waypoint(attachment) => match &mut attachment.content {
             Ok(policy) => Arc::make_mut(policy).dry_run = true,
             // Nothing is enforced on trial, so nothing is refused either.
@@ -135,7 +150,16 @@ pub fn translate(
     let references = spec.target_ref.iter().chain(&spec.target_refs);
     let whole = || for_waypoints(name, spec).map(Arc::new);
     if let Some(attachment) = Attachment::read(references, name, system_namespace, whole) {
-        return Translation { content: Authorization::Waypoint(attachment), judgement: None };
+        let content = match spec.action {
+            api::Action::Custom => {
+                let provider = spec.provider.as_ref().map(|p| p.name.as_str()).unwrap_or_default().into();
+                Authorization::Custom(Box::new(Custom { attachment, provider, dry_run: false }))
+            }
+            api::Action::Allow | api::Action::Deny | api::Action::Audit => {
+                Authorization::Waypoint(attachment)
+            }
+        };
+        return Translation { content, judgement: None };
     }
     let scope = match (selector(spec.selector.as_ref()), &*name.namespace == system_namespace) {
         (Some(_), _) => Scope::WorkloadSelector,
@@ -155,8 +179,12 @@ fn for_waypoints(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> Resul
         api::Action::Allow => Action::Allow,
         api::Action::Deny => Action::Deny,
         api::Action::Audit => Action::Audit,
-        api::Action::Custom => return Err("waypoints do not support the CUSTOM action".into()),
+        // What is in doubt is put to the provider, as it is denied by DENY.
+        api::Action::Custom => Action::Deny,
     };
+    if let Some(why) = custom::problem(spec).filter(|_| spec.action == api::Action::Custom) {
+        return Err(why);
+    }
     let (rules, found): (Vec<Rule>, Vec<Found>) = rules(name, spec).unzip();
     let invalid: Vec<String> =
         found.into_iter().flat_map(|found| found.invalid.into_iter().chain(found.invalid_l7)).collect();
@@ -174,7 +202,9 @@ fn for_nodes(
     let action = match spec.action {
         api::Action::Allow => Action::Allow,
         api::Action::Deny => Action::Deny,
-        api::Action::Audit | api::Action::Custom => {
+        // Nobody can be asked at a node, so what meets the policy is denied.
+        api::Action::Custom => Action::Deny,
+        api::Action::Audit => {
             let message =
                 format!("ztunnel does not support the {} action: it is not enforced", spec.action.as_str());
             let (holds, reason) = (Holds::False, reason::UNSUPPORTED_VALUE);
@@ -185,7 +215,10 @@ fn for_nodes(
     let rules: Vec<Rule> = rules(name, spec)
         .filter_map(|(rule, found)| projected(action, &rule, found, &mut findings))
         .collect();
-    let judgement = judge(action, rules.len(), &findings);
+    let mut judgement = judge(action, rules.len(), &findings);
+    if spec.action == api::Action::Custom {
+        judgement = custom::at_nodes(judgement);
+    }
     (Policy { key: name.clone(), scope, action, rules, dry_run: false }.l4(), judgement)
 }
 

@@ -108,6 +108,7 @@ mod tests {
             requests: Arc::new(RequestPolicy { faults: vec![], rate_limits: vec![limit] }),
             authentication: vec![],
             authorization: vec![],
+            checks: Vec::new(),
             unenforceable: vec![],
         }
     }

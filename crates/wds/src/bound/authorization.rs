@@ -36,6 +36,7 @@ pub(super) fn encode_policy(policy: &Policy) -> wire::Policy {
         .into(),
         rules: policy.rules.iter().map(rule).collect(),
         dry_run: policy.dry_run,
+        provider: None,
     }
 }
 
@@ -53,6 +54,9 @@ pub(super) fn decode_policy(message: wire::Policy) -> Result<Policy, Invalid> {
             wire::policy::Action::Allow => Action::Allow,
             wire::policy::Action::Deny => Action::Deny,
             wire::policy::Action::Audit => Action::Audit,
+            wire::policy::Action::Custom => {
+                return Err(Invalid::new("authorization.action", "is of a policy that names a provider"));
+            }
         },
         rules: list(message.rules, rule)?,
         dry_run: message.dry_run,

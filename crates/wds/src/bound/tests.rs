@@ -17,6 +17,7 @@ fn minimal() -> BoundService {
         requests: Arc::default(),
         authentication: Vec::new(),
         authorization: Vec::new(),
+        checks: Vec::new(),
         unenforceable: Vec::new(),
     }
 }
@@ -228,6 +229,43 @@ fn what_nobody_could_compute_with_is_refused() {
             redirect(m, wire::Redirect { status: 301, port: Some(0), ..Default::default() });
         }),
         ("request_headers", |m| change(m, "X-Upper")),
+    ]);
+}
+
+#[test]
+fn a_check_that_could_not_be_made_refuses_the_service() {
+    fn sound() -> wire::CheckProvider {
+        let service = wire::Name { namespace: "auth".into(), name: "opa.auth.svc.cluster.local".into() };
+        wire::CheckProvider {
+            name: "opa".into(),
+            to: Some(wire::Destination { service: Some(service), port: 9191 }),
+            timeout_ms: 1,
+            status_on_error: 403,
+            protocol: Some(wire::check_provider::Protocol::Grpc(wire::Empty {})),
+            ..wire::CheckProvider::default()
+        }
+    }
+    fn asks_provider(m: &mut wire::Service, provider: Option<wire::CheckProvider>) {
+        m.authorization.push(wire::Policy {
+            name: Some(wire::Name { namespace: "shop".into(), name: "p".into() }),
+            action: wire::policy::Action::Custom.into(),
+            provider,
+            ..wire::Policy::default()
+        });
+    }
+    assert_refused(&[
+        ("authorization.provider", |m| asks_provider(m, None)),
+        ("provider.name", |m| asks_provider(m, Some(wire::CheckProvider { name: String::new(), ..sound() }))),
+        ("provider.to", |m| asks_provider(m, Some(wire::CheckProvider { to: None, ..sound() }))),
+        ("provider.timeout_ms", |m| asks_provider(m, Some(wire::CheckProvider { timeout_ms: 0, ..sound() }))),
+        ("provider.status_on_error", |m| {
+            asks_provider(m, Some(wire::CheckProvider { status_on_error: 0, ..sound() }));
+        }),
+        ("provider.protocol", |m| asks_provider(m, Some(wire::CheckProvider { protocol: None, ..sound() }))),
+        ("provider.body.max_bytes", |m| {
+            let body = Some(wire::CheckBody::default());
+            asks_provider(m, Some(wire::CheckProvider { body, ..sound() }));
+        }),
     ]);
 }
 

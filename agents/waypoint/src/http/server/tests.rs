@@ -52,6 +52,7 @@ async fn session() -> (StageControl, Rc<Session>) {
         requests: Arc::default(),
         authentication: Vec::new(),
         authorization: Vec::new(),
+        checks: Vec::new(),
         unenforceable: Vec::new(),
     };
     let (key, shared) = (bound.key.clone(), Arc::new(shared));

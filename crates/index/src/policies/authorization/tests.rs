@@ -158,10 +158,20 @@ fn rules_without_clauses_match_everything_and_no_rules_match_nothing() {
 
 #[test]
 fn actions_that_a_node_cannot_enforce_are_refused() {
-    for action in ["AUDIT", "CUSTOM"] {
-        let found = translated(action, serde_json::json!([{}]));
-        assert_eq!((status(&found), at_nodes(&found)), ((Holds::False, reason::UNSUPPORTED_VALUE), None));
-    }
+    let found = translated("AUDIT", serde_json::json!([{}]));
+    assert_eq!((status(&found), at_nodes(&found)), ((Holds::False, reason::UNSUPPORTED_VALUE), None));
+}
+
+#[test]
+fn a_node_denies_what_it_would_have_to_put_to_a_provider() {
+    let everything = translated("CUSTOM", serde_json::json!([{}]));
+    assert_eq!(status(&everything), (Holds::False, reason::UNSUPPORTED_VALUE));
+    assert!(judged(&everything).message.contains("targetRefs"), "{}", judged(&everything).message);
+    let policy = at_nodes(&everything).unwrap();
+    assert_eq!((policy.action, policy.rules), (Action::Deny, vec![Rule::default()]));
+    let mixed = serde_json::json!([{"to": [{"operation": {"ports": ["80"], "paths": ["/private/*"]}}]}]);
+    let policy = at_nodes(&translated("CUSTOM", mixed)).unwrap();
+    assert_eq!(policy.rules[0].clauses[0].matches[0].destination_ports, [80]);
 }
 
 #[test]
@@ -321,7 +331,7 @@ fn a_dry_run_enforces_nothing_wherever_it_is_attached() {
     assert!(attached.content.attachment().unwrap().content.as_ref().unwrap().dry_run);
     let spec = serde_json::json!({"targetRefs": target, "action": "CUSTOM", "rules": [{}]});
     let refused = read(&object(dry_run(), spec), "ambit-system");
-    assert_eq!(refused.content.attachment().unwrap().targets, [], "on trial nothing closes");
+    assert!(refused.content.custom().unwrap().dry_run, "on trial nothing closes");
 }
 
 #[test]

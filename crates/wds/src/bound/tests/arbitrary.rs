@@ -6,10 +6,11 @@ use ambit_model::{
     Action, Clause, Match, Policy, Rule, Scope, StringMatch,
     authorization::{Attribute, AttributeMatch, PathPattern, RequestMatch},
     bound::{
-        Backend, Balancer, CircuitBreaker, ClaimHeader, Cors, DestinationPolicy, Fault, FaultAbort,
-        FaultDelay, Filter, Fraction, HashKey, HeaderChange, HeaderMatch, HttpMatch, HttpRule, HttpTable,
-        JwtProvider, Mirror, NamedStream, OutlierDetection, PathChange, PathMatch, QueryMatch, RateLimit,
-        RateLimitScope, Redirect, RequestPolicy, RequestTimeouts, Retry, RetryBudget, Rewrite, SessionCookie,
+        Backend, Balancer, CheckBody, CheckProtocol, CheckProvider, CircuitBreaker, ClaimHeader, Cors,
+        DestinationPolicy, ExternalCheck, Fault, FaultAbort, FaultDelay, Filter, Fraction, HashKey,
+        HeaderChange, HeaderMatch, HttpCheck, HttpMatch, HttpRule, HttpTable, JwtProvider, Mirror,
+        NamedStream, OutlierDetection, PathChange, PathMatch, QueryMatch, RateLimit, RateLimitScope,
+        Redirect, RequestPolicy, RequestTimeouts, Retry, RetryBudget, Rewrite, SessionCookie,
         SessionLifetime, SessionPersistence, SuccessRate, TokenLocation, ValueMatch, WeightedBackend,
     },
 };
@@ -366,6 +367,39 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn http_check()(
+        path_prefix in text(),
+        strings in proptest::array::uniform4(vec(string(), 0..2)),
+        additional_headers in vec((word(), text()), 0..2),
+    ) -> HttpCheck {
+        let [request_headers, upstream_on_allow, downstream_on_deny, downstream_on_allow] = strings;
+        HttpCheck {
+            path_prefix, request_headers, additional_headers, upstream_on_allow, downstream_on_deny,
+            downstream_on_allow,
+        }
+    }
+}
+
+prop_compose! {
+    fn check()(
+        policy in policy(),
+        name in word(),
+        to in destination(),
+        timeout_ms in 1..600_000_u64,
+        fail_open in any::<bool>(),
+        status_on_error in 400..600_u16,
+        body in option::of((1..=u32::MAX, any::<bool>(), any::<bool>())),
+        http in option::of(http_check()),
+    ) -> ExternalCheck {
+        let body = body.map(|(max_bytes, allow_partial, pack_as_bytes)| CheckBody { max_bytes, allow_partial, pack_as_bytes });
+        let protocol = http.map_or(CheckProtocol::Grpc, |http| CheckProtocol::Http(Box::new(http)));
+        let timeout = Duration::from_millis(timeout_ms);
+        let provider = CheckProvider { name, to, timeout, fail_open, status_on_error, body, protocol };
+        ExternalCheck { policy: Arc::new(Policy { action: Action::Deny, ..policy }), provider: Arc::new(provider) }
+    }
+}
+
+prop_compose! {
     fn service()(
         key in key(),
         ports in vec(port(), 0..3),
@@ -373,6 +407,7 @@ prop_compose! {
         requests in requests(),
         authentication in vec(provider(), 0..2),
         authorization in vec(policy(), 0..2),
+        checks in vec(check(), 0..2),
         unenforceable in vec((super::arbitrary::key(), text()), 0..2),
     ) -> BoundService {
         BoundService {
@@ -381,6 +416,7 @@ prop_compose! {
             requests: Arc::new(requests),
             authentication,
             authorization: authorization.into_iter().map(Arc::new).collect(),
+            checks,
             unenforceable,
         }
     }
@@ -394,7 +430,6 @@ pub(super) fn bound_service() -> impl Strategy<Value = BoundService> {
             key: NamespacedName { name: PODS.into(), ..service.key },
             addressed: Addressed::Pods(pods),
             ports: Vec::new(),
-            destinations: BTreeMap::new(),
             ..service
         },
     })

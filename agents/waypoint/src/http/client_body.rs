@@ -1,0 +1,107 @@
+//! The body of a request as the client sends it, of which the beginning may have been looked at.
+//!
+//! Invariant: what was looked at is sent on as it came, before the rest; no more of it is held than was asked for, and
+//! one piece.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+/// A body.
+#[derive(Debug)]
+pub struct ClientBody {
+    held: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// All of `rest` was read.
+    is_read: bool,
+    rest: Incoming,
+}
+
+/// The beginning of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peeked {
+    /// At most as much as was asked for.
+    pub(super) bytes: Bytes,
+    /// It is all of the body.
+    pub(super) is_whole: bool,
+}
+
+impl From<Incoming> for ClientBody {
+    fn from(rest: Incoming) -> Self {
+        Self { held: VecDeque::new(), trailers: None, is_read: false, rest }
+    }
+}
+
+impl ClientBody {
+    /// Reads until `most` bytes are there and it is known whether more follow, or to the end. Cancel safe.
+    pub(super) async fn peek(&mut self, most: usize) -> Result<Peeked, hyper::Error> {
+        while !self.is_read && self.held_bytes() <= most {
+            match self.rest.frame().await {
+                None => self.is_read = true,
+                Some(frame) => match frame?.into_data() {
+                    Ok(data) if data.is_empty() => {}
+                    Ok(data) => self.held.push_back(data),
+                    Err(frame) => {
+                        self.trailers = frame.into_trailers().ok();
+                        self.is_read = true;
+                    }
+                },
+            }
+            self.is_read |= self.rest.is_end_stream();
+        }
+        let mut bytes = BytesMut::with_capacity(self.held_bytes().min(most));
+        for piece in &self.held {
+            let room = most.saturating_sub(bytes.len()).min(piece.len());
+            bytes.extend_from_slice(piece.get(..room).unwrap_or_default());
+        }
+        Ok(Peeked { bytes: bytes.freeze(), is_whole: self.is_read && self.held_bytes() <= most })
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.held.iter().map(Bytes::len).sum()
+    }
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(piece) = self.held.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if self.is_read {
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_empty() && self.trailers.is_none() && (self.is_read || self.rest.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.held_bytes() as u64;
+        if self.is_read {
+            return SizeHint::with_exact(held);
+        }
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(held));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
+    }
+}

@@ -1,0 +1,236 @@
+//! External authorization: requests that meet a policy of action CUSTOM are put to its provider.
+//!
+//! Invariant: no answer is a refusal, unless the provider's owner asked for the opposite. What a provider changes about a
+//! request is done before anything else judges it, so that what is judged is what is sent.
+
+mod ask;
+mod change;
+mod grpc;
+mod web;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ambit_model::{
+    AppProtocol, Verdict,
+    bound::{CheckBody, CheckProtocol, CheckProvider, ExternalCheck},
+};
+use ambit_route::RequestHead;
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode, request::Parts};
+use tokio::time::timeout;
+
+use self::{
+    ask::NoAnswer,
+    change::{Change, Changes, apply},
+    grpc::Sides,
+    web::Shown,
+};
+use super::{
+    Exchange, Refusal, Session, answer,
+    client_body::{ClientBody, Peeked},
+    headers,
+    judged::meets,
+};
+use crate::{
+    service::Service,
+    upstream::{Spoken, Upstream},
+};
+
+/// How long a client may take for the part of its body that a provider is to see.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A check, and the way to its provider.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// As the control plane compiled it.
+    pub check: ExternalCheck,
+    /// The provider.
+    pub upstream: Arc<Upstream>,
+}
+
+/// What a provider says.
+#[derive(Debug)]
+enum Decision {
+    Admit(Changes),
+    Refuse(Response<Bytes>),
+}
+
+/// A request that does not go on, and what is said of it.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    /// By a provider, or because there was no answer.
+    Provider(Box<Response<Bytes>>),
+    /// By its own body.
+    Client(Refusal),
+}
+
+impl Stopped {
+    fn with(status: StatusCode) -> Self {
+        Self::Provider(Box::new(empty(status)))
+    }
+}
+
+fn empty(status: StatusCode) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = status;
+    response
+}
+
+/// What the client of an admitted request is to see of the providers' answers.
+#[derive(Debug, Default)]
+pub(super) struct Granted(Vec<Change>);
+
+/// The checks that a request passed; with it, because its connection may outlive it.
+#[derive(Clone, Debug)]
+struct Passed(Arc<[ExternalCheck]>);
+
+impl Granted {
+    /// Writes it into a response.
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        apply(&self.0, headers);
+    }
+}
+
+/// Puts a request to the providers of all the policies that it meets, as it came; each once.
+pub(super) async fn check(
+    service: &Service,
+    session: &Session,
+    (parts, body): (&mut Parts, &mut ClientBody),
+    exchange: &mut Exchange,
+) -> Result<Granted, Stopped> {
+    let met: Vec<&Check> =
+        service.checks.iter().filter(|one| meets(&one.check.policy, &session.connection, parts)).collect();
+    let mut granted = Vec::new();
+    for (at, one) in met.iter().enumerate() {
+        let provider = &one.check.provider;
+        if met.iter().take(at).any(|earlier| earlier.check.provider == *provider) {
+            continue;
+        }
+        let body = peek(provider.body, body)
+            .await
+            .inspect_err(|_| exchange.code_details = "ext_authz_error".into())?;
+        let host = RequestHead::from(&*parts).authority().unwrap_or_default().to_owned();
+        let decision = put(one, session, parts, &Shown { host, body }).await;
+        let changes = weigh(provider, decision, (service, &parts.headers), exchange)?;
+        changes.removed.iter().for_each(|name| _ = parts.headers.remove(name));
+        apply(&changes.request, &mut parts.headers);
+        granted.extend(changes.response);
+    }
+    if !met.is_empty() {
+        parts.extensions.insert(Passed(met.iter().map(|one| one.check.clone()).collect()));
+    }
+    Ok(Granted(granted))
+}
+
+/// What follows from an answer, or from there being none.
+fn weigh(
+    provider: &CheckProvider,
+    decision: Result<Decision, NoAnswer>,
+    (service, headers): (&Service, &HeaderMap),
+    exchange: &mut Exchange,
+) -> Result<Changes, Stopped> {
+    let is_grpc = exchange.asked.is_grpc;
+    let (response, details) = match decision {
+        Ok(Decision::Admit(changes)) => return Ok(changes),
+        Ok(Decision::Refuse(response)) => (response, "ext_authz_denied"),
+        Err(error) => {
+            let (name, service) = (&provider.name, &service.bound.key);
+            tracing::warn!(provider = %name, %service, %error, fail_open = provider.fail_open, "A provider gave no answer");
+            exchange.detail = Some(format!("provider {name}: {error}"));
+            if provider.fail_open {
+                let removed = match &provider.protocol {
+                    CheckProtocol::Grpc => Vec::new(),
+                    CheckProtocol::Http(http) => web::reserved(http, headers),
+                };
+                return Ok(Changes { removed, ..Changes::default() });
+            }
+            (empty(status(provider.status_on_error)), "ext_authz_error")
+        }
+    };
+    exchange.flags.push("UAEX");
+    exchange.code_details = details.into();
+    Err(Stopped::Provider(Box::new(if is_grpc { answer::for_grpc(response) } else { response })))
+}
+
+/// Asks one provider.
+async fn put(one: &Check, session: &Session, parts: &Parts, shown: &Shown) -> Result<Decision, NoAnswer> {
+    let ExternalCheck { provider, .. } = &one.check;
+    let (local, upstream) = (&session.local, &*one.upstream);
+    let deadline = Instant::now() + provider.timeout;
+    match &provider.protocol {
+        CheckProtocol::Grpc => {
+            let sides = Sides {
+                source: (session.peer.client, session.peer.identity.to_string()),
+                destination: (session.destination, local.shared.identity.to_string()),
+            };
+            let as_bytes = provider.body.is_some_and(|body| body.pack_as_bytes);
+            let message = grpc::message(parts, &sides, shown, as_bytes);
+            let authority = format!("{}:{}", provider.to.service.name, provider.to.port);
+            let call = || grpc::request(&message, &authority, provider.timeout.as_millis());
+            grpc::read(ask::ask(local, upstream, Spoken::Http2, (deadline, &call)).await?)
+        }
+        CheckProtocol::Http(http) => {
+            let is_http2 = upstream.protocol() == AppProtocol::Http2;
+            let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+            let question = || {
+                let request = web::request(http, parts, shown);
+                let (mut head, body) = request.into_parts();
+                if is_http2 {
+                    headers::for_http2(&mut head);
+                }
+                http::Request::from_parts(head, body)
+            };
+            let answered = ask::ask(local, upstream, spoken, (deadline, &question)).await?;
+            web::read(http, answered, &parts.headers)
+        }
+    }
+}
+
+/// As much of the body as the provider is to see.
+async fn peek(wanted: Option<CheckBody>, body: &mut ClientBody) -> Result<Bytes, Stopped> {
+    let Some(wanted) = wanted else { return Ok(Bytes::new()) };
+    let most = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
+    match timeout(BODY_TIMEOUT, body.peek(most)).await {
+        Ok(Ok(Peeked { is_whole: false, .. })) if !wanted.allow_partial => {
+            Err(Stopped::with(StatusCode::PAYLOAD_TOO_LARGE))
+        }
+        Ok(Ok(peeked)) => Ok(peeked.bytes),
+        Ok(Err(_broken)) => Err(Stopped::Client(Refusal::BrokenBody)),
+        Err(_elapsed) => Err(Stopped::with(StatusCode::REQUEST_TIMEOUT)),
+    }
+}
+
+/// The status of a refusal; 403 where it would be none.
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()))
+        .unwrap_or(StatusCode::FORBIDDEN)
+}
+
+/// Whether a request that was admitted before would not have to be put to anybody else now.
+///
+/// # Errors
+/// The policy whose provider was not asked.
+pub(super) fn stands(
+    service: &Service,
+    connection: &ambit_model::Connection,
+    parts: &Parts,
+) -> Result<(), Verdict> {
+    let passed = parts.extensions.get::<Passed>();
+    let has_passed = |check: &ExternalCheck| {
+        passed.is_some_and(|passed| {
+            let mut passed = passed.0.iter();
+            passed.any(|old| old.policy == check.policy && old.provider.name == check.provider.name)
+        })
+    };
+    let unasked = service
+        .checks
+        .iter()
+        .map(|one| &one.check)
+        .find(|check| !has_passed(check) && meets(&check.policy, connection, parts));
+    unasked.map_or(Ok(()), |check| Err(Verdict::DeniedBy(check.policy.key.clone())))
+}

@@ -1,0 +1,152 @@
+//! One question to a provider: a request to an endpoint of its Service, through the mesh as any other.
+//!
+//! Invariant: everything about it is bounded: the time, the endpoints that are tried, and the bytes of the answer. A
+//! question that was sent is not sent again.
+
+use std::{rc::Rc, time::Instant};
+
+use ambit_resilience::Outcome;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use tokio::time::timeout_at;
+
+use crate::{
+    context::Local,
+    http::RequestBody,
+    upstream::{Asker, Lease, LeaseFailure, Spoken, Upstream},
+};
+
+/// Endpoints, or kept connections that turned out to be closed, that one question is tried with.
+const TRIES_MAX: usize = 4;
+/// Most of an answer's body.
+const ANSWER_MAX_BYTES: usize = 256 << 10;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    #[error("the provider did not answer in time")]
+    Late,
+    #[error("the provider has no endpoint that can be reached: {0}")]
+    Unreachable(String),
+    #[error("the provider broke off: {0}")]
+    BrokenOff(String),
+    #[error("the answer is not understood: {0}")]
+    Unusable(String),
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) head: http::response::Parts,
+    /// An error where it is too long or breaks off.
+    pub(super) body: Result<(Bytes, HeaderMap), NoAnswer>,
+}
+
+/// Asks; `request` makes the question, once for each try.
+pub(super) async fn ask(
+    local: &Rc<Local>,
+    upstream: &Upstream,
+    spoken: Spoken,
+    (deadline, request): (Instant, &dyn Fn() -> Request<RequestBody>),
+) -> Result<Answered, NoAnswer> {
+    let permit = upstream.breaker.request().map_err(|overflow| {
+        local.telemetry.overflowed(overflow);
+        NoAnswer::Unreachable(overflow.to_string())
+    })?;
+    let mut tried = Vec::new();
+    let mut failure = NoAnswer::Unreachable("there is none".to_owned());
+    for _ in 0..TRIES_MAX {
+        let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), pod: None };
+        let Some(chosen) = upstream.choose(asker, &tried, rand::random()) else { break };
+        let (mut sent, mut waits) = (Sent::Not, false);
+        let once = once(local, (upstream, &chosen.target, spoken), request, (&mut sent, &mut waits));
+        let answered = match timeout_at(deadline.into(), once).await {
+            Ok(Ok((response, lease))) => Ok(whole(response, lease, deadline).await),
+            Ok(Err(failure)) => Err(failure),
+            Err(_elapsed) => Err(NoAnswer::Late),
+        };
+        let outcome = match &answered {
+            Ok(answered) if answered.head.status.is_server_error() => Outcome::Bad,
+            Ok(_) => Outcome::Good,
+            Err(_) => Outcome::Lost,
+        };
+        match sent {
+            // A kept connection that was closed says nothing about its endpoint, and neither does a limit of this waypoint.
+            Sent::Stale => continue,
+            Sent::Overflowed => return answered,
+            Sent::Not if waits => return answered,
+            Sent::Not | Sent::Perhaps => {}
+        }
+        local.telemetry.ejected(chosen.under_way.record(outcome, Instant::now()));
+        match answered {
+            Err(unreachable) if sent == Sent::Not && !matches!(unreachable, NoAnswer::Late) => {
+                failure = unreachable;
+                tried.push(chosen.target.workload.uid.clone());
+            }
+            done => return done,
+        }
+    }
+    drop(permit);
+    Err(failure)
+}
+
+/// How far a try came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// Nothing was sent.
+    Not,
+    /// Nothing was sent, because a kept connection was closed.
+    Stale,
+    /// Nothing was sent, because a limit of the destination is reached.
+    Overflowed,
+    /// Something was.
+    Perhaps,
+}
+
+async fn once(
+    local: &Rc<Local>,
+    (upstream, target, spoken): (&Upstream, &crate::upstream::Target, Spoken),
+    request: &dyn Fn() -> Request<RequestBody>,
+    (sent, waits): (&mut Sent, &mut bool),
+) -> Result<(Response<Incoming>, Lease), NoAnswer> {
+    let leased = local.upstreams.lease(local, (upstream, target), spoken, waits).await;
+    let mut lease = leased.map_err(|failure| {
+        if let LeaseFailure::Overflow(overflow) = &failure {
+            local.telemetry.overflowed(*overflow);
+            *sent = Sent::Overflowed;
+        }
+        NoAnswer::Unreachable(failure.to_string())
+    })?;
+    // From here on it may have been sent.
+    *sent = Sent::Perhaps;
+    match lease.send(request()).await {
+        Ok(response) => Ok((response, lease)),
+        Err(unanswered) => {
+            *sent = match unanswered.unsent {
+                Some(_) if lease.reused => Sent::Stale,
+                Some(_) => Sent::Not,
+                None => Sent::Perhaps,
+            };
+            Err(NoAnswer::BrokenOff(unanswered.error.to_string()))
+        }
+    }
+}
+
+/// Reads the rest: what the head has decided stands, whatever becomes of it. The connection is kept only after an answer
+/// that was read whole.
+async fn whole(response: Response<Incoming>, lease: Lease, deadline: Instant) -> Answered {
+    let (head, body) = response.into_parts();
+    let collecting = Limited::new(body, ANSWER_MAX_BYTES).collect();
+    let body = match timeout_at(deadline.into(), collecting).await {
+        Err(_elapsed) => Err(NoAnswer::Late),
+        Ok(Ok(collected)) => {
+            lease.give_back();
+            let trailers = collected.trailers().cloned().unwrap_or_default();
+            Ok((collected.to_bytes(), trailers))
+        }
+        Ok(Err(error)) => Err(NoAnswer::BrokenOff(error.to_string())),
+    };
+    Answered { head, body }
+}

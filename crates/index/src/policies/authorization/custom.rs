@@ -1,0 +1,87 @@
+//! Policies of action CUSTOM: whom requests that meet one are put to.
+//!
+//! Invariant: a policy whose provider is not known refuses everything at its targets.
+
+use std::sync::Arc;
+
+use ambit_api::{
+    conditions::{WAYPOINT_ACCEPTED, reason},
+    policy::AuthorizationPolicySpec,
+};
+use ambit_model::{Policy, bound::CheckProvider};
+
+use crate::policies::{Attachment, Holds, Judgement, Reach, Target};
+
+/// What waypoints do with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Custom {
+    /// Which requests, and where.
+    pub attachment: Attachment<Arc<Policy>>,
+    /// Name of the provider.
+    pub provider: Arc<str>,
+    /// It is on trial: nobody is asked.
+    pub dry_run: bool,
+}
+
+impl Custom {
+    /// What the status says; `provider` is what became of the name.
+    pub(crate) fn judge(
+        &self,
+        provider: Result<CheckProvider, String>,
+        reach: impl Fn(&Target) -> Reach,
+    ) -> Judgement {
+        let says = |reason, message: &str| Judgement {
+            condition: WAYPOINT_ACCEPTED,
+            holds: Holds::False,
+            reason,
+            message: message.to_owned(),
+        };
+        if self.dry_run {
+            return says(
+                reason::UNSUPPORTED_VALUE,
+                "dry run: nothing is put to a provider, nothing is refused",
+            );
+        }
+        match provider {
+            Err(why) if self.attachment.content.is_ok() => {
+                says(reason::INVALID, &format!("{why}: its targets refuse everything"))
+            }
+            Err(_) => self.attachment.judge(reach),
+            Ok(provider) => {
+                let mut judgement = self.attachment.judge(reach);
+                if judgement.holds == Holds::True {
+                    let to = &provider.to;
+                    judgement.message = format!(
+                        "{}; requests are put to provider {} (Service {}, port {}), and what carries none is refused",
+                        judgement.message, provider.name, to.service, to.port
+                    );
+                }
+                judgement
+            }
+        }
+    }
+}
+
+/// What its rules may not ask, because it is asked before tokens are.
+pub(super) fn problem(spec: &AuthorizationPolicySpec) -> Option<String> {
+    let name = spec.provider.as_ref().map(|provider| provider.name.as_str()).unwrap_or_default();
+    if name.is_empty() {
+        return Some("action CUSTOM needs provider.name".into());
+    }
+    let of_token = |key: &str| key.starts_with("request.auth.");
+    let mut sources = spec.rules.iter().flat_map(|rule| &rule.from).map(|from| &from.source);
+    let asks_principal = sources
+        .any(|source| !(source.request_principals.is_empty() && source.not_request_principals.is_empty()));
+    let mut conditions = spec.rules.iter().flat_map(|rule| &rule.when);
+    let asks_token = asks_principal || conditions.any(|condition| of_token(&condition.key));
+    asks_token.then(|| "requestPrincipals and request.auth.* mean nothing in action CUSTOM, which is asked before tokens are".into())
+}
+
+/// What the status says of one that node proxies get: they ask nobody, and deny what meets it.
+pub(super) fn at_nodes(denies: Judgement) -> Judgement {
+    let message = format!(
+        "ztunnel cannot put connections to a provider and denies those that meet the policy; attach it to a waypoint by targetRefs ({})",
+        denies.message
+    );
+    Judgement { holds: Holds::False, reason: reason::UNSUPPORTED_VALUE, message, ..denies }
+}
