@@ -189,11 +189,6 @@ impl NotBelieved {
             Self::Unavailable(_) => "unavailable",
         }
     }
-
-    /// Whether the API server decided it, so that asking again is of no use for a while.
-    fn is_final(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Audience | Self::Account(_) | Self::Expired)
-    }
 }
 
 /// Counts of callers that were not believed.
@@ -242,7 +237,8 @@ impl Authenticator {
     /// The caller of a request. `extensions` say over which connection it came.
     ///
     /// # Errors
-    /// UNAUTHENTICATED, RESOURCE_EXHAUSTED, or UNAVAILABLE when the API server cannot be asked; the reason is logged here.
+    /// UNAUTHENTICATED, RESOURCE_EXHAUSTED, or UNAVAILABLE when the API server cannot be asked; the reason is counted, and
+    /// logged where the API server was asked.
     pub async fn caller(
         &self,
         metadata: &MetadataMap,
@@ -260,11 +256,8 @@ impl Authenticator {
         believed.map_err(|reason| {
             self.metrics.refused.get_or_create(&Reason { reason: reason.label() }).inc();
             let address = peer.map(Peer::address);
-            // What costs nothing to send costs no line in the log.
-            match reason.is_final() || matches!(reason, NotBelieved::Unavailable(_)) {
-                true => tracing::warn!(?address, %reason, "A caller could not be authenticated"),
-                false => tracing::debug!(?address, %reason, "A caller could not be authenticated"),
-            }
+            // No line in the log for what costs nothing to send; see the review.
+            tracing::debug!(?address, %reason, "A caller was not believed");
             reason.into()
         })
     }
@@ -283,18 +276,27 @@ impl Authenticator {
             if let Some(said) = self.remembered(&hash) {
                 return said;
             }
-            let unavailable = |error: kube::Error| NotBelieved::Unavailable(error.to_string());
+            let unavailable = |error: kube::Error| {
+                tracing::warn!(%address, %error, "A token cannot be reviewed");
+                NotBelieved::Unavailable(error.to_string())
+            };
             let status = self.reviewer.review(token.to_owned()).await.map_err(unavailable)?;
             let expires = claims.expires;
             let said = caller(&status).map(|caller| Arc::new(Caller { expires: Some(expires), ..caller }));
             let said = self.remember(hash, said, expires);
             match &said {
                 Ok(_) => turn.believed(&claims.issuer),
-                Err(_) => turn.refused(Instant::now()),
+                Err(reason) => {
+                    tracing::warn!(%address, %reason, "A caller could not be authenticated");
+                    turn.refused(Instant::now());
+                }
             }
             said
         };
-        let elapsed = || NotBelieved::Unavailable(format!("no answer within {REVIEW_TIME_MAX:?}"));
+        let elapsed = || {
+            tracing::warn!(%address, waited = ?REVIEW_TIME_MAX, "A token was not reviewed in time");
+            NotBelieved::Unavailable(format!("no answer within {REVIEW_TIME_MAX:?}"))
+        };
         timeout(REVIEW_TIME_MAX, review).await.unwrap_or_else(|_| Err(elapsed()))
     }
 
