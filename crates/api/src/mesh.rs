@@ -84,6 +84,14 @@ pub struct Trust {
     /// First part of every identity: spiffe://<domain>/ns/<namespace>/sa/<service account>. It cannot change once certificates were issued.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))]
     pub domain: String,
+    /// Other names of the trust domain. A policy that names one of them, the domain, or cluster.local means them all;
+    /// certificates are issued in the domain alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))
+    )]
+    pub aliases: Vec<String>,
     /// How long the certificate of a workload lives, 10m to 90d. Proxies renew at half of it.
     #[serde(rename = "certificateTTL")]
     #[schemars(regex(pattern = r"^([0-9]+[dhms])+$"))]
@@ -96,6 +104,7 @@ impl Default for Trust {
     fn default() -> Self {
         Self {
             domain: "cluster.local".into(),
+            aliases: Vec::new(),
             certificate_ttl: "24h".into(),
             ca: CertificateAuthority::default(),
         }

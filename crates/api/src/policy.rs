@@ -20,12 +20,21 @@ pub use request_authentication::{
     ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec,
 };
 
+/// Fields that are not known here, kept so that a policy is never read as if they were not there.
+pub type Unknown = BTreeMap<String, serde_json::Value>;
+
 /// Which pods of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct WorkloadSelector {
-    /// Labels that a pod must have, all of them.
+    /// Labels that a pod must have, all of them. There are no wildcards.
+    #[schemars(schema_with = "labels")]
     pub match_labels: BTreeMap<String, String>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// The object a policy is attached to.
@@ -92,5 +101,24 @@ fn any_status(_: &mut SchemaGenerator) -> Schema {
         "description": "What each enforcement point makes of the policy.",
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true
+    })
+}
+
+/// As Istio's definitions refuse them: a `*` would be taken for a wildcard and select nothing.
+fn labels(_: &mut SchemaGenerator) -> Schema {
+    let refuses = |rule: &str, message: &str| serde_json::json!([{"rule": rule, "message": message}]);
+    json_schema!({
+        "description": "Labels that a pod must have, all of them. There are no wildcards.",
+        "type": "object",
+        "maxProperties": 4096,
+        "additionalProperties": {
+            "type": "string",
+            "maxLength": 63,
+            "x-kubernetes-validations": refuses("!self.contains('*')", "wildcard not allowed in label value match")
+        },
+        "x-kubernetes-validations": [
+            {"rule": "self.all(key, !key.contains('*'))", "message": "wildcard not allowed in label key match"},
+            {"rule": "self.all(key, key.size() != 0)", "message": "key must not be empty"}
+        ]
     })
 }

@@ -240,7 +240,11 @@ impl Index {
         }
         changes.policy_status |= settings.extension_providers != self.settings.extension_providers;
         let is_renamed = settings.cluster_domain != self.settings.cluster_domain;
+        let trust = self.trust();
         self.settings = settings;
+        if trust != self.trust() {
+            self.refresh_trust(&mut changes);
+        }
         if is_renamed {
             let services: Vec<_> = self.kube_services.clone().into_iter().collect();
             for (name, service) in services {

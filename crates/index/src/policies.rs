@@ -14,6 +14,7 @@ mod attachment;
 pub mod authorization;
 pub mod peer_authentication;
 pub mod request_authentication;
+mod unknown;
 
 pub use attachment::{Attachment, Reach, Target};
 

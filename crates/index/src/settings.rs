@@ -35,6 +35,8 @@ pub struct Settings {
     pub cluster_domain: Arc<str>,
     /// Trust domain in force.
     pub trust_domain: Arc<str>,
+    /// `spec.trust.aliases`.
+    pub trust_aliases: Vec<Arc<str>>,
     /// `spec.mtls`.
     pub mtls: Mode,
     /// `spec.enrollment.excludeNamespaces`.
@@ -61,6 +63,7 @@ impl Default for Settings {
             cluster_id: "Kubernetes".into(),
             cluster_domain: "cluster.local".into(),
             trust_domain: DEFAULT_TRUST_DOMAIN.into(),
+            trust_aliases: Vec::new(),
             mtls: Mode::Permissive,
             exclude_namespaces: BTreeSet::from(["kube-system".into()]),
             failure_policy: FailurePolicy::Closed,

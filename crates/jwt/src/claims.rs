@@ -45,6 +45,9 @@ impl Claims {
         let issuer = all.get("iss").and_then(Value::as_str).unwrap_or_default().into();
         let audiences = match all.get("aud") {
             None => Vec::new(),
+            Some(Value::Array(values)) if !values.iter().all(Value::is_string) => {
+                return Err(Refusal::Malformed);
+            }
             Some(value) => texts(value).ok_or(Refusal::Malformed)?,
         };
         let time = |name: &str| match all.get(name) {
@@ -55,13 +58,15 @@ impl Claims {
         Ok(Self { issuer, audiences, expires, not_before, all })
     }
 
-    /// Whether it names this issuer; an empty name is nobody.
+    /// Whether it names this issuer; an empty name is any.
     pub(crate) fn is_issued_by(&self, issuer: &str) -> bool {
-        !issuer.is_empty() && *self.issuer == *issuer
+        issuer.is_empty() || *self.issuer == *issuer
     }
 
+    /// As Envoy compares them: without scheme and without a slash at the end.
     pub(crate) fn is_for_any(&self, audiences: &[Arc<str>]) -> bool {
-        audiences.iter().any(|audience| self.audiences.contains(audience))
+        let is_meant = |own: &Arc<str>| audiences.iter().any(|audience| bare(audience) == bare(own));
+        self.audiences.iter().any(is_meant)
     }
 
     /// Whether it says no end.
@@ -97,12 +102,13 @@ impl Claims {
         }
     }
 
-    /// What policies can ask about. Call it only on claims whose signature was verified.
-    pub(crate) fn token(&self) -> Token {
+    /// What policies can ask about. Call it only on claims whose signature was verified. These claims hold a list with
+    /// spaces between, beside those that always do.
+    pub(crate) fn token(&self, space_delimited: &[Arc<str>]) -> Token {
         let text = |name: &str| self.all.get(name).and_then(Value::as_str).map(Arc::from);
         let mut claims = BTreeMap::new();
         collect(&self.all, &mut Vec::new(), &mut claims);
-        for name in SPACE_SEPARATED {
+        for name in SPACE_SEPARATED.into_iter().chain(space_delimited.iter().map(|name| &**name)) {
             if let Some(values) = self.all.get(name).and_then(Value::as_str) {
                 claims.insert(vec![name.into()], values.split_ascii_whitespace().map(Arc::from).collect());
             }
@@ -110,7 +116,7 @@ impl Claims {
         Token {
             issuer: self.issuer.clone(),
             subject: text("sub").unwrap_or_default(),
-            presenter: text("azp"),
+            presenters: self.all.get("azp").and_then(texts).unwrap_or_default(),
             audiences: self.audiences.clone(),
             claims,
         }
@@ -133,11 +139,20 @@ fn bounded(value: &Value, depth_left: usize, left: &mut usize) -> Result<(), Ref
     }
 }
 
-/// Text, or a list of text; only such claims can be compared (AuthorizationPolicy).
+/// `http://` or `https://`, and one slash at the end, say nothing about whom a token is for.
+fn bare(audience: &str) -> &str {
+    let rest = audience.strip_prefix("https://").or_else(|| audience.strip_prefix("http://"));
+    let rest = rest.unwrap_or(audience);
+    rest.strip_suffix('/').unwrap_or(rest)
+}
+
+/// Text, or what is text in a list; only that can be compared (AuthorizationPolicy).
 fn texts(value: &Value) -> Option<Vec<Arc<str>>> {
     match value {
         Value::String(text) => Some(vec![text.as_str().into()]),
-        Value::Array(values) => values.iter().map(|value| value.as_str().map(Arc::from)).collect(),
+        Value::Array(values) => {
+            Some(values.iter().filter_map(|value| value.as_str().map(Arc::from)).collect())
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
 }

@@ -1,8 +1,8 @@
 //! Who vouches for a request: JSON Web Tokens (RFC 7519), checked as RequestAuthentication asks.
 //!
 //! Invariant: a request without token passes and proves nobody; one with a token passes only if that token was signed
-//! by a key of its issuer (never by a shared secret), is for this service and holds now. Whatever cannot be told is
-//! refused.
+//! by a key of its issuer (never by a shared secret), is for this service and holds now, and one with several only if all
+//! of them do. Whatever cannot be told is refused.
 
 mod claims;
 mod edit;
@@ -57,12 +57,13 @@ struct Provider {
     payload_header: Option<HeaderName>,
     /// Header and claim.
     claim_headers: Vec<(HeaderName, Arc<str>)>,
+    space_delimited: Vec<Arc<str>>,
 }
 
 /// A request that passes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its token. None: it carried none, and proves nobody.
+    /// Its token; of several, each of which holds, that of the first provider. None: it carried none, and proves nobody.
     pub token: Option<Token>,
     /// The token says no end (`exp`): it is believed as long as its key is.
     pub is_endless: bool,
@@ -92,15 +93,15 @@ impl Validator {
             accepted.edits.extend(forged.cloned().map(Edit::RemoveHeader));
         }
         let locations = self.providers.iter().map(|provider| provider.locations.as_slice());
-        let Some(presented) = locate::present(locations, head)? else {
-            return Ok(accepted);
-        };
-        let signed = Signed::parse(presented.token)?;
-        let claims = Claims::parse(signed.payload)?;
-        let provider = self.vouch(&presented, &signed, &claims, now)?;
-        provider.edit(&presented, &signed, &claims, &mut accepted.edits);
-        accepted.is_endless = claims.is_endless();
-        accepted.token = Some(claims.token());
+        // The last word is that of the first: what policies judge is what its headers say.
+        for presented in locate::present(locations, head)?.iter().rev() {
+            let signed = Signed::parse(presented.token)?;
+            let claims = Claims::parse(signed.payload)?;
+            let provider = self.vouch(presented, &signed, &claims, now)?;
+            provider.edit(presented, &signed, &claims, &mut accepted.edits);
+            accepted.is_endless |= claims.is_endless();
+            accepted.token = Some(claims.token(&provider.space_delimited));
+        }
         Ok(accepted)
     }
 
@@ -154,6 +155,7 @@ impl Provider {
                 .iter()
                 .filter_map(|wanted| Some((name(&wanted.header)?, wanted.claim.clone())))
                 .collect(),
+            space_delimited: source.space_delimited.clone(),
         }
     }
 

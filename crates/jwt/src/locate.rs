@@ -1,7 +1,7 @@
 //! Where tokens are in a request.
 //!
-//! Invariant: a request presents one token or none. The same token in two places is one; different ones are refused,
-//! because whoever reads the request next might believe the other.
+//! Invariant: one place holds one token or none. The same token in two places is one; different ones in one place are
+//! refused, because whoever reads the request next might believe the other.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -24,7 +24,7 @@ pub(crate) enum Location {
     Cookie(Arc<str>),
 }
 
-/// The token of a request.
+/// A token of a request.
 #[derive(Debug)]
 pub(crate) struct Presented<'a> {
     pub(crate) token: &'a str,
@@ -80,27 +80,27 @@ impl Location {
     }
 }
 
-/// The token of a request, for providers each with its places.
+/// The tokens of a request, for providers each with its places, in the order of these.
 pub(crate) fn present<'a>(
     providers: impl Iterator<Item = &'a [Location]>,
     head: &RequestHead<'a>,
-) -> Result<Option<Presented<'a>>, Refusal> {
-    let mut presented: Option<Presented<'a>> = None;
+) -> Result<Vec<Presented<'a>>, Refusal> {
+    let mut presented: Vec<Presented<'a>> = Vec::new();
     for (place, locations) in providers.enumerate() {
         for location in locations {
-            for token in location.tokens(head) {
-                let known = presented.get_or_insert_with(|| Presented {
-                    token,
-                    providers: BTreeSet::new(),
-                    found: Vec::new(),
-                });
-                if known.token != token {
-                    return Err(Refusal::SeveralTokens);
+            let tokens = location.tokens(head);
+            let Some(token) = tokens.first().copied() else { continue };
+            if tokens.iter().any(|other| *other != token) {
+                return Err(Refusal::SeveralTokens);
+            }
+            match presented.iter_mut().find(|known| known.token == token) {
+                Some(known) => {
+                    known.providers.insert(place);
+                    if !known.found.contains(&location) {
+                        known.found.push(location);
+                    }
                 }
-                known.providers.insert(place);
-                if !known.found.contains(&location) {
-                    known.found.push(location);
-                }
+                None => presented.push(Presented { token, providers: [place].into(), found: vec![location] }),
             }
         }
     }
@@ -126,11 +126,12 @@ mod tests {
     fn presented(
         locations: &[Vec<Location>],
         request: http::request::Builder,
-    ) -> Result<Option<(String, Vec<usize>)>, Refusal> {
+    ) -> Result<Vec<(String, Vec<usize>)>, Refusal> {
         let parts = request.body(()).unwrap().into_parts().0;
         let locations = locations.iter().map(Vec::as_slice);
         let presented = present(locations, &RequestHead::from(&parts))?;
-        Ok(presented.map(|presented| (presented.token.to_owned(), presented.providers.into_iter().collect())))
+        let told = |one: Presented<'_>| (one.token.to_owned(), one.providers.into_iter().collect());
+        Ok(presented.into_iter().map(told).collect())
     }
 
     fn request() -> http::request::Builder {
@@ -173,19 +174,21 @@ mod tests {
             ("no text", own(), request().header("authorization", &b"Bearer \xff"[..]), Some("\u{fffd}")),
         ];
         for (name, locations, request, expected) in cases {
-            let expected = expected.map(|token| (token.to_owned(), vec![0]));
+            let expected = expected.into_iter().map(|token| (token.to_owned(), vec![0])).collect();
             assert_eq!(presented(&[locations], request), Ok(expected), "{name}");
         }
     }
 
     #[test]
-    fn one_token_in_two_places_is_one_and_two_tokens_are_refused() {
+    fn one_token_in_two_places_is_one_and_two_in_one_place_are_refused() {
         let places = [Location::compile(&[]), vec![Location::Cookie("c".into())]];
         let both = |cookie| request().header("authorization", "Bearer abc").header("cookie", cookie);
-        assert_eq!(presented(&places, both("c=abc")), Ok(Some(("abc".to_owned(), vec![0, 1]))));
-        assert_eq!(presented(&places, both("c=abd")), Err(Refusal::SeveralTokens));
-        assert_eq!(presented(&places, both("d=abd")), Ok(Some(("abc".to_owned(), vec![0]))));
+        let one = |token: &str, places: &[usize]| (token.to_owned(), places.to_vec());
+        assert_eq!(presented(&places, both("c=abc")), Ok(vec![one("abc", &[0, 1])]));
+        assert_eq!(presented(&places, both("c=abd")), Ok(vec![one("abc", &[0]), one("abd", &[1])]));
+        assert_eq!(presented(&places, both("d=abd")), Ok(vec![one("abc", &[0])]));
         let twice = request().header("authorization", "Bearer a").header("authorization", "Bearer b");
         assert_eq!(presented(&places, twice), Err(Refusal::SeveralTokens));
+        assert_eq!(presented(&places, both("c=1; c=2")), Err(Refusal::SeveralTokens));
     }
 }

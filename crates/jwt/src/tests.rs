@@ -22,6 +22,8 @@ use super::{
     *,
 };
 
+mod several;
+
 const ISSUER: &str = "https://issuer.example";
 /// Now, in seconds since 1970.
 const NOW: u64 = 1_800_000_000;
@@ -116,6 +118,7 @@ fn provider(keys: &[&Signer]) -> JwtProvider {
         forward: true,
         payload_header: None,
         claim_headers: vec![],
+        space_delimited: vec![],
     }
 }
 
@@ -193,12 +196,13 @@ fn what_a_verified_token_says_is_what_policies_see() {
         (path(&["aud"]), path(&["shop", "other"])),
         (path(&["azp"]), path(&["web"])),
         (path(&["groups"]), path(&["a", "b"])),
+        (path(&["mixed"]), path(&["d"])),
         (path(&["realm", "roles"]), path(&["c"])),
         (path(&["scope"]), path(&["read", "write"])),
     ]
     .into();
-    let Token { issuer, subject, presenter, audiences, claims } = token;
-    assert_eq!((&*issuer, &*subject, presenter.as_deref()), (ISSUER, "alice", Some("web")));
+    let Token { issuer, subject, presenters, audiences, claims } = token;
+    assert_eq!((&*issuer, &*subject, presenters), (ISSUER, "alice", path(&["web"])));
     assert_eq!((audiences, claims), (path(&["shop", "other"]), expected));
 }
 

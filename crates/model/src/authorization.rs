@@ -16,7 +16,10 @@ mod server_name;
 #[cfg(test)]
 mod tests;
 
-pub use path::{InvalidPathPattern, PathPattern, PathTemplate, UnreadablePath, normalize_path};
+pub use path::{
+    InvalidPathPattern, PathPattern, PathTemplate,
+    readings::{UnreadablePath, normalize_path},
+};
 pub use policy_set::{Applied, PolicySet};
 pub use request::{Attribute, AttributeMatch, Headers, Request, RequestMatch, Token};
 
@@ -68,6 +71,10 @@ pub struct Match {
     pub principals: Vec<StringMatch>,
     /// Not this identity.
     pub not_principals: Vec<StringMatch>,
+    /// Trust domain of the peer's identity.
+    pub trust_domains: Vec<StringMatch>,
+    /// Not this trust domain.
+    pub not_trust_domains: Vec<StringMatch>,
     /// Peer address.
     pub source_ips: Vec<IpNet>,
     /// Not this peer address.

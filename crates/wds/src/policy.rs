@@ -4,14 +4,21 @@
 //! cannot be said or is not understood widens no ALLOW and narrows no DENY away.
 
 use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
-use ambit_proto::security as wire;
+use ambit_proto::{security as wire, waypoint::TrustDomains};
 use ipnet::IpNet;
+use prost::Message;
+use prost_types::Any;
 use wire::string_match::MatchType;
 
 use crate::{
     DecodeError,
     field::{self, Invalid, list},
 };
+
+/// The extension of a match that says which trust domains it means.
+const TRUST_DOMAINS: &str = "ambit.dev/trust-domains";
+/// Its type.
+const TRUST_DOMAINS_TYPE: &str = "type.googleapis.com/ambit.waypoint.v1.TrustDomains";
 
 /// The message for a policy, as far as it is about connections ([`Policy::l4`]); one of which nothing is left
 /// becomes a DENY without rules, which matches nothing.
@@ -107,15 +114,48 @@ pub(crate) fn encode_match(m: &Match) -> wire::Match {
         not_destination_ports: ports(&m.not_destination_ports),
         service_accounts: accounts(&m.service_accounts),
         not_service_accounts: accounts(&m.not_service_accounts),
-        extensions: Vec::new(),
+        extensions: encode_trust_domains(m).into_iter().collect(),
     }
+}
+
+/// None where the match says nothing of them.
+fn encode_trust_domains(m: &Match) -> Option<wire::Extension> {
+    let strings = |list: &[StringMatch]| list.iter().map(encode_string).collect();
+    let is_said = !(m.trust_domains.is_empty() && m.not_trust_domains.is_empty());
+    let domains = TrustDomains {
+        trust_domains: strings(&m.trust_domains),
+        not_trust_domains: strings(&m.not_trust_domains),
+    };
+    is_said.then(|| wire::Extension {
+        name: TRUST_DOMAINS.into(),
+        config: Some(Any { type_url: TRUST_DOMAINS_TYPE.into(), value: domains.encode_to_vec() }),
+    })
+}
+
+/// The extension that is known, and whether there are others.
+fn decode_extensions(extensions: Vec<wire::Extension>) -> Result<(TrustDomains, bool), Invalid> {
+    let mut known = TrustDomains::default();
+    let mut is_extended = false;
+    for wire::Extension { name, config } in extensions {
+        if name != TRUST_DOMAINS {
+            is_extended = true;
+            continue;
+        }
+        let config = field::present("match.extensions", config)?;
+        known
+            .merge(&*config.value)
+            .map_err(|error| Invalid::new("match.extensions", format!("{TRUST_DOMAINS}: {error}")))?;
+    }
+    Ok((known, is_extended))
 }
 
 /// Conditions we do not know are extensions. Dropping one lets an ALLOW match more than it says, and makes a
 /// DENY that says nothing else match nothing; a DENY that says more only grows stricter.
 pub(crate) fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
-    let extended = !m.extensions.is_empty();
+    let (trust, extended) = decode_extensions(m.extensions)?;
     let decoded = Match {
+        trust_domains: list(trust.trust_domains, |s| decode_string("trust_domains", s))?,
+        not_trust_domains: list(trust.not_trust_domains, |s| decode_string("not_trust_domains", s))?,
         namespaces: list(m.namespaces, |s| decode_string("namespaces", s))?,
         not_namespaces: list(m.not_namespaces, |s| decode_string("not_namespaces", s))?,
         principals: list(m.principals, |s| decode_string("principals", s))?,

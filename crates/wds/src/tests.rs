@@ -136,18 +136,19 @@ fn account() -> impl Strategy<Value = NamespacedName> {
 
 prop_compose! {
     fn a_match()(
-        strings in proptest::array::uniform4(vec(string_match(), 0..3)),
+        strings in proptest::array::uniform6(vec(string_match(), 0..3)),
         nets in proptest::array::uniform4(vec(net(), 0..2)),
         ports in proptest::array::uniform2(vec(1..=u16::MAX, 0..3)),
         accounts in proptest::array::uniform2(vec(account(), 0..2)),
     ) -> Match {
-        let [namespaces, not_namespaces, principals, not_principals] = strings;
+        let [namespaces, not_namespaces, principals, not_principals, trust_domains, not_trust_domains] =
+            strings;
         let [source_ips, not_source_ips, destination_ips, not_destination_ips] = nets;
         let [destination_ports, not_destination_ports] = ports;
         let [service_accounts, not_service_accounts] = accounts;
         Match {
-            namespaces, not_namespaces, principals, not_principals, source_ips, not_source_ips, destination_ips,
-            not_destination_ips, destination_ports, not_destination_ports, service_accounts, not_service_accounts,
+            namespaces, not_namespaces, principals, not_principals, trust_domains, not_trust_domains,
+            source_ips, not_source_ips, destination_ips, not_destination_ips, destination_ports, not_destination_ports, service_accounts, not_service_accounts,
             request: None,
         }
     }
@@ -387,4 +388,25 @@ fn an_address_is_asked_for_by_network_and_ip_and_a_nodes_own_is_nobodys() {
     let service = Service { addresses: vec![vip], ..Service::default() };
     assert_eq!(aliases(&pack_service(&service).body), ["/10.96.0.1"]);
     assert!(aliases(b"\xff").is_empty());
+}
+
+/// A proxy that does not know the extension refuses an ALLOW of it, and never reads a wider one.
+#[test]
+fn trust_domains_are_an_extension_that_older_proxies_refuse() {
+    let exact = |text: &str| StringMatch::Exact(text.into());
+    let found =
+        Match { namespaces: vec![exact("a")], not_trust_domains: vec![exact("td")], ..Match::default() };
+    let rules = vec![Rule { clauses: vec![Clause { matches: vec![found] }] }];
+    let key = NamespacedName::new("shop", "p");
+    let policy = Policy { key, scope: Scope::Namespace, action: Action::Allow, rules, dry_run: false };
+    let mut message = encode_policy(&policy);
+    assert_eq!(decode_policy(message.clone()).unwrap(), policy);
+    let extension = &mut message.rules[0].clauses[0].matches[0].extensions[0];
+    assert_eq!(extension.name, "ambit.dev/trust-domains");
+    extension.name = "ambit.dev/newer".into();
+    decode_policy(message.clone()).unwrap_err();
+    let extension = &mut message.rules[0].clauses[0].matches[0].extensions[0];
+    extension.name = "ambit.dev/trust-domains".into();
+    extension.config = None;
+    decode_policy(message).unwrap_err();
 }

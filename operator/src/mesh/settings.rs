@@ -20,6 +20,7 @@ pub fn settings(mesh: Option<&Mesh>) -> Settings {
     Settings {
         presence: if is_leaving { Presence::Leaving } else { Presence::Present },
         trust_domain: issued_in(mesh).unwrap_or(&mesh.spec.trust.domain).into(),
+        trust_aliases: mesh.spec.trust.aliases.iter().map(|alias| alias.as_str().into()).collect(),
         mtls: match mesh.spec.mtls {
             Mtls::Strict => Mode::Strict,
             Mtls::Permissive => Mode::Permissive,
@@ -46,7 +47,7 @@ mod tests {
         let mesh: Mesh = serde_json::from_value(serde_json::json!({
             "apiVersion": "ambit.dev/v1alpha1", "kind": "Mesh",
             "metadata": {"name": "default", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"mtls": "Strict", "trust": {"domain": "new.example"}},
+            "spec": {"mtls": "Strict", "trust": {"domain": "new.example", "aliases": ["older.example"]}},
             "status": {"trust": {"phase": "Stable", "domain": "old.example"}}
         }))
         .unwrap();
@@ -55,6 +56,7 @@ mod tests {
             (&*found.trust_domain, found.presence, found.mtls),
             ("old.example", Presence::Leaving, Mode::Strict)
         );
+        assert_eq!(found.trust_aliases, ["older.example".into()]);
         assert_eq!(settings(None).presence, Presence::Absent);
     }
 }

@@ -92,6 +92,7 @@ async fn a_token_nobody_vouches_for_is_401_and_none_at_all_passes() {
         forward: false,
         payload_header: None,
         claim_headers: Vec::new(),
+        space_delimited: Vec::new(),
     }];
     let mesh = Mesh::with_cart(checked, http1(echo("cart"))).await;
     assert_eq!(mesh.get("/").await.0, 200);

@@ -66,6 +66,7 @@ pub(super) fn vouching() -> JwtProvider {
         forward: false,
         payload_header: None,
         claim_headers: vec![ClaimHeader { header: "x-user".into(), claim: "sub".into() }],
+        space_delimited: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{PolicyStatus, TargetReference, WorkloadSelector};
+use super::{PolicyStatus, TargetReference, Unknown, WorkloadSelector};
 
 /// Who may connect to what. Without selector it applies to its namespace, in ambit-system and istio-system to the whole mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -25,6 +25,7 @@ use super::{PolicyStatus, TargetReference, WorkloadSelector};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct AuthorizationPolicySpec {
     /// Pods it applies to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +45,10 @@ pub struct AuthorizationPolicySpec {
     /// Who decides, for action CUSTOM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ExtensionProvider>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// What a match does.
@@ -85,14 +90,20 @@ fn action(_: &mut SchemaGenerator) -> Schema {
 /// Who decides, for action CUSTOM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ExtensionProvider {
     /// Name of the provider.
     pub name: String,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// One alternative of a policy: from, to and when must all match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Rule {
     /// Peers, one of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -103,27 +114,42 @@ pub struct Rule {
     /// Conditions, all of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<Condition>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// One alternative of a rule's peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct From {
     /// Who connects.
     pub source: Source,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// One alternative of a rule's operations.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct To {
     /// What is done.
     pub operation: Operation,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// Who connects: all given fields must match, values of a field are alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Source {
     /// Identities proven by mTLS: cluster.local/ns/shop/sa/cart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -149,6 +175,12 @@ pub struct Source {
     /// Not these service accounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_service_accounts: Vec<String>,
+    /// Trust domains of the identity.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trust_domains: Vec<String>,
+    /// Not these trust domains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_trust_domains: Vec<String>,
     /// Addresses of the peer, or CIDRs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ip_blocks: Vec<String>,
@@ -161,11 +193,16 @@ pub struct Source {
     /// Not these addresses of the client before proxies (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_remote_ip_blocks: Vec<String>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// What is done: all given fields must match, values of a field are alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Operation {
     /// Hosts (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -191,13 +228,19 @@ pub struct Operation {
     /// Not these paths (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_paths: Vec<String>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// One condition: the key's value must be among values and not among notValues.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Condition {
-    /// Attribute: source.ip, source.namespace, source.principal, destination.ip, destination.port, or one of L7.
+    /// Attribute: source.ip, source.namespace, source.principal, source.serviceAccount, source.trustDomain,
+    /// destination.ip, destination.port, or one of L7.
     pub key: String,
     /// Values, one of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -205,4 +248,8 @@ pub struct Condition {
     /// Values, none of which may match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_values: Vec<String>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }

@@ -6,7 +6,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{PolicyStatus, WorkloadSelector};
+use super::{PolicyStatus, Unknown, WorkloadSelector};
 
 /// Whether workloads take plaintext. Without selector it applies to its namespace, in ambit-system and istio-system to the whole mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -27,6 +27,7 @@ use super::{PolicyStatus, WorkloadSelector};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct PeerAuthenticationSpec {
     /// Pods it applies to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,14 +38,23 @@ pub struct PeerAuthenticationSpec {
     /// For single ports of the workload; needs a selector.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub port_level_mtls: BTreeMap<String, MutualTls>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// What is taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct MutualTls {
     /// UNSET asks the next wider level; DISABLE is read as PERMISSIVE, because a tunnel that arrives is not refused.
     pub mode: MutualTlsMode,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// What is taken.

@@ -247,16 +247,17 @@ impl Index {
         };
         let own = [namespace, &waypoint.namespace];
         let namespaces: BTreeSet<_> = own.into_iter().chain(&self.settings.root_namespaces).collect();
+        let trust = self.trust();
         let mut found = Attachments::default();
         for namespace in namespaces {
             for (name, policy) in of_namespace(&self.authorization, namespace) {
                 if let Some(attachment) = policy.content.attachment().filter(|a| reaches(a, is_meant)) {
                     match (&attachment.content, policy.content.custom()) {
                         (_, Some(custom)) if custom.dry_run => {}
-                        (Ok(policy), None) => found.authorization.push(policy.clone()),
+                        (Ok(policy), None) => found.authorization.push(trust.spell_out(policy)),
                         (Ok(policy), Some(custom)) => match self.provider(&custom.provider) {
                             Ok(provider) => {
-                                let (policy, provider) = (policy.clone(), Arc::new(provider));
+                                let (policy, provider) = (trust.spell_out(policy), Arc::new(provider));
                                 found.checks.push(ExternalCheck { policy, provider });
                             }
                             Err(why) => found.unenforceable.push((name.clone(), why.into())),

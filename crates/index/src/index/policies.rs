@@ -9,7 +9,8 @@ use super::Index;
 use crate::{
     changes::Changes,
     policies::{
-        AuthorizationFacts, Holds, Judgement, PeerFacts, RequestFacts, Target, authorization::Authorization,
+        AuthorizationFacts, Holds, Judgement, PeerFacts, RequestFacts, Target,
+        authorization::{Authorization, trust::TrustDomains},
     },
     waypoints::is_deny_name,
 };
@@ -22,7 +23,8 @@ impl Index {
         changes: &mut Changes,
     ) {
         let facts = facts.map(|facts| if is_deny_name(&name) { reserved(facts) } else { facts });
-        let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel().cloned());
+        let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel());
+        let policy = policy.map(|policy| self.trust().spell_out(policy));
         let old = match facts {
             Some(facts) => self.authorization.insert(name.clone(), facts),
             None => self.authorization.remove(&name),
@@ -45,6 +47,24 @@ impl Index {
         if reach(old.as_ref()) != reach(self.authorization.get(&name)) {
             self.refresh_reach_of(&name.namespace, changes);
         }
+    }
+
+    /// The names of the mesh's trust domain.
+    pub(super) fn trust(&self) -> TrustDomains {
+        TrustDomains::new(&self.settings.trust_domain, &self.settings.trust_aliases)
+    }
+
+    /// Policies name the mesh's trust domain, which has another name now, or other aliases.
+    pub(super) fn refresh_trust(&mut self, changes: &mut Changes) {
+        let trust = self.trust();
+        let at_nodes = self.authorization.iter().filter(|(name, _)| !is_deny_name(name));
+        let spelled: Vec<_> = at_nodes
+            .filter_map(|(name, facts)| Some((name.clone(), trust.spell_out(facts.content.ztunnel()?))))
+            .collect();
+        for (name, policy) in spelled {
+            self.publish(name, Some(policy), changes);
+        }
+        self.layer7.dirty.compiled.extend(self.layer7.compiled_of.keys().cloned());
     }
 
     pub(super) fn set_peer(&mut self, name: NamespacedName, facts: Option<PeerFacts>, changes: &mut Changes) {

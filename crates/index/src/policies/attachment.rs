@@ -112,7 +112,12 @@ impl<T> Attachment<T> {
         let says =
             |holds, reason, message| Judgement { condition: WAYPOINT_ACCEPTED, holds, reason, message };
         if let Err(why) = &self.content {
-            return says(Holds::False, reason::INVALID, format!("{why}: its targets refuse everything"));
+            // What decides nothing, an AUDIT or a dry run, has given its targets up.
+            let effect = match (self.targets.is_empty(), self.refused.is_empty()) {
+                (true, true) => "it is not enforced",
+                (false, _) | (true, false) => "its targets refuse everything",
+            };
+            return says(Holds::False, reason::INVALID, format!("{why}: {effect}"));
         }
         let (mut bound, mut wrong) = (Vec::new(), self.refused.clone());
         let (mut is_unbound, mut is_missing) = (false, false);

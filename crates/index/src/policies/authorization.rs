@@ -2,9 +2,10 @@
 //! for waypoints.
 //!
 //! Invariant: what is enforced is never weaker than the policy as written. At a node an ALLOW rule with anything that
-//! cannot be enforced is left out, and a DENY rule is enforced without what cannot be; the only exception, a DENY rule
-//! of which nothing is left because all of it is L7, is reported as False. A waypoint gets a policy whole or not at
-//! all, and then it refuses everything.
+//! cannot be enforced is left out, and a DENY rule is enforced without what cannot be; the only exception, what of a
+//! DENY rule is L7 alone, is reported as False. A waypoint gets a policy whole or not at all, and then it refuses
+//! everything, as nodes do for a policy that holds what nobody here knows. What decides nothing (AUDIT, dry run)
+//! refuses nothing either.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -16,17 +17,17 @@ use ambit_api::{
 use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
 use ipnet::IpNet;
 
-use super::{Attachment, AuthorizationFacts, Holds, Judgement, PolicyFacts, selector};
+use super::{Attachment, AuthorizationFacts, Holds, Judgement, PolicyFacts, selector, unknown};
 use crate::object::{annotation, name_of};
 
 mod attribute;
 mod custom;
+mod findings;
 mod source;
+pub(crate) mod trust;
 
 pub use custom::Custom;
-
-/// Most fields that a status message names.
-const FIELDS_NAMED_MAX: usize = 8;
+use findings::{Findings, named};
 
 /// Who enforces a policy, and what.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,15 +85,8 @@ struct Found {
     invalid: Vec<String>,
     /// The same of L7, which a node does not look at.
     invalid_l7: Vec<String>,
-}
-
-/// What node proxies could not be given as written, gathered over the rules of one policy.
-#[derive(Debug, Default)]
-struct Findings {
-    unsupported: BTreeSet<String>,
-    invalid: Vec<String>,
-    /// Rules of a DENY of which nothing is left.
-    ineffective: usize,
+    /// Conditions on what is not known here, be it of L4 or L7.
+    unknown: Vec<String>,
 }
 
 /// Whether an alternative limits anything once what cannot be parsed is taken away.
@@ -107,7 +101,7 @@ enum Alternative {
 pub(crate) fn read(object: &ambit_api::AuthorizationPolicy, system_namespace: &str) -> AuthorizationFacts {
     let name = name_of(&object.metadata);
     let mut translation = translate(&name, &object.spec, system_namespace);
-    if annotation(&object.metadata, labels::DRY_RUN) == Some("true") {
+    if annotation(&object.metadata, labels::DRY_RUN).is_some_and(is_true) {
         on_trial(&mut translation);
     }
     PolicyFacts {
@@ -120,6 +114,11 @@ pub(crate) fn read(object: &ambit_api::AuthorizationPolicy, system_namespace: &s
         conditions: object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default(),
         content: translation.content,
     }
+}
+
+/// As Go's `strconv.ParseBool` reads it; what it does not read leaves the policy enforced, as in Istio.
+fn is_true(text: &str) -> bool {
+    ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
 }
 
 fn on_trial(translation: &mut Translation) {
@@ -149,7 +148,10 @@ pub fn translate(
 ) -> Translation {
     let references = spec.target_ref.iter().chain(&spec.target_refs);
     let whole = || for_waypoints(name, spec).map(Arc::new);
-    if let Some(attachment) = Attachment::read(references, name, system_namespace, whole) {
+    if let Some(mut attachment) = Attachment::read(references, name, system_namespace, whole) {
+        if attachment.content.is_err() && spec.action == api::Action::Audit {
+            attachment.targets.clear();
+        }
         let content = match spec.action {
             api::Action::Custom => {
                 let provider = spec.provider.as_ref().map(|p| p.name.as_str()).unwrap_or_default().into();
@@ -186,8 +188,10 @@ fn for_waypoints(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> Resul
         return Err(why);
     }
     let (rules, found): (Vec<Rule>, Vec<Found>) = rules(name, spec).unzip();
-    let invalid: Vec<String> =
-        found.into_iter().flat_map(|found| found.invalid.into_iter().chain(found.invalid_l7)).collect();
+    let mut invalid = unknown::of_authorization(spec);
+    for found in found {
+        invalid.extend(found.unknown.into_iter().chain(found.invalid).chain(found.invalid_l7));
+    }
     if !invalid.is_empty() {
         return Err(named(&invalid));
     }
@@ -211,83 +215,49 @@ fn for_nodes(
             return (None, Judgement { condition: ZTUNNEL_ACCEPTED, holds, reason, message });
         }
     };
-    let mut findings = Findings::default();
-    let rules: Vec<Rule> = rules(name, spec)
-        .filter_map(|(rule, found)| projected(action, &rule, found, &mut findings))
-        .collect();
-    let mut judgement = judge(action, rules.len(), &findings);
+    let policy = |action, rules| Policy { key: name.clone(), scope, action, rules, dry_run: false };
+    let mut findings = Findings { unknown: unknown::of_authorization(spec), ..Findings::default() };
+    findings.invalid.extend(unknown::wildcards(spec.selector.as_ref()));
+    let mut left = Vec::new();
+    for (rule, found) in rules(name, spec) {
+        left.extend(projected(action, &rule, found, &mut findings));
+    }
+    if !findings.unknown.is_empty() {
+        return (Some(policy(Action::Deny, vec![Rule::default()])), findings.refused());
+    }
+    let mut judgement = findings.judge(action, left.len());
     if spec.action == api::Action::Custom {
         judgement = custom::at_nodes(judgement);
     }
-    (Policy { key: name.clone(), scope, action, rules, dry_run: false }.l4(), judgement)
+    (policy(action, left).l4(), judgement)
 }
 
 /// What a node gets of a rule, if anything.
-fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findings) -> Option<Rule> {
-    let is_plain = found.l7.is_empty() && found.invalid.is_empty();
+fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findings) -> Vec<Rule> {
     let is_valid = found.invalid.is_empty();
+    let is_plain = found.l7.is_empty() && is_valid;
     findings.unsupported.append(&mut found.l7);
     findings.invalid.append(&mut found.invalid);
-    let l4 = rule.l4(action);
+    findings.unknown.append(&mut found.unknown);
     match action {
-        _ if is_plain => l4,
-        Action::Allow => None,
-        Action::Deny | Action::Audit
-            if is_valid && l4.as_ref().is_none_or(|rule| rule.clauses.is_empty()) =>
-        {
-            findings.ineffective += 1;
-            None
+        _ if is_plain => vec![rule.clone()],
+        Action::Allow => Vec::new(),
+        Action::Deny | Action::Audit if is_valid => {
+            let left = rule.deny_at_node();
+            match left.as_slice() {
+                [] => findings.ineffective += 1,
+                [only] if rule.l4(action).as_ref() == Some(only) => {}
+                _ => findings.partly += 1,
+            }
+            left
         }
-        Action::Deny | Action::Audit => l4,
+        Action::Deny | Action::Audit => rule.l4(action).into_iter().collect(),
     }
 }
 
 /// Every rule, without what cannot be parsed, and what that is.
 fn rules(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> impl Iterator<Item = (Rule, Found)> {
     spec.rules.iter().enumerate().map(|(at, rule)| Translator { at, namespace: &name.namespace }.rule(rule))
-}
-
-fn judge(action: Action, rules: usize, findings: &Findings) -> Judgement {
-    let says = |holds, reason, message| Judgement { condition: ZTUNNEL_ACCEPTED, holds, reason, message };
-    let unsupported: Vec<String> = findings.unsupported.iter().cloned().collect();
-    let enforced = match action {
-        Action::Allow => "rules that use them allow nothing",
-        Action::Deny | Action::Audit => "rules that use them deny without them",
-    };
-    if !findings.invalid.is_empty() {
-        return says(Holds::False, reason::INVALID, format!("{}; {enforced}", named(&findings.invalid)));
-    }
-    if action == Action::Deny && rules == 0 {
-        let why = match unsupported.as_slice() {
-            [] => "a DENY policy without rules denies nothing".to_owned(),
-            fields => format!(
-                "{} cannot be enforced by ztunnel and nothing else is left: it denies nothing",
-                named(fields)
-            ),
-        };
-        return says(Holds::False, reason::INEFFECTIVE, why);
-    }
-    if findings.ineffective > 0 {
-        let why = format!(
-            "{} cannot be enforced by ztunnel: {} rule(s) deny nothing, {rules} rule(s) are enforced",
-            named(&unsupported),
-            findings.ineffective
-        );
-        return says(Holds::False, reason::UNSUPPORTED_VALUE, why);
-    }
-    if !unsupported.is_empty() {
-        let why = format!("attached to ztunnel, which cannot enforce {}; {enforced}", named(&unsupported));
-        return says(Holds::True, reason::UNSUPPORTED_VALUE, why);
-    }
-    says(Holds::True, reason::ACCEPTED, "attached to ztunnel".into())
-}
-
-fn named(fields: &[String]) -> String {
-    let shown: Vec<&str> = fields.iter().take(FIELDS_NAMED_MAX).map(String::as_str).collect();
-    match fields.len().checked_sub(FIELDS_NAMED_MAX) {
-        None | Some(0) => shown.join(", "),
-        Some(more) => format!("{} and {more} more", shown.join(", ")),
-    }
 }
 
 /// Translates one rule.
@@ -340,8 +310,26 @@ fn string(text: &str) -> Result<StringMatch, String> {
     }
 }
 
+/// Of what cannot hold a `*` itself: one inside would never match.
+fn wildcard(text: &str) -> Result<StringMatch, String> {
+    let is_inside = match string(text)? {
+        StringMatch::Exact(part) | StringMatch::Prefix(part) | StringMatch::Suffix(part) => {
+            part.contains('*')
+        }
+        StringMatch::Presence => false,
+    };
+    if is_inside { Err("* may stand once, at its beginning or its end".into()) } else { string(text) }
+}
+
 fn principal(text: &str) -> Result<StringMatch, String> {
-    string(text.strip_prefix("spiffe://").unwrap_or(text))
+    wildcard(text.strip_prefix("spiffe://").unwrap_or(text))
+}
+
+fn trust_domain(text: &str) -> Result<StringMatch, String> {
+    if text.contains('/') {
+        return Err("a trust domain holds no /".into());
+    }
+    wildcard(text)
 }
 
 fn network(text: &str) -> Result<IpNet, String> {

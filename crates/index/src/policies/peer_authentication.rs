@@ -14,7 +14,7 @@ use ambit_model::{
     peer_authentication::effective_mode,
 };
 
-use super::{Holds, Judgement, PeerFacts, PolicyFacts, selector};
+use super::{Holds, Judgement, PeerFacts, PolicyFacts, selector, unknown};
 use crate::object::name_of;
 
 /// Name of the policy that denies all plaintext; no Kubernetes name has an underscore, so no user's policy meets it.
@@ -55,8 +55,15 @@ pub(crate) fn read(object: &ambit_api::PeerAuthentication) -> PeerFacts {
             None => invalid.push(format!("spec.portLevelMtls {port:?} is not a port (1 to 65535)")),
         }
     }
+    invalid.extend(unknown::wildcards(object.spec.selector.as_ref()));
+    let unknown = unknown::of_peer_authentication(&object.spec);
     let has_ports = !object.spec.port_level_mtls.is_empty();
-    let judgement = judge(&invalid, has_ports && selector.is_none());
+    let is_understood = unknown.is_empty();
+    let judgement = match is_understood {
+        true => judge(&invalid, has_ports && selector.is_none()),
+        false => refused(&unknown),
+    };
+    let said = Modes { all: object.spec.mtls.as_ref().and_then(mode), ports };
     PolicyFacts {
         name: name_of(&object.metadata),
         created: object.metadata.creation_timestamp.as_ref().map_or(i64::MAX, |time| time.0.as_second()),
@@ -65,8 +72,14 @@ pub(crate) fn read(object: &ambit_api::PeerAuthentication) -> PeerFacts {
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         generation: object.metadata.generation,
         conditions: object.status.as_ref().map(|s| s.conditions.clone()).unwrap_or_default(),
-        content: Modes { all: object.spec.mtls.as_ref().and_then(mode), ports },
+        content: if is_understood { said } else { Modes { all: Some(Mode::Strict), ports: BTreeMap::new() } },
     }
+}
+
+/// Nobody knows what it takes, so it takes no plaintext.
+fn refused(unknown: &[String]) -> Judgement {
+    let message = format!("{}: the policy is read as STRICT", unknown.join(", "));
+    Judgement { condition: ZTUNNEL_ACCEPTED, holds: Holds::False, reason: reason::INVALID, message }
 }
 
 fn judge(invalid: &[String], ports_without_selector: bool) -> Judgement {

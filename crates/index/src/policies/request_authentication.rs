@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_api::{
     conditions::{ZTUNNEL_ACCEPTED, reason},
+    parse_duration,
     policy::{JwtRule, RequestAuthenticationSpec},
 };
 use ambit_model::{
@@ -14,7 +15,9 @@ use ambit_model::{
     bound::{ClaimHeader, JwtProvider, TokenLocation},
 };
 
-use super::{Attachment, Holds, Judgement, PolicyFacts, Reach, RequestFacts, Target, header_name, selector};
+use super::{
+    Attachment, Holds, Judgement, PolicyFacts, Reach, RequestFacts, Target, header_name, selector, unknown,
+};
 use crate::object::name_of;
 
 /// Key sets by URI: as [`key_set`] returned them, or why there is none.
@@ -126,6 +129,10 @@ pub fn attachment(
         if spec.selector.is_some() {
             return Err("spec.selector and target references exclude each other".into());
         }
+        let unknown = unknown::of_request_authentication(spec);
+        if !unknown.is_empty() {
+            return Err(unknown.join(", "));
+        }
         let rules = spec.jwt_rules.iter().enumerate();
         rules.map(|(at, rule)| provider(at, rule)).collect::<Result<_, _>>().map(Providers)
     })
@@ -141,8 +148,15 @@ pub fn key_set(text: &str) -> Result<Arc<str>, String> {
 
 fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
     let at = |field: &str| format!("spec.jwtRules[{at}].{field}");
-    if rule.issuer.is_empty() {
-        return Err(format!("{} is empty", at("issuer")));
+    // Istio takes whatever the keys of an address signed; keys without any name belong to nobody.
+    if rule.issuer.is_empty() && rule.jwks_uri.is_empty() {
+        return Err(format!("{} is empty, and there is no jwksUri", at("issuer")));
+    }
+    // Seconds with a fraction, as protobuf writes durations, or as the Gateway API does.
+    let seconds = rule.timeout.strip_suffix('s').and_then(|text| text.parse::<f64>().ok());
+    let is_time = seconds.is_some_and(|seconds| seconds > 0.0) || parse_duration(&rule.timeout).is_ok();
+    if !rule.timeout.is_empty() && !is_time {
+        return Err(format!("{} {:?} is no duration, like 5s", at("timeout"), rule.timeout));
     }
     let header = |field: &str, name: &str| {
         header_name(name).ok_or_else(|| format!("{} {name:?} is no header name", at(field)))
@@ -151,6 +165,7 @@ fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
         "" => Err(format!("{} holds an empty name", at(field))),
         name => Ok(Arc::<str>::from(name)),
     };
+    let claims = rule.space_delimited_claims.iter().map(|name| filled("spaceDelimitedClaims", name));
     let mut locations = Vec::new();
     for from in &rule.from_headers {
         let name = header("fromHeaders", &from.name)?;
@@ -179,6 +194,7 @@ fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
         forward: rule.forward_original_token,
         payload_header,
         claim_headers,
+        space_delimited: claims.collect::<Result<_, _>>()?,
     };
     Ok(Provider { rule: provider, keys: keys(rule) })
 }

@@ -66,6 +66,8 @@ impl Match {
             not_namespaces,
             principals,
             not_principals,
+            trust_domains,
+            not_trust_domains,
             source_ips,
             not_source_ips,
             destination_ips,
@@ -80,6 +82,8 @@ impl Match {
             && not_namespaces.is_empty()
             && principals.is_empty()
             && not_principals.is_empty()
+            && trust_domains.is_empty()
+            && not_trust_domains.is_empty()
             && source_ips.is_empty()
             && not_source_ips.is_empty()
             && destination_ips.is_empty()
@@ -96,6 +100,7 @@ impl Match {
         let peer = connection.source.as_ref();
         let namespace = |m: &StringMatch| peer.is_some_and(|id| m.matches(&[&id.namespace]));
         let principal = |m: &StringMatch| peer.is_some_and(|id| m.matches(&parts(id)));
+        let domain = |m: &StringMatch| peer.is_some_and(|id| m.matches(&[&id.trust_domain]));
         let account = |name: &NamespacedName| {
             peer.is_some_and(|id| id.namespace == name.namespace && id.service_account == name.name)
         };
@@ -107,6 +112,7 @@ impl Match {
             && holds(&self.namespaces, &self.not_namespaces, namespace)
             && holds(&self.service_accounts, &self.not_service_accounts, account)
             && holds(&self.principals, &self.not_principals, principal)
+            && holds(&self.trust_domains, &self.not_trust_domains, domain)
             && holds(&self.source_ips, &self.not_source_ips, from)
             && holds(&self.destination_ips, &self.not_destination_ips, to)
             && match (&self.request, subject.request) {

@@ -1,12 +1,14 @@
-//! Paths, and the patterns they are compared with.
+//! Patterns that paths are compared with.
 //!
-//! Invariant: a path that servers read in different ways is never judged in the one way that suits the client:
-//! [`Readings`] holds every way, and a path without a reading has no answer at all.
+//! Invariant: a pattern is compared with each [`Reading`] of a path in the spelling of that reading, and one that no
+//! path can be like is refused.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
+use self::readings::Reading;
 use super::StringMatch;
 
+pub(super) mod readings;
 #[cfg(test)]
 mod tests;
 
@@ -14,13 +16,6 @@ mod tests;
 const ONE: &str = "{*}";
 /// Any rest of the path, with as many segments as it may have.
 const REST: &str = "{**}";
-
-/// A path that no server can read with certainty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the path is not absolute, or holds a broken percent-encoding, a control character, a query or a fragment"
-)]
-pub struct UnreadablePath;
 
 /// Why a text is not a pattern for paths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,8 +31,10 @@ pub enum InvalidPathPattern {
         "{ONE} and {REST} must be whole segments, {REST} the last of them, and other braces are not allowed"
     )]
     Operator,
-    /// Percent-encoding, or what cannot be in a path.
-    #[error("it holds a broken percent-encoding, a control character, ? or #")]
+    /// What cannot be in a path.
+    #[error(
+        "it holds what no path does: write spaces, ? and #, quotes, <, > and what is not ASCII percent-encoded, % as %25"
+    )]
     Unreadable,
 }
 
@@ -89,9 +86,9 @@ impl FromStr for PathPattern {
 }
 
 impl PathPattern {
-    pub(super) fn matches(&self, path: &str) -> bool {
+    pub(super) fn matches(&self, path: &Reading<'_>) -> bool {
         match self {
-            Self::Text(matching) => matching.matches(&[path]),
+            Self::Text(matching) => path.is(matching),
             Self::Template(template) => template.matches(path),
         }
     }
@@ -130,8 +127,8 @@ impl fmt::Display for PathTemplate {
 }
 
 impl PathTemplate {
-    fn matches(&self, path: &str) -> bool {
-        let mut rest = path.strip_prefix('/');
+    fn matches(&self, path: &Reading<'_>) -> bool {
+        let mut rest = path.text.strip_prefix('/');
         for segment in &self.head {
             let Some(left) = rest else { return false };
             let (own, next) = match left.split_once('/') {
@@ -139,7 +136,7 @@ impl PathTemplate {
                 None => (left, None),
             };
             let holds = match segment {
-                Segment::Literal(text) => own == &**text,
+                Segment::Literal(text) => own == path.spell(text),
                 Segment::One => !own.is_empty(),
             };
             if !holds {
@@ -149,130 +146,39 @@ impl PathTemplate {
         }
         match (&self.tail, rest) {
             (None, rest) => rest.is_none(),
-            (Some(tail), Some(rest)) => rest.ends_with(&**tail),
+            (Some(tail), Some(rest)) => rest.ends_with(&*path.spell(tail)),
             (Some(_), None) => false,
         }
     }
 }
 
-/// The path as RFC 3986 6.2.2 normalizes it, and `\` read as `/`: escapes that need not be are undone, the others
-/// written in upper case, and dot segments removed. Slashes are not merged.
-///
-/// # Errors
-/// When nobody can say what the path means.
-pub fn normalize_path(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
-    let text = slashed(unescaped(raw)?);
-    if text.starts_with('/') { Ok(without_dots(text)) } else { Err(UnreadablePath) }
-}
-
-/// The ways in which servers read one path.
-pub(super) struct Readings<'a> {
-    /// As [`normalize_path`] says.
-    strict: Cow<'a, str>,
-    /// Where that is another path: with `%2F` and `%5C` taken for slashes and slashes merged, and as it came, because
-    /// it goes on as it came to a server that may resolve neither dots nor `\`.
-    others: Vec<String>,
-}
-
-impl<'a> Readings<'a> {
-    pub(super) fn new(raw: &'a str) -> Result<Self, UnreadablePath> {
-        let literal = unescaped(raw)?;
-        let text = slashed(literal.clone());
-        if !text.starts_with('/') {
-            return Err(UnreadablePath);
-        }
-        let mut others = Vec::new();
-        if text.contains("//") || text.contains("%2F") || text.contains("%5C") {
-            // Merged before dot segments go: what a dot segment removes then is another segment.
-            others.push(without_dots(Cow::Owned(merged(&text))).into_owned());
-        }
-        let strict = without_dots(text);
-        if literal != strict {
-            others.push(literal.into_owned());
-        }
-        others.retain(|other| *other != strict);
-        Ok(Self { strict, others })
-    }
-
-    /// What `test` says of every reading; none when they differ.
-    pub(super) fn agree(&self, test: impl Fn(&str) -> bool) -> Option<bool> {
-        let answer = test(&self.strict);
-        self.others.iter().all(|other| test(other) == answer).then_some(answer)
-    }
-}
-
-/// One spelling for escapes that are spelled in several: RFC 3986 6.2.2.1 and 6.2.2.2.
-fn unescaped(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
-    if raw.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b'?' | b'#')) {
-        return Err(UnreadablePath);
-    }
-    let mut chunks = raw.split('%');
-    let first = chunks.next().unwrap_or_default();
-    if first.len() == raw.len() {
-        return Ok(Cow::Borrowed(raw));
-    }
-    let mut text = first.to_owned();
-    for chunk in chunks {
-        let (digits, rest) = chunk.split_at_checked(2).ok_or(UnreadablePath)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(UnreadablePath);
-        }
-        match u8::from_str_radix(digits, 16).map_err(|_| UnreadablePath)? {
-            0 => return Err(UnreadablePath),
-            // RFC 3986 2.3, unreserved.
-            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') => {
-                text.push(char::from(byte));
-            }
-            _ => {
-                text.push('%');
-                text.push_str(&digits.to_ascii_uppercase());
-            }
-        }
-        text.push_str(rest);
-    }
-    Ok(Cow::Owned(text))
-}
-
-/// WHATWG URL 4.4: browsers and many servers take `\` for a slash.
-fn slashed(text: Cow<'_, str>) -> Cow<'_, str> {
-    if text.contains('\\') { Cow::Owned(text.replace('\\', "/")) } else { text }
-}
-
+/// The text as every path is written; what no path holds would never match.
 fn canonical_literal(text: &str) -> Result<Arc<str>, InvalidPathPattern> {
-    unescaped(text).map(|text| slashed(text).into()).map_err(|UnreadablePath| InvalidPathPattern::Unreadable)
+    let is_held = |byte: u8| byte.is_ascii_graphic() && !b"\"<>`".contains(&byte);
+    if !text.bytes().all(is_held) || readings::has_lone_percent(text) {
+        return Err(InvalidPathPattern::Unreadable);
+    }
+    let text =
+        readings::canonical(text).map_err(|readings::UnreadablePath| InvalidPathPattern::Unreadable)?;
+    Ok(readings::slashed(text).into())
 }
 
-/// With encoded slashes as slashes, and several slashes as one.
-fn merged(text: &str) -> String {
-    let decoded = text.replace("%2F", "/").replace("%5C", "/");
-    let mut merged = String::with_capacity(decoded.len());
-    for segment in decoded.split('/').filter(|segment| !segment.is_empty()) {
-        merged.push('/');
-        merged.push_str(segment);
+impl Reading<'_> {
+    /// A piece of a pattern, spelled as this reading is.
+    fn spell<'a>(&self, literal: &'a str) -> Cow<'a, str> {
+        let undone = if literal.contains('%') { readings::undo(literal, self.undone) } else { None };
+        let text = undone.map_or(Cow::Borrowed(literal), Cow::Owned);
+        let cut = if self.is_cut { readings::without_parameters(&text) } else { None };
+        cut.map_or(text, Cow::Owned)
     }
-    if decoded.ends_with('/') {
-        merged.push('/');
-    }
-    merged
-}
 
-/// RFC 3986 5.2.4.
-fn without_dots(path: Cow<'_, str>) -> Cow<'_, str> {
-    if !path.contains("/.") {
-        return path;
-    }
-    let mut kept: Vec<&str> = Vec::new();
-    let mut segments = path.split('/').skip(1).peekable();
-    while let Some(segment) = segments.next() {
-        let is_dots = matches!(segment, "." | "..");
-        if segment == ".." {
-            kept.pop();
-        }
-        if !is_dots {
-            kept.push(segment);
-        } else if segments.peek().is_none() {
-            kept.push("");
+    fn is(&self, matching: &StringMatch) -> bool {
+        let path = &*self.text;
+        match matching {
+            StringMatch::Exact(text) => path == self.spell(text),
+            StringMatch::Prefix(text) => path.starts_with(&*self.spell(text)),
+            StringMatch::Suffix(text) => path.ends_with(&*self.spell(text)),
+            StringMatch::Presence => !path.is_empty(),
         }
     }
-    Cow::Owned(format!("/{}", kept.join("/")))
 }

@@ -38,6 +38,20 @@ impl Rule {
         }
     }
 
+    /// What a node enforces of a rule that denies: each combination of alternatives is a condition of its own, and is
+    /// enforced without its L7. Only a combination of L7 alone is left out, because what would be left of it denies
+    /// everything; empty when there is no other.
+    pub fn deny_at_node(&self) -> Vec<Self> {
+        let limits = |rule: &Self| rule.clauses.iter().any(|clause| !clause.matches.is_empty());
+        let whole = self.l4(Action::Deny).filter(|rule| !self.is_l7() || limits(rule));
+        // Every clause has an alternative of L7 alone. Taken together, these leave any other alternative to itself.
+        let single = |clause: &Clause| {
+            let matches: Vec<Match> = clause.matches.iter().filter_map(Match::l4).collect();
+            (!matches.is_empty()).then(|| Self { clauses: vec![Clause { matches }] })
+        };
+        whole.map_or_else(|| self.clauses.iter().filter_map(single).collect(), |rule| vec![rule])
+    }
+
     /// Whether it asks what only a request can answer.
     pub fn is_l7(&self) -> bool {
         self.clauses.iter().flat_map(|clause| &clause.matches).any(Match::is_l7)
@@ -47,15 +61,17 @@ impl Rule {
 impl Clause {
     /// None when one alternative is all L7: it then counts as met, and so does the clause.
     fn l4(&self) -> Option<Self> {
-        let matches = self.matches.iter().map(|m| {
-            let l4 = Match { request: None, ..m.clone() };
-            (!m.is_l7() || !l4.is_empty()).then_some(l4)
-        });
-        Some(Self { matches: matches.collect::<Option<_>>()? })
+        Some(Self { matches: self.matches.iter().map(Match::l4).collect::<Option<_>>()? })
     }
 }
 
 impl Match {
+    /// None when it is all L7.
+    fn l4(&self) -> Option<Self> {
+        let l4 = Self { request: None, ..self.clone() };
+        (!self.is_l7() || !l4.is_empty()).then_some(l4)
+    }
+
     /// Whether it asks what only a request can answer.
     pub fn is_l7(&self) -> bool {
         self.request.as_ref().is_some_and(|request| !request.is_empty())

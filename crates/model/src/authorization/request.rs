@@ -15,15 +15,15 @@ pub struct RequestMatch {
     pub hosts: Vec<StringMatch>,
     /// Not this host.
     pub not_hosts: Vec<StringMatch>,
-    /// Method.
+    /// Method, compared without regard to case.
     pub methods: Vec<StringMatch>,
     /// Not this method.
     pub not_methods: Vec<StringMatch>,
-    /// Path, normalized, without query.
+    /// Path, in every reading, without query.
     pub paths: Vec<PathPattern>,
     /// Not this path.
     pub not_paths: Vec<PathPattern>,
-    /// `<issuer>/<subject>` of the token.
+    /// `<issuer>/<subject>` of the token; the last `/` parts the two, so that a pattern for one says nothing of the other.
     pub principals: Vec<StringMatch>,
     /// Not this `<issuer>/<subject>`.
     pub not_principals: Vec<StringMatch>,
@@ -49,9 +49,14 @@ pub struct AttributeMatch {
 /// An attribute with a name of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Attribute {
-    /// A header, lower case. A request with several values is judged as if there were one request for each.
+    /// A header, lower case. A request with several values is judged as if there were one request for each, and one
+    /// with all of them joined.
     Header(Arc<str>),
-    /// Whom the token was issued to (`azp`).
+    /// A header that holds a list with commas between, lower case; a set.
+    HeaderMembers(Arc<str>),
+    /// `:authority` or `Host`, as it came.
+    Authority,
+    /// Whom the token was issued to (`azp`); a set.
     Presenter,
     /// Whom the token is for (`aud`); a set.
     Audiences,
@@ -74,7 +79,7 @@ pub struct Request<'a> {
     pub host: &'a str,
     /// Method.
     pub method: &'a str,
-    /// Path as it came, without query; judging normalizes it.
+    /// Path as it came, without query; judging reads it in every way.
     pub path: &'a str,
     /// Header fields.
     pub headers: &'a dyn Headers,
@@ -94,7 +99,7 @@ pub struct Token {
     /// `sub`, empty if there is none; such a token proves no principal.
     pub subject: Arc<str>,
     /// `azp`.
-    pub presenter: Option<Arc<str>>,
+    pub presenters: Vec<Arc<str>>,
     /// `aud`.
     pub audiences: Vec<Arc<str>>,
     /// Claims by path, so that nested ones are found without being joined; a single value is a list of one.

@@ -6,6 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::*;
 
+mod fields;
 mod requests;
 
 fn exact(text: &str) -> StringMatch {
@@ -245,6 +246,7 @@ mod naive {
     fn a_match(m: &Match, c: &Connection) -> bool {
         let namespace = c.source.as_ref().map(|id| id.namespace.to_string());
         let principal = c.source.as_ref().map(|id| id.to_string()["spiffe://".len()..].to_owned());
+        let domain = c.source.as_ref().map(|id| id.trust_domain.to_string());
         let strings = |list: &[StringMatch], text: &Option<String>| -> Vec<bool> {
             list.iter().map(|m| text.as_deref().is_some_and(|text| string(m, text))).collect()
         };
@@ -258,6 +260,7 @@ mod naive {
         let types = [
             both(strings(&m.namespaces, &namespace), strings(&m.not_namespaces, &namespace)),
             both(strings(&m.principals, &principal), strings(&m.not_principals, &principal)),
+            both(strings(&m.trust_domains, &domain), strings(&m.not_trust_domains, &domain)),
             both(nets(&m.source_ips, c.source_ip), nets(&m.not_source_ips, c.source_ip)),
             both(nets(&m.destination_ips, c.destination_ip), nets(&m.not_destination_ips, c.destination_ip)),
             both(ports(&m.destination_ports), ports(&m.not_destination_ports)),
@@ -315,13 +318,13 @@ fn ip() -> impl Strategy<Value = IpAddr> {
 
 prop_compose! {
     fn a_match()(
-        strings in proptest::array::uniform4(vec(string_match(), 0..2)),
+        strings in proptest::array::uniform6(vec(string_match(), 0..2)),
         nets in proptest::array::uniform4(vec(net(), 0..2)),
         ports in proptest::array::uniform2(vec(80..82_u16, 0..2)),
         accounts in proptest::array::uniform2(vec(
             (word(), word()).prop_map(|(namespace, name)| NamespacedName::new(namespace, name)), 0..2)),
         // Most matches say little, or nothing would ever match.
-        kept in proptest::array::uniform12(proptest::bool::weighted(0.2)),
+        kept in proptest::array::uniform14(proptest::bool::weighted(0.2)),
     ) -> Match {
         let keep = |list: &Vec<StringMatch>, i: usize| if kept[i] { list.clone() } else { vec![] };
         let keep_nets = |list: &Vec<IpNet>, i: usize| if kept[i] { list.clone() } else { vec![] };
@@ -332,6 +335,8 @@ prop_compose! {
             not_namespaces: keep(&strings[1], 1),
             principals: keep(&strings[2], 2),
             not_principals: keep(&strings[3], 3),
+            trust_domains: keep(&strings[4], 12),
+            not_trust_domains: keep(&strings[5], 13),
             source_ips: keep_nets(&nets[0], 4),
             not_source_ips: keep_nets(&nets[1], 5),
             destination_ips: keep_nets(&nets[2], 6),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 /// One issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtProvider {
-    /// `iss` must be equal.
+    /// `iss` must be equal; empty takes any.
     pub issuer: Arc<str>,
     /// One of them must be in `aud`; empty takes any.
     pub audiences: Vec<Arc<str>>,
@@ -20,6 +20,8 @@ pub struct JwtProvider {
     pub payload_header: Option<Arc<str>>,
     /// Claims copied to headers.
     pub claim_headers: Vec<ClaimHeader>,
+    /// Claims whose text is a list with spaces between, beside those that always are.
+    pub space_delimited: Vec<Arc<str>>,
 }
 
 /// Where a token is.

@@ -20,6 +20,8 @@ pub(super) fn encode_provider(provider: &JwtProvider) -> wire::JwtProvider {
         forward: provider.forward,
         payload_header: text(provider.payload_header.as_ref()),
         claim_headers: provider.claim_headers.iter().map(claim).collect(),
+        space_delimited: texts(&provider.space_delimited),
+        any_issuer: provider.issuer.is_empty(),
     }
 }
 
@@ -32,13 +34,14 @@ pub(super) fn decode_provider(message: wire::JwtProvider) -> Result<JwtProvider,
     };
     let payload_header = message.payload_header.map(|name| field::header("payload_header", name));
     Ok(JwtProvider {
-        issuer: field::required("issuer", message.issuer)?,
+        issuer: if message.any_issuer { "".into() } else { field::required("issuer", message.issuer)? },
         audiences: list(message.audiences, |audience| field::required("audiences", audience))?,
         jwks: message.jwks.map(Into::into),
         locations: list(message.locations, decode_location)?,
         forward: message.forward,
         payload_header: payload_header.transpose()?,
         claim_headers: list(message.claim_headers, claim)?,
+        space_delimited: list(message.space_delimited, |claim| field::required("space_delimited", claim))?,
     })
 }
 

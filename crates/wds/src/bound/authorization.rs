@@ -137,6 +137,8 @@ fn encode_attribute(m: &AttributeMatch) -> wire::AttributeMatch {
     use wire::attribute_match::Attribute as Wire;
     let attribute = match &m.attribute {
         Attribute::Header(name) => Wire::Header(name.to_string()),
+        Attribute::HeaderMembers(name) => Wire::HeaderMembers(name.to_string()),
+        Attribute::Authority => Wire::Authority(wire::Empty {}),
         Attribute::Presenter => Wire::Presenter(wire::Empty {}),
         Attribute::Audiences => Wire::Audiences(wire::Empty {}),
         Attribute::Claim(path) => Wire::Claim(wire::Claim { path: field::texts(path) }),
@@ -153,6 +155,10 @@ fn decode_attribute(m: wire::AttributeMatch) -> Result<AttributeMatch, Invalid> 
     use wire::attribute_match::Attribute as Wire;
     let attribute = match field::present("request.attributes", m.attribute)? {
         Wire::Header(name) => Attribute::Header(field::header("request.attributes.header", name)?),
+        Wire::HeaderMembers(name) => {
+            Attribute::HeaderMembers(field::header("request.attributes.header_members", name)?)
+        }
+        Wire::Authority(wire::Empty {}) => Attribute::Authority,
         Wire::Presenter(wire::Empty {}) => Attribute::Presenter,
         Wire::Audiences(wire::Empty {}) => Attribute::Audiences,
         Wire::Claim(claim) => Attribute::Claim(decode_claim(claim)?),

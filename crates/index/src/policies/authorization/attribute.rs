@@ -12,6 +12,8 @@ pub(super) enum Key {
     SourceIp,
     SourceNamespace,
     SourcePrincipal,
+    SourceServiceAccount,
+    SourceTrustDomain,
     DestinationIp,
     DestinationPort,
     RemoteIp,
@@ -25,6 +27,8 @@ impl Key {
             "source.ip" => Self::SourceIp,
             "source.namespace" => Self::SourceNamespace,
             "source.principal" => Self::SourcePrincipal,
+            "source.serviceAccount" => Self::SourceServiceAccount,
+            "source.trustDomain" => Self::SourceTrustDomain,
             "destination.ip" => Self::DestinationIp,
             "destination.port" => Self::DestinationPort,
             "remote.ip" => Self::RemoteIp,
@@ -38,10 +42,22 @@ impl Key {
 }
 
 fn named(text: &str) -> Result<Attribute, String> {
+    let one_header = |names| match brackets(names)?.as_slice() {
+        [name] => header(name),
+        _ => Err("it names more than one header".into()),
+    };
     if let Some(names) = text.strip_prefix("request.headers") {
-        return match brackets(names)?.as_slice() {
-            [name] => header(name),
-            _ => Err("it names more than one header".into()),
+        return one_header(names);
+    }
+    if let Some(names) = text.strip_prefix("request.experimental.inline.headers") {
+        return match one_header(names)? {
+            Attribute::Header(name) => Ok(Attribute::HeaderMembers(name)),
+            Attribute::HeaderMembers(_)
+            | Attribute::Authority
+            | Attribute::Presenter
+            | Attribute::Audiences
+            | Attribute::Claim(_)
+            | Attribute::Sni => Err("it holds one value, and no list: use request.headers".into()),
         };
     }
     match text.strip_prefix("request.auth.claims") {
@@ -52,8 +68,12 @@ fn named(text: &str) -> Result<Attribute, String> {
 
 /// Only what is in the header section of HTTP/1.1 and HTTP/2 alike.
 fn header(name: &str) -> Result<Attribute, String> {
-    if ["host", ":authority", ":method", ":path"].iter().any(|other| name.eq_ignore_ascii_case(other)) {
-        return Err("use hosts, methods and paths of an operation instead".into());
+    let is_any = |others: &[&str]| others.iter().any(|other| name.eq_ignore_ascii_case(other));
+    if is_any(&["host", ":authority"]) {
+        return Ok(Attribute::Authority);
+    }
+    if is_any(&[":method", ":path"]) {
+        return Err("use methods and paths of an operation instead".into());
     }
     header_name(name).map(Attribute::Header).ok_or_else(|| "it is no header name".into())
 }
@@ -83,6 +103,14 @@ mod tests {
             ("remote.ip", Ok(Key::RemoteIp)),
             ("request.auth.principal", Ok(Key::RequestPrincipal)),
             ("request.auth.audiences", Ok(Key::Attribute(Attribute::Audiences))),
+            ("source.serviceAccount", Ok(Key::SourceServiceAccount)),
+            ("source.trustDomain", Ok(Key::SourceTrustDomain)),
+            ("request.headers[:authority]", Ok(Key::Attribute(Attribute::Authority))),
+            ("request.headers[Host]", Ok(Key::Attribute(Attribute::Authority))),
+            (
+                "request.experimental.inline.headers[X-Groups]",
+                Ok(Key::Attribute(Attribute::HeaderMembers("x-groups".into()))),
+            ),
             ("connection.sni", Ok(Key::Attribute(Attribute::Sni))),
             ("request.headers[X-User]", header("x-user")),
             ("request.auth.claims[iss]", claim(&["iss"])),
@@ -100,7 +128,9 @@ mod tests {
             "request.headers[a][b]",
             "request.headers[a b]",
             "request.headers[:path]",
-            "request.headers[Host]",
+            "request.headers[:method]",
+            "request.experimental.inline.headers[Host]",
+            "request.experimental.inline.headers",
             "request.auth.claims",
             "request.auth.claims[a][]",
             "request.auth.claims[a]b]",

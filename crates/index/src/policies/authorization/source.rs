@@ -3,20 +3,25 @@
 use ambit_api::policy::{Condition, Operation, Source};
 use ambit_model::{
     Match, NamespacedName, RequestMatch,
-    authorization::{AttributeMatch, PathPattern},
+    authorization::{Attribute, AttributeMatch, PathPattern},
 };
 
-use super::{Alternative, Found, Translator, attribute::Key, network, port, principal, string};
+use super::{
+    Alternative, Found, Translator, attribute::Key, network, port, principal, string, trust_domain, wildcard,
+};
 
 impl Translator<'_> {
     pub(super) fn source(&self, at: usize, source: &Source, found: &mut Found) -> Alternative {
-        let mut field = Fields { path: self.path(&format!("from[{at}].source")), found, given: 0 };
+        let mut field =
+            Fields { path: self.path(&format!("from[{at}].source")), found, given: 0, asks_l7: false };
         let account = |text: &str| self.account(text);
         let result = Match {
             principals: field.parse("principals", &source.principals, principal),
             not_principals: field.parse("notPrincipals", &source.not_principals, principal),
-            namespaces: field.parse("namespaces", &source.namespaces, string),
-            not_namespaces: field.parse("notNamespaces", &source.not_namespaces, string),
+            namespaces: field.parse("namespaces", &source.namespaces, wildcard),
+            not_namespaces: field.parse("notNamespaces", &source.not_namespaces, wildcard),
+            trust_domains: field.parse("trustDomains", &source.trust_domains, trust_domain),
+            not_trust_domains: field.parse("notTrustDomains", &source.not_trust_domains, trust_domain),
             service_accounts: field.parse("serviceAccounts", &source.service_accounts, account),
             not_service_accounts: field.parse("notServiceAccounts", &source.not_service_accounts, account),
             source_ips: field.parse("ipBlocks", &source.ip_blocks, network),
@@ -34,7 +39,8 @@ impl Translator<'_> {
     }
 
     pub(super) fn operation(&self, at: usize, operation: &Operation, found: &mut Found) -> Alternative {
-        let mut field = Fields { path: self.path(&format!("to[{at}].operation")), found, given: 0 };
+        let mut field =
+            Fields { path: self.path(&format!("to[{at}].operation")), found, given: 0, asks_l7: false };
         let result = Match {
             destination_ports: field.parse("ports", &operation.ports, port),
             not_destination_ports: field.parse("notPorts", &operation.not_ports, port),
@@ -53,7 +59,7 @@ impl Translator<'_> {
     }
 
     pub(super) fn condition(&self, at: usize, when: &Condition, found: &mut Found) -> Alternative {
-        let mut field = Fields { path: self.path(&format!("when[{at}]")), found, given: 0 };
+        let mut field = Fields { path: self.path(&format!("when[{at}]")), found, given: 0, asks_l7: false };
         let (values, not_values) = (&when.values, &when.not_values);
         let (mut result, mut request) = (Match::default(), RequestMatch::default());
         match Key::parse(&when.key) {
@@ -62,8 +68,16 @@ impl Translator<'_> {
                 result.not_source_ips = field.parse("notValues", not_values, network);
             }
             Ok(Key::SourceNamespace) => {
-                result.namespaces = field.parse("values", values, string);
-                result.not_namespaces = field.parse("notValues", not_values, string);
+                result.namespaces = field.parse("values", values, wildcard);
+                result.not_namespaces = field.parse("notValues", not_values, wildcard);
+            }
+            Ok(Key::SourceTrustDomain) => {
+                result.trust_domains = field.parse("values", values, trust_domain);
+                result.not_trust_domains = field.parse("notValues", not_values, trust_domain);
+            }
+            Ok(Key::SourceServiceAccount) => {
+                result.service_accounts = field.parse("values", values, |text| self.account(text));
+                result.not_service_accounts = field.parse("notValues", not_values, |text| self.account(text));
             }
             Ok(Key::SourcePrincipal) => {
                 result.principals = field.parse("values", values, principal);
@@ -82,9 +96,9 @@ impl Translator<'_> {
                 self.request_condition(l7, when, &mut field, &mut request);
             }
             Err(why) => {
-                field.when_l7(when);
+                field.given += 1;
                 let text = format!("{}.key {:?}: {why}", field.path, when.key);
-                field.found.invalid_l7.push(text);
+                field.found.unknown.push(text);
             }
         }
         field.alternative(result, request)
@@ -115,6 +129,8 @@ impl Translator<'_> {
             Key::SourceIp
             | Key::SourceNamespace
             | Key::SourcePrincipal
+            | Key::SourceServiceAccount
+            | Key::SourceTrustDomain
             | Key::DestinationIp
             | Key::DestinationPort => {}
         }
@@ -139,6 +155,8 @@ struct Fields<'a> {
     found: &'a mut Found,
     /// Fields that hold something.
     given: usize,
+    /// Whether one of them is about requests.
+    asks_l7: bool,
 }
 
 impl Fields<'_> {
@@ -161,6 +179,7 @@ impl Fields<'_> {
     ) -> Vec<T> {
         if !values.is_empty() {
             self.given += 1;
+            self.asks_l7 = true;
             self.found.l7.insert(name.to_owned());
         }
         self.values_l7(name, values, parse)
@@ -178,6 +197,7 @@ impl Fields<'_> {
     /// A condition that only a request can answer.
     fn when_l7(&mut self, when: &Condition) {
         self.given += 1;
+        self.asks_l7 = true;
         self.found.l7.insert(format!("when {}", when.key));
         if when.values.is_empty() && when.not_values.is_empty() {
             self.found.invalid_l7.push(format!("{} has neither values nor notValues", self.path));
@@ -187,6 +207,12 @@ impl Fields<'_> {
     fn alternative(self, result: Match, request: RequestMatch) -> Alternative {
         if self.given == 0 {
             self.found.invalid.push(format!("{} is empty", self.path));
+        }
+        let mut request = request;
+        if self.asks_l7 && request.is_empty() {
+            // A waypoint refuses what cannot be parsed; to a node it is L7 as what can.
+            let (attribute, values) = (Attribute::Authority, Vec::new());
+            request.attributes.push(AttributeMatch { attribute, not_values: values.clone(), values });
         }
         let request = (!request.is_empty()).then(|| Box::new(request));
         let result = Match { request, ..result };

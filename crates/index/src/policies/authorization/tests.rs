@@ -6,6 +6,9 @@ use ambit_model::{
 use super::*;
 use crate::policies::{Reach, Target};
 
+mod fields;
+mod refused;
+
 fn translated(action: &str, rules: serde_json::Value) -> Translation {
     let spec: AuthorizationPolicySpec =
         serde_json::from_value(serde_json::json!({"action": action, "rules": rules})).unwrap();

@@ -19,7 +19,7 @@ fn every_field_of_a_rule_reaches_the_waypoint() {
     let found = attached(serde_json::json!([{
         "issuer": "https://issuer.example", "audiences": ["a", "b"], "jwks": KEYS,
         "fromHeaders": [{"name": "X-Token", "prefix": "Token "}], "fromParams": ["t"], "fromCookies": ["c"],
-        "forwardOriginalToken": true, "outputPayloadToHeader": "X-Payload",
+        "spaceDelimitedClaims": ["roles"], "timeout": "5s", "forwardOriginalToken": true, "outputPayloadToHeader": "X-Payload",
         "outputClaimToHeaders": [{"header": "X-Group", "claim": "nested.group"}]
     }]));
     let providers = found.content.as_ref().unwrap().compile(&KeySets::new());
@@ -35,6 +35,7 @@ fn every_field_of_a_rule_reaches_the_waypoint() {
         forward: true,
         payload_header: Some("x-payload".into()),
         claim_headers: vec![ClaimHeader { header: "x-group".into(), claim: "nested.group".into() }],
+        space_delimited: vec!["roles".into()],
     };
     assert_eq!(providers, [expected]);
     assert_eq!(found.judge_with_keys(&KeySets::new(), bound).reason, reason::ACCEPTED);
@@ -101,6 +102,13 @@ fn a_rule_that_leaves_open_whom_it_trusts_closes_its_targets() {
             serde_json::json!({"issuer": "", "issuers": ["unknown field"], "jwks": KEYS}),
             "spec.jwtRules[1].issuer",
         ),
+        (serde_json::json!({"issuer": "i", "timeout": "soon"}), "spec.jwtRules[1].timeout \"soon\""),
+        (serde_json::json!({"issuer": "i", "spaceDelimitedClaims": [""]}), "spec.jwtRules[1].spaceDelimited"),
+        (serde_json::json!({"issuer": "i", "jwksFile": "x"}), "spec.jwtRules[1].jwksFile is not known"),
+        (
+            serde_json::json!({"issuer": "i", "fromHeaders": [{"name": "x", "suffix": "y"}]}),
+            "spec.jwtRules[1].fromHeaders[0].suffix is not known",
+        ),
         (
             serde_json::json!({"issuer": "i", "fromHeaders": [{"name": "a b"}]}),
             "spec.jwtRules[1].fromHeaders",
@@ -146,4 +154,15 @@ fn without_a_target_it_is_not_enforced_and_says_so() {
     .unwrap();
     let found = attachment(&NamespacedName::new("shop", "p"), &both, "ambit-system").unwrap();
     assert!(found.content.is_err());
+}
+
+/// As Istio validates: one of issuer and jwksUri.
+#[test]
+fn without_an_issuer_whoever_the_keys_of_an_address_vouch_for_is_believed() {
+    let uri = "https://issuer.example/keys";
+    for timeout in ["5s", "0.5s", "1m30s"] {
+        let found = attached(serde_json::json!([{"jwksUri": uri, "timeout": timeout}]));
+        let providers = found.content.as_ref().unwrap();
+        assert_eq!(&*providers.compile(&KeySets::new())[0].issuer, "");
+    }
 }

@@ -3,9 +3,12 @@
 //! Invariant: what a request leaves open (a path that is read in two ways, values of a header that differ, a host
 //! that is none) is decided by `doubt`, never by the value that suits the client.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
-use super::{super::path::Readings, contains, holds};
+use super::{
+    super::path::readings::{Reading, Readings},
+    contains, holds,
+};
 use crate::authorization::{Attribute, AttributeMatch, Request, RequestMatch, StringMatch, Token};
 
 /// A request, with what has to be worked out of it once.
@@ -73,32 +76,37 @@ impl RequestMatch {
             None => doubt,
         };
         let path = || {
-            let of = |path: &str| holds(&self.paths, &self.not_paths, |pattern| pattern.matches(path));
+            let of =
+                |path: &Reading<'_>| holds(&self.paths, &self.not_paths, |pattern| pattern.matches(path));
             seen.path.as_ref().and_then(|readings| readings.agree(of)).unwrap_or(doubt)
         };
 
-        holds(&self.methods, &self.not_methods, |m| m.matches(&[request.method]))
+        holds(&self.methods, &self.not_methods, |m| m.matches_any_case(request.method))
             && (!asks_host || host())
             && (!asks_path || path())
             && holds(&self.principals, &self.not_principals, principal)
             && holds(&self.remote_ips, &self.not_remote_ips, |net| contains(net, request.remote_ip))
-            && self.attributes.iter().all(|attribute| attribute.holds(doubt, request))
+            && self.attributes.iter().all(|attribute| attribute.holds(doubt, seen))
     }
 }
 
 impl AttributeMatch {
-    fn holds(&self, doubt: bool, request: &Request<'_>) -> bool {
+    fn holds(&self, doubt: bool, seen: &Seen<'_>) -> bool {
+        let request = seen.request;
         let token = request.token;
-        let one_of = |set: &[std::sync::Arc<str>]| {
-            holds(&self.values, &self.not_values, |m| {
-                set.iter().any(|value| m.matches_value(value.as_bytes()))
-            })
-        };
+        let one_of = |set: &[Arc<str>]| self.says(|m| set.iter().any(|value| m.matches(&[value])));
         match &self.attribute {
             Attribute::Header(name) => self.holds_for_header(doubt, request, name),
-            Attribute::Presenter => {
-                one_of(token.and_then(|token| token.presenter.as_ref()).map_or(&[], std::slice::from_ref))
-            }
+            Attribute::HeaderMembers(name) => self.says(|m| {
+                let mut is_member = false;
+                request.headers.each(name, &mut |line| {
+                    let mut members = line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                    is_member |= members.any(|member| m.matches_value(member));
+                });
+                is_member
+            }),
+            Attribute::Authority => self.holds_for_authority(doubt, seen),
+            Attribute::Presenter => one_of(token.map_or(&[], |token| &token.presenters)),
             Attribute::Audiences => one_of(token.map_or(&[], |token| &token.audiences)),
             Attribute::Claim(path) => {
                 one_of(token.and_then(|token| token.claims.get(path)).map_or(&[], Vec::as_slice))
@@ -108,31 +116,67 @@ impl AttributeMatch {
     }
 
     pub(in crate::authorization) fn holds_for_server_name(&self, name: Option<&str>) -> bool {
-        holds(&self.values, &self.not_values, |m| name.is_some_and(|name| m.matches_any_case(name)))
+        self.says(|m| name.is_some_and(|name| m.matches_any_case(name)))
     }
 
-    /// Value by value: if they do not all say the same, the client may have meant either.
+    fn says(&self, test: impl Fn(&StringMatch) -> bool) -> bool {
+        holds(&self.values, &self.not_values, test)
+    }
+
+    /// Value by value, and all of them joined as proxies join lines (RFC 9110 5.3): if they do not all say the same,
+    /// the client may have meant either.
     fn holds_for_header(&self, doubt: bool, request: &Request<'_>, name: &str) -> bool {
-        let (mut some, mut all, mut is_present) = (false, true, false);
+        let (mut yes, mut lines) = (0_usize, 0_usize);
         request.headers.each(name, &mut |value| {
-            let answer = holds(&self.values, &self.not_values, |m| m.matches_value(value));
-            is_present = true;
-            some |= answer;
-            all &= answer;
+            lines += 1;
+            yes += usize::from(self.says(|m| m.matches_value(value)));
         });
-        match (is_present, some == all) {
-            (false, _) => self.values.is_empty(),
-            (true, true) => some,
-            (true, false) => doubt,
+        match lines {
+            0 => self.values.is_empty(),
+            1 => yes == 1,
+            _ => {
+                let mut joined = Vec::new();
+                request.headers.each(name, &mut |value| {
+                    joined.extend_from_slice(value);
+                    joined.push(b',');
+                });
+                joined.pop();
+                match (self.says(|m| m.matches_value(&joined)), yes) {
+                    (true, yes) if yes == lines => true,
+                    (false, 0) => false,
+                    _ => doubt,
+                }
+            }
         }
+    }
+
+    /// As text, and as the host that it means.
+    fn holds_for_authority(&self, doubt: bool, seen: &Seen<'_>) -> bool {
+        let Some(host) = &seen.host else { return doubt };
+        let as_text = self.says(|m| m.matches_value(seen.request.host.as_bytes()));
+        if as_text == self.says(|m| host.is(m)) { as_text } else { doubt }
     }
 }
 
 impl Token {
-    /// Whether its `<issuer>/<subject>` is meant; without either it has none.
+    /// Whether its issuer and subject are meant; without either it has none. The last `/` of a pattern parts the two,
+    /// because an issuer is a URL; a pattern without `/` is about one of them.
     fn is(&self, matching: &StringMatch) -> bool {
-        let is_known = !self.issuer.is_empty() && !self.subject.is_empty();
-        is_known && matching.matches(&[&self.issuer, "/", &self.subject])
+        let (issuer, subject) = (&*self.issuer, &*self.subject);
+        let is_known = !issuer.is_empty() && !subject.is_empty();
+        is_known
+            && match matching {
+                StringMatch::Presence => true,
+                StringMatch::Exact(text) => text.rsplit_once('/') == Some((issuer, subject)),
+                StringMatch::Prefix(text) => match text.rsplit_once('/') {
+                    Some((of, begin)) => of == issuer && subject.starts_with(begin),
+                    None => issuer.starts_with(&**text),
+                },
+                StringMatch::Suffix(text) => match text.rsplit_once('/') {
+                    Some((end, of)) => issuer.ends_with(end) && of == subject,
+                    None => subject.ends_with(&**text),
+                },
+            }
     }
 }
 

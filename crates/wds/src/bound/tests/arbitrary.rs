@@ -288,9 +288,12 @@ prop_compose! {
         forward in any::<bool>(),
         payload_header in option::of(word()),
         claims in vec((word(), word()), 0..2),
+        space_delimited in vec(word(), 0..2),
+        any_issuer in any::<bool>(),
     ) -> JwtProvider {
+        let issuer = if any_issuer { "".into() } else { issuer };
         let claim_headers = claims.into_iter().map(|(header, claim)| ClaimHeader { header, claim }).collect();
-        JwtProvider { issuer, audiences, jwks, locations, forward, payload_header, claim_headers }
+        JwtProvider { issuer, audiences, jwks, locations, forward, payload_header, claim_headers, space_delimited }
     }
 }
 
@@ -314,6 +317,8 @@ fn path() -> impl Strategy<Value = PathPattern> {
 fn attribute() -> impl Strategy<Value = Attribute> {
     prop_oneof![
         word().prop_map(Attribute::Header),
+        word().prop_map(Attribute::HeaderMembers),
+        Just(Attribute::Authority),
         Just(Attribute::Presenter),
         Just(Attribute::Audiences),
         vec(word(), 1..3).prop_map(Attribute::Claim),
