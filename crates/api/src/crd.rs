@@ -93,6 +93,35 @@ mod tests {
         }
     }
 
+    /// What the API server dropped could be what limits a policy.
+    #[test]
+    fn istios_kinds_keep_the_fields_that_they_do_not_know() {
+        fn walk(path: &str, schema: &JSONSchemaProps, dropping: &mut Vec<String>) {
+            let is_kept = schema.x_kubernetes_preserve_unknown_fields == Some(true);
+            if schema.properties.is_some() && !is_kept {
+                dropping.push(path.to_owned());
+            }
+            for (name, field) in schema.properties.iter().flatten() {
+                walk(&format!("{path}.{name}"), field, dropping);
+            }
+            let json = serde_json::to_value(schema).unwrap();
+            for inner in ["items", "additionalProperties"] {
+                if let Ok(schema) = serde_json::from_value(json[inner].clone()) {
+                    walk(&format!("{path}[]"), &schema, dropping);
+                }
+            }
+        }
+        for crd in crds().iter().filter(|crd| crd.spec.group == "security.istio.io") {
+            let mut dropping = Vec::new();
+            for version in &crd.spec.versions {
+                let schema = version.schema.as_ref().and_then(|s| s.open_api_v3_schema.as_ref()).unwrap();
+                let spec = &schema.properties.as_ref().unwrap()["spec"];
+                walk(&crd.spec.names.kind, spec, &mut dropping);
+            }
+            assert_eq!(dropping, Vec::<String>::new());
+        }
+    }
+
     /// `UPDATE=1` rewrites the files of `crds/`.
     #[test]
     fn the_committed_files_are_what_the_types_say() {

@@ -14,6 +14,7 @@ mod http_filter;
 mod http_route;
 mod reference_grant;
 mod stream_route;
+mod topology;
 
 pub use gateways::{
     AllowedRoutes, Gateway, GatewayAddress, GatewayClass, GatewayClassSpec, GatewayClassStatus,
@@ -33,6 +34,7 @@ pub use http_route::{
 };
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use stream_route::{StreamRouteRule, TcpRoute, TcpRouteSpec, TlsRoute, TlsRouteSpec};
+pub use topology::trusted_proxies;
 
 /// API group of these kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";

@@ -18,6 +18,8 @@ pub const BYPASS_INBOUND: &str = "ambient.istio.io/bypass-inbound-capture";
 pub const REROUTE_INTERFACES: &str = "istio.io/reroute-virtual-interfaces";
 /// Annotation of an AuthorizationPolicy (`"true"`): judged and logged, not enforced.
 pub const DRY_RUN: &str = "istio.io/dry-run";
+/// Annotation of a Gateway: settings of its proxies, YAML; of it, `gatewayTopology.numTrustedProxies` is read.
+pub const PROXY_CONFIG: &str = "proxy.istio.io/config";
 /// Label of a pod: name of the application for telemetry.
 pub const CANONICAL_NAME: &str = "service.istio.io/canonical-name";
 /// Label of a pod: version of the application for telemetry.

@@ -40,6 +40,7 @@ pub struct WorkloadSelector {
 /// The object a policy is attached to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct TargetReference {
     /// API group of the object.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -51,6 +52,10 @@ pub struct TargetReference {
     /// Namespace of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Fields that are not known here; the policy is refused for them.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub unknown: Unknown,
 }
 
 /// Status of a policy.

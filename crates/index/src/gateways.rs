@@ -3,12 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_api::{
-    gateway::{Gateway, GatewayClass, LabelSelector, LabelSelectorRequirement, Listener},
+    gateway::{Gateway, GatewayClass, LabelSelector, LabelSelectorRequirement, Listener, trusted_proxies},
     labels,
 };
 use ambit_model::{HBONE_PORT, NamespacedName};
 
-use crate::object::{label, name_of};
+use crate::object::{annotation, label, name_of};
 
 /// Which traffic a waypoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,8 @@ pub(crate) struct GatewayFacts {
     pub(crate) serves: Option<Serves>,
     /// A pod of it was ready once: it has an address.
     pub(crate) has_been_ready: bool,
+    /// Proxies before whoever calls it, by its own annotation.
+    pub(crate) trusted_proxies: Option<u32>,
     allowed: Allowed,
 }
 
@@ -69,6 +71,7 @@ impl GatewayFacts {
             class: class.into(),
             serves: Serves::read(label(&gateway.metadata, labels::WAYPOINT_FOR)),
             has_been_ready: gateway.status.as_ref().is_some_and(|status| !status.addresses.is_empty()),
+            trusted_proxies: annotation(&gateway.metadata, labels::PROXY_CONFIG).and_then(trusted_proxies),
             // Without one its own namespace attaches, as in Istio.
             allowed: gateway.spec.listeners.iter().find(is_tunnel).map_or(Allowed::Same, allowed),
             name,

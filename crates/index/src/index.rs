@@ -241,6 +241,9 @@ impl Index {
         changes.policy_status |= settings.extension_providers != self.settings.extension_providers;
         let is_renamed = settings.cluster_domain != self.settings.cluster_domain;
         let trust = self.trust();
+        if settings.trusted_proxies != self.settings.trusted_proxies {
+            self.layer7.dirty.compiled.extend(self.layer7.compiled_of.keys().cloned());
+        }
         self.settings = settings;
         if trust != self.trust() {
             self.refresh_trust(&mut changes);

@@ -45,6 +45,8 @@ pub struct Settings {
     pub failure_policy: FailurePolicy,
     /// `spec.extensionProviders`.
     pub extension_providers: Vec<ExtensionProvider>,
+    /// `spec.waypoints.numTrustedProxies`.
+    pub trusted_proxies: Option<u32>,
 }
 
 impl Settings {
@@ -68,6 +70,7 @@ impl Default for Settings {
             exclude_namespaces: BTreeSet::from(["kube-system".into()]),
             failure_policy: FailurePolicy::Closed,
             extension_providers: Vec::new(),
+            trusted_proxies: None,
         }
     }
 }

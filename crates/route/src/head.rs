@@ -1,8 +1,11 @@
 //! A request as those read it who decide about it: method, target, headers.
 //!
-//! Invariant: every value is given as the client wrote it; nothing is decoded, so that two readers cannot understand
-//! one request differently.
+//! Invariant: every value is given as the client wrote it, and nothing is decoded, so that two readers cannot understand
+//! one request differently; only the path has a second form, which is the one that routes and policies share.
 
+use std::borrow::Cow;
+
+use ambit_model::authorization::normalize_path;
 use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 
 /// A request without its body.
@@ -26,6 +29,12 @@ impl<'a> RequestHead<'a> {
     /// Path.
     pub fn path(&self) -> &'a str {
         self.uri.path()
+    }
+
+    /// Path as routes compare it, and as policies do in their strict reading: escapes that need not be are undone and dot
+    /// segments removed. As it came, where nobody can read it.
+    pub fn normalized_path(&self) -> Cow<'a, str> {
+        normalized(self.path())
     }
 
     /// Host and port, as the client wrote them: of the target, else of the `host` header (RFC 9112 §3.2.2).
@@ -79,6 +88,11 @@ impl<'a> RequestHead<'a> {
     pub fn header_values(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
         self.headers.get_all(name).into_iter().map(|value| value.as_bytes())
     }
+}
+
+/// See [`RequestHead::normalized_path`].
+pub(crate) fn normalized(path: &str) -> Cow<'_, str> {
+    normalize_path(path).unwrap_or(Cow::Borrowed(path))
 }
 
 fn pairs(text: &str, separator: char) -> impl Iterator<Item = (&str, &str)> {

@@ -17,6 +17,7 @@ use crate::{
     criteria::Criteria,
     expression,
     filter::{CrossOrigin, CrossOriginRequest},
+    head::normalized,
 };
 
 /// The routes of a port.
@@ -93,7 +94,7 @@ impl Table {
     /// The rule of the first match that holds. None: no match does, and the answer is 404.
     pub fn find(&self, head: &RequestHead<'_>) -> Option<Found<'_>> {
         let holds = |place: usize| self.criteria.get(place).is_some_and(|criteria| criteria.hold(head));
-        let place = self.paths.first(head.path(), holds)?;
+        let place = self.paths.first(&head.normalized_path(), holds)?;
         let (matched, index) = self.source.matches.get(place)?;
         Some(Found {
             index: *index,
@@ -120,11 +121,14 @@ fn compile_actions(rule: &HttpRule) -> Result<Actions, Invalid> {
 
 fn compile_path(path: &PathMatch) -> Result<Path, Invalid> {
     match path {
-        PathMatch::Exact(path) => Ok(Path::Exact(path.clone())),
-        PathMatch::Prefix(prefix) => Ok(match prefix.strip_suffix('/').unwrap_or(prefix) {
-            "" => Path::Any,
-            prefix => Path::Prefix(prefix.into()),
-        }),
+        PathMatch::Exact(path) => Ok(Path::Exact(normalized(path).into())),
+        PathMatch::Prefix(prefix) => {
+            let prefix = normalized(prefix);
+            Ok(match prefix.strip_suffix('/').unwrap_or(&prefix) {
+                "" => Path::Any,
+                prefix => Path::Prefix(prefix.into()),
+            })
+        }
         PathMatch::Regex(text) => expression::whole(text).map(|_| Path::Expression(text.clone())),
     }
 }

@@ -34,6 +34,7 @@ pub fn settings(mesh: Option<&Mesh>) -> Settings {
             .collect(),
         failure_policy: mesh.spec.waypoints.failure_policy,
         extension_providers: mesh.spec.extension_providers.clone(),
+        trusted_proxies: mesh.spec.waypoints.num_trusted_proxies,
         ..Settings::default()
     }
 }

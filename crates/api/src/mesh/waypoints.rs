@@ -20,6 +20,13 @@ pub struct Waypoints {
     pub resources: Resources,
     /// What happens to services whose waypoint has no ready pod any more, unless its Gateway's parameters say otherwise.
     pub failure_policy: FailurePolicy,
+    /// How many proxies stand before the gateway that calls a waypoint, as in Istio's gatewayTopology: remoteIpBlocks and remote.ip
+    /// are then the last address of X-Forwarded-For (0), or the one before so many. Unless its Gateway says otherwise in the
+    /// annotation proxy.istio.io/config. Without either, X-Forwarded-For counts only in rules that name their peers, by
+    /// serviceAccounts or whole principals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 16))]
+    pub num_trusted_proxies: Option<u32>,
 }
 
 impl Default for Waypoints {
@@ -29,6 +36,7 @@ impl Default for Waypoints {
             replicas: Replicas::default(),
             resources: Resources::default(),
             failure_policy: FailurePolicy::default(),
+            num_trusted_proxies: None,
         }
     }
 }

@@ -233,6 +233,12 @@ impl Index {
         attached.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
     }
 
+    /// How many proxies stand before whoever calls a waypoint, if somebody said so.
+    pub(super) fn trusted_proxies(&self, waypoint: &NamespacedName) -> Option<u32> {
+        let own = self.layer7.gateways.get(waypoint).and_then(|gateway| gateway.trusted_proxies);
+        own.or(self.settings.trusted_proxies)
+    }
+
     /// Of a service, or of the pods of a namespace: those that target their waypoint, or its class.
     fn attachments(
         &self,
@@ -248,16 +254,20 @@ impl Index {
         let own = [namespace, &waypoint.namespace];
         let namespaces: BTreeSet<_> = own.into_iter().chain(&self.settings.root_namespaces).collect();
         let trust = self.trust();
+        let trusted_proxies = self.trusted_proxies(waypoint);
         let mut found = Attachments::default();
         for namespace in namespaces {
             for (name, policy) in of_namespace(&self.authorization, namespace) {
                 if let Some(attachment) = policy.content.attachment().filter(|a| reaches(a, is_meant)) {
                     match (&attachment.content, policy.content.custom()) {
                         (_, Some(custom)) if custom.dry_run => {}
-                        (Ok(policy), None) => found.authorization.push(trust.spell_out(policy)),
+                        (Ok(policy), None) => {
+                            found.authorization.push(behind(trust.spell_out(policy), trusted_proxies))
+                        }
                         (Ok(policy), Some(custom)) => match self.provider(&custom.provider) {
                             Ok(provider) => {
-                                let (policy, provider) = (trust.spell_out(policy), Arc::new(provider));
+                                let policy = behind(trust.spell_out(policy), trusted_proxies);
+                                let provider = Arc::new(provider);
                                 found.checks.push(ExternalCheck { policy, provider });
                             }
                             Err(why) => found.unenforceable.push((name.clone(), why.into())),
@@ -279,6 +289,14 @@ impl Index {
         }
         found
     }
+}
+
+/// The policy, as it judges behind so many proxies.
+fn behind(mut policy: Arc<Policy>, trusted_proxies: Option<u32>) -> Arc<Policy> {
+    if trusted_proxies.is_some() && policy.asks_remote_ip() {
+        Arc::make_mut(&mut policy).trust_proxies(trusted_proxies);
+    }
+    policy
 }
 
 fn reaches<T>(attachment: &Attachment<T>, is_meant: impl Fn(&Target) -> bool) -> bool {

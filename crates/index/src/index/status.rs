@@ -1,12 +1,12 @@
 //! Statuses that are not what they should be: policies, Services and routes.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
 use ambit_api::{
     conditions::{WAYPOINT_BOUND, WAYPOINT_ENFORCED, reason},
     policy::PolicyCondition,
 };
-use ambit_model::NamespacedName;
+use ambit_model::{NamespacedName, Policy};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     object::Kind,
-    policies::{Holds, Judgement, Reach, StatusPatch, Target},
+    policies::{Attachment, Holds, Judgement, Reach, StatusPatch, Target},
     routes::{RouteFacts, RoutePatch, attach::Attached},
     services::{PortFacts, ServiceFacts},
     traffic::{TrafficFacts, TrafficReach, TrafficTo},
@@ -34,7 +34,7 @@ impl Index {
             let reach = |target: &Target| self.reach(target);
             let attached = match policy.content.custom() {
                 Some(custom) => Some(custom.judge(self.provider(&custom.provider), reach)),
-                None => policy.content.attachment().map(|attachment| attachment.judge(reach)),
+                None => policy.content.attachment().map(|a| self.judge_attached(a)),
             };
             patches.extend(policy.status_patch(Kind::AuthorizationPolicy, attached));
         }
@@ -83,6 +83,24 @@ impl Index {
             }
             Subject::Pod(_) | Subject::Service(_) => None,
         })
+    }
+
+    /// What the targets of a policy make of it, and whose address it takes for the client's.
+    fn judge_attached(&self, attachment: &Attachment<Arc<Policy>>) -> Judgement {
+        let mut judgement = attachment.judge(|target| self.reach(target));
+        let asks = attachment.content.as_ref().is_ok_and(|policy| policy.asks_remote_ip());
+        let is_untold = |target: &Target| match self.reach(target) {
+            Reach::Bound(waypoint) => self.trusted_proxies(&waypoint).is_none(),
+            Reach::NotBound | Reach::NotFound => false,
+        };
+        if asks && attachment.targets.iter().any(is_untold) {
+            judgement.message.push_str(
+                "; remoteIpBlocks and remote.ip equal ipBlocks, and X-Forwarded-For counts only in rules that name their \
+                 peers by serviceAccounts or whole principals, because neither spec.waypoints.numTrustedProxies of the \
+                 Mesh nor the Gateway's annotation proxy.istio.io/config says how many proxies to trust",
+            );
+        }
+        judgement
     }
 
     fn reach(&self, target: &Target) -> Reach {

@@ -427,6 +427,7 @@ mod bad_input;
 mod closed;
 mod custom;
 mod endpoints;
+mod policy_settings;
 mod roots;
 mod routes;
 mod waypoint_pods;

@@ -36,7 +36,7 @@ impl Target {
     }
 
     fn read(reference: &TargetReference, namespace: &str, system_namespace: &str) -> Result<Self, String> {
-        let TargetReference { group, kind, name, namespace: other } = reference;
+        let TargetReference { group, kind, name, namespace: other, unknown: _ } = reference;
         let of_kind = format!("{kind} {name:?}");
         if name.is_empty() {
             return Err(format!("{of_kind} has no name"));
@@ -163,6 +163,7 @@ mod tests {
             kind: kind.into(),
             name: name.into(),
             namespace: namespace.map(Into::into),
+            ..TargetReference::default()
         }
     }
 

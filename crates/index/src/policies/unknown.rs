@@ -3,7 +3,8 @@
 //! Invariant: a policy that holds one is never read as if it did not, because the field may be what limits it.
 
 use ambit_api::policy::{
-    AuthorizationPolicySpec, PeerAuthenticationSpec, RequestAuthenticationSpec, Unknown, WorkloadSelector,
+    AuthorizationPolicySpec, PeerAuthenticationSpec, RequestAuthenticationSpec, TargetReference, Unknown,
+    WorkloadSelector,
 };
 
 /// Unknown fields of an AuthorizationPolicy, by their paths.
@@ -11,6 +12,7 @@ pub(super) fn of_authorization(spec: &AuthorizationPolicySpec) -> Vec<String> {
     let mut found = Vec::new();
     note("spec", &spec.unknown, &mut found);
     of_selector(spec.selector.as_ref(), &mut found);
+    of_targets(spec.target_ref.iter().chain(&spec.target_refs), &mut found);
     if let Some(provider) = &spec.provider {
         note("spec.provider", &provider.unknown, &mut found);
     }
@@ -37,6 +39,7 @@ pub(super) fn of_request_authentication(spec: &RequestAuthenticationSpec) -> Vec
     let mut found = Vec::new();
     note("spec", &spec.unknown, &mut found);
     of_selector(spec.selector.as_ref(), &mut found);
+    of_targets(spec.target_ref.iter().chain(&spec.target_refs), &mut found);
     for (at, rule) in spec.jwt_rules.iter().enumerate() {
         let path = format!("spec.jwtRules[{at}]");
         note(&path, &rule.unknown, &mut found);
@@ -79,6 +82,12 @@ pub(super) fn wildcards(selector: Option<&WorkloadSelector>) -> Vec<String> {
 fn of_selector(selector: Option<&WorkloadSelector>, found: &mut Vec<String>) {
     if let Some(selector) = selector {
         note("spec.selector", &selector.unknown, found);
+    }
+}
+
+fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetReference>, found: &mut Vec<String>) {
+    for target in targets {
+        note(&format!("the reference to {} {}", target.kind, target.name), &target.unknown, found);
     }
 }
 

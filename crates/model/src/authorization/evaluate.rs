@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use super::{Action, Clause, Connection, Match, Policy, Request, Rule, StringMatch};
 use crate::{NamespacedName, Spiffe};
 
+mod remote;
 mod request;
 
 pub(super) use request::Seen;
@@ -21,17 +22,25 @@ pub(super) struct Subject<'a> {
     pub(super) connection: &'a Connection,
     /// None: nothing is known but the connection.
     pub(super) request: Option<&'a Seen<'a>>,
+    /// The rule names the peers that it is about.
+    is_vouched: bool,
+}
+
+impl<'a> Subject<'a> {
+    pub(super) fn new(connection: &'a Connection, request: Option<&'a Seen<'a>>) -> Self {
+        Self { connection, request, is_vouched: false }
+    }
 }
 
 impl Policy {
     /// Whether some rule matches, when nothing is known but the connection.
     pub fn matches(&self, connection: &Connection) -> bool {
-        self.holds(Subject { connection, request: None })
+        self.holds(Subject::new(connection, None))
     }
 
     /// Whether some rule matches the request.
     pub fn matches_request(&self, connection: &Connection, request: &Request<'_>) -> bool {
-        self.holds(Subject { connection, request: Some(&Seen::new(request)) })
+        self.holds(Subject::new(connection, Some(&Seen::new(request))))
     }
 
     pub(super) fn holds(&self, subject: Subject<'_>) -> bool {
@@ -47,11 +56,21 @@ impl Rule {
             Action::Allow => false,
             Action::Deny | Action::Audit => true,
         };
+        let subject = Subject { is_vouched: self.clauses.iter().any(Clause::names_peers), ..subject };
         self.clauses.iter().all(|clause| clause.holds(doubt, subject))
     }
 }
 
 impl Clause {
+    /// Whether it is about peers that it names one by one.
+    fn names_peers(&self) -> bool {
+        let is_name = |m: &StringMatch| matches!(m, StringMatch::Exact(_));
+        let names = |m: &Match| {
+            !m.service_accounts.is_empty() || (!m.principals.is_empty() && m.principals.iter().all(is_name))
+        };
+        !self.matches.is_empty() && self.matches.iter().all(names)
+    }
+
     /// A clause without alternatives says nothing; one whose alternatives are all empty can never hold.
     fn holds(&self, doubt: bool, subject: Subject<'_>) -> bool {
         self.matches.is_empty() || self.matches.iter().any(|m| !m.is_empty() && m.holds(doubt, subject))
@@ -119,7 +138,7 @@ impl Match {
                 (None, _) => true,
                 (Some(asked), _) if asked.is_empty() => true,
                 (Some(_), None) => doubt,
-                (Some(asked), Some(seen)) => asked.holds(doubt, seen),
+                (Some(asked), Some(seen)) => asked.holds(doubt, subject.is_vouched, seen),
             }
     }
 }

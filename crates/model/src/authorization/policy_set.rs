@@ -69,22 +69,23 @@ impl PolicySet {
     /// Judges a connection of which no request is known. A DENY that matches wins, then a policy nobody could read
     /// or find, then an ALLOW that matches; without any ALLOW policy the connection is allowed.
     pub fn evaluate(&self, connection: &Connection) -> Verdict {
-        self.enforced.judge(self.refusal.as_ref(), Subject { connection, request: None })
+        self.enforced.judge(self.refusal.as_ref(), Subject::new(connection, None))
     }
 
     /// Judges a request, in the same order.
     pub fn judge(&self, connection: &Connection, request: &Request<'_>) -> Verdict {
-        self.enforced.judge(self.refusal.as_ref(), Subject { connection, request: Some(&Seen::new(request)) })
+        self.enforced.judge(self.refusal.as_ref(), Subject::new(connection, Some(&Seen::new(request))))
     }
 
     /// What [`Self::evaluate`] would say if the dry-run policies were enforced too; `None` without any.
     pub fn rehearse(&self, connection: &Connection) -> Option<Verdict> {
-        Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), Subject { connection, request: None }))
+        Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), Subject::new(connection, None)))
     }
 
     /// What [`Self::judge`] would say if the dry-run policies were enforced too; `None` without any.
     pub fn rehearse_request(&self, connection: &Connection, request: &Request<'_>) -> Option<Verdict> {
-        let subject = Subject { connection, request: Some(&Seen::new(request)) };
+        let seen = Seen::new(request);
+        let subject = Subject::new(connection, Some(&seen));
         Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), subject))
     }
 
@@ -94,7 +95,7 @@ impl PolicySet {
             return Vec::new();
         }
         let seen = request.map(Seen::new);
-        let subject = Subject { connection, request: seen.as_ref() };
+        let subject = Subject::new(connection, seen.as_ref());
         self.enforced.audit.iter().filter(|policy| policy.holds(subject)).map(|policy| &policy.key).collect()
     }
 

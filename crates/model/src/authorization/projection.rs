@@ -3,7 +3,7 @@
 //! Invariant: whatever request a connection carries, the projections of a set of policies allow it only if the
 //! policies do.
 
-use super::{Action, Clause, Match, Policy, Rule};
+use super::{Action, Clause, Match, Policy, RequestMatch, Rule};
 
 impl Policy {
     /// The policy without L7. An ALLOW rule that has any is left out; a DENY rule keeps its other conditions, so
@@ -18,6 +18,22 @@ impl Policy {
         };
         let Self { key, scope, action, rules: _, dry_run } = self;
         decides.then(|| Self { key: key.clone(), scope: *scope, action: *action, rules, dry_run: *dry_run })
+    }
+
+    /// Whether some rule asks for the address of the client before proxies.
+    pub fn asks_remote_ip(&self) -> bool {
+        let asks =
+            |request: &RequestMatch| !(request.remote_ips.is_empty() && request.not_remote_ips.is_empty());
+        let matches = self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(|clause| &clause.matches);
+        matches.filter_map(|found| found.request.as_deref()).any(asks)
+    }
+
+    /// Takes over how many proxies stand before whoever calls.
+    pub fn trust_proxies(&mut self, trusted_proxies: Option<u32>) {
+        let clauses = self.rules.iter_mut().flat_map(|rule| &mut rule.clauses);
+        for request in clauses.flat_map(|clause| &mut clause.matches).filter_map(|m| m.request.as_mut()) {
+            request.trusted_proxies = trusted_proxies;
+        }
     }
 
     /// Whether some rule asks what only a request can answer.

@@ -31,6 +31,8 @@ pub struct RequestMatch {
     pub remote_ips: Vec<IpNet>,
     /// Not this address of the client.
     pub not_remote_ips: Vec<IpNet>,
+    /// How many proxies stand before the one that calls, where somebody said so; each adds to `X-Forwarded-For`.
+    pub trusted_proxies: Option<u32>,
     /// Attributes by name, all of which must hold.
     pub attributes: Vec<AttributeMatch>,
 }
@@ -85,7 +87,7 @@ pub struct Request<'a> {
     pub headers: &'a dyn Headers,
     /// Token that was verified, if there is one.
     pub token: Option<&'a Token>,
-    /// Address of the client before proxies that are trusted; else the peer's.
+    /// Address of the peer; what proxies forwarded is among the headers.
     pub remote_ip: IpAddr,
     /// Server name of the TLS handshake, if there was one.
     pub sni: Option<&'a str>,
@@ -120,6 +122,7 @@ impl RequestMatch {
             not_principals,
             remote_ips,
             not_remote_ips,
+            trusted_proxies: _,
             attributes,
         } = self;
         hosts.is_empty()

@@ -7,6 +7,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::*;
 
 mod fields;
+mod remote;
 mod requests;
 
 fn exact(text: &str) -> StringMatch {

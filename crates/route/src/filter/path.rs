@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ambit_model::bound::{PathChange, PathMatch};
 use http::uri::PathAndQuery;
 
-use crate::Invalid;
+use crate::{Invalid, head::normalized};
 
 /// Checks that the result can be a path.
 pub(super) fn compile(change: &PathChange) -> Result<PathChange, Invalid> {
@@ -25,7 +25,7 @@ pub(super) fn compile(change: &PathChange) -> Result<PathChange, Invalid> {
 pub(super) fn changed(given: &PathAndQuery, change: &PathChange, matched: &PathMatch) -> String {
     let mut path = match change {
         PathChange::Full(full) => full.to_string(),
-        PathChange::Prefix(replacement) => replaced(given.path(), matched, replacement),
+        PathChange::Prefix(replacement) => replaced(&normalized(given.path()), matched, replacement),
     };
     if !path.starts_with('/') {
         path.insert(0, '/');
@@ -40,10 +40,11 @@ pub(super) fn changed(given: &PathAndQuery, change: &PathChange, matched: &PathM
 /// The table of ReplacePrefixMatch (Gateway API, HTTPPathModifier): a trailing slash of either prefix counts for nothing.
 fn replaced(path: &str, matched: &PathMatch, replacement: &Arc<str>) -> String {
     let prefix = match matched {
-        PathMatch::Prefix(prefix) => prefix.strip_suffix('/').unwrap_or(prefix),
+        PathMatch::Prefix(prefix) => normalized(prefix),
         // Such a rule is invalid and answered 500 before its filters run.
         PathMatch::Exact(_) | PathMatch::Regex(_) => return path.to_owned(),
     };
+    let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);
     match path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/')) {
         Some(rest) => format!("{}{rest}", replacement.strip_suffix('/').unwrap_or(replacement)),
         None => path.to_owned(),
@@ -77,6 +78,8 @@ mod tests {
             ("/foo", "/foo", "/", "/"),
         ];
         let beyond_it = [
+            ("/%66oo/a%2Fb?c=%2F", "/foo", "/xyz", "/xyz/a%2Fb?c=%2F"),
+            ("/x/../foo/bar", "/foo", "/xyz", "/xyz/bar"),
             ("/foo?a=/foo", "/foo", "/xyz", "/xyz?a=/foo"),
             ("/foo/?a", "/foo", "", "/?a"),
             ("/bar", "", "/xyz", "/xyz/bar"),
@@ -125,7 +128,10 @@ mod tests {
             let parsed: PathAndQuery = result.parse().unwrap();
             prop_assert!(parsed.path().starts_with('/'));
             prop_assert_eq!(parsed.query(), query.as_deref());
-            prop_assert!(parsed.path().ends_with(&rest));
+            let rest = normalized(&path)
+                .strip_prefix(normalized(prefix.strip_suffix('/').unwrap_or(&prefix)).as_ref())
+                .map(str::to_owned);
+            prop_assert!(parsed.path().ends_with(&rest.unwrap_or_default()));
         }
     }
 }

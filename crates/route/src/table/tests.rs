@@ -70,8 +70,8 @@ fn the_first_match_in_order_wins_whatever_its_kind() {
 }
 
 #[test]
-fn a_prefix_holds_by_whole_elements_and_leaves_encoding_alone() {
-    let table = Table::compile(Arc::new(table(vec![prefix("/v2/"), prefix("/a//b"), exact("/v%32")])));
+fn a_prefix_holds_by_whole_elements_and_a_pattern_is_normalized_too() {
+    let table = Table::compile(Arc::new(table(vec![prefix("/v2/"), prefix("/a//b"), exact("/%77")])));
     for (uri, expected) in [
         ("/v2", Some(0)),
         ("/v2/", Some(0)),
@@ -82,8 +82,10 @@ fn a_prefix_holds_by_whole_elements_and_leaves_encoding_alone() {
         ("/a//b/c", Some(1)),
         ("/a/b", None),
         ("/a//", None),
-        ("/v%32", Some(2)),
-        ("/v%32/", None),
+        ("/v%32", Some(0)),
+        ("/v%32/", Some(0)),
+        ("/w", Some(2)),
+        ("/%77", Some(2)),
         ("/", None),
         ("http://host", None),
     ] {
@@ -175,13 +177,37 @@ fn a_match_that_leads_to_no_rule_is_a_404_and_never_another_rule() {
     assert_eq!(found(&table, "/b", &[]), Some(0));
 }
 
+/// A rule for a path holds for every spelling of it that policies take for the same, and `%2F` stays what it is.
+#[test]
+fn a_path_is_compared_as_policies_normalize_it() {
+    let source = HttpTable {
+        matches: vec![(exact("/admin"), 0), (prefix("/admin/keys"), 1), (prefix(""), 2)],
+        rules: vec![HttpRule::default(), HttpRule::default(), HttpRule::default()],
+    };
+    let table = Table::compile(Arc::new(source));
+    let cases = [
+        ("/admin", 0),
+        ("/%61dmin", 0),
+        ("/x/../admin", 0),
+        ("/%2e/admin", 0),
+        ("/admin/%6Beys/1", 1),
+        ("/admin/x/%2E%2e/keys", 1),
+        ("/admin%2Fkeys", 2),
+        ("/100%", 2),
+    ];
+    for (path, rule) in cases {
+        assert_eq!(found(&table, path, &[]), Some(rule), "{path}");
+    }
+}
+
 /// Whether a match holds, told in the plainest way.
 fn holds(matched: &HttpMatch, head: &RequestHead<'_>) -> bool {
-    let path = head.path();
+    let path = &*head.normalized_path();
     let by_path = || match &matched.path {
-        PathMatch::Exact(exact) => **exact == *path,
+        PathMatch::Exact(exact) => *crate::head::normalized(exact) == *path,
         PathMatch::Prefix(prefix) => {
-            prefix.is_empty() || path == &**prefix || path.starts_with(&format!("{prefix}/"))
+            let prefix = &*crate::head::normalized(prefix);
+            prefix.is_empty() || path == prefix || path.starts_with(&format!("{prefix}/"))
         }
         PathMatch::Regex(text) => is_match(text, path),
     };

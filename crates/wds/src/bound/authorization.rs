@@ -90,6 +90,7 @@ fn encode_request(m: &RequestMatch) -> wire::RequestMatch {
         not_principals: strings(&m.not_principals),
         remote_ips: nets(&m.remote_ips),
         not_remote_ips: nets(&m.not_remote_ips),
+        trusted_proxies: m.trusted_proxies,
         attributes: m.attributes.iter().map(encode_attribute).collect(),
     }
 }
@@ -109,6 +110,7 @@ fn decode_request(m: wire::RequestMatch) -> Result<RequestMatch, Invalid> {
         not_principals: strings("request.not_principals", m.not_principals)?,
         remote_ips: nets("request.remote_ips", m.remote_ips)?,
         not_remote_ips: nets("request.not_remote_ips", m.not_remote_ips)?,
+        trusted_proxies: m.trusted_proxies,
         attributes: list(m.attributes, decode_attribute)?,
     })
 }

@@ -63,3 +63,37 @@ fn a_port_that_is_no_port_is_named() {
     assert!(judgement.message.contains("\"http\""));
     assert_eq!(facts.content.ports, BTreeMap::from([(80, Some(Mode::Permissive))]));
 }
+
+/// Field, mode, selector and what the status says of it.
+#[test]
+fn what_is_not_known_is_strict_and_a_wildcard_selects_nobody() {
+    let read = |spec: serde_json::Value| {
+        let object = serde_json::json!({
+            "apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
+            "metadata": {"name": "p", "namespace": "shop"}, "spec": spec
+        });
+        read(&serde_json::from_value(object).unwrap())
+    };
+    let permissive = || serde_json::json!({"mode": "PERMISSIVE"});
+    let odd = || serde_json::json!({"mode": "PERMISSIVE", "except": ["a"]});
+    let labels = || serde_json::json!({"matchLabels": {"app": "a"}});
+    let table = [
+        (serde_json::json!({"mtls": odd()}), "spec.mtls.except is not known"),
+        (serde_json::json!({"mtls": permissive(), "schedule": 1}), "spec.schedule is not known"),
+        (
+            serde_json::json!({"selector": labels(), "portLevelMtls": {"80": odd()}}),
+            "spec.portLevelMtls[80].except is not known",
+        ),
+    ];
+    for (spec, says) in table {
+        let facts = read(spec);
+        let judgement = &facts.judgements[0];
+        assert_eq!((judgement.holds, judgement.reason), (Holds::False, reason::INVALID));
+        assert!(judgement.message.starts_with(says), "{judgement:?}");
+        assert_eq!(facts.content, Modes { all: Some(Mode::Strict), ports: BTreeMap::new() });
+    }
+    let wild = serde_json::json!({"matchLabels": {"app": "a*"}});
+    let facts = read(serde_json::json!({"selector": wild, "mtls": permissive()}));
+    assert_eq!(facts.judgements[0].holds, Holds::False);
+    assert_eq!(read(serde_json::json!({"mtls": permissive()})).judgements[0].holds, Holds::True);
+}

@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     super::path::readings::{Reading, Readings},
-    contains, holds,
+    holds,
 };
 use crate::authorization::{Attribute, AttributeMatch, Request, RequestMatch, StringMatch, Token};
 
@@ -66,7 +66,7 @@ impl<'a> Host<'a> {
 }
 
 impl RequestMatch {
-    pub(super) fn holds(&self, doubt: bool, seen: &Seen<'_>) -> bool {
+    pub(super) fn holds(&self, doubt: bool, is_vouched: bool, seen: &Seen<'_>) -> bool {
         let request = seen.request;
         let principal = |m: &StringMatch| request.token.is_some_and(|token| token.is(m));
         let asks_host = !(self.hosts.is_empty() && self.not_hosts.is_empty());
@@ -85,7 +85,7 @@ impl RequestMatch {
             && (!asks_host || host())
             && (!asks_path || path())
             && holds(&self.principals, &self.not_principals, principal)
-            && holds(&self.remote_ips, &self.not_remote_ips, |net| contains(net, request.remote_ip))
+            && self.holds_for_remote(doubt, is_vouched, request)
             && self.attributes.iter().all(|attribute| attribute.holds(doubt, seen))
     }
 }

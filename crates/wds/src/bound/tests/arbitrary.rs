@@ -332,6 +332,7 @@ prop_compose! {
         paths in proptest::array::uniform2(vec(path(), 0..2)),
         nets in proptest::array::uniform2(vec(select(vec!["10.0.0.0/8", "fd00::/8"]), 0..2)),
         attributes in vec((attribute(), vec(string(), 0..2), vec(string(), 0..2)), 0..3),
+        trusted_proxies in option::of(any::<u32>()),
     ) -> RequestMatch {
         let [hosts, not_hosts, methods, not_methods, principals, not_principals] = strings;
         let [paths, not_paths] = paths;
@@ -341,7 +342,7 @@ prop_compose! {
             |(attribute, values, not_values)| AttributeMatch { attribute, values, not_values };
         RequestMatch {
             hosts, not_hosts, methods, not_methods, paths, not_paths, principals, not_principals, remote_ips,
-            not_remote_ips,
+            not_remote_ips, trusted_proxies,
             attributes: attributes.into_iter().map(attribute).collect(),
         }
     }

@@ -78,6 +78,16 @@ fn unknown_fields_beside_the_rules_refuse_too() {
 }
 
 #[test]
+fn a_reference_that_says_more_than_is_known_closes_its_target() {
+    let target = json!([{"kind": "Service", "name": "a", "sectionName": "http"}]);
+    let facts = read(&object(json!({}), json!({"rules": [{}], "targetRefs": target})), "ambit-system");
+    let attachment = facts.content.attachment().unwrap();
+    assert_eq!(attachment.targets.len(), 1);
+    let why = attachment.content.as_ref().unwrap_err();
+    assert!(why.contains("Service a.sectionName is not known"), "{why}");
+}
+
+#[test]
 fn a_dry_run_is_what_go_reads_as_true() {
     let table = [("1", true), ("t", true), ("T", true), ("TRUE", true), ("true", true), ("True", true)];
     let others = ["0", "f", "false", "", "yes", "tRUE", " true"].map(|text| (text, false));

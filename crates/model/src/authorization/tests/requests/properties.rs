@@ -51,6 +51,7 @@ prop_compose! {
             not_paths: keep_paths(1),
             remote_ips: keep_nets(0),
             not_remote_ips: keep_nets(1),
+            trusted_proxies: None,
             attributes: if kept[10] { attributes } else { vec![] },
         }
     }
