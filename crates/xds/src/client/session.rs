@@ -158,11 +158,16 @@ impl Subscription {
         for resource in &resources {
             self.held.insert(resource.name.clone(), resource.version.clone());
         }
-        for name in &removed {
-            self.held.remove(name);
+        let mut known = removed;
+        // What else was removed is the answer to a question, and no news.
+        known.retain(|name| {
             self.unconfirmed.remove(name);
+            self.held.remove(name).is_some()
+        });
+        if resources.is_empty() && known.is_empty() {
+            return Vec::new();
         }
-        let rejections = handler.apply(self.type_url, resources, removed);
+        let rejections = handler.apply(self.type_url, resources, known);
         for rejection in &rejections {
             REFUSED.clone_into(self.held.entry(rejection.name.clone()).or_default());
         }

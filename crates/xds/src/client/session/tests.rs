@@ -125,4 +125,5 @@ fn names_are_answered_by_aliases_of_what_arrives_and_by_removals() {
     session.receive(given, &mut held, |name, answer| said.push((name.to_owned(), answer)));
     let expected = [("/a", Answer::Known), ("/bad", Answer::Known), ("/gone", Answer::Unknown)];
     assert_eq!(said, expected.map(|(name, answer)| (name.to_owned(), answer)));
+    assert!(held.removed.is_empty(), "the handler never knew it");
 }
