@@ -44,7 +44,7 @@ pub enum Error {
         file_system: &'static str,
     },
     /// The kernel refused the object as a whole.
-    #[error("load the kernel programs: {0}; Linux 5.15 or newer with CAP_BPF and CAP_NET_ADMIN is needed")]
+    #[error("load the kernel programs: {0}; Linux 6.1 or newer with CAP_BPF and CAP_NET_ADMIN is needed")]
     Object(#[source] Box<aya::EbpfError>),
     /// The kernel refused one program.
     #[error("load kernel program {program}: {source}")]
