@@ -251,7 +251,10 @@ async fn reach(
     flow: &mut Flow,
 ) -> Result<(Stream, Chosen), StreamError> {
     let pod = flow.pod.as_ref().map(|pod| pod.uid.clone());
-    let asker = Asker { head: None, address: flow.peer.client.ip(), pod: pod.as_ref() };
+    let client = || local.telemetry.client(&local.shared, &flow.peer).workload;
+    let client = upstream.is_node_local().then(client).flatten();
+    let node = client.as_ref().map(|client| &*client.node);
+    let asker = Asker { head: None, address: flow.peer.client.ip(), node, pod: pod.as_ref() };
     let host = Some(flow.service.hostname().to_owned()).filter(|host| !host.is_empty());
     let forwarded = Some(Forwarded { client: Some(flow.peer.client), host });
     let headers = ConnectHeaders { forwarded, ..ConnectHeaders::default() };

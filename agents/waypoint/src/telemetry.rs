@@ -194,8 +194,8 @@ impl Telemetry {
         }
     }
 
-    /// Looked for until the control plane has described the client: its first request may come before that.
-    fn client(&self, shared: &Shared, peer: &Peer) -> Known {
+    /// A client as the mesh knows it. Looked for until the control plane has described the client: its first request may come before that.
+    pub fn client(&self, shared: &Shared, peer: &Peer) -> Known {
         if let Some(known) = peer.known.get() {
             return known.clone();
         }

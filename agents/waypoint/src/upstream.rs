@@ -14,7 +14,7 @@ mod pool;
 mod room;
 
 pub use connect::{Way, open};
-pub use destination::{Asker, Chosen, Target, Upstream};
+pub use destination::{Asker, Chosen, Members, Target, Upstream};
 pub use failure::ConnectFailure;
 pub use io::Stream;
 pub use lease::{Lease, LeaseFailure, Unanswered};

@@ -42,6 +42,8 @@ pub const ZONE: &str = "topology.kubernetes.io/zone";
 pub const SUBZONE: &str = "topology.istio.io/subzone";
 /// Label of every object the operator rolls out: the name of the Mesh it belongs to.
 pub const MESH: &str = "ambit.dev/mesh";
+/// Annotation of Services and namespaces: where traffic prefers to go.
+pub const TRAFFIC_DISTRIBUTION: &str = "networking.istio.io/traffic-distribution";
 /// Label of a namespace, service or pod: name of the Gateway whose waypoint serves it, or [`NONE`].
 pub const USE_WAYPOINT: &str = "istio.io/use-waypoint";
 /// Label beside [`USE_WAYPOINT`]: namespace of that Gateway.

@@ -6,7 +6,7 @@ use ambit_api::labels;
 use ambit_model::Locality;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{object::label, waypoints::binding::Wish};
+use crate::{object::label, services::Distribution, waypoints::binding::Wish};
 
 /// Where a node is.
 pub(crate) fn locality(metadata: &ObjectMeta) -> Locality {
@@ -42,6 +42,8 @@ pub(crate) struct NamespaceFacts {
     /// What its objects ask for that do not say otherwise.
     pub(crate) wish: Wish,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Where the traffic of its Services goes that do not say.
+    pub(crate) distribution: Option<Distribution>,
 }
 
 impl NamespaceFacts {
@@ -52,6 +54,7 @@ impl NamespaceFacts {
             mode: dataplane_mode(metadata),
             wish: Wish::read(metadata.labels.as_ref(), &name),
             labels: metadata.labels.clone().unwrap_or_default(),
+            distribution: Distribution::annotated(metadata),
         }
     }
 }

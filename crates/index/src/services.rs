@@ -9,11 +9,11 @@ use ambit_model::{
 };
 use k8s_openapi::{
     api::core::v1::{Service as KubeService, ServiceSpec},
-    apimachinery::pkg::util::intstr::IntOrString,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 
 use crate::{
-    object::{label, name_of},
+    object::{annotation, label, name_of},
     settings::Settings,
     waypoints::binding::Wish,
 };
@@ -47,6 +47,8 @@ pub(crate) struct ServiceFacts {
     pub(crate) wish: Wish,
     /// It is made for a Gateway.
     pub(crate) is_managed: bool,
+    /// What it says about the choice of an endpoint.
+    pub(crate) balancing: Balancing,
     pub(crate) model: Arc<Service>,
 }
 
@@ -59,6 +61,7 @@ impl ServiceFacts {
         }
         let name = name_of(&service.metadata);
         let ports = ports(spec);
+        let balancing = Balancing::read(&service.metadata, spec);
         let model = Arc::new(Service {
             name: name.name.clone(),
             namespace: name.namespace.clone(),
@@ -67,7 +70,7 @@ impl ServiceFacts {
             ports: ports.iter().map(service_port).collect(),
             subject_alt_names: Vec::new(),
             waypoint: None,
-            load_balancing: load_balancing(spec),
+            load_balancing: balancing.settle(None),
             canonical: true,
         });
         Some(Self {
@@ -76,8 +79,19 @@ impl ServiceFacts {
             is_managed: label(&service.metadata, labels::GATEWAY_MANAGED).is_some(),
             name,
             ports,
+            balancing,
             model,
         })
+    }
+
+    /// Takes in what the namespace says about the choice of an endpoint; whether that is news.
+    pub(crate) fn balance(&mut self, of_namespace: Option<Distribution>) -> bool {
+        let load_balancing = self.balancing.settle(of_namespace);
+        let is_news = self.model.load_balancing != load_balancing;
+        if is_news {
+            Arc::make_mut(&mut self.model).load_balancing = load_balancing;
+        }
+        is_news
     }
 
     /// The ports of a pod for this service; a named port that the pod does not have is left out.
@@ -149,23 +163,73 @@ fn addresses(spec: &ServiceSpec) -> Vec<NetworkAddress> {
     addresses
 }
 
-fn load_balancing(spec: &ServiceSpec) -> LoadBalancing {
-    use LoadBalancingScope::{Network, Node, Region, Subzone, Zone};
-    let (mode, routing_preference) =
-        match (spec.internal_traffic_policy.as_deref(), spec.traffic_distribution.as_deref()) {
-            (Some("Local"), _) => (LoadBalancingMode::Strict, vec![Node]),
-            (_, Some("PreferClose" | "PreferSameZone")) => {
-                (LoadBalancingMode::Failover, vec![Network, Region, Zone])
-            }
-            (_, Some("PreferSameNode")) => {
-                (LoadBalancingMode::Failover, vec![Network, Region, Zone, Subzone, Node])
-            }
-            (_, _) => (LoadBalancingMode::Standard, Vec::new()),
+/// What a Service says about the choice of an endpoint, before its namespace is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Balancing {
+    /// `internalTrafficPolicy: Local`
+    is_local: bool,
+    /// `spec.trafficDistribution`, else the Service's annotation.
+    distribution: Option<Distribution>,
+    health_policy: HealthPolicy,
+    /// `sessionAffinity: ClientIP`
+    pub(crate) by_client: bool,
+}
+
+/// Where traffic prefers to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Distribution {
+    /// Anywhere.
+    Any,
+    /// As near as there is an endpoint, down to the subzone.
+    Close,
+    /// The client's zone.
+    Zone,
+    /// The client's node, else as near as there is one.
+    Node,
+}
+
+impl Distribution {
+    /// The words of Kubernetes and Istio; one that is neither's says nothing.
+    fn read(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "any" => Self::Any,
+            "preferclose" => Self::Close,
+            "prefersamezone" => Self::Zone,
+            "prefersamenode" => Self::Node,
+            _ => return None,
+        })
+    }
+
+    /// What the annotation of a Service or namespace asks for.
+    pub(crate) fn annotated(metadata: &ObjectMeta) -> Option<Self> {
+        annotation(metadata, labels::TRAFFIC_DISTRIBUTION).and_then(Self::read)
+    }
+}
+
+impl Balancing {
+    fn read(metadata: &ObjectMeta, spec: &ServiceSpec) -> Self {
+        let field = spec.traffic_distribution.as_deref().and_then(Distribution::read);
+        let unready = spec.publish_not_ready_addresses.unwrap_or_default();
+        Self {
+            is_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
+            distribution: field.or_else(|| Distribution::annotated(metadata)),
+            health_policy: if unready { HealthPolicy::AllowAll } else { HealthPolicy::OnlyHealthy },
+            by_client: spec.session_affinity.as_deref() == Some("ClientIP"),
+        }
+    }
+
+    /// `of_namespace` holds where the Service says nothing.
+    fn settle(&self, of_namespace: Option<Distribution>) -> LoadBalancing {
+        use LoadBalancingScope::{Network, Node, Region, Subzone, Zone};
+        let nearest = |scopes: &[LoadBalancingScope]| (LoadBalancingMode::Failover, scopes.to_vec());
+        let (mode, routing_preference) = match self.distribution.or(of_namespace) {
+            _ if self.is_local => (LoadBalancingMode::Strict, vec![Node]),
+            None | Some(Distribution::Any) => (LoadBalancingMode::Standard, Vec::new()),
+            Some(Distribution::Close) => nearest(&[Network, Region, Zone, Subzone]),
+            Some(Distribution::Zone) => nearest(&[Network, Region, Zone]),
+            Some(Distribution::Node) => nearest(&[Network, Region, Zone, Subzone, Node]),
         };
-    let health_policy = if spec.publish_not_ready_addresses.unwrap_or_default() {
-        HealthPolicy::AllowAll
-    } else {
-        HealthPolicy::OnlyHealthy
-    };
-    LoadBalancing { routing_preference, mode, health_policy }
+        let Self { health_policy, by_client, .. } = *self;
+        LoadBalancing { routing_preference, mode, health_policy, by_client }
+    }
 }

@@ -63,6 +63,8 @@ pub struct LoadBalancing {
     pub mode: LoadBalancingMode,
     /// Which endpoints count.
     pub health_policy: HealthPolicy,
+    /// Whether a client stays with an endpoint, by its address (`sessionAffinity: ClientIP`).
+    pub by_client: bool,
 }
 
 /// A Kubernetes service.
@@ -89,6 +91,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// Whether a client is only given endpoints of its own node (`internalTrafficPolicy: Local`).
+    pub fn is_node_local(&self) -> bool {
+        let LoadBalancing { mode, routing_preference, .. } = &self.load_balancing;
+        *mode == LoadBalancingMode::Strict && routing_preference[..] == [LoadBalancingScope::Node]
+    }
+
     /// `namespace/hostname`, the xDS resource name and the key of [`crate::Workload::services`].
     pub fn key(&self) -> NamespacedName {
         NamespacedName { namespace: self.namespace.clone(), name: self.hostname.clone() }

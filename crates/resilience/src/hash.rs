@@ -12,7 +12,7 @@ pub fn hash(key: &[u8]) -> u64 {
 }
 
 /// The score of one endpoint for one key; the highest wins.
-pub(crate) fn score(key: u64, endpoint: u64) -> u64 {
+pub fn score(key: u64, endpoint: u64) -> u64 {
     mix(key ^ endpoint)
 }
 

@@ -18,5 +18,5 @@ pub use breaker::{Breaker, Overflow, Permit, Resource};
 pub use deadline::{Deadlines, Late};
 pub use endpoints::{Choice, Endpoint, Endpoints, Member, Outcome, UnderWay};
 pub use fault::{Injection, inject, is_drawn};
-pub use hash::hash;
+pub use hash::{hash, score};
 pub use rate::{Limited, RateLimits};

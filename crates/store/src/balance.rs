@@ -3,11 +3,12 @@
 //! Invariant: [`Endpoints`] holds exactly those that may take traffic, best tier first. Who asks from one place gets
 //! the same object until the service or one of its endpoints changes, so that callers may keep what they know of it.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
 use ambit_model::{
     Health, HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, Locality, Service, Workload,
 };
+use ambit_resilience::{hash, score};
 use arc_swap::ArcSwapOption;
 use imbl::OrdMap;
 
@@ -38,14 +39,27 @@ impl ServiceEntry {
 
     /// The endpoints as `client` sees them. All clients of a node share a place, so one view is kept.
     pub(crate) fn seen_by(&self, service: &Service, client: &Workload) -> Arc<Endpoints> {
+        self.view(&service.load_balancing, Place::of(client, false), client)
+    }
+
+    /// As a waypoint sees them, which chooses for clients of other nodes: those of every node, where a client may only be
+    /// given one of its own.
+    pub(crate) fn seen_for_clients(&self, service: &Service, waypoint: &Workload) -> Arc<Endpoints> {
+        let everywhere =
+            LoadBalancing { mode: LoadBalancingMode::Standard, ..service.load_balancing.clone() };
+        let balancing = if service.is_node_local() { &everywhere } else { &service.load_balancing };
+        self.view(balancing, Place::of(waypoint, true), waypoint)
+    }
+
+    fn view(&self, balancing: &LoadBalancing, place: Place, client: &Workload) -> Arc<Endpoints> {
         let seen = self.seen.load();
-        if let Some(endpoints) = seen.as_ref().filter(|endpoints| endpoints.place.is_of(client)) {
+        if let Some(endpoints) = seen.as_ref().filter(|endpoints| endpoints.place == place) {
             return endpoints.clone();
         }
-        let own = Arc::new(Endpoints::new(&service.load_balancing, &self.endpoints, client));
+        let own = Arc::new(Endpoints::new(balancing, &self.endpoints, (client, place)));
         let before = self.seen.compare_and_swap(&seen, Some(own.clone()));
         // Another thread may have been faster: then its view is the one that everybody gets.
-        match before.as_ref().filter(|other| other.place.is_of(client)) {
+        match before.as_ref().filter(|other| other.place == own.place) {
             Some(other) => other.clone(),
             None => own,
         }
@@ -53,29 +67,25 @@ impl ServiceEntry {
 }
 
 /// What load balancing may look at about a client.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Place {
     network: Arc<str>,
     cluster: Arc<str>,
     node: Arc<str>,
     locality: Locality,
+    /// It chooses for others.
+    is_waypoint: bool,
 }
 
 impl Place {
-    fn of(client: &Workload) -> Self {
+    fn of(client: &Workload, is_waypoint: bool) -> Self {
         Self {
             network: client.network.clone(),
             cluster: client.cluster_id.clone(),
             node: client.node.clone(),
             locality: client.locality.clone(),
+            is_waypoint,
         }
-    }
-
-    fn is_of(&self, client: &Workload) -> bool {
-        self.network == client.network
-            && self.cluster == client.cluster_id
-            && self.node == client.node
-            && self.locality == client.locality
     }
 }
 
@@ -94,7 +104,7 @@ impl Endpoints {
     fn new(
         balancing: &LoadBalancing,
         endpoints: &OrdMap<Arc<str>, Arc<Workload>>,
-        client: &Workload,
+        (client, place): (&Workload, Place),
     ) -> Self {
         let mut ranked: Vec<(usize, &Arc<Workload>)> = endpoints
             .values()
@@ -116,7 +126,7 @@ impl Endpoints {
         let endpoints: Vec<_> = ranked.into_iter().map(|(_, endpoint)| endpoint.clone()).collect();
         let first_tier = endpoints.iter().take(tier_ends.first().copied().unwrap_or_default());
         let cumulative = cumulative(first_tier.map(|endpoint| endpoint.capacity));
-        Self { place: Place::of(client), endpoints, tier_ends, cumulative }
+        Self { place, endpoints, tier_ends, cumulative }
     }
 
     /// Whether nobody may take traffic.
@@ -133,9 +143,36 @@ impl Endpoints {
     /// Every endpoint once, the one that the random number `pick` chooses by weight first, then the others of
     /// its tier, then the later tiers.
     pub(crate) fn picked_first(&self, pick: u64) -> impl Iterator<Item = &Arc<Workload>> {
+        self.from(self.chosen(pick))
+    }
+
+    /// The same for one client of a service: always the same one first where the service wants that, until it can take no
+    /// traffic any more.
+    pub(crate) fn for_client(
+        &self,
+        service: &Service,
+        client: &Workload,
+        pick: u64,
+    ) -> impl Iterator<Item = &Arc<Workload>> {
+        self.from(if service.load_balancing.by_client { self.held_by(client) } else { self.chosen(pick) })
+    }
+
+    fn from(&self, first: usize) -> impl Iterator<Item = &Arc<Workload>> {
         let (tier, rest) = self.endpoints.split_at_checked(self.first_tier()).unwrap_or_default();
-        let (before, from) = tier.split_at_checked(self.chosen(pick)).unwrap_or_default();
+        let (before, from) = tier.split_at_checked(first).unwrap_or_default();
         from.iter().chain(before).chain(rest)
+    }
+
+    /// Rendezvous hashing of the client's address: only the clients of an endpoint that goes move, and every node agrees.
+    fn held_by(&self, client: &Workload) -> usize {
+        let key = match client.addresses.first().map(IpAddr::to_canonical) {
+            Some(IpAddr::V4(ip)) => hash(&ip.octets()),
+            Some(IpAddr::V6(ip)) => hash(&ip.octets()),
+            None => hash(client.uid.as_bytes()),
+        };
+        let tier = self.endpoints.get(..self.first_tier()).unwrap_or_default();
+        let scored = tier.iter().map(|endpoint| score(key, hash(endpoint.uid.as_bytes())));
+        scored.enumerate().max_by_key(|(_, score)| *score).map_or(0, |(at, _)| at)
     }
 
     fn first_tier(&self) -> usize {

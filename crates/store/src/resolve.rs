@@ -176,7 +176,8 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
     }
     let endpoints = entry.seen_by(service, request.source);
     // Each through another pod of a waypoint, where there is one.
-    let routes = endpoints.picked_first(pick).zip((0..).map(|next| pick.wrapping_add(next)));
+    let endpoints = endpoints.for_client(service, request.source, pick);
+    let routes = endpoints.zip((0..).map(|next| pick.wrapping_add(next)));
     routes
         .filter_map(|(endpoint, pick)| to_endpoint(snapshot, (endpoint, service), request, pick))
         .skip(1)
@@ -221,7 +222,7 @@ fn to_service(
     }
     // Usually the first; an endpoint without the named port is passed over.
     endpoints
-        .picked_first(pick)
+        .for_client(service, request.source, pick)
         .find_map(|endpoint| to_endpoint(snapshot, (endpoint, service), request, pick))
         .unwrap_or_else(|| Route::Refused(Refusal::NoSuchPort(service.key(), request.destination.port())))
 }

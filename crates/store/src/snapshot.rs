@@ -57,11 +57,12 @@ impl Snapshot {
         self.bound.iter()
     }
 
-    /// The endpoints of a service that may take traffic from `client`. The same object (`Arc::ptr_eq`) as from an
-    /// earlier snapshot while neither the service nor one of its endpoints changed. None for an unknown service.
-    pub fn endpoints(&self, key: &NamespacedName, client: &Workload) -> Option<Arc<Endpoints>> {
+    /// The endpoints of a service among which `waypoint` chooses for its clients; where [`Service::is_node_local`], only
+    /// those of a client's node are for it. The same object (`Arc::ptr_eq`) as from an earlier snapshot while neither the
+    /// service nor one of its endpoints changed. None for an unknown service.
+    pub fn endpoints(&self, key: &NamespacedName, waypoint: &Workload) -> Option<Arc<Endpoints>> {
         let entry = self.services.get(key)?;
-        Some(entry.seen_by(entry.service.as_ref()?, client))
+        Some(entry.seen_for_clients(entry.service.as_ref()?, waypoint))
     }
 
     /// The workload with this uid (`<cluster>//Pod/<namespace>/<name>`).

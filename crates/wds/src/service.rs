@@ -14,6 +14,9 @@ use crate::{
     field::{self, Invalid},
 };
 
+/// Extension of a service whose clients stay with an endpoint; Istio's message has no field for that.
+const BY_CLIENT: &str = "ambit.dev/session-affinity-client-ip";
+
 /// The message for a service.
 pub fn encode_service(service: &Service) -> wire::Service {
     let port = |port: &ServicePort| wire::Port {
@@ -29,10 +32,11 @@ pub fn encode_service(service: &Service) -> wire::Service {
         ports: service.ports.iter().map(port).collect(),
         subject_alt_names: service.subject_alt_names.iter().map(ToString::to_string).collect(),
         waypoint: service.waypoint.as_ref().map(field::gateway_message),
-        load_balancing: (service.load_balancing != LoadBalancing::default())
-            .then(|| encode_balancing(&service.load_balancing)),
+        load_balancing: (LoadBalancing { by_client: false, ..service.load_balancing.clone() }
+            != LoadBalancing::default())
+        .then(|| encode_balancing(&service.load_balancing)),
         ip_families: families(service).into(),
-        extensions: Vec::new(),
+        extensions: extensions(&service.load_balancing),
         canonical: service.canonical,
         ingress_use_waypoint: false,
     }
@@ -76,7 +80,10 @@ fn decode(message: wire::Service) -> Result<Service, Invalid> {
             .map(decode_subject)
             .collect::<Result<_, _>>()?,
         waypoint: message.waypoint.map(|gateway| field::gateway("waypoint", gateway)).transpose()?,
-        load_balancing: message.load_balancing.map(decode_balancing).transpose()?.unwrap_or_default(),
+        load_balancing: LoadBalancing {
+            by_client: message.extensions.iter().any(|extension| extension.name == BY_CLIENT),
+            ..message.load_balancing.map(decode_balancing).transpose()?.unwrap_or_default()
+        },
         canonical: message.canonical,
     })
 }
@@ -95,6 +102,10 @@ fn decode_subject(text: String) -> Result<std::sync::Arc<str>, Invalid> {
         Ok(_) => Ok(text.into()),
         Err(error) => Err(Invalid::new("subject_alt_names", error.to_string())),
     }
+}
+
+fn extensions(of: &LoadBalancing) -> Vec<wire::Extension> {
+    of.by_client.then(|| wire::Extension { name: BY_CLIENT.to_owned(), config: None }).into_iter().collect()
 }
 
 fn encode_balancing(of: &LoadBalancing) -> wire::LoadBalancing {
@@ -149,6 +160,7 @@ fn decode_balancing(of: wire::LoadBalancing) -> Result<LoadBalancing, Invalid> {
             balancing::HealthPolicy::OnlyHealthy => HealthPolicy::OnlyHealthy,
             balancing::HealthPolicy::AllowAll => HealthPolicy::AllowAll,
         },
+        by_client: false,
     })
 }
 

@@ -104,13 +104,14 @@ prop_compose! {
         ]),
         health_policy in proptest::sample::select(vec![HealthPolicy::OnlyHealthy, HealthPolicy::AllowAll]),
         canonical in any::<bool>(),
+        by_client in any::<bool>(),
     ) -> Service {
         let (name, namespace, hostname) = names;
         Service {
             name, namespace, hostname, addresses, ports,
             subject_alt_names: subjects.into_iter().map(Arc::from).collect(),
             waypoint,
-            load_balancing: LoadBalancing { routing_preference, mode, health_policy },
+            load_balancing: LoadBalancing { routing_preference, mode, health_policy, by_client },
             canonical,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: phases run in this order and the first that answers ends it. Nothing is sent before all have passed.
 
-use std::{convert::Infallible, rc::Rc, time::SystemTime};
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
 
 use ambit_model::{authorization::Token, bound::Backend};
 use ambit_route::{
@@ -26,7 +26,10 @@ use super::{
     tries,
     upgrade::Client,
 };
-use crate::service::{Port, RouteRule, Rules, Service};
+use crate::{
+    service::{Port, RouteRule, Rules, Service},
+    upstream::Upstream,
+};
 
 /// What becomes of a request that is not sent on.
 enum Answer {
@@ -232,13 +235,14 @@ async fn inject(rules: &Rules, parts: &Parts, exchange: &mut Exchange) -> Result
 
 impl<'a> Route<'a> {
     /// The backend that the client's session belongs to: weights are for new sessions.
-    fn stays(&self, parts: &Parts) -> Option<usize> {
+    fn stays(&self, parts: &Parts, session: &Session) -> Option<usize> {
         let policy = self.found.rule.session.as_ref()?;
         let head = RequestHead::from(parts);
-        self.rule
-            .ways
-            .iter()
-            .position(|way| way.as_ref().is_some_and(|way| way.stay(policy, &head).is_some()))
+        let stays = |way: &Arc<Upstream>| {
+            let client = session.client_of(way);
+            way.stay(policy, (&head, client.as_ref().map(|client| &*client.node))).is_some()
+        };
+        self.rule.ways.iter().position(|way| way.as_ref().is_some_and(stays))
     }
 
     /// Runs the filters and chooses the backend.
@@ -260,7 +264,7 @@ impl<'a> Route<'a> {
         if let Some(response) = run(&actions.rule, parts, arrival, filters) {
             return Err(Answer::Filter(response));
         }
-        let chosen = self.stays(parts).or_else(|| pick(&rule.backends, rand::random()));
+        let chosen = self.stays(parts, &exchange.session).or_else(|| pick(&rule.backends, rand::random()));
         let chosen = chosen.ok_or(Refusal::InvalidRule)?;
         if let Some(own) = actions.backends.get(chosen)
             && let Some(response) = run(own, parts, arrival, filters)

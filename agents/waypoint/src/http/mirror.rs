@@ -68,7 +68,7 @@ async fn deliver(
     ended: Option<&Ended>,
 ) -> Result<(), String> {
     let _permit = upstream.breaker.request().map_err(|overflow| overflow.to_string())?;
-    let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), pod: None };
+    let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), node: None, pod: None };
     let chosen = upstream.choose(asker, &[], rand::random()).ok_or("no endpoint")?;
     let spoken = spoken(upstream.protocol(), &parts);
     headers::stays(&mut parts.headers);

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use ambit_model::Connection;
+use ambit_model::{Connection, Workload};
 use tokio::sync::Notify;
 
 use super::watched::Progress;
@@ -19,6 +19,7 @@ use crate::{
     inbound::Peer,
     service::Service,
     target::{Pod, Target, is_bound},
+    upstream::Upstream,
 };
 
 /// One tunnel that carries HTTP.
@@ -48,6 +49,12 @@ struct Current {
 }
 
 impl Session {
+    /// The client's pod, where `upstream` has to know its node.
+    pub fn client_of(&self, upstream: &Upstream) -> Option<Arc<Workload>> {
+        let client = || self.local.telemetry.client(&self.local.shared, &self.peer).workload;
+        upstream.is_node_local().then(client).flatten()
+    }
+
     /// For a tunnel to `target`.
     pub fn new(local: Rc<Local>, peer: Rc<Peer>, target: Target) -> Rc<Self> {
         let Target { service, address: destination, pod } = target;

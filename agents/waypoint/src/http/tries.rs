@@ -265,15 +265,17 @@ impl Attempts<'_> {
     /// The endpoint of the client's session on the first try, else any.
     fn choose(&mut self) -> Option<Chosen> {
         let head = self.parts.as_ref().map(RequestHead::from);
+        let session = &self.exchange.session;
+        let client = session.client_of(self.plan.upstream);
+        let node = client.as_ref().map(|client| &*client.node);
         if let (Some((policy, _)), Some(head), true) = (self.plan.stay, head, self.tried.is_empty())
-            && let Some((chosen, belongs)) = self.plan.upstream.stay(policy, &head)
+            && let Some((chosen, belongs)) = self.plan.upstream.stay(policy, (&head, node))
         {
             self.belongs = Some(belongs);
             return Some(chosen);
         }
-        let session = &self.exchange.session;
-        let asker =
-            Asker { head, address: session.peer.client.ip(), pod: session.pod.as_ref().map(|pod| &pod.uid) };
+        let (address, pod) = (session.peer.client.ip(), session.pod.as_ref().map(|pod| &pod.uid));
+        let asker = Asker { head, address, node, pod };
         self.plan.upstream.choose(asker, &self.tried, rand::random())
     }
 

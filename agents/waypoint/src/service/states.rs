@@ -16,7 +16,7 @@ use ambit_model::{
 use ambit_resilience::{Member, RateLimits};
 use ambit_store::{Endpoints, OutboundRequest, Snapshot, route_to};
 
-use crate::upstream::{Target, Upstream};
+use crate::upstream::{Members, Target, Upstream};
 
 /// All of it.
 #[derive(Debug)]
@@ -84,8 +84,10 @@ impl States {
                 continue;
             }
             let service = snapshot.service(&destination.service);
-            let members =
-                now.as_deref().zip(service).map(|(now, service)| members(now, service, (destination, own)));
+            let members = now.as_deref().zip(service).map(|(now, service)| Members {
+                all: members(now, service, (destination, own)),
+                node_local: service.is_node_local(),
+            });
             followed.upstream.set_members(members.unwrap_or_default());
             followed.seen = now;
         }

@@ -46,8 +46,17 @@ pub struct Upstream {
 #[derive(Debug)]
 struct State {
     settings: DestinationSettings,
-    members: Vec<Member<Arc<Target>>>,
+    members: Members,
     endpoints: Endpoints<Arc<Target>>,
+}
+
+/// The endpoints of a destination.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    /// All of them.
+    pub all: Vec<Member<Arc<Target>>>,
+    /// A client is only given those of its own node.
+    pub node_local: bool,
 }
 
 /// One endpoint for one try.
@@ -66,6 +75,8 @@ pub struct Asker<'a> {
     pub head: Option<RequestHead<'a>>,
     /// The client.
     pub address: std::net::IpAddr,
+    /// Its node, if that is known.
+    pub node: Option<&'a str>,
     /// Uid of the one endpoint that was asked for.
     pub pod: Option<&'a Arc<str>>,
 }
@@ -86,12 +97,19 @@ impl Target {
     }
 }
 
+impl State {
+    /// Whether a client on `node` may be given an endpoint.
+    fn is_for(&self, node: Option<&str>, target: &Target) -> bool {
+        !self.members.node_local || node.is_some_and(|node| *target.workload.node == *node)
+    }
+}
+
 impl Upstream {
     /// Without endpoints yet.
     pub fn new(destination: Destination, settings: DestinationSettings, clock: Instant) -> Self {
         let breaker = Breaker::new(&settings.policy, clock);
         let endpoints = Endpoints::new(&settings.policy, Vec::new(), clock);
-        let state = State { settings, members: Vec::new(), endpoints };
+        let state = State { settings, members: Members::default(), endpoints };
         let room = Room::new(breaker.clone());
         Self { destination, breaker, room, state: ArcSwap::from_pointee(state) }
     }
@@ -103,7 +121,8 @@ impl Upstream {
         let route = route_to_pod(pod, OutboundRequest { source: own, destination: address });
         let target = Arc::new(Target::of_route(&route)?);
         let upstream = Self::new(destination, DestinationSettings::default(), Instant::now());
-        upstream.set_members(vec![Member { uid: pod.uid.clone(), weight: 1, tier: 0, target }]);
+        let all = vec![Member { uid: pod.uid.clone(), weight: 1, tier: 0, target }];
+        upstream.set_members(Members { all, node_local: false });
         Some(upstream)
     }
 
@@ -119,13 +138,13 @@ impl Upstream {
     }
 
     /// From now on these are the endpoints.
-    pub fn set_members(&self, members: Vec<Member<Arc<Target>>>) {
+    pub fn set_members(&self, members: Members) {
         self.replace(self.state.load().settings.clone(), members);
     }
 
     /// Only one thread comes here: that which follows the store, or serves the only tunnel to a pod.
-    fn replace(&self, settings: DestinationSettings, members: Vec<Member<Arc<Target>>>) {
-        let endpoints = self.state.load().endpoints.changed(&settings.policy, members.clone());
+    fn replace(&self, settings: DestinationSettings, members: Members) {
+        let endpoints = self.state.load().endpoints.changed(&settings.policy, members.all.clone());
         self.state.store(Arc::new(State { settings, members, endpoints }));
     }
 
@@ -134,9 +153,14 @@ impl Upstream {
         self.state.load().settings.protocol
     }
 
+    /// Whether a client is only given endpoints of its own node, so that its node has to be known.
+    pub fn is_node_local(&self) -> bool {
+        self.state.load().members.node_local
+    }
+
     /// How many endpoints there are.
     pub fn endpoints(&self) -> usize {
-        self.state.load().members.len()
+        self.state.load().members.all.len()
     }
 
     /// An endpoint for one try; none where there is none. `tried` are those that failed this request already.
@@ -148,7 +172,8 @@ impl Upstream {
             return Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) });
         }
         let key = key(&state.settings.policy.balancer, asker);
-        let endpoint = state.endpoints.choose(&Choice { now, random, key, tried })?;
+        let choice = Choice { now, random, key, tried };
+        let endpoint = state.endpoints.choose_among(&choice, |target| state.is_for(asker.node, target))?;
         Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) })
     }
 
@@ -156,14 +181,14 @@ impl Upstream {
     pub fn stay(
         &self,
         policy: &SessionPersistence,
-        head: &RequestHead<'_>,
+        (head, node): (&RequestHead<'_>, Option<&str>),
     ) -> Option<(Chosen, session::Session)> {
         let belongs = session::read(policy, head, SystemTime::now())?;
         let now = Instant::now();
         let state = self.state.load();
         let is_it = |uid: &str| session::endpoint(&policy.route, uid) == belongs.endpoint;
-        let endpoint =
-            state.endpoints.iter().find(|endpoint| is_it(&endpoint.uid) && !endpoint.is_ejected(now))?;
+        let mut endpoints = state.endpoints.iter().filter(|endpoint| state.is_for(node, &endpoint.target));
+        let endpoint = endpoints.find(|endpoint| is_it(&endpoint.uid) && !endpoint.is_ejected(now))?;
         Some((Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) }, belongs))
     }
 }
@@ -179,5 +204,51 @@ fn key(balancer: &Balancer, asker: Asker<'_>) -> Option<u64> {
             std::net::IpAddr::V4(ip) => hash(&ip.octets()),
             std::net::IpAddr::V6(ip) => hash(&ip.octets()),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(name: &str, node: &str) -> Member<Arc<Target>> {
+        let workload = Workload { uid: name.into(), node: node.into(), ..Workload::default() };
+        let target = Target { workload: workload.into(), address: ([10, 0, 0, 1], 80).into(), way: None };
+        Member { uid: name.into(), weight: 1, tier: 0, target: target.into() }
+    }
+
+    #[test]
+    fn a_client_of_a_node_local_service_is_only_given_endpoints_of_its_own_node() {
+        let destination = Destination { service: NamespacedName::new("shop", "cart"), port: 80 };
+        let upstream = Upstream::new(destination, DestinationSettings::default(), Instant::now());
+        let all = vec![member("a", "n1"), member("b", "n2")];
+        let chosen = |node: Option<&str>, tried: &[Arc<str>], random| {
+            let asker = Asker { head: None, address: [10, 0, 0, 9].into(), node, pod: None };
+            let chosen = upstream.choose(asker, tried, random)?;
+            Some(chosen.target.workload.uid.to_string())
+        };
+        for node_local in [true, false] {
+            upstream.set_members(Members { all: all.clone(), node_local });
+            assert_eq!(upstream.is_node_local(), node_local);
+            let seen = |node: Option<&str>, tried: &[Arc<str>]| {
+                let draws = (0..64_u64).map(|draw| draw << 58);
+                draws
+                    .filter_map(|random| chosen(node, tried, random))
+                    .collect::<std::collections::BTreeSet<_>>()
+            };
+            let everybody = ["a", "b"].map(str::to_owned);
+            let only = |name: &str| if node_local { vec![name.to_owned()] } else { everybody.to_vec() };
+            assert_eq!(Vec::from_iter(seen(Some("n1"), &[])), only("a"));
+            assert_eq!(Vec::from_iter(seen(Some("n2"), &[])), only("b"));
+            let after_a = if node_local { vec!["a".to_owned()] } else { vec!["b".to_owned()] };
+            assert_eq!(
+                Vec::from_iter(seen(Some("n1"), &["a".into()])),
+                after_a,
+                "no other, also when it failed"
+            );
+            let elsewhere = if node_local { Vec::new() } else { everybody.to_vec() };
+            assert_eq!(Vec::from_iter(seen(Some("n3"), &[])), elsewhere);
+            assert_eq!(Vec::from_iter(seen(None, &[])), elsewhere, "a client nobody knows");
+        }
     }
 }

@@ -10,7 +10,10 @@ use std::{
 
 use ambit_model::{
     Addressed, BoundPort, BoundService, Destination, NamespacedName, Policy,
-    bound::{CheckProvider, DestinationSettings, ExternalCheck, JwtProvider, PODS, RequestPolicy},
+    bound::{
+        Balancer, CheckProvider, DestinationPolicy, DestinationSettings, ExternalCheck, HashKey, JwtProvider,
+        PODS, RequestPolicy,
+    },
 };
 
 use super::{Index, build::of_namespace};
@@ -198,8 +201,17 @@ impl Index {
         let port = service.ports.iter().find(|port| port.port == to.port);
         DestinationSettings {
             protocol: port.map(|port| port.protocol).unwrap_or_default(),
-            policy: self.effects(&TrafficTo::Service(service.name.clone())).destination,
+            policy: self.policy_of(service),
         }
+    }
+
+    /// How to treat a service; a client stays with an endpoint where its Service says so and no policy says how to choose.
+    fn policy_of(&self, service: &ServiceFacts) -> Arc<DestinationPolicy> {
+        let mut policy = self.effects(&TrafficTo::Service(service.name.clone())).destination;
+        if service.balancing.by_client && policy.balancer == Balancer::default() {
+            Arc::make_mut(&mut policy).balancer = Balancer::ConsistentHash(HashKey::SourceIp);
+        }
+        policy
     }
 
     /// What the oldest TrafficPolicy of a target does.

@@ -15,7 +15,7 @@ use crate::{
     enrollment::{NodeEnrollment, enrolls_itself, is_enrolled_namespace, takes_pods_of},
     nodes::NamespaceFacts,
     pods::PodFacts,
-    services::ServiceFacts,
+    services::{Distribution, ServiceFacts},
 };
 
 impl Index {
@@ -145,6 +145,7 @@ impl Index {
         let mut facts = service.as_ref().and_then(|service| ServiceFacts::read(service, &self.settings));
         if let Some(facts) = &mut facts {
             Arc::make_mut(&mut facts.model).waypoint = self.announced(&Subject::Service(name.clone()));
+            facts.balance(self.distribution(&name.namespace));
         }
         // What its status says of its waypoint may be another's word.
         changes.policy_status |= self.layer7.service(&name).is_some();
@@ -217,11 +218,29 @@ impl Index {
         let services = of_namespace(&self.services, &name).map(|(name, _)| Subject::Service(name.clone()));
         let pods = of_namespace(&self.pods, &name).map(|(name, _)| Subject::Pod(name.clone()));
         self.layer7.dirty.bindings.extend(services.chain(pods));
+        self.balance_services_of(&name, changes);
         if old.map(|old| old.mode) == facts.map(|facts| facts.mode) {
             return;
         }
         self.refresh_node_enrollment(changes);
         self.refresh_namespace(&name, changes);
+    }
+
+    fn distribution(&self, namespace: &str) -> Option<Distribution> {
+        self.namespaces.get(namespace).and_then(|facts| facts.distribution)
+    }
+
+    /// The choice of endpoints of Services that leave it to their namespace.
+    fn balance_services_of(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
+        let distribution = self.distribution(namespace);
+        let names: Vec<_> = of_namespace(&self.services, namespace).map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if let Some(service) = self.services.get_mut(&name)
+                && service.balance(distribution)
+            {
+                changes.services.insert(service.model.key());
+            }
+        }
     }
 
     pub(super) fn refresh_node_enrollment(&mut self, changes: &mut Changes) {

@@ -424,6 +424,7 @@ fn the_order_of_objects_does_not_matter() {
 
 mod around;
 mod bad_input;
+mod balancing;
 mod closed;
 mod custom;
 mod endpoints;

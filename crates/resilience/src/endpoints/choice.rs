@@ -82,12 +82,19 @@ impl Tier {
 impl<T> Endpoints<T> {
     /// The endpoint for one try of a request; none only where there is no endpoint.
     pub fn choose(&self, choice: &Choice<'_>) -> Option<&Endpoint<T>> {
+        self.choose_among(choice, |_| true)
+    }
+
+    /// The same of those endpoints that are `meant`; no other is chosen whatever happens to them.
+    pub fn choose_among(&self, choice: &Choice<'_>, meant: impl Fn(&T) -> bool) -> Option<&Endpoint<T>> {
         let now = choice.now.saturating_duration_since(self.clock);
-        let tried = |endpoint: &Endpoint<T>| choice.tried.contains(&endpoint.uid);
-        self.choose_where(choice, |endpoint| !endpoint.ejected(now) && !tried(endpoint))
-            .or_else(|| self.choose_where(choice, |endpoint| !endpoint.ejected(now)))
-            .or_else(|| self.choose_where(choice, |endpoint| !tried(endpoint)))
-            .or_else(|| self.choose_where(choice, |_| true))
+        let is_new = |endpoint: &Endpoint<T>| !choice.tried.contains(&endpoint.uid);
+        let is_in = |endpoint: &Endpoint<T>| !endpoint.ejected(now);
+        let meant = |endpoint: &Endpoint<T>| meant(&endpoint.target);
+        self.choose_where(choice, |endpoint| is_in(endpoint) && is_new(endpoint) && meant(endpoint))
+            .or_else(|| self.choose_where(choice, |endpoint| is_in(endpoint) && meant(endpoint)))
+            .or_else(|| self.choose_where(choice, |endpoint| is_new(endpoint) && meant(endpoint)))
+            .or_else(|| self.choose_where(choice, meant))
     }
 
     fn choose_where(

@@ -412,7 +412,53 @@ fn endpoints_stay_the_same_object_exactly_as_long_as_they_are_the_same() {
     assert!(!Arc::ptr_eq(&second, &seen()), "the service changed");
 }
 
+#[test]
+fn a_waypoint_chooses_among_the_endpoints_of_every_node_where_clients_are_given_their_own() {
+    let of_node = LoadBalancing {
+        mode: LoadBalancingMode::Strict,
+        routing_preference: vec![LoadBalancingScope::Node],
+        ..LoadBalancing::default()
+    };
+    let far = Workload { node: "n2".into(), ..endpoint("far", "10.0.0.2") };
+    let service = Service { load_balancing: of_node, ..cart() };
+    let s = snapshot(vec![service], vec![endpoint("near", "10.0.0.1"), far]);
+    let seen = s.endpoints(&key(), &client()).unwrap();
+    assert_eq!(seen.tiers().map(<[_]>::len).collect::<Vec<_>>(), [2]);
+    let chosen =
+        (0..9).map(|pick| from_client(&s, "10.96.0.1:80", pick).upstream().unwrap().name.to_string());
+    assert_eq!(
+        chosen.collect::<BTreeSet<_>>(),
+        BTreeSet::from(["near".to_owned()]),
+        "its own proxy does not"
+    );
+    assert!(Arc::ptr_eq(&s.endpoints(&key(), &client()).unwrap(), &s.endpoints(&key(), &client()).unwrap()));
+}
+
 proptest! {
+    #[test]
+    fn a_client_stays_with_its_endpoint_until_that_one_goes(
+        client in 0..255_u8,
+        picks in any::<[u64; 2]>(),
+        gone in 0..8_usize,
+    ) {
+        let by_client = LoadBalancing { by_client: true, ..LoadBalancing::default() };
+        let service = || Service { load_balancing: by_client.clone(), ..cart() };
+        let all: Vec<_> = (0..8).map(|i| endpoint(&format!("e{i}"), &format!("10.1.0.{i}"))).collect();
+        let some: Vec<_> = all.iter().enumerate().filter(|(i, _)| *i != gone).map(|(_, e)| e.clone()).collect();
+        let source = pod("asks", &format!("10.2.0.{client}"));
+        let chosen = |endpoints: &[Workload], pick| {
+            let s = snapshot(vec![service()], endpoints.to_vec());
+            let request = OutboundRequest { source: &source, destination: at("10.96.0.1:80") };
+            let other = alternatives(&s, request, pick).first().and_then(|r| r.upstream().map(|u| u.name.clone()));
+            let first = resolve(&s, request, pick).upstream().unwrap().name.clone();
+            prop_assert_ne!(Some(&first), other.as_ref());
+            Ok(first)
+        };
+        let (first, before) = (chosen(&all, picks[0])?, chosen(&some, picks[0])?);
+        prop_assert_eq!(&chosen(&all, picks[1])?, &first, "whatever the random number is");
+        prop_assert!(*first == *format!("e{gone}") || first == before, "the others do not move");
+    }
+
     #[test]
     fn every_endpoint_is_offered_once_and_first_the_chosen_one(
         capacities in proptest::collection::vec(0..4_u32, 1..12),

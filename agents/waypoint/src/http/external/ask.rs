@@ -58,7 +58,10 @@ pub(super) async fn ask(
     let mut tried = Vec::new();
     let mut failure = NoAnswer::Unreachable("there is none".to_owned());
     for _ in 0..TRIES_MAX {
-        let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), pod: None };
+        // The waypoint itself is the client.
+        let own = local.shared.own(&local.shared.store.load());
+        let address = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let asker = Asker { head: None, address, node: Some(&own.node), pod: None };
         let Some(chosen) = upstream.choose(asker, &tried, rand::random()) else { break };
         let (mut sent, mut waits) = (Sent::Not, false);
         let once = once(local, (upstream, &chosen.target, spoken), request, (&mut sent, &mut waits));

@@ -7,7 +7,8 @@ use ambit_api::{
 use ambit_model::{
     AppProtocol, BoundService, Destination,
     bound::{
-        Backend, Balancer, Filter, Fraction, HttpTable, PathChange, PathMatch, SessionLifetime, ValueMatch,
+        Backend, Balancer, Filter, Fraction, HashKey, HttpTable, PathChange, PathMatch, SessionLifetime,
+        ValueMatch,
     },
 };
 use std::time::Duration;
@@ -709,4 +710,19 @@ fn an_owner_that_denies_consumer_routes_has_none_and_their_status_says_so() {
     assert!(bound(&index).ports[0].consumers.is_empty());
     index.delete(&Key { kind: Kind::TrafficPolicy, name: NamespacedName::new("shop", "deny") });
     assert!(bound(&index).ports[0].consumers.contains_key("pay"));
+}
+
+#[test]
+fn clients_stay_with_an_endpoint_of_a_service_that_wants_it_unless_a_policy_says_how_to_choose() {
+    let own = Destination { service: key("shop", "cart-v2"), port: 80 };
+    let mut index = applied([route("HTTPRoute", "r", json!([{"backendRefs": to("cart-v2")}]))]);
+    let mut sticky = service("shop", "cart-v2");
+    sticky["spec"]["sessionAffinity"] = json!("ClientIP");
+    index.apply(object(sticky));
+    let balancer = |index: &Index| bound(index).destinations[&own].policy.balancer.clone();
+    assert_eq!(balancer(&index), Balancer::ConsistentHash(HashKey::SourceIp));
+    let robin =
+        json!({"targetRefs": [{"kind": "Service", "name": "cart-v2"}], "loadBalancing": {"roundRobin": {}}});
+    index.apply(object(traffic("robin", "2026-01-01T00:00:00Z", robin)));
+    assert_eq!(balancer(&index), Balancer::RoundRobin);
 }
