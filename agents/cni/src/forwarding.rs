@@ -1,4 +1,4 @@
-//! What pods forward for what runs inside them: devices that appear are covered, and what is dropped is told.
+//! What pods forward for what runs inside them: new devices are covered, and dropped packets are reported.
 //!
 //! Invariant: nothing depends on being in time here. What comes from a device that is not covered yet is dropped where
 //! it leaves the pod.

@@ -135,7 +135,7 @@ fn what_an_earlier_agent_put_into_the_files_of_others_is_taken_out_once_ours_is_
     let own = fs::read_to_string(node.paths.conf_dir.join(OWN)).unwrap();
     assert_eq!(own.matches(PLUGIN).count(), 1, "{own}");
 
-    // An agent that never got as far as that, and is told to leave.
+    // An agent that has not installed its list yet when the Mesh is deleted.
     node.put("10-bridge.conflist", earlier);
     remove(&node.paths).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), LIST);

@@ -1,6 +1,6 @@
 //! Copies of a request's body, made while it flows.
 //!
-//! Invariant: a copy takes nothing from the body that it is made of, neither a byte nor time: whoever reads it too slowly
+//! Invariant: a copy takes nothing from the body that it is made of, neither a byte nor time: a reader that is too slow
 //! loses it ([`QUEUE_MAX_BYTES`]). One that is not whole never looks whole.
 
 use std::{

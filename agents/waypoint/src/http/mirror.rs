@@ -40,7 +40,7 @@ pub(super) fn send(
             let late = async {
                 if let Some(ended) = &ended {
                     ended.wait().await;
-                    // Whoever does not read its body would not hear of it either.
+                    // A receiver that does not read the body would not notice it either.
                     if let Some(cut @ (Cut::Behind | Cut::Broken)) = ended.cut() {
                         return cut.to_string();
                     }

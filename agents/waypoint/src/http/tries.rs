@@ -234,7 +234,7 @@ impl Attempts<'_> {
         let client = &self.exchange.request_bytes;
         match sent {
             // A limit of the waypoint says nothing about the endpoint, and neither does a client that broke off, or that
-            // takes its time: else whoever wants could have every endpoint ejected.
+            // takes its time: otherwise any client could have every endpoint ejected.
             Err(failure @ Failure::Overflow(_)) => Err(failure),
             Err(failure) if client.is_broken() => {
                 Err(Failure::Client(failure.into_reason().unwrap_or_default()))

@@ -163,7 +163,7 @@ pub(super) fn read(answered: Answered) -> Result<Decision, NoAnswer> {
     decide(response)
 }
 
-/// OK admits and any other status refuses; an answer that says both, or neither, is none.
+/// OK admits and any other status refuses; an answer that says both, or neither, counts as no answer.
 fn decide(response: CheckResponse) -> Result<Decision, NoAnswer> {
     let code = response.status.as_ref().map(|status| status.code);
     match (code, response.http_response) {
@@ -202,7 +202,7 @@ fn changes(options: &[HeaderValueOption]) -> Result<Vec<Change>, NoAnswer> {
 fn change(option: &HeaderValueOption) -> Result<Change, NoAnswer> {
     let unusable = |what: &str| NoAnswer::Unusable(format!("it sets a header {what}"));
     let header = option.header.as_ref().ok_or_else(|| unusable("without a name"))?;
-    // A pseudo header is no name, and so the answer is none.
+    // A pseudo header is not a header name, so this counts as no answer.
     let name = header.key.parse::<HeaderName>().map_err(|_| unusable(&format!("named {:?}", header.key)))?;
     let bytes = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
     let value = HeaderValue::from_bytes(bytes).map_err(|_| unusable("with a value that is none"))?;
