@@ -11,13 +11,13 @@ const SECURITY_OLDER_VERSION: &str = "v1beta1";
 /// One file of `crds/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrdFile {
-    /// File name.
+    /// File name, as `<group>.<plural>.yaml`.
     pub name: String,
-    /// YAML.
+    /// Content of the file.
     pub yaml: String,
 }
 
-/// The definitions, ours first.
+/// The definitions of `ambit.dev`, then those of Istio that Ambit shares.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![
         with_empty_spec(Mesh::crd()),
@@ -31,7 +31,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
 /// The files of `crds/`.
 ///
 /// # Errors
-/// Only when a definition cannot be written as YAML, which is a bug.
+/// Only if a definition cannot be serialized, which is a bug.
 pub fn crd_yaml() -> Result<Vec<CrdFile>, serde_norway::Error> {
     crds().iter().map(file).collect()
 }
@@ -93,7 +93,7 @@ mod tests {
         }
     }
 
-    /// What the API server dropped could be what limits a policy.
+    /// A field that the API server prunes could be one that restricts the policy.
     #[test]
     fn istios_kinds_keep_the_fields_that_they_do_not_know() {
         fn walk(path: &str, schema: &JSONSchemaProps, dropping: &mut Vec<String>) {

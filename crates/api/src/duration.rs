@@ -5,24 +5,24 @@ use std::time::Duration;
 /// Pattern of a duration, for CRD schemas.
 pub const PATTERN: &str = "^([0-9]+[dhms])+$";
 
-/// Why a text is not a duration.
+/// Why a text does not parse as a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidDuration {
-    /// Nothing there.
+    /// The text is empty.
     #[error("it is empty; write for example 24h, 90m or 3650d")]
     Empty,
-    /// A number without unit, or a unit without number, or another letter.
+    /// A number without a unit, a unit without a number, or an unknown unit.
     #[error("{0:?} is not a number followed by d, h, m, s or ms; write for example 24h, 90m, 3650d or 250ms")]
     Part(String),
-    /// More than 64 bits of milliseconds.
+    /// The sum exceeds 64 bits of milliseconds.
     #[error("{0:?} is too long")]
     TooLong(String),
 }
 
-/// Parses numbers with units `d`, `h`, `m`, `s`, `ms`, added up.
+/// Parses numbers with the units `d`, `h`, `m`, `s` and `ms`; their values are added.
 ///
 /// # Errors
-/// When the text has another form.
+/// If the text has another form.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     let mut rest = text.trim();
     if rest.is_empty() {

@@ -1,8 +1,8 @@
 //! `gateway.networking.k8s.io` kinds that the mesh honours: the fields it reads, as the Gateway API defines them.
 //!
-//! Invariant: whatever the API server stored can be read. Fields that are not known here are passed over, and a
-//! closed set of words is kept as text, so that an unknown word ends in a condition and not in a broken watch.
-//! The definitions themselves are not ours: a cluster brings them.
+//! Invariant: every object that the API server stores can be read. Unknown fields are ignored, and enumerations are
+//! kept as text, so that an unknown value leads to a condition and not to a broken watch. The CRDs themselves are
+//! not installed by Ambit; the cluster brings them.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,48 +39,48 @@ pub use topology::trusted_proxies;
 /// API group of these kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";
 
-/// What a route attaches to.
+/// The object that a route attaches to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ParentReference {
-    /// API group; none is [`GROUP`], empty is the core group.
+    /// API group; defaults to [`GROUP`]. Empty is the core group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Kind; none is `Gateway`.
+    /// Kind; defaults to `Gateway`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Namespace; none is the route's own.
+    /// Namespace; defaults to the route's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Name.
+    /// Name of the parent.
     pub name: String,
-    /// Section of the parent.
+    /// Section of the parent, for example a listener's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub section_name: Option<String>,
-    /// Port of the parent; none is all.
+    /// Port of the parent; defaults to all ports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
 }
 
-/// Where a rule leads, or where copies go.
+/// Where a rule sends requests, or their copies.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BackendReference {
-    /// API group; none is the core group.
+    /// API group; defaults to the core group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Kind; none is `Service`.
+    /// Kind; defaults to `Service`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Name.
+    /// Name of the backend.
     pub name: String,
-    /// Namespace; none is the route's own.
+    /// Namespace; defaults to the route's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Port; a Service needs one.
+    /// Port; required for a Service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
-    /// Share of the sum of all; none is 1.
+    /// Weight relative to the sum of all weights; defaults to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
 }
@@ -89,19 +89,19 @@ pub struct BackendReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteStatus {
-    /// What each controller makes of each parent.
+    /// One entry for each parent and controller.
     pub parents: Vec<RouteParentStatus>,
 }
 
-/// What one controller makes of one parent.
+/// Status of a route for one parent, as one controller reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteParentStatus {
     /// The parent, as the route names it.
     pub parent_ref: ParentReference,
-    /// Who says so.
+    /// The controller that reports it.
     pub controller_name: String,
-    /// What it says.
+    /// Conditions that it reports.
     pub conditions: Vec<PolicyCondition>,
 }
 

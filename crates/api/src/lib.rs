@@ -1,4 +1,4 @@
-//! The Kubernetes API of the mesh: types, defaults, and every name a user or another program may see.
+//! The Kubernetes API of the mesh: types, defaults and all user-visible names.
 //!
 //! Plain data: no client, no clock. The YAML under `crds/` is [`crd_yaml`].
 

@@ -1,4 +1,4 @@
-//! `Mesh`: what a user may ask of the mesh. Every default works, so `spec: {}` is a complete L4 mesh.
+//! `Mesh`: the desired configuration of the mesh. Every default works, so `spec: {}` is a complete L4 mesh.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct inside a constant")]
 
@@ -18,7 +18,7 @@ pub use status::{
 };
 pub use waypoints::{FailurePolicy, Replicas, Waypoints};
 
-/// What the mesh should be. `{}` is a complete mesh: mutual TLS for every enrolled pod, an authority of its own.
+/// Desired state of the mesh. `{}` is a complete mesh: mutual TLS for every enrolled pod, with a certificate authority of its own.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[kube(
     group = "ambit.dev",
@@ -43,60 +43,59 @@ pub use waypoints::{FailurePolicy, Replicas, Waypoints};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MeshSpec {
-    /// Whether enrolled pods still take plaintext from clients outside the mesh. A PeerAuthentication refines it.
+    /// Whether enrolled pods accept plaintext from clients outside the mesh. A PeerAuthentication can override it.
     #[serde(default)]
     pub mtls: Mtls,
-    /// Identities and who vouches for them.
+    /// Trust domain, certificates and certificate authority.
     #[serde(default)]
     pub trust: Trust,
-    /// Which pods may be enrolled. Pods and namespaces opt in by the label `istio.io/dataplane-mode: ambient`.
+    /// Which pods may be enrolled. Pods and namespaces opt in with the label `istio.io/dataplane-mode: ambient`.
     #[serde(default)]
     pub enrollment: Enrollment,
     /// The agents that run on every node.
     #[serde(default)]
     pub data_plane: DataPlane,
-    /// The L7 proxies. Namespaces and services opt in by the label `istio.io/use-waypoint: <name of a Gateway>`.
+    /// The L7 proxies. Namespaces and services opt in with the label `istio.io/use-waypoint: <name of a Gateway>`.
     #[serde(default)]
     pub waypoints: Waypoints,
-    /// What the mesh tells about the traffic.
+    /// Access logs and traces.
     #[serde(default)]
     pub observability: Observability,
-    /// Whom AuthorizationPolicies of action CUSTOM may ask about requests, by `provider.name` (Istio's extensionProviders). Waypoints ask them.
+    /// External authorization providers that an AuthorizationPolicy with action CUSTOM names in `provider.name` (Istio's extensionProviders). Waypoints call them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub extension_providers: Vec<ExtensionProvider>,
 }
 
-/// Whether plaintext is taken.
+/// Whether plaintext is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Mtls {
-    /// Mutual TLS between enrolled pods; plaintext from others is taken too.
+    /// Mutual TLS between enrolled pods; plaintext from other clients is accepted too.
     #[default]
     Permissive,
     /// Mutual TLS only.
     Strict,
 }
 
-/// Identities and who vouches for them.
+/// Trust domain, certificates and certificate authority.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Trust {
-    /// First part of every identity: spiffe://<domain>/ns/<namespace>/sa/<service account>. It cannot change once certificates were issued.
+    /// Trust domain, the first part of every identity: spiffe://<domain>/ns/<namespace>/sa/<service account>. It cannot change once certificates have been issued.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))]
     pub domain: String,
-    /// Other names of the trust domain. A policy that names one of them, the domain, or cluster.local means them all;
-    /// certificates are issued in the domain alone.
+    /// Aliases of the trust domain. In policies, each of them, the domain and cluster.local mean the same; certificates are issued in the domain only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 16),
         inner(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$"))
     )]
     pub aliases: Vec<String>,
-    /// How long the certificate of a workload lives, 10m to 90d. Proxies renew at half of it.
+    /// Lifetime of a workload certificate, 10m to 90d. Proxies renew it after half of that time.
     #[serde(rename = "certificateTTL")]
     #[schemars(regex(pattern = r"^([0-9]+[dhms])+$"))]
     pub certificate_ttl: String,
-    /// The certificate authority: at most one of selfSigned and secret; selfSigned when neither is given.
+    /// The certificate authority: at most one of selfSigned and secret. Defaults to selfSigned.
     pub ca: CertificateAuthority,
 }
 
@@ -111,25 +110,25 @@ impl Default for Trust {
     }
 }
 
-/// The certificate authority: at most one of its fields; none is `selfSigned`.
-// No default is stored for `selfSigned`: it would stand beside a `secret` that is applied later.
+/// The certificate authority: at most one of its fields. Defaults to selfSigned.
+// No default is stored for `selfSigned`: the stored value would conflict with a `secret` that is applied later.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.selfSigned) && has(self.secret))").message("give at most one of selfSigned and secret"))]
 pub struct CertificateAuthority {
-    /// The operator makes a root of its own and keeps it in the Secret ambit-ca of namespace ambit-system.
+    /// The operator creates a root certificate and keeps it in the Secret ambit-ca in namespace ambit-system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub self_signed: Option<SelfSigned>,
-    /// An authority that you bring.
+    /// A certificate authority that you provide.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<CaSecret>,
 }
 
-/// A root that the operator makes.
+/// A root certificate that the operator creates.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SelfSigned {
-    /// How long the root lives, at least 30d. Read when the root is made.
+    /// Lifetime of the root certificate, at least 30d. It is read only when the root is created.
     #[serde(rename = "rootTTL")]
     #[schemars(regex(pattern = r"^([0-9]+[dhms])+$"))]
     pub root_ttl: String,
@@ -141,11 +140,11 @@ impl Default for SelfSigned {
     }
 }
 
-/// An authority kept in a Secret.
+/// A certificate authority in a Secret.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CaSecret {
-    /// Name of a Secret in namespace ambit-system: ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, or tls.crt, tls.key and ca.crt.
+    /// Name of a Secret in namespace ambit-system. It holds either ca-cert.pem, ca-key.pem, cert-chain.pem and root-cert.pem, or tls.crt, tls.key and ca.crt.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -154,7 +153,7 @@ pub struct CaSecret {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Enrollment {
-    /// Namespaces that are never enrolled, whatever their labels say.
+    /// Namespaces that are never enrolled, regardless of their labels.
     #[schemars(length(max = 1000))]
     pub exclude_namespaces: Vec<String>,
 }
@@ -169,19 +168,19 @@ impl Default for Enrollment {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DataPlane {
-    /// The node proxy.
+    /// The L4 proxy of each node.
     pub ztunnel: Agent,
-    /// The agent that enrolls pods.
+    /// The agent that enrolls the pods of its node.
     pub node_agent: Agent,
 }
 
-/// One agent.
+/// Settings of an agent.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Agent {
-    /// What its container asks for and may use.
+    /// Compute resources of its container.
     pub resources: Resources,
-    /// What it logs: error, warn, info, debug or trace, or a filter such as info,ambit_xds=debug.
+    /// Log level: error, warn, info, debug or trace, or a filter such as info,ambit_xds=debug.
     #[schemars(length(min = 1, max = 1000))]
     pub log_level: String,
 }
@@ -192,61 +191,61 @@ impl Default for Agent {
     }
 }
 
-/// Compute resources of a container. Left out means the mesh's own requests.
+/// Compute resources of a container. Defaults to requests that the operator chooses, without limits.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Resources {
-    /// What the scheduler keeps free for it, for example {cpu: 100m, memory: 128Mi}.
+    /// Resources reserved by the scheduler, for example {cpu: 100m, memory: 128Mi}.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requests: Option<BTreeMap<String, String>>,
-    /// What it may use at most.
+    /// Upper limits, for example {memory: 512Mi}.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<BTreeMap<String, String>>,
 }
 
-/// What the mesh tells about the traffic.
+/// Access logs and traces.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Observability {
-    /// Which connections ztunnels log, and which requests waypoints do.
+    /// Which connections ztunnels log and which requests waypoints log.
     pub access_log: AccessLog,
-    /// Where waypoints send spans. Left out, they send none, and pass on the trace context of requests all the same.
+    /// Where waypoints send trace spans. If unset they send none, but still propagate the trace context of requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
 }
 
-/// Where waypoints send spans.
+/// Where waypoints send trace spans.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tracing {
-    /// A collector that takes OTLP over gRPC: http://host:port.
+    /// A collector that accepts OTLP over gRPC, as http://host:port.
     #[schemars(length(max = 1000), regex(pattern = r"^http://[^/]+$"))]
     pub endpoint: String,
-    /// Of the traces that begin at a waypoint, how many percent are sampled. A trace that a client began is sampled as the client says.
+    /// Percentage of traces that are sampled, among those that begin at a waypoint. For other traces the client's sampling decision applies.
     #[serde(default = "sampling")]
     #[schemars(range(min = 0, max = 100))]
     pub sampling: i32,
 }
 
-/// One trace in a hundred.
+/// One percent: enough to see latencies without burdening the collector.
 fn sampling() -> i32 {
     1
 }
 
-/// Which connections are logged.
+/// Which connections or requests are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum AccessLog {
-    /// No connection. (Not `Off`: YAML 1.1 reads that word as a boolean.)
+    /// None. (Not `Off`: YAML 1.1 reads that word as a boolean.)
     None,
-    /// Those that failed or were refused.
+    /// Those that failed or were denied.
     Errors,
-    /// Every one, when it ends.
+    /// All, when they end.
     #[default]
     All,
 }
 
 impl AccessLog {
-    /// The word, as ztunnel and the waypoint read it from AMBIT_ACCESS_LOG.
+    /// The value of AMBIT_ACCESS_LOG, which ztunnel and the waypoint read.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "Off",

@@ -1,6 +1,6 @@
 //! `security.istio.io/v1` kinds that the mesh honours, field by field as Istio defines them.
 //!
-//! Fields that node proxies cannot enforce are typed too, so that the translation can say which ones a policy uses.
+//! Fields that ztunnels cannot enforce are typed too, so that a condition can name those that a policy uses.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ pub use request_authentication::{
     ClaimToHeader, JwtHeader, JwtRule, RequestAuthentication, RequestAuthenticationSpec,
 };
 
-/// Fields that are not known here, kept so that a policy is never read as if they were not there.
+/// Unknown fields, kept because a policy that uses one must not be read as if it did not.
 pub type Unknown = BTreeMap<String, serde_json::Value>;
 
-/// Which pods of a namespace.
+/// Selects pods of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
@@ -31,7 +31,7 @@ pub struct WorkloadSelector {
     /// Labels that a pod must have, all of them. There are no wildcards.
     #[schemars(schema_with = "labels")]
     pub match_labels: BTreeMap<String, String>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
@@ -52,7 +52,7 @@ pub struct TargetReference {
     /// Namespace of the object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
@@ -63,7 +63,7 @@ pub struct TargetReference {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(schema_with = "any_status")]
 pub struct PolicyStatus {
-    /// What each enforcement point makes of it.
+    /// Conditions, one for each enforcement point.
     pub conditions: Vec<PolicyCondition>,
 }
 
@@ -71,24 +71,24 @@ pub struct PolicyStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PolicyCondition {
-    /// Which aspect.
+    /// Condition type.
     #[serde(rename = "type")]
     pub kind: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// Why, in one word.
+    /// Reason for the status, in CamelCase.
     pub reason: String,
-    /// Why, for people.
+    /// Explanation for human readers.
     pub message: String,
     /// When the status last changed, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<String>,
-    /// Generation of the spec that it speaks of.
+    /// Generation of the spec that the condition describes.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_or_text")]
     pub observed_generation: Option<i64>,
 }
 
-/// Istio's own controllers write this number as text.
+/// Istio's own controllers write this number as a string.
 fn number_or_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<i64>, D::Error> {
     Ok(match serde_json::Value::deserialize(from)? {
         serde_json::Value::Number(number) => number.as_i64(),
@@ -100,16 +100,16 @@ fn number_or_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<i6
     })
 }
 
-/// Other controllers write fields of their own into it.
+/// Open, because other controllers add fields of their own.
 fn any_status(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "What each enforcement point makes of the policy.",
+        "description": "Whether each enforcement point enforces the policy.",
         "type": "object",
         "x-kubernetes-preserve-unknown-fields": true
     })
 }
 
-/// As Istio's definitions refuse them: a `*` would be taken for a wildcard and select nothing.
+/// The validation rules of Istio's CRDs: a `*` looks like a wildcard and would select nothing.
 fn labels(_: &mut SchemaGenerator) -> Schema {
     let refuses = |rule: &str, message: &str| serde_json::json!([{"rule": rule, "message": message}]);
     json_schema!({

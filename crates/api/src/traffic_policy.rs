@@ -1,7 +1,6 @@
-//! `TrafficPolicy`: what neither the Gateway API nor a Kubernetes Service can say about the traffic of a service that
-//! a waypoint carries.
+//! `TrafficPolicy`: traffic settings of services behind a waypoint that neither the Gateway API nor a Kubernetes Service provides.
 //!
-//! Invariant: every default stands in a type here, so what a user left out reads the same everywhere.
+//! Invariant: every default is set by a type here, so all readers see the same value for an omitted field.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct inside a constant")]
 
@@ -43,33 +42,33 @@ pub use resilience::{
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.targetRefs.all(t, t.kind == 'Service') || !(has(self.circuitBreaker) || has(self.outlierDetection) || has(self.loadBalancing) || has(self.retryBudget) || has(self.consumerRoutes))").message("circuitBreaker, outlierDetection, loadBalancing, retryBudget and consumerRoutes apply to a Service; on a route only fault and rateLimit do"))]
 pub struct TrafficPolicySpec {
-    /// The Services or routes of this namespace that it is attached to. Of several policies on one of them the oldest counts.
+    /// The Services or routes of this namespace that it is attached to. If several policies are attached to the same object, the oldest applies.
     #[schemars(length(min = 1, max = 16))]
     pub target_refs: Vec<TrafficTarget>,
-    /// Faults for the sake of tests. The first whose headers match applies to a request.
+    /// Faults to inject, for testing. The first whose headers match applies to a request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub fault: Vec<FaultInjection>,
-    /// Limits per waypoint process. Beyond one of them the answer is 503 at once, except that a request waits for a connection.
+    /// Limits per waypoint process. A request beyond a limit gets 503 at once; only for a connection can it wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub circuit_breaker: Option<CircuitBreaker>,
-    /// When an endpoint is left out for a while.
+    /// When an endpoint is temporarily removed from load balancing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
-    /// How an endpoint is chosen: exactly one of its fields. Left out, it is leastLoaded.
+    /// How an endpoint is chosen: exactly one of its fields. Defaults to leastLoaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
-    /// Limits of requests per waypoint process, all of which must admit a request. Beyond one of them the answer is 429. Those of a Service hold for the
-    /// requests of every client; those of a route replace them if the route is of the Service's namespace, and hold in addition if it is not.
+    /// Request rate limits per waypoint process; a request must be within all of them, or it gets 429. Limits of a Service apply to the
+    /// requests of every client. Limits of a route replace them if the route is in the Service's namespace, and apply in addition otherwise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub rate_limit: Vec<RateLimit>,
-    /// How many retries there may be beside first tries. Left out, it is 20 percent and 10 a second.
+    /// How many retries are allowed in relation to first attempts. Defaults to 20 percent and 10 per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
-    /// Whether routes of other namespaces may be attached to the Services. Such a route replaces the routes of the Service for the clients of its own namespace, and
-    /// nothing else: faults, limits and policies of the Service hold for them too. A route is no security boundary: use an AuthorizationPolicy for what clients must
-    /// not reach. Deny in any policy of a Service counts, not only in the oldest.
+    /// Whether routes of other namespaces may be attached to the Services. Such a route replaces the routes of the Service for clients of its own namespace, but
+    /// faults, limits and policies of the Service still apply to them. A route is not a security boundary: use an AuthorizationPolicy to restrict what clients
+    /// may reach. Deny in any policy of a Service applies, not only in the oldest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer_routes: Option<ConsumerRoutes>,
 }
@@ -77,18 +76,18 @@ pub struct TrafficPolicySpec {
 /// Whether routes of other namespaces may be attached to a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum ConsumerRoutes {
-    /// They are, as the Gateway API has it.
+    /// They may, as the Gateway API specifies.
     Allow,
-    /// They have no effect, and their status says so.
+    /// They have no effect, and their status reports it.
     Deny,
 }
 
-/// An object of the policy's namespace.
+/// An object in the policy's namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.group) || self.group == (self.kind == 'Service' ? '' : 'gateway.networking.k8s.io')").message("the group of a Service is empty, that of a route gateway.networking.k8s.io; it may be left out"))]
 pub struct TrafficTarget {
-    /// API group of the object. It follows from the kind and may be left out.
+    /// API group of the object. It follows from the kind and can be omitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub group: Option<String>,
@@ -99,7 +98,7 @@ pub struct TrafficTarget {
     pub name: String,
 }
 
-/// What a TrafficPolicy can be attached to.
+/// Kinds that a TrafficPolicy can be attached to.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
 )]
@@ -116,7 +115,7 @@ pub enum TrafficTargetKind {
 }
 
 impl TrafficTargetKind {
-    /// The word, as users write it.
+    /// The value, as users write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Service => "Service",

@@ -1,4 +1,4 @@
-//! Gateway and GatewayClass: what makes a waypoint.
+//! Gateway and GatewayClass: the objects that request a waypoint.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::PolicyCondition;
 
-/// A kind of gateways, and who runs them.
+/// A class of gateways and the controller that runs them.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[kube(
     group = "gateway.networking.k8s.io",
@@ -20,9 +20,9 @@ use crate::policy::PolicyCondition;
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayClassSpec {
-    /// Who runs gateways of the class.
+    /// The controller that runs gateways of the class.
     pub controller_name: String,
-    /// For people.
+    /// Description for human readers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -31,7 +31,7 @@ pub struct GatewayClassSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayClassStatus {
-    /// `Accepted` and others.
+    /// `Accepted` and further types.
     pub conditions: Vec<PolicyCondition>,
 }
 
@@ -49,14 +49,14 @@ pub struct GatewayClassStatus {
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewaySpec {
-    /// Class.
+    /// Name of its GatewayClass.
     pub gateway_class_name: String,
-    /// Listeners.
+    /// Ports that it listens on.
     pub listeners: Vec<Listener>,
-    /// Addresses that the user asks for.
+    /// Addresses that the user requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayAddress>,
-    /// What the objects made for it should carry.
+    /// Labels, annotations and parameters for the objects that are created for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure: Option<GatewayInfrastructure>,
 }
@@ -65,25 +65,25 @@ pub struct GatewaySpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Listener {
-    /// Name.
+    /// Name, unique in the gateway.
     pub name: String,
-    /// Port.
+    /// Port number.
     pub port: i32,
     /// Protocol; `HBONE` for a waypoint.
     pub protocol: String,
-    /// What may attach.
+    /// Routes that may attach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_routes: Option<AllowedRoutes>,
 }
 
-/// What may attach to a listener.
+/// Routes that may attach to a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AllowedRoutes {
-    /// From which namespaces; none is the gateway's own.
+    /// Namespaces they may come from; defaults to the gateway's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<RouteNamespaces>,
-    /// Which kinds; none is all.
+    /// Kinds that may attach; empty allows all that the protocol supports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<RouteKind>,
 }
@@ -100,11 +100,11 @@ pub struct RouteNamespaces {
     pub selector: Option<LabelSelector>,
 }
 
-/// A selector by labels; an empty one selects everything.
+/// A label selector; an empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelector {
-    /// Labels that must be there, all of them.
+    /// Labels, all of which must be present with these values.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub match_labels: BTreeMap<String, String>,
     /// Requirements that must hold, all of them.
@@ -116,7 +116,7 @@ pub struct LabelSelector {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LabelSelectorRequirement {
-    /// Label.
+    /// Label key.
     pub key: String,
     /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
     pub operator: String,
@@ -125,28 +125,28 @@ pub struct LabelSelectorRequirement {
     pub values: Vec<String>,
 }
 
-/// A kind of routes.
+/// A kind of route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteKind {
-    /// API group; none is that of the Gateway API.
+    /// API group; defaults to that of the Gateway API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    /// Kind.
+    /// Kind, for example `HTTPRoute`.
     pub kind: String,
 }
 
-/// What the objects made for a gateway should carry.
+/// Settings for the objects that are created for a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayInfrastructure {
-    /// Labels.
+    /// Labels to add to these objects.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
+    /// Annotations to add to these objects.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Object that says more, in the gateway's namespace.
+    /// Object with further settings, in the gateway's namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parameters_ref: Option<ParametersReference>,
 }
@@ -155,11 +155,11 @@ pub struct GatewayInfrastructure {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ParametersReference {
-    /// API group.
+    /// API group of the object.
     pub group: String,
-    /// Kind.
+    /// Kind of the object.
     pub kind: String,
-    /// Name.
+    /// Name of the object.
     pub name: String,
 }
 
@@ -167,7 +167,7 @@ pub struct ParametersReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayStatus {
-    /// Where it can be reached; a waypoint has some once a pod of it was ready.
+    /// Addresses it can be reached at; a waypoint has some once one of its pods has been ready.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayAddress>,
     /// `Accepted`, `Programmed`, `ResolvedRefs`.
@@ -182,10 +182,10 @@ pub struct GatewayStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GatewayAddress {
-    /// `IPAddress` (the default), `Hostname` or a word of some implementation.
+    /// `IPAddress` (the default), `Hostname` or an implementation-specific type.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Address.
+    /// The address, in the form of its type.
     pub value: String,
 }
 
@@ -193,11 +193,11 @@ pub struct GatewayAddress {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ListenerStatus {
-    /// Which listener.
+    /// Name of the listener.
     pub name: String,
     /// Kinds that may attach.
     pub supported_kinds: Vec<RouteKind>,
-    /// How many routes are attached.
+    /// Number of attached routes.
     pub attached_routes: i32,
     /// `Accepted`, `Programmed`, `ResolvedRefs`, `Conflicted`.
     pub conditions: Vec<PolicyCondition>,

@@ -1,4 +1,4 @@
-//! GRPCRoute.
+//! `GRPCRoute`: the fields the mesh reads.
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
@@ -20,41 +20,41 @@ use super::{BackendReference, HttpFilter, HttpValueMatch, ParentReference, Sessi
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcRouteSpec {
-    /// What it attaches to.
+    /// Services or Gateways it attaches to.
     pub parent_refs: Vec<ParentReference>,
-    /// Rules.
+    /// Rules; the most specific match wins (Gateway API, `GRPCRouteRule`).
     pub rules: Vec<GrpcRouteRule>,
 }
 
-/// One rule.
+/// One rule of a GRPCRoute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcRouteRule {
-    /// Name.
+    /// Name of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Alternatives, one of which must hold; none is every call.
+    /// Alternatives, one of which must match; empty matches every call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<GrpcMatch>,
-    /// What is done to a call and its answer.
+    /// Filters for calls and their responses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpFilter>,
-    /// Where calls go, by weight.
+    /// Backends, chosen by weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<GrpcBackendReference>,
-    /// Whether a client stays with its endpoint.
+    /// Session persistence for the calls of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_persistence: Option<SessionPersistence>,
 }
 
-/// One alternative: all of it must hold.
+/// One alternative; all of its conditions must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcMatch {
-    /// Service and method.
+    /// Service and method of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<GrpcMethodMatch>,
-    /// Headers (metadata).
+    /// Headers (metadata) of the call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HttpValueMatch>,
 }
@@ -66,22 +66,22 @@ pub struct GrpcMethodMatch {
     /// `Exact` (the default) or `RegularExpression`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Service with its package; none is any.
+    /// Service with its package; empty matches any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Method; none is any.
+    /// Method; empty matches any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
 }
 
-/// A backend, its share and its own filters.
+/// A backend with its weight and filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrpcBackendReference {
-    /// Where to.
+    /// The backend.
     #[serde(flatten)]
     pub backend: BackendReference,
-    /// What is done to its calls.
+    /// Filters for calls to this backend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpFilter>,
 }

@@ -1,15 +1,14 @@
-//! Filters of routes: what is done to a request or its response.
+//! Filters of routes: changes to a request or its response.
 
 use serde::{Deserialize, Serialize};
 
 use super::BackendReference;
 
-/// One filter; `type` says which of the other fields counts.
+/// One filter; `type` selects which of the other fields is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpFilter {
-    /// `RequestHeaderModifier`, `ResponseHeaderModifier`, `RequestRedirect`, `URLRewrite`, `RequestMirror`, `CORS`;
-    /// others are not supported.
+    /// `RequestHeaderModifier`, `ResponseHeaderModifier`, `RequestRedirect`, `URLRewrite`, `RequestMirror` or `CORS`; others are not supported.
     #[serde(rename = "type")]
     pub kind: String,
     /// Changes request headers.
@@ -18,138 +17,138 @@ pub struct HttpFilter {
     /// Changes response headers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_header_modifier: Option<HttpHeaderFilter>,
-    /// Sends copies elsewhere.
+    /// Sends copies of requests to another backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_mirror: Option<HttpRequestMirror>,
-    /// Answers with another address.
+    /// Answers with a redirect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_redirect: Option<HttpRequestRedirect>,
-    /// Sends on under another address.
+    /// Rewrites host or path before the request is sent upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url_rewrite: Option<HttpUrlRewrite>,
-    /// Cross-origin rules.
+    /// Cross-origin resource sharing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<HttpCors>,
 }
 
-/// Changes of headers.
+/// Changes to headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpHeaderFilter {
-    /// Replaces the values there are.
+    /// Headers to set; existing values are replaced.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<Header>,
-    /// Joins the values there are.
+    /// Headers to add; existing values are kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub add: Vec<Header>,
-    /// Goes.
+    /// Names of headers to remove.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
 }
 
-/// A header.
+/// A header field.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Header {
-    /// Name, in any case.
+    /// Name, case-insensitive.
     pub name: String,
-    /// Value.
+    /// Value to set or add.
     pub value: String,
 }
 
-/// A copy of requests.
+/// Copies of requests for another backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRequestMirror {
-    /// Where copies go.
+    /// Backend that receives the copies.
     pub backend_ref: BackendReference,
-    /// How many of a hundred.
+    /// Percentage of requests to copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub percent: Option<i32>,
-    /// How many, more finely.
+    /// Share of requests to copy, as a fraction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fraction: Option<Fraction>,
 }
 
-/// A share.
+/// A fraction.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Fraction {
-    /// Of the denominator.
+    /// Numerator.
     pub numerator: i32,
-    /// None is 100.
+    /// Denominator; defaults to 100.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub denominator: Option<i32>,
 }
 
-/// An answer with another address.
+/// A redirect response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRequestRedirect {
-    /// `http` or `https`.
+    /// Scheme of the location: `http` or `https`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheme: Option<String>,
-    /// Host.
+    /// Host of the location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Path.
+    /// Path of the location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<HttpPathModifier>,
-    /// Port.
+    /// Port of the location.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
-    /// None is 302.
+    /// Status code; defaults to 302.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_code: Option<i32>,
 }
 
-/// Another address for the upstream request.
+/// A rewrite of the upstream request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpUrlRewrite {
-    /// Host.
+    /// New host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Path.
+    /// New path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<HttpPathModifier>,
 }
 
-/// A change of path.
+/// How a path changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpPathModifier {
     /// `ReplaceFullPath` or `ReplacePrefixMatch`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The whole path.
+    /// Replaces the whole path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_full_path: Option<String>,
-    /// The prefix that the match named.
+    /// Replaces the prefix that the rule matched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_prefix_match: Option<String>,
 }
 
-/// Cross-origin rules (Fetch standard).
+/// Cross-origin resource sharing (Fetch standard).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpCors {
-    /// Origins, or `*`.
+    /// Allowed origins, or `*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_origins: Vec<String>,
-    /// Whether credentials may be sent.
+    /// Whether credentials are allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_credentials: Option<bool>,
-    /// Methods, or `*`.
+    /// Allowed methods, or `*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_methods: Vec<String>,
-    /// Request headers, or `*`.
+    /// Allowed request headers, or `*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allow_headers: Vec<String>,
-    /// Response headers that scripts may read, or `*`.
+    /// Response headers exposed to scripts, or `*`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub expose_headers: Vec<String>,
-    /// Seconds that a preflight's answer holds; none is 5.
+    /// Seconds that a client may cache a preflight response; defaults to 5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<i32>,
 }

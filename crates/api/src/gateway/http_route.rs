@@ -1,4 +1,4 @@
-//! HTTPRoute.
+//! `HTTPRoute`: the fields the mesh reads.
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
@@ -20,53 +20,53 @@ use super::{BackendReference, HttpFilter, ParentReference};
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRouteSpec {
-    /// What it attaches to.
+    /// Services or Gateways it attaches to.
     pub parent_refs: Vec<ParentReference>,
-    /// Rules.
+    /// Rules; the most specific match wins (Gateway API, `HTTPRouteRule`).
     pub rules: Vec<HttpRouteRule>,
 }
 
-/// One rule.
+/// One rule of an HTTPRoute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRouteRule {
-    /// Name.
+    /// Name of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Alternatives, one of which must hold; none is every request.
+    /// Alternatives, one of which must match; empty matches every request.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<HttpMatch>,
-    /// What is done to a request and its response.
+    /// Filters for requests and their responses.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpFilter>,
-    /// Where requests go, by weight.
+    /// Backends, chosen by weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<HttpBackendReference>,
-    /// Limits of time.
+    /// Timeouts for the requests of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<HttpTimeouts>,
-    /// Whether to try again.
+    /// Which requests are retried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<HttpRetry>,
-    /// Whether a client stays with its endpoint.
+    /// Session persistence for the requests of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_persistence: Option<SessionPersistence>,
 }
 
-/// One alternative: all of it must hold.
+/// One alternative; all of its conditions must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpMatch {
-    /// The path; none is the prefix `/`.
+    /// The path; defaults to the prefix `/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<HttpPathMatch>,
-    /// Headers.
+    /// Headers, all of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HttpValueMatch>,
-    /// Query parameters.
+    /// Query parameters, all of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query_params: Vec<HttpValueMatch>,
-    /// Method.
+    /// Method of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
 }
@@ -78,7 +78,7 @@ pub struct HttpPathMatch {
     /// `Exact`, `PathPrefix` (the default) or `RegularExpression`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// None is `/`.
+    /// Defaults to `/`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
 }
@@ -90,73 +90,73 @@ pub struct HttpValueMatch {
     /// `Exact` (the default) or `RegularExpression`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Name.
+    /// Name of the header or parameter.
     pub name: String,
-    /// Value.
+    /// Value, or regular expression.
     pub value: String,
 }
 
-/// A backend, its share and its own filters.
+/// A backend with its weight and filters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpBackendReference {
-    /// Where to.
+    /// The backend.
     #[serde(flatten)]
     pub backend: BackendReference,
-    /// What is done to its requests.
+    /// Filters for requests to this backend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<HttpFilter>,
 }
 
-/// Limits of time, as GEP-2257 writes durations; `0s` is none.
+/// Timeouts, as GEP-2257 durations; `0s` disables one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpTimeouts {
-    /// Of the whole request.
+    /// Limit for the whole request, retries included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
-    /// Of one try.
+    /// Limit for one attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<String>,
 }
 
-/// When and how often to try again.
+/// Which requests are retried, and how often.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HttpRetry {
-    /// Status codes that are tried again.
+    /// Status codes that are retried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub codes: Vec<i32>,
-    /// Tries after the first.
+    /// Retries after the first attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attempts: Option<i32>,
-    /// Shortest pause before a try.
+    /// Shortest delay before a retry.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backoff: Option<String>,
 }
 
-/// Whether a client stays with its endpoint.
+/// Session persistence: requests of a session go to the same endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SessionPersistence {
     /// Name of the cookie or header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_name: Option<String>,
-    /// Ends the session this long after it began.
+    /// Lifetime of a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absolute_timeout: Option<String>,
-    /// Ends the session after this long unused.
+    /// How long a session lasts without a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout: Option<String>,
     /// `Cookie` (the default) or `Header`.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// For cookies.
+    /// Settings of the cookie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie_config: Option<CookieConfig>,
 }
 
-/// Life of a cookie.
+/// Settings of a session cookie.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CookieConfig {

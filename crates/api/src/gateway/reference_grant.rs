@@ -1,9 +1,9 @@
-//! ReferenceGrant: who may name objects of another namespace. Every bundle of the Gateway API serves v1beta1.
+//! `ReferenceGrant`: allows references from another namespace. Every release of the Gateway API serves v1beta1.
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
-/// Lets objects of other namespaces name objects of this one.
+/// Allows objects of other namespaces to refer to objects of this one.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[kube(
     group = "gateway.networking.k8s.io",
@@ -16,33 +16,33 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct ReferenceGrantSpec {
-    /// Who may name, one of them.
+    /// Objects that may refer; any entry is sufficient.
     pub from: Vec<GrantFrom>,
-    /// What may be named, one of it.
+    /// Objects that may be referred to; any entry is sufficient.
     pub to: Vec<GrantTo>,
 }
 
-/// Who may name.
+/// Objects that may refer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrantFrom {
-    /// API group.
+    /// API group of the referring object.
     pub group: String,
-    /// Kind.
+    /// Kind of the referring object.
     pub kind: String,
-    /// Namespace.
+    /// Namespace of the referring object.
     pub namespace: String,
 }
 
-/// What may be named.
+/// Objects that may be referred to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct GrantTo {
-    /// API group; empty is the core group.
+    /// API group of the target; empty is the core group.
     pub group: String,
-    /// Kind.
+    /// Kind of the target.
     pub kind: String,
-    /// Name; none is every one.
+    /// Name of the target; defaults to all of the kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! TCPRoute and TLSRoute: connections by weight. Both are served as v1 by either channel of Gateway API 1.6.
+//! `TCPRoute` and `TLSRoute`: connections by weight. Both are v1 in the standard and the experimental channel of Gateway API 1.6.
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
@@ -20,13 +20,13 @@ use super::{BackendReference, ParentReference};
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct TcpRouteSpec {
-    /// What it attaches to.
+    /// Services or Gateways it attaches to.
     pub parent_refs: Vec<ParentReference>,
-    /// Rules, of which the first counts.
+    /// Rules; only the first is used.
     pub rules: Vec<StreamRouteRule>,
 }
 
-/// Routes TLS connections without ending them.
+/// Routes TLS connections without terminating them.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[kube(
     group = "gateway.networking.k8s.io",
@@ -41,22 +41,22 @@ pub struct TcpRouteSpec {
 )]
 #[serde(rename_all = "camelCase", default)]
 pub struct TlsRouteSpec {
-    /// What it attaches to.
+    /// Services or Gateways it attaches to.
     pub parent_refs: Vec<ParentReference>,
-    /// Server names that it takes, `*.` for all below one; none: every one.
+    /// Server names (SNI) it applies to, where `*.` matches all subdomains; empty matches every name.
     pub hostnames: Vec<String>,
-    /// Rules, of which the first counts.
+    /// Rules; only the first is used.
     pub rules: Vec<StreamRouteRule>,
 }
 
-/// One rule.
+/// One rule of a TCPRoute or TLSRoute.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StreamRouteRule {
-    /// Name.
+    /// Name of the rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Where connections go, by weight.
+    /// Backends, chosen by weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendReference>,
 }

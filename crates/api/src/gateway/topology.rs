@@ -1,4 +1,4 @@
-//! What stands before a Gateway, as Istio's annotation says it.
+//! Proxies in front of a Gateway, as Istio's `gatewayTopology` states them.
 
 use serde::Deserialize;
 
@@ -14,8 +14,7 @@ struct Topology {
     num_trusted_proxies: Option<u32>,
 }
 
-/// `gatewayTopology.numTrustedProxies` of the annotation `proxy.istio.io/config`, which is YAML; none where it does not say
-/// so, or cannot be read.
+/// `gatewayTopology.numTrustedProxies` of the annotation `proxy.istio.io/config` (YAML); `None` if it is not set or cannot be read.
 pub fn trusted_proxies(config: &str) -> Option<u32> {
     serde_norway::from_str::<ProxyConfig>(config).ok()?.gateway_topology?.num_trusted_proxies
 }

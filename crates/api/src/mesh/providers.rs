@@ -1,6 +1,6 @@
-//! Whom AuthorizationPolicies of action CUSTOM may ask. Names and fields are those of Istio's MeshConfig.
+//! External authorization providers for policies with action CUSTOM. Names and fields are those of Istio's MeshConfig.
 //!
-//! Invariant: every default stands here; what a provider is not asked for it does not get.
+//! Invariant: every default is set here, and a provider receives only what these fields name.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct inside a constant")]
 
@@ -15,89 +15,89 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.envoyExtAuthzGrpc) != has(self.envoyExtAuthzHttp)").message("give exactly one of envoyExtAuthzGrpc and envoyExtAuthzHttp"))]
 pub struct ExtensionProvider {
-    /// What `provider.name` of an AuthorizationPolicy calls it.
+    /// Name that AuthorizationPolicies use in `provider.name`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Asked by gRPC, `envoy.service.auth.v3.Authorization/Check`: OPA and others.
+    /// Called over gRPC, `envoy.service.auth.v3.Authorization/Check`, for example OPA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envoy_ext_authz_grpc: Option<ExtAuthzGrpc>,
-    /// Asked by an HTTP request with the method, path and host of the client's: oauth2-proxy and others. 200 admits, 500 and more is no answer, and any other
-    /// status is what the client gets.
+    /// Called with an HTTP request of the same method, path and host as the client's, for example oauth2-proxy. Status 200 allows the request; 500 and above count as
+    /// a failed check; any other status is returned to the client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envoy_ext_authz_http: Option<ExtAuthzHttp>,
 }
 
-/// A provider that is asked by gRPC.
+/// A provider that is called over gRPC.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtAuthzGrpc {
-    /// The Service: `<namespace>/<name>`, or its name in DNS. Waypoints go to its pods through the mesh, not by a waypoint of its own.
+    /// The Service: `<namespace>/<name>`, or its DNS name. Waypoints reach its pods through the mesh, without passing its own waypoint.
     #[schemars(length(min = 1, max = 253))]
     pub service: String,
-    /// Its port.
+    /// Port of the Service.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// How long one check may take, at most 10m. (Istio's default is 10m.)
+    /// Timeout of one check, at most 10m. (Istio's default is 10m.)
     #[serde(default = "timeout")]
     #[schemars(regex(pattern = r"^([0-9]+(d|h|m|s|ms))+$"))]
     pub timeout: String,
-    /// Whether requests go on when the provider gives no answer. Then whoever can keep it from answering is admitted.
+    /// Whether a request is allowed if the check fails. A client that can make the provider fail is then allowed too.
     #[serde(default)]
     pub fail_open: bool,
-    /// What the client gets when the provider gives no answer.
+    /// HTTP status that the client gets if the check fails.
     #[serde(default = "status_on_error")]
     #[schemars(regex(pattern = r"^[45][0-9][0-9]$"))]
     pub status_on_error: String,
-    /// The part of the request's body that the provider sees. Left out, it sees none.
+    /// How much of the request body the provider receives. If unset, it receives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_request_body_in_check: Option<RequestBodyInCheck>,
 }
 
-/// A provider that is asked by HTTP.
+/// A provider that is called over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExtAuthzHttp {
-    /// The Service: `<namespace>/<name>`, or its name in DNS. Waypoints go to its pods through the mesh, not by a waypoint of its own.
+    /// The Service: `<namespace>/<name>`, or its DNS name. Waypoints reach its pods through the mesh, without passing its own waypoint.
     #[schemars(length(min = 1, max = 253))]
     pub service: String,
-    /// Its port.
+    /// Port of the Service.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
-    /// How long one check may take, at most 10m. (Istio's default is 10m.)
+    /// Timeout of one check, at most 10m. (Istio's default is 10m.)
     #[serde(default = "timeout")]
     #[schemars(regex(pattern = r"^([0-9]+(d|h|m|s|ms))+$"))]
     pub timeout: String,
-    /// Stands before the path of the request in the check.
+    /// Prefix for the path of the check request.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1000), regex(pattern = r"^(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?$"))]
     pub path_prefix: String,
-    /// Whether requests go on when the provider gives no answer. Then whoever can keep it from answering is admitted.
+    /// Whether a request is allowed if the check fails. A client that can make the provider fail is then allowed too.
     #[serde(default)]
     pub fail_open: bool,
-    /// What the client gets when the provider gives no answer.
+    /// HTTP status that the client gets if the check fails.
     #[serde(default = "status_on_error")]
     #[schemars(regex(pattern = r"^[45][0-9][0-9]$"))]
     pub status_on_error: String,
-    /// Headers of the request that the provider sees beside host and authorization: exact, `prefix*` or `*suffix`.
+    /// Request headers that the provider receives, in addition to host and authorization: exact, `prefix*` or `*suffix`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub include_request_headers_in_check: Vec<String>,
-    /// Headers that the provider sees beside; they take the place of the request's.
+    /// Headers that are added to the check request; they replace those of the client.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub include_additional_headers_in_check: BTreeMap<String, String>,
-    /// The part of the request's body that the provider sees. Left out, it sees none.
+    /// How much of the request body the provider receives. If unset, it receives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_request_body_in_check: Option<RequestBodyInCheck>,
-    /// Headers of an admission that are set in the request: exact, `prefix*` or `*suffix`. They are the provider's alone: what the client sent under such a name is
-    /// taken from every request that is put to the provider, also when the provider sets nothing.
+    /// Headers of an allowing response that are set in the request: exact, `prefix*` or `*suffix`. Client headers that match are removed from every checked
+    /// request, even if the provider sets none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub headers_to_upstream_on_allow: Vec<String>,
-    /// Headers of a refusal that the client sees, beside location and www-authenticate. Left out, it sees all.
+    /// Headers of a denying response that the client receives, in addition to location and www-authenticate. If empty, it receives all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub headers_to_downstream_on_deny: Vec<String>,
-    /// Headers of an admission that the client sees in the response. Left out, it sees none.
+    /// Headers of an allowing response that are added to the response to the client. If empty, none are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub headers_to_downstream_on_allow: Vec<String>,

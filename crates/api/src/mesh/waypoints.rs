@@ -1,4 +1,4 @@
-//! What the `Mesh` says of every waypoint; a Gateway says more by its own parameters.
+//! Settings for every waypoint; a Gateway's own parameters override them.
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct inside a constant")]
 
@@ -12,18 +12,17 @@ use super::Resources;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Waypoints {
-    /// Whether a namespace of the mesh that is labelled `istio.io/use-waypoint` gets the Gateway that it names, when there is none.
+    /// Whether the operator creates the Gateway that a namespace of the mesh names in its label `istio.io/use-waypoint`, if it does not exist.
     pub auto_create: bool,
-    /// How many pods a waypoint has, unless its Gateway's parameters say otherwise.
+    /// Number of pods of a waypoint. Its Gateway's parameters override it.
     pub replicas: Replicas,
-    /// What its container asks for and may use, unless its Gateway's parameters say otherwise.
+    /// Compute resources of its container. Its Gateway's parameters override them.
     pub resources: Resources,
-    /// What happens to services whose waypoint has no ready pod any more, unless its Gateway's parameters say otherwise.
+    /// What happens to services whose waypoint has no ready pod left. Its Gateway's parameters override it.
     pub failure_policy: FailurePolicy,
-    /// How many proxies stand before the gateway that calls a waypoint, as in Istio's gatewayTopology: remoteIpBlocks and remote.ip
-    /// are then the last address of X-Forwarded-For (0), or the one before so many. Unless its Gateway says otherwise in the
-    /// annotation proxy.istio.io/config. Without either, X-Forwarded-For counts only in rules that name their peers, by
-    /// serviceAccounts or whole principals.
+    /// Number of trusted proxies in front of the gateway that calls a waypoint, as in Istio's gatewayTopology. With 0, remoteIpBlocks and remote.ip are
+    /// the last address of X-Forwarded-For; with n, the address n places before it. The annotation proxy.istio.io/config of a Gateway overrides it.
+    /// If neither is set, X-Forwarded-For is used only by rules that name their peers, with serviceAccounts or complete principals.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16))]
     pub num_trusted_proxies: Option<u32>,
@@ -41,22 +40,22 @@ impl Default for Waypoints {
     }
 }
 
-/// How many pods a waypoint has; by load when `max` is more than `min`.
+/// Number of pods of a waypoint. It is scaled by load if `max` is greater than `min`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.min <= self.max").message("min must not be more than max"))]
 pub struct Replicas {
-    /// At least so many.
+    /// Fewest pods.
     #[serde(default = "replicas_min")]
     #[schemars(range(min = 1, max = 1000))]
     pub min: i32,
-    /// At most so many.
+    /// Most pods.
     #[serde(default = "replicas_max")]
     #[schemars(range(min = 1, max = 1000))]
     pub max: i32,
 }
 
-/// One may fail, or be replaced.
+/// Two, so that one may fail or be replaced.
 fn replicas_min() -> i32 {
     2
 }
@@ -71,12 +70,12 @@ impl Default for Replicas {
     }
 }
 
-/// What happens to services whose waypoint has no ready pod any more.
+/// What happens to services whose waypoint has no ready pod left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 pub enum FailurePolicy {
-    /// Their traffic fails: nobody gets round the policies that the waypoint enforces.
+    /// Their traffic is blocked, so that the policies that the waypoint enforces cannot be bypassed.
     #[default]
     Closed,
-    /// Their traffic goes on without it, at L4, and the policies that it enforces do not hold meanwhile.
+    /// Their traffic continues without the waypoint, at L4. The policies that the waypoint enforces do not apply in the meantime.
     Open,
 }

@@ -1,4 +1,4 @@
-//! AuthorizationPolicy: who may connect to what.
+//! `AuthorizationPolicy`: which clients may connect to which workloads.
 
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PolicyStatus, TargetReference, Unknown, WorkloadSelector};
 
-/// Who may connect to what. Without selector it applies to its namespace, in ambit-system and istio-system to the whole mesh.
+/// Which clients may connect to which workloads. Without a selector it applies to its namespace, and in ambit-system and istio-system to the whole mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "security.istio.io",
@@ -20,7 +20,7 @@ use super::{PolicyStatus, TargetReference, Unknown, WorkloadSelector};
     category = "security-istio-io",
     derive = "PartialEq",
     status = "PolicyStatus",
-    doc = "Who may connect to which workloads.",
+    doc = "Which clients may connect to which workloads.",
     printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -30,44 +30,44 @@ pub struct AuthorizationPolicySpec {
     /// Pods it applies to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<WorkloadSelector>,
-    /// The object it is attached to; then a waypoint enforces it.
+    /// The object it is attached to. A waypoint enforces it then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_ref: Option<TargetReference>,
-    /// The objects it is attached to; then waypoints enforce it.
+    /// The objects it is attached to. Waypoints enforce it then.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub target_refs: Vec<TargetReference>,
-    /// Alternatives. ALLOW without rules allows nothing.
+    /// Alternatives. An ALLOW policy without rules allows nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
-    /// What a match does: ALLOW unless said otherwise.
+    /// What happens to a matching request. Defaults to ALLOW.
     #[schemars(schema_with = "action")]
     pub action: Action,
-    /// Who decides, for action CUSTOM.
+    /// The external authorization provider, for action CUSTOM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider: Option<ExtensionProvider>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// What a match does.
+/// What happens to a matching request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Action {
-    /// Let pass.
+    /// Allow it.
     #[default]
     Allow,
-    /// Refuse.
+    /// Deny it.
     Deny,
-    /// Only note it.
+    /// Log it only.
     Audit,
-    /// Ask a provider.
+    /// Let an external provider decide.
     Custom,
 }
 
 impl Action {
-    /// The word, as users write it.
+    /// The value, as users write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Allow => "ALLOW",
@@ -78,23 +78,23 @@ impl Action {
     }
 }
 
-/// Without default: Istio's CRD has none either, and a default would show as drift.
+/// Without a default: Istio's CRD has none, and a default here would show as drift.
 fn action(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "What a match does: ALLOW unless said otherwise.",
+        "description": "What happens to a matching request. Defaults to ALLOW.",
         "type": "string",
         "enum": ["ALLOW", "DENY", "AUDIT", "CUSTOM"]
     })
 }
 
-/// Who decides, for action CUSTOM.
+/// The external authorization provider, for action CUSTOM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ExtensionProvider {
-    /// Name of the provider.
+    /// Name of the provider in the Mesh.
     pub name: String,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
@@ -105,7 +105,7 @@ pub struct ExtensionProvider {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Rule {
-    /// Peers, one of which must match.
+    /// Clients, one of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from: Vec<From>,
     /// Operations, one of which must match.
@@ -114,39 +114,39 @@ pub struct Rule {
     /// Conditions, all of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub when: Vec<Condition>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// One alternative of a rule's peers.
+/// One alternative for the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct From {
-    /// Who connects.
+    /// Properties of the client.
     pub source: Source,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// One alternative of a rule's operations.
+/// One alternative for the operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct To {
-    /// What is done.
+    /// Properties of the connection or request.
     pub operation: Operation,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// Who connects: all given fields must match, values of a field are alternatives.
+/// Properties of the client: all given fields must match; the values of a field are alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
@@ -154,52 +154,52 @@ pub struct Source {
     /// Identities proven by mTLS: cluster.local/ns/shop/sa/cart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub principals: Vec<String>,
-    /// Not these identities.
+    /// Excluded identities.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_principals: Vec<String>,
-    /// Identities proven by a request's token (L7).
+    /// Identities from a request's validated token (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub request_principals: Vec<String>,
-    /// Not these identities of a request (L7).
+    /// Excluded identities from a request's token (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_request_principals: Vec<String>,
-    /// Namespaces of the identity.
+    /// Namespaces of the client's identity.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
-    /// Not these namespaces.
+    /// Excluded namespaces.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_namespaces: Vec<String>,
-    /// Service accounts of the identity: cart, or shop/cart.
+    /// Service accounts of the client's identity: cart, or shop/cart.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub service_accounts: Vec<String>,
-    /// Not these service accounts.
+    /// Excluded service accounts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_service_accounts: Vec<String>,
-    /// Trust domains of the identity.
+    /// Trust domains of the client's identity.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub trust_domains: Vec<String>,
-    /// Not these trust domains.
+    /// Excluded trust domains.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_trust_domains: Vec<String>,
-    /// Addresses of the peer, or CIDRs.
+    /// Addresses or CIDRs of the direct peer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ip_blocks: Vec<String>,
-    /// Not these addresses.
+    /// Excluded addresses or CIDRs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_ip_blocks: Vec<String>,
-    /// Addresses of the client before proxies (L7).
+    /// Addresses or CIDRs of the original client, as X-Forwarded-For states it (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remote_ip_blocks: Vec<String>,
-    /// Not these addresses of the client before proxies (L7).
+    /// Excluded addresses or CIDRs of the original client (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_remote_ip_blocks: Vec<String>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// What is done: all given fields must match, values of a field are alternatives.
+/// Properties of a connection or request: all given fields must match; the values of a field are alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
@@ -207,28 +207,28 @@ pub struct Operation {
     /// Hosts (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<String>,
-    /// Not these hosts (L7).
+    /// Excluded hosts (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_hosts: Vec<String>,
-    /// Ports on the workload.
+    /// Destination ports of the workload.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<String>,
-    /// Not these ports.
+    /// Excluded ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_ports: Vec<String>,
     /// Methods (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<String>,
-    /// Not these methods (L7).
+    /// Excluded methods (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_methods: Vec<String>,
     /// Paths (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub paths: Vec<String>,
-    /// Not these paths (L7).
+    /// Excluded paths (L7).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_paths: Vec<String>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
@@ -240,7 +240,7 @@ pub struct Operation {
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct Condition {
     /// Attribute: source.ip, source.namespace, source.principal, source.serviceAccount, source.trustDomain,
-    /// destination.ip, destination.port, or one of L7.
+    /// destination.ip, destination.port, or an L7 attribute.
     pub key: String,
     /// Values, one of which must match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -248,7 +248,7 @@ pub struct Condition {
     /// Values, none of which may match.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_values: Vec<String>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,

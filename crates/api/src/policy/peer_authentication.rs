@@ -1,4 +1,4 @@
-//! PeerAuthentication: whether a workload takes plaintext.
+//! `PeerAuthentication`: whether a workload accepts plaintext.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PolicyStatus, Unknown, WorkloadSelector};
 
-/// Whether workloads take plaintext. Without selector it applies to its namespace, in ambit-system and istio-system to the whole mesh.
+/// Whether workloads accept plaintext. Without a selector it applies to its namespace, and in ambit-system and istio-system to the whole mesh.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "security.istio.io",
@@ -22,7 +22,7 @@ use super::{PolicyStatus, Unknown, WorkloadSelector};
     category = "security-istio-io",
     derive = "PartialEq",
     status = "PolicyStatus",
-    doc = "Whether workloads take plaintext besides mutual TLS.",
+    doc = "Whether workloads accept plaintext in addition to mutual TLS.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mtls.mode"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -32,39 +32,39 @@ pub struct PeerAuthenticationSpec {
     /// Pods it applies to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<WorkloadSelector>,
-    /// For every port.
+    /// Mode for every port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtls: Option<MutualTls>,
-    /// For single ports of the workload; needs a selector.
+    /// Modes for single ports of the workload; requires a selector.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub port_level_mtls: BTreeMap<String, MutualTls>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// What is taken.
+/// Whether plaintext is accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct MutualTls {
-    /// UNSET asks the next wider level; DISABLE is read as PERMISSIVE, because a tunnel that arrives is not refused.
+    /// UNSET inherits from the next wider scope. DISABLE is treated as PERMISSIVE, because traffic that arrives through a tunnel is not refused.
     pub mode: MutualTlsMode,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// What is taken.
+/// Whether plaintext is accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum MutualTlsMode {
-    /// As the next wider level says.
+    /// Inherits from the next wider scope.
     #[default]
     Unset,
-    /// Read as PERMISSIVE.
+    /// Treated as PERMISSIVE.
     Disable,
     /// Mutual TLS or plaintext.
     Permissive,

@@ -1,4 +1,4 @@
-//! RequestAuthentication: whose tokens vouch for a request.
+//! `RequestAuthentication`: which tokens authenticate a request.
 
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PolicyStatus, TargetReference, Unknown, WorkloadSelector};
 
-/// Whose tokens vouch for a request. A waypoint enforces it, so it needs targetRefs.
+/// Which tokens authenticate a request. A waypoint enforces it, so it requires targetRefs.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[kube(
     group = "security.istio.io",
@@ -20,14 +20,14 @@ use super::{PolicyStatus, TargetReference, Unknown, WorkloadSelector};
     category = "security-istio-io",
     derive = "PartialEq",
     status = "PolicyStatus",
-    doc = "Whose tokens vouch for a request.",
+    doc = "Which tokens authenticate a request.",
     printcolumn(name = "Issuers", type_ = "string", json_path = ".spec.jwtRules[*].issuer"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct RequestAuthenticationSpec {
-    /// Pods it applies to. Node proxies see no requests, so a policy with a selector is not enforced.
+    /// Pods it applies to. Ztunnels do not see requests, so a policy with a selector is not enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub selector: Option<WorkloadSelector>,
     /// The object it is attached to.
@@ -36,32 +36,32 @@ pub struct RequestAuthenticationSpec {
     /// The objects it is attached to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub target_refs: Vec<TargetReference>,
-    /// Issuers. A request with a token that none of them issued is refused; one without a token is not.
+    /// Accepted issuers. A request with a token of any other issuer is rejected; a request without a token is not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub jwt_rules: Vec<JwtRule>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// One issuer of tokens.
+/// One accepted issuer of tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct JwtRule {
-    /// What the claim iss must be. Without it, whatever the keys of jwksUri signed is believed, whoever issued it.
+    /// Required value of the claim iss. If empty, every token that the keys of jwksUri have signed is accepted, regardless of its issuer.
     pub issuer: String,
-    /// One of these must be in the claim aud; none takes any.
+    /// Accepted values of the claim aud; any one is sufficient. If empty, any audience is accepted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub audiences: Vec<String>,
-    /// Where the key set is fetched, http or https. Either this or jwks.
+    /// URL of the key set, http or https. Exclusive with jwks.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub jwks_uri: String,
-    /// The key set (RFC 7517), as JSON. Either this or jwksUri.
+    /// The key set (RFC 7517) as JSON. Exclusive with jwksUri.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub jwks: String,
-    /// Headers that may hold a token. Without any place: the authorization header, then the parameter access_token.
+    /// Headers that may hold a token. If no location is given, the authorization header is read, then the query parameter access_token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_headers: Vec<JwtHeader>,
     /// Query parameters that may hold a token.
@@ -70,21 +70,21 @@ pub struct JwtRule {
     /// Cookies that may hold a token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub from_cookies: Vec<String>,
-    /// Claims whose text is a list with spaces between, beside scope and permission.
+    /// Claims that are space-separated lists, in addition to scope and permission.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub space_delimited_claims: Vec<String>,
-    /// How long fetching the key set may take. It is checked and not used: the operator gives every fetch 10 seconds.
+    /// Timeout for fetching the key set. It is validated but not used: the operator gives every fetch 10 seconds.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub timeout: String,
-    /// Whether the service gets the token too.
+    /// Whether the token is forwarded to the service.
     pub forward_original_token: bool,
-    /// Header in which the service gets the token's payload, base64url.
+    /// Header that carries the token's payload to the service, base64url-encoded.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub output_payload_to_header: String,
-    /// Headers in which the service gets single claims.
+    /// Headers that carry single claims to the service.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub output_claim_to_headers: Vec<ClaimToHeader>,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
@@ -97,25 +97,25 @@ pub struct JwtRule {
 pub struct JwtHeader {
     /// Name of the header.
     pub name: String,
-    /// What stands before the token, its space too.
+    /// Text before the token, including the space.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub prefix: String,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,
 }
 
-/// A claim that the service gets as a header.
+/// A claim that the service receives as a header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ClaimToHeader {
     /// Name of the header.
     pub header: String,
-    /// Name of the claim; nested ones are joined by dots.
+    /// Name of the claim; the parts of a nested claim are joined by dots.
     pub claim: String,
-    /// Fields that are not known here; the policy is refused for them.
+    /// Unknown fields; a policy with any is rejected.
     #[serde(flatten)]
     #[schemars(skip)]
     pub unknown: Unknown,

@@ -1,34 +1,34 @@
-//! Faults for the sake of tests.
+//! Fault injection, for testing.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A fault: a pause, an answer instead of the service's, or first one and then the other.
+/// A fault: a delay, a response in place of the service's, or a delay followed by such a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.delay) || has(self.abort)").message("give delay, abort or both"))]
 pub struct FaultInjection {
-    /// Headers of the requests that it applies to, all of them. None is every request.
+    /// Headers of the requests that it applies to; all must match. Empty matches every request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub headers: Vec<HeaderMatch>,
-    /// Waits before anything else is done.
+    /// Delays the request before it is processed further.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay: Option<FaultDelay>,
-    /// Answers instead of the service.
+    /// Responds in place of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort: Option<FaultAbort>,
 }
 
-/// A header that some requests have.
+/// A condition on a request header.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HeaderMatch {
-    /// Name, in any case.
+    /// Name, case-insensitive.
     #[schemars(length(min = 1, max = 256))]
     pub name: String,
-    /// Value, or a regular expression that the whole value must match.
+    /// Value, or a regular expression that must match the whole value.
     #[schemars(length(min = 1, max = 4096))]
     pub value: String,
     /// How the value is compared.
@@ -39,34 +39,34 @@ pub struct HeaderMatch {
 /// How a value is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum MatchKind {
-    /// Equal.
+    /// The values are equal.
     #[default]
     Exact,
-    /// The whole value matches.
+    /// The regular expression matches the whole value.
     RegularExpression,
 }
 
-/// A pause.
+/// A delay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultDelay {
-    /// How long, at most 1h: 500ms, 2s.
+    /// Length of the delay, at most 1h, for example 500ms or 2s.
     #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub duration: String,
-    /// Share of the requests, percent.
+    /// Percentage of the requests.
     #[serde(default = "all")]
     #[schemars(range(min = 0, max = 100))]
     pub percentage: i32,
 }
 
-/// An answer instead of the service's.
+/// A response in place of the service's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultAbort {
-    /// HTTP status of the answer. A gRPC call gets the gRPC status that stands for it.
+    /// HTTP status of the response. A gRPC call gets the corresponding gRPC status.
     #[schemars(range(min = 200, max = 599))]
     pub http_status: i32,
-    /// Share of the requests, percent.
+    /// Percentage of the requests.
     #[serde(default = "all")]
     #[schemars(range(min = 0, max = 100))]
     pub percentage: i32,

@@ -1,72 +1,72 @@
-//! Limits, ejection and balancing.
+//! Circuit breaking, outlier detection, load balancing, rate limits and retry budgets.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Limits of one service in one waypoint process. One that is left out is no limit.
+/// Limits of one service in one waypoint process. An omitted limit is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CircuitBreaker {
-    /// Connections to endpoints. While all are in use requests wait for one, as long as their timeouts allow.
+    /// Connections to endpoints. While all are in use, requests wait for one until their timeout.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<i32>,
-    /// Requests that wait for a connection, because all are in use or theirs is being made. Zero lets none wait.
+    /// Requests waiting for a connection, because all are in use or theirs is being established. With zero, none may wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_pending_requests: Option<i32>,
-    /// Requests under way.
+    /// Concurrent requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_requests: Option<i32>,
-    /// Retries under way.
+    /// Concurrent retries.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub max_retries: Option<i32>,
 }
 
-/// When an endpoint is left out, and for how long: give consecutiveFailures, successRate or both.
+/// When an endpoint is ejected, and for how long: give consecutiveFailures, successRate or both.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.consecutiveFailures) || has(self.successRate)").message("give consecutiveFailures, successRate or both"))]
 pub struct OutlierDetection {
-    /// Failures in a row (answers 5xx, resets, failed connections) that eject an endpoint.
+    /// Consecutive failures (5xx responses, resets, failed connections) after which an endpoint is ejected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub consecutive_failures: Option<i32>,
-    /// Ejects endpoints whose share of successes is far below the others'.
+    /// Ejects endpoints whose success rate is far below that of the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub success_rate: Option<SuccessRate>,
-    /// How often shares of successes are compared.
+    /// How often success rates are compared.
     #[serde(default = "ten_seconds")]
     #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub interval: String,
-    /// How long the first ejection lasts; the n-th lasts n times as long.
+    /// Duration of the first ejection; the n-th lasts n times as long.
     #[serde(default = "half_a_minute")]
     #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub base_ejection_time: String,
-    /// How long an ejection lasts at most.
+    /// Longest duration of an ejection.
     #[serde(default = "five_minutes")]
     #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub max_ejection_time: String,
-    /// Most endpoints that may be out at once, percent. One may always be.
+    /// Largest percentage of endpoints that may be ejected at the same time. One endpoint may always be.
     #[serde(default = "a_tenth")]
     #[schemars(range(min = 0, max = 100))]
     pub max_ejection_percent: i32,
 }
 
-/// Compares endpoints by their share of successes in an interval.
+/// Compares endpoints by their success rate in an interval.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SuccessRate {
-    /// Endpoints with enough requests that a comparison needs.
+    /// Fewest endpoints with enough requests for a comparison.
     #[schemars(range(min = 2, max = 1_000_000))]
     pub minimum_hosts: i32,
-    /// Requests in an interval that are enough.
+    /// Requests in an interval from which an endpoint takes part in the comparison.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub request_volume: i32,
-    /// Standard deviations below the mean that are too far, with up to three decimals.
+    /// Number of standard deviations below the mean at which an endpoint is ejected, with up to three decimals.
     #[schemars(regex(pattern = r"^[0-9]{1,2}(\.[0-9]{1,3})?$"))]
     pub stdev_factor: String,
 }
@@ -82,22 +82,22 @@ impl Default for SuccessRate {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.leastLoaded), has(self.roundRobin), has(self.consistentHash)].filter(given, given).size() == 1").message("give exactly one of leastLoaded, roundRobin and consistentHash"))]
 pub struct LoadBalancing {
-    /// The better of two random ones, by requests under way and latency.
+    /// Picks two endpoints at random and uses the better, by concurrent requests and latency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_loaded: Option<Empty>,
-    /// One after the other.
+    /// Uses the endpoints in turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round_robin: Option<Empty>,
-    /// The same key goes to the same endpoint while the endpoints stay.
+    /// Sends requests with the same key to the same endpoint, as long as the set of endpoints does not change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistent_hash: Option<ConsistentHash>,
 }
 
-/// Nothing to choose.
+/// No settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub struct Empty {}
 
-/// What is hashed: exactly one of its fields.
+/// The hash key: exactly one of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.header), has(self.cookie), has(self.sourceIP)].filter(given, given).size() == 1").message("give exactly one of header, cookie and sourceIP"))]
@@ -115,44 +115,44 @@ pub struct ConsistentHash {
     pub source_ip: Option<Empty>,
 }
 
-/// A limit of requests: a bucket that fills with requests tokens per interval and holds burst of them.
+/// A rate limit, as a token bucket: it refills with `requests` tokens per interval and holds `burst` tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit {
-    /// What has a bucket of its own: the Service (or route) as a whole, or each client identity.
+    /// Which requests share a bucket: all of the Service (or route), or those of one client identity.
     #[serde(default)]
     pub per: RateLimitScope,
-    /// Requests admitted per interval.
+    /// Requests allowed per interval.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub requests: i32,
-    /// The interval.
+    /// Length of the interval.
     #[serde(default = "second")]
     #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
     pub interval: String,
-    /// Requests admitted at once after a pause. Left out, it is as many as requests.
+    /// Size of a burst after an idle time. Defaults to the value of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub burst: Option<i32>,
 }
 
-/// What has a bucket of its own.
+/// Which requests share a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum RateLimitScope {
-    /// The Service, or the route.
+    /// All requests of the Service or route.
     #[default]
     Service,
-    /// Each client identity; clients without one share a bucket.
+    /// Those of one client identity; clients without an identity share a bucket.
     Client,
 }
 
-/// How many retries there may be, so that they cannot multiply an overload.
+/// How many retries are allowed, so that they cannot amplify an overload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RetryBudget {
-    /// Retries under way, percent of the requests under way.
+    /// Concurrent retries, as a percentage of the concurrent requests.
     #[schemars(range(min = 0, max = 100))]
     pub percent: i32,
-    /// Retries that are always allowed, per second.
+    /// Retries per second that are always allowed.
     #[schemars(range(min = 0, max = 1_000_000))]
     pub min_per_second: i32,
 }
