@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use tracing::Level;
 
 pub use line::{End, Heard, Record};
-pub(crate) use line::{shown_host, shown_path};
+pub(crate) use line::{rbac_details, shown_host, shown_path};
 
 /// The log scope of these lines, also the target that `RUST_LOG` filters.
 const SCOPE: &str = "access";

@@ -5,20 +5,14 @@
 
 mod answer;
 mod arrival;
-mod client_body;
-mod copies;
-mod detect;
 mod dispatch;
 mod exchange;
-mod executor;
 mod extended_connect;
 mod external;
 mod headers;
 mod judged;
-mod messages;
 mod mirror;
 mod plan;
-mod request_body;
 mod response_body;
 mod server;
 mod session;
@@ -27,15 +21,6 @@ mod upgrade;
 mod watched;
 
 pub use answer::Refusal;
-pub(crate) use answer::rbac_details;
-pub use client_body::ClientBody;
-pub use detect::{DETECT_TIMEOUT, SILENCE_TIMEOUT, Sniffed, sniff, sniff_http};
 pub use exchange::Exchange;
-pub use executor::LocalExecutor;
-pub use external::Check;
-pub use request_body::RequestBody;
 pub use server::serve;
 pub use session::Session;
-
-#[cfg(test)]
-pub(crate) mod testing;

@@ -3,49 +3,23 @@
 //! Invariant: no byte goes anywhere before the peer proved an identity of the trust domain; a peer that speaks anything
 //! but mTLS is closed.
 
-mod protocol;
-
 use std::{cell::OnceCell, net::SocketAddr, rc::Rc, time::Instant};
 
 use ::http::StatusCode;
 use ambit_hbone::{Authority, ConnectRequest, Host, Responder, TunnelStream, settings};
 use ambit_identity::ServerStream;
-use ambit_model::{Connection, NetworkAddress, Spiffe};
+use ambit_model::{NetworkAddress, Spiffe};
 use ambit_store::Looked;
 use tokio::net::TcpStream;
 
 use crate::{
     context::Local,
+    detect::{Protocol, tell},
     http::{self, Session},
+    peer::Peer,
     stream,
     target::{self, Refused, Target},
-    telemetry::Known,
 };
-
-use protocol::{Protocol, tell};
-
-/// A client, by the connection of its tunnels.
-#[derive(Debug)]
-pub struct Peer {
-    /// Who it proved to be.
-    pub identity: Spiffe,
-    /// Its address.
-    pub client: SocketAddr,
-    /// As the mesh knows it, once it does.
-    pub known: OnceCell<Known>,
-}
-
-impl Peer {
-    /// As policies see what it opens to `destination`.
-    pub fn connection(&self, destination: SocketAddr) -> Connection {
-        Connection {
-            source: Some(self.identity.clone()),
-            source_ip: self.client.ip(),
-            destination_ip: destination.ip(),
-            destination_port: destination.port(),
-        }
-    }
-}
 
 /// Why a tunnel connection did not come about.
 #[derive(Debug, thiserror::Error)]

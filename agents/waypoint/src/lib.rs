@@ -6,13 +6,17 @@
 //! like. Invariant: what is not bound here, not known or not allowed is refused.
 
 pub mod access_log;
+pub mod body;
 pub mod config;
 pub mod context;
 pub mod dataplane;
+pub mod detect;
 pub mod discovery;
+pub mod executor;
 pub mod http;
 pub mod inbound;
 pub mod metrics;
+pub mod peer;
 pub mod run;
 pub mod service;
 pub mod services;
@@ -24,3 +28,6 @@ pub mod target;
 pub mod telemetry;
 pub mod trace;
 pub mod upstream;
+
+#[cfg(test)]
+mod testing;

@@ -15,14 +15,14 @@ use std::{
 use ambit_jwt::Validator;
 use ambit_model::{
     Addressed, AppProtocol, Applied, BoundService, Destination, NamespacedName, Policy, PolicySet,
-    bound::{Backend, HttpTable, NamedStream, PODS, Routes, WeightedBackend},
+    bound::{Backend, ExternalCheck, HttpTable, NamedStream, PODS, Routes, WeightedBackend},
 };
 use ambit_route::{Table, by_server_name};
 
 pub use rules::{Rules, retry_after_seconds};
 pub use states::States;
 
-use crate::{http::Check, stream::ServerName, upstream::Upstream};
+use crate::{detect::ServerName, upstream::Upstream};
 
 /// A service.
 #[derive(Debug)]
@@ -43,6 +43,15 @@ pub struct Service {
     /// Of pods: whatever port is asked for.
     every_port: Option<Port>,
     destinations: HashMap<Destination, Arc<Upstream>>,
+}
+
+/// A check, and the way to its provider.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// As the control plane compiled it.
+    pub check: ExternalCheck,
+    /// The provider.
+    pub upstream: Arc<Upstream>,
 }
 
 /// One port.

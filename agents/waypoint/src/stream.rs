@@ -3,17 +3,15 @@
 //! Invariant: no byte reaches an endpoint before policy allowed the client, and none does once it denies.
 
 use std::{
-    cell::Cell,
-    net::SocketAddr,
     pin::pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use ambit_hbone::{ConnectHeaders, CopyError, Counters, Forwarded, TunnelStream};
-use ambit_model::{Verdict, bound::Backend};
-use ambit_resilience::{Outcome, Overflow};
+use ambit_hbone::{ConnectHeaders, Counters, Forwarded, TunnelStream};
+use ambit_model::bound::Backend;
+use ambit_resilience::Outcome;
 use ambit_route::pick;
 use tokio::{
     io::{AsyncWriteExt as _, copy_bidirectional},
@@ -21,20 +19,19 @@ use tokio::{
 };
 
 mod counting;
-mod server_name;
+mod flow;
 
 use counting::Counting;
-pub use server_name::ServerName;
+pub use flow::{Flow, StreamError};
 
 use crate::{
     context::Local,
-    http::rbac_details,
-    inbound::Peer,
-    metrics::StreamInUse,
+    detect::{self, ServerName},
+    peer::Peer,
     service::Service,
     streams,
-    target::{Pod, Target},
-    upstream::{self, Asker, Chosen, ConnectFailure, Stream, Upstream, open},
+    target::Target,
+    upstream::{Asker, Chosen, Stream, Upstream, open},
 };
 
 /// Endpoints that are tried because the ones before could not be reached.
@@ -42,102 +39,6 @@ const CONNECT_TRIES_MAX: usize = 3;
 
 /// How often a stream that lives on says how much it has moved.
 const TELL_EVERY: Duration = Duration::from_secs(5);
-
-/// Why a stream did not happen or ended badly.
-#[derive(Debug, thiserror::Error)]
-pub enum StreamError {
-    /// Policy says no.
-    #[error("connection denied by policy: {0}")]
-    Policy(Verdict),
-    /// Policy said yes, and says no now.
-    #[error("connection closed due to policy change: {0}")]
-    PolicyChanged(Verdict),
-    /// The route's backend does not hold.
-    #[error("the route leads nowhere: {0}")]
-    InvalidBackend(Arc<str>),
-    /// There is no endpoint.
-    #[error("no healthy upstream")]
-    NoHealthyEndpoint,
-    /// A limit of the destination is reached.
-    #[error("{0}")]
-    Overflow(Overflow),
-    /// No endpoint could be reached.
-    #[error("{0}")]
-    Unreachable(#[from] ConnectFailure),
-    /// Bytes could not be moved through the tunnel.
-    #[error("{0}")]
-    Copy(#[from] CopyError),
-    /// Bytes could not be moved to or from a socket.
-    #[error("{0}")]
-    Socket(#[source] std::io::Error),
-}
-
-impl StreamError {
-    /// Response flag, as Envoy and Istio name it.
-    pub fn flag(&self) -> &'static str {
-        match self {
-            Self::Policy(_) | Self::PolicyChanged(_) => "",
-            Self::InvalidBackend(_) => "NR",
-            Self::NoHealthyEndpoint => "UH",
-            Self::Overflow(_) => "UO",
-            Self::Unreachable(_) => "UF",
-            Self::Copy(_) | Self::Socket(_) => "UC",
-        }
-    }
-
-    /// Why the connection ended, as Envoy names it; empty where it has no name for it.
-    pub fn details(&self) -> String {
-        match self {
-            Self::Policy(verdict) | Self::PolicyChanged(verdict) => rbac_details(verdict),
-            Self::InvalidBackend(_)
-            | Self::NoHealthyEndpoint
-            | Self::Overflow(_)
-            | Self::Unreachable(_)
-            | Self::Copy(_)
-            | Self::Socket(_) => String::new(),
-        }
-    }
-}
-
-/// One stream, for whoever tells about it.
-#[derive(Debug)]
-pub struct Flow {
-    /// The client.
-    pub peer: Rc<Peer>,
-    /// The service.
-    pub service: Arc<Service>,
-    /// The address the client connected to.
-    pub destination: SocketAddr,
-    /// The pod that was asked for by its own address.
-    pub pod: Option<Pod>,
-    /// When the tunnel was asked for.
-    pub begun: Instant,
-    /// Where it went.
-    pub upstream: Option<Arc<Upstream>>,
-    /// The endpoint.
-    pub target: Option<Arc<upstream::Target>>,
-    /// Bytes to the endpoint, and from it.
-    pub counters: Counters,
-    /// Where it is counted, once it has reached an endpoint.
-    pub counted: Option<StreamInUse>,
-    /// Of the bytes, those that were counted: to the client, to the endpoint.
-    told: Cell<(u64, u64)>,
-}
-
-impl Flow {
-    /// Bytes to the client, and to the endpoint.
-    pub fn moved(&self) -> (u64, u64) {
-        (self.counters.received.load(Ordering::Relaxed), self.counters.sent.load(Ordering::Relaxed))
-    }
-
-    /// Counts what has moved since the last time.
-    pub fn tell(&self) {
-        let Some(counted) = &self.counted else { return };
-        let (to_client, to_server) = self.moved();
-        let (client_knows, server_knows) = self.told.replace((to_client, to_server));
-        counted.moved(to_client.saturating_sub(client_knows), to_server.saturating_sub(server_knows));
-    }
-}
 
 /// Serves one stream until it ends.
 pub async fn serve(
@@ -158,7 +59,7 @@ pub async fn serve(
         target: None,
         counters,
         counted: None,
-        told: Cell::default(),
+        told: Default::default(),
     };
     let ended = run(&local, &mut flow, tunnel).await;
     local.telemetry.stream(&local.shared, &flow, &ended);
@@ -222,7 +123,7 @@ async fn server_name(
     }
     tokio::select! {
         biased;
-        name = server_name::look(tunnel, is_routed) => name.map(Some).map_err(StreamError::Socket),
+        name = detect::look(tunnel, is_routed) => name.map(Some).map_err(StreamError::Socket),
         () = local.stage.draining(), if is_routed => Ok(None),
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use ambit_model::{Connection, Verdict};
 use tokio::sync::oneshot;
 
-use crate::{service::Service, services::Bound, stream::ServerName};
+use crate::{detect::ServerName, service::Service, services::Bound};
 
 /// All admitted streams of one worker.
 #[derive(Default)]

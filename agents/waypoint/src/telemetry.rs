@@ -12,8 +12,8 @@ use crate::{
     access_log::{AccessLog, End, Heard, Record},
     context::Shared,
     http::Exchange,
-    inbound::Peer,
-    metrics::{self, Cache, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
+    metrics::{Cache, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
+    peer::{Known, Peer},
     stream::{Flow, StreamError},
     trace::{Trace, Tracer, Tried},
     upstream::Target,
@@ -34,15 +34,6 @@ pub struct Books {
 pub struct Telemetry {
     books: Books,
     series: RefCell<Cache>,
-}
-
-/// A client as the mesh knows it.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Its pod, if the control plane has described it.
-    pub workload: Option<Arc<Workload>>,
-    /// Its labels.
-    pub labels: Arc<metrics::End>,
 }
 
 impl fmt::Debug for Telemetry {

@@ -5,7 +5,7 @@
 
 use std::{fmt, fmt::Write as _, net::SocketAddr, time::Duration};
 
-use ambit_model::{Spiffe, Workload};
+use ambit_model::{Spiffe, Verdict, Workload};
 use ambit_runtime::{lines::quote, telemetry::Format};
 
 use super::{FAILED_FROM, SCOPE};
@@ -173,6 +173,16 @@ fn end(
     }
     if let Some(id) = end.identity {
         put(identity, Value::Name(id));
+    }
+}
+
+/// What Envoy says of a denial. Which rule of the policy it was is not known any more.
+pub(crate) fn rbac_details(verdict: &Verdict) -> String {
+    match verdict.policy() {
+        Some(policy) => {
+            format!("rbac_access_denied_matched_policy[ns[{}]-policy[{}]]", policy.namespace, policy.name)
+        }
+        None => "rbac_access_denied_matched_policy[none]".to_owned(),
     }
 }
 

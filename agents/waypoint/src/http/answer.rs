@@ -9,6 +9,8 @@ use ambit_model::Verdict;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
+use crate::access_log::rbac_details;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
@@ -160,16 +162,6 @@ impl Refusal {
             | Self::Gone => {}
         }
         response
-    }
-}
-
-/// What Envoy says of a denial. Which rule of the policy it was is not known any more.
-pub(crate) fn rbac_details(verdict: &Verdict) -> String {
-    match verdict.policy() {
-        Some(policy) => {
-            format!("rbac_access_denied_matched_policy[ns[{}]-policy[{}]]", policy.namespace, policy.name)
-        }
-        None => "rbac_access_denied_matched_policy[none]".to_owned(),
     }
 }
 

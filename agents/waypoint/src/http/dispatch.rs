@@ -15,7 +15,7 @@ use http::{Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 
 use super::{
-    ClientBody, Refusal, Session,
+    Refusal, Session,
     arrival::arrive,
     exchange::Exchange,
     extended_connect,
@@ -27,6 +27,7 @@ use super::{
     upgrade::Client,
 };
 use crate::{
+    body::ClientBody,
     service::{Port, RouteRule, Rules, Service},
     upstream::Upstream,
 };

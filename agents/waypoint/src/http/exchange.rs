@@ -8,11 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Frame;
 
-use super::{
-    Refusal, Session, external::Granted, messages::Messages, request_body::BytesSeen,
-    response_body::ResponseError,
-};
+use super::{Refusal, Session, external::Granted, response_body::ResponseError};
 use crate::{
+    body::{BytesSeen, Messages},
     trace::{Trace, Tried},
     upstream::{Target, Upstream},
 };

@@ -30,26 +30,17 @@ use self::{
 };
 use super::{
     Exchange, Refusal, Session, answer,
-    client_body::{ClientBody, Peeked},
     headers,
     judged::meets,
 };
 use crate::{
-    service::Service,
-    upstream::{Spoken, Upstream},
+    body::{ClientBody, Peeked},
+    service::{Check, Service},
+    upstream::Spoken,
 };
 
 /// How long a client may take for the part of its body that a provider is to see.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A check, and the way to its provider.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// As the control plane compiled it.
-    pub check: ExternalCheck,
-    /// The provider.
-    pub upstream: Arc<Upstream>,
-}
 
 /// What a provider says.
 #[derive(Debug)]

@@ -10,14 +10,9 @@ use http::{Request, request::Parts};
 use http_body_util::BodyExt;
 use tokio::time::sleep;
 
-use super::{
-    ClientBody, RequestBody,
-    copies::{Cut, Ended},
-    headers,
-    plan::spoken,
-    request_body::{BytesSeen, is_unsized},
-};
+use super::{headers, plan::spoken};
 use crate::{
+    body::{BytesSeen, ClientBody, Cut, Ended, RequestBody, is_unsized},
     context::Local,
     upstream::{Asker, Spoken, Upstream},
 };

@@ -16,7 +16,8 @@ use tokio::{
     time::{Instant, interval_at},
 };
 
-use super::{LocalExecutor, Session, dispatch::handle, watched::Watched};
+use super::{Session, dispatch::handle, watched::Watched};
+use crate::executor::LocalExecutor;
 
 /// Largest head of a request, target and fields together: then 431. Envoy's default.
 pub(super) const HEAD_MAX_BYTES: usize = 60 << 10;

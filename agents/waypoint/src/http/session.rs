@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::watched::Progress;
 use crate::{
     context::Local,
-    inbound::Peer,
+    peer::Peer,
     service::Service,
     target::{Pod, Target, is_bound},
     upstream::Upstream,

@@ -19,16 +19,15 @@ use hyper::body::Incoming;
 use tokio::time::{sleep, timeout_at};
 
 use super::{
-    Refusal, RequestBody, arrival,
-    client_body::ClientBody,
+    Refusal, arrival,
     exchange::Exchange,
     extended_connect, headers, mirror,
     plan::{self, Plan},
-    request_body::{Held as HeldBody, is_unsized},
     response_body::{Held, ResponseBody},
     upgrade::{self, Client, Judged},
 };
 use crate::{
+    body::{ClientBody, Held as HeldBody, RequestBody, is_unsized},
     trace::{Trace, Tried},
     upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered},
 };

@@ -9,10 +9,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 
 use super::{ConnectFailure, Target, open, pool::STREAMS_MAX};
-use crate::{
-    context::Local,
-    http::{LocalExecutor, RequestBody},
-};
+use crate::{body::RequestBody, context::Local, executor::LocalExecutor};
 
 /// Largest head of a response, and read buffer of an HTTP/1 connection.
 const HEAD_MAX_BYTES: usize = 64 << 10;

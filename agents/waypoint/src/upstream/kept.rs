@@ -21,7 +21,7 @@ use super::{
     pool::{Key, STREAMS_MAX},
     room::{Counted, Room},
 };
-use crate::http::RequestBody;
+use crate::body::RequestBody;
 
 /// How long an unused connection is kept: less than servers usually keep theirs.
 const IDLE_MAX: Duration = Duration::from_secs(60);

@@ -22,7 +22,7 @@ use super::{
     pool::Key,
     room::Counted,
 };
-use crate::http::RequestBody;
+use crate::body::RequestBody;
 
 /// No connection for a request.
 #[derive(Debug, thiserror::Error)]

@@ -192,7 +192,7 @@ async fn a_server_that_speaks_first_is_heard_at_once_on_a_port_that_is_known_for
         let mut heard = [0; 9];
         tunnel.read_exact(&mut heard).await.unwrap();
         assert_eq!(&heard, b"220 ready");
-        assert!(begun.elapsed() < ambit_waypoint::http::SILENCE_TIMEOUT, "{port}");
+        assert!(begun.elapsed() < ambit_waypoint::detect::SILENCE_TIMEOUT, "{port}");
     }
 }
 

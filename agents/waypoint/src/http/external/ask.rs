@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use crate::{
+    body::RequestBody,
     context::Local,
-    http::RequestBody,
     upstream::{Asker, Lease, LeaseFailure, Spoken, Upstream},
 };
 

@@ -28,7 +28,7 @@ use super::{
     change::{Change, Changes, How, is_of_message},
     web::Shown,
 };
-use crate::http::RequestBody;
+use crate::body::RequestBody;
 
 const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

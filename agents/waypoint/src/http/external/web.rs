@@ -12,7 +12,7 @@ use super::{
     ask::{Answered, NoAnswer},
     change::{Change, Changes, How, is_of_message, names},
 };
-use crate::http::RequestBody;
+use crate::body::RequestBody;
 
 /// What an HTTP provider has taken from an admitted request, as Envoy names it.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");

@@ -15,11 +15,12 @@ use tokio::{
 use super::*;
 use crate::{
     context::{Local, Shared},
-    http::{testing::tunnels, watched::HEAD_TIMEOUT},
-    inbound::Peer,
+    http::watched::HEAD_TIMEOUT,
+    peer::Peer,
     services::Services,
     stage::StageControl,
     target::Target,
+    testing::tunnels,
 };
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: cart\r\n\r\n";

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::http::testing::tunnels;
+use crate::testing::tunnels;
 
 /// A client of a server that answers at once.
 async fn client() -> (SendConnect, TunnelStream) {

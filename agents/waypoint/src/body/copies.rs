@@ -43,7 +43,7 @@ pub struct Copied(Rc<Queue>);
 
 /// Tells when a copy has all that it will ever get.
 #[derive(Debug)]
-pub(super) struct Ended(Rc<Queue>);
+pub struct Ended(Rc<Queue>);
 
 #[derive(Debug)]
 struct Queue {
@@ -135,7 +135,7 @@ impl State {
 
 impl Ended {
     /// Waits until nothing more comes.
-    pub(super) async fn wait(&self) {
+    pub async fn wait(&self) {
         loop {
             let ended = self.0.ended.notified();
             if self.0.state.borrow().end.is_some() {
@@ -146,7 +146,7 @@ impl Ended {
     }
 
     /// Why it is not whole.
-    pub(super) fn cut(&self) -> Option<Cut> {
+    pub fn cut(&self) -> Option<Cut> {
         self.0.state.borrow().end.and_then(Result::err)
     }
 }

@@ -8,7 +8,7 @@ const PREFIX_BYTES: u8 = 5;
 
 /// Messages of one body so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Messages {
+pub struct Messages {
     count: u64,
     /// Bytes of the prefix that were seen.
     seen: u8,
@@ -19,7 +19,7 @@ pub(super) struct Messages {
 
 impl Messages {
     /// The next piece of the body.
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+    pub fn feed(&mut self, mut bytes: &[u8]) {
         loop {
             let skipped = bytes.len().min(self.left as usize);
             self.left = self.left.saturating_sub(u32::try_from(skipped).unwrap_or(u32::MAX));
@@ -37,7 +37,7 @@ impl Messages {
     }
 
     /// How many there are.
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.count
     }
 }

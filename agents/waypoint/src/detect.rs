@@ -1,9 +1,15 @@
-//! What the first bytes of a stream say about its protocol. Pure.
+//! What a tunnel carries, by its first bytes: the protocol, and the name that a TLS client asks for.
 //!
 //! Invariant: this decides only where nobody has said anything about the port: what rules have to hold for is HTTP
 //! whatever its first bytes are ([`crate::service::Port::protocol`]).
 
+mod protocol;
+mod server_name;
+
 use std::time::Duration;
+
+pub use protocol::{Protocol, tell};
+pub use server_name::{ServerName, look};
 
 /// How long a client may be silent before it is taken for one whose server speaks first.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -8,20 +8,26 @@ use ambit_hbone::TunnelStream;
 use ambit_model::AppProtocol;
 use tokio::time::timeout;
 
-use crate::http::{DETECT_TIMEOUT, SILENCE_TIMEOUT, Sniffed, sniff, sniff_http};
+use super::{DETECT_TIMEOUT, SILENCE_TIMEOUT, Sniffed, sniff, sniff_http};
 
 /// What to serve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+pub enum Protocol {
+    /// Bytes.
     Stream,
+    /// HTTP/1.1, or 1.0.
     Http1,
+    /// HTTP/2 with prior knowledge.
     Http2,
     /// The client ended without a byte.
     Nothing,
 }
 
 /// Waits for as many bytes as it takes to tell.
-pub(super) async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io::Result<Protocol> {
+///
+/// # Errors
+/// When the tunnel is reset before that.
+pub async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io::Result<Protocol> {
     match declared {
         AppProtocol::Tcp | AppProtocol::Tls => Ok(Protocol::Stream),
         // A port that is declared for HTTP/2 says what its endpoints speak: a health check, or `curl`, speaks HTTP/1.1.
@@ -78,7 +84,7 @@ mod tests {
     use tokio::{io::AsyncWriteExt, time::Instant};
 
     use super::*;
-    use crate::http::testing::tunnels;
+    use crate::testing::tunnels;
 
     #[tokio::test(start_paused = true)]
     async fn what_a_port_speaks_is_what_was_declared_and_then_what_its_bytes_say() {

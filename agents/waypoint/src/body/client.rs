@@ -27,11 +27,11 @@ pub struct ClientBody {
 
 /// The beginning of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Peeked {
+pub struct Peeked {
     /// At most as much as was asked for.
-    pub(super) bytes: Bytes,
+    pub bytes: Bytes,
     /// It is all of the body.
-    pub(super) is_whole: bool,
+    pub is_whole: bool,
 }
 
 impl From<Incoming> for ClientBody {
@@ -42,7 +42,7 @@ impl From<Incoming> for ClientBody {
 
 impl ClientBody {
     /// Reads until `most` bytes are there and it is known whether more follow, or to the end. Cancel safe.
-    pub(super) async fn peek(&mut self, most: usize) -> Result<Peeked, hyper::Error> {
+    pub async fn peek(&mut self, most: usize) -> Result<Peeked, hyper::Error> {
         while !self.is_read && self.held_bytes() <= most {
             match self.rest.frame().await {
                 None => self.is_read = true,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::{
-    client_body::ClientBody,
+    client::ClientBody,
     copies::{self, Copied, Copying, Cut, Ended},
     messages::Messages,
 };
@@ -76,7 +76,7 @@ struct Seen {
 
 impl BytesSeen {
     /// Of a body that has not begun.
-    pub(super) fn new(is_grpc: bool) -> Self {
+    pub fn new(is_grpc: bool) -> Self {
         Self(Rc::new(Seen {
             bytes: Cell::new(0),
             broken: Cell::new(false),
@@ -92,17 +92,17 @@ impl BytesSeen {
     }
 
     /// Whether the client broke off: what it sent then is no whole request, whoever got it.
-    pub(super) fn is_broken(&self) -> bool {
+    pub fn is_broken(&self) -> bool {
         self.0.broken.get()
     }
 
     /// Whether it is the client whom everybody waits for.
-    pub(super) fn is_awaited(&self) -> bool {
+    pub fn is_awaited(&self) -> bool {
         self.0.awaited.get()
     }
 
     /// A copy of a body that has not begun.
-    pub(super) fn copy(&self, body: &ClientBody) -> (RequestBody, Option<Ended>) {
+    pub fn copy(&self, body: &ClientBody) -> (RequestBody, Option<Ended>) {
         if body.is_end_stream() {
             return (RequestBody::Empty, None);
         }
@@ -112,7 +112,7 @@ impl BytesSeen {
     }
 
     /// How many messages of gRPC.
-    pub(super) fn messages(&self) -> u64 {
+    pub fn messages(&self) -> u64 {
         self.0.messages.as_ref().map_or(0, |messages| messages.get().count())
     }
 
@@ -163,7 +163,7 @@ impl BytesSeen {
 
 /// A body that is held while it flows.
 #[derive(Debug)]
-pub(super) struct Held(Rc<RefCell<State>>);
+pub struct Held(Rc<RefCell<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -199,13 +199,13 @@ pub struct Reader {
 }
 
 /// Whether a body has bytes, and nobody said how many.
-pub(super) fn is_unsized(body: &impl Body) -> bool {
+pub fn is_unsized(body: &impl Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none()
 }
 
 impl RequestBody {
     /// Made here.
-    pub(super) fn own(bytes: Bytes) -> Self {
+    pub fn own(bytes: Bytes) -> Self {
         Self::Own(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
@@ -217,7 +217,7 @@ impl RequestBody {
 
 impl Held {
     /// Holds `body` as long as it is small enough.
-    pub(super) fn new(body: ClientBody, bytes: BytesSeen) -> Self {
+    pub fn new(body: ClientBody, bytes: BytesSeen) -> Self {
         let progress = if body.is_end_stream() { Progress::Whole } else { Progress::Flowing };
         let state =
             State { body, frames: Vec::new(), trailers: None, held_bytes: 0, bytes, progress, reader: 0 };
@@ -225,7 +225,7 @@ impl Held {
     }
 
     /// For the next try; earlier readers read no more.
-    pub(super) fn read(&self) -> RequestBody {
+    pub fn read(&self) -> RequestBody {
         let mut state = self.0.borrow_mut();
         if state.progress == Progress::Whole && state.frames.is_empty() && state.trailers.is_none() {
             return RequestBody::Empty;
@@ -235,7 +235,7 @@ impl Held {
     }
 
     /// Whether all that was sent so far can be sent again.
-    pub(super) fn is_repeatable(&self) -> bool {
+    pub fn is_repeatable(&self) -> bool {
         match self.0.borrow().progress {
             Progress::Flowing | Progress::Whole => true,
             Progress::Overflowed | Progress::Broken => false,

@@ -9,7 +9,7 @@ use ambit_hbone::TunnelStream;
 use ambit_identity::{ClientHello, client_hello};
 use tokio::time::timeout;
 
-use crate::http::{DETECT_TIMEOUT, SILENCE_TIMEOUT};
+use super::{DETECT_TIMEOUT, SILENCE_TIMEOUT};
 
 /// Most bytes that a client says before it has named anybody: those with keys of post-quantum exchanges say some 2 KiB.
 const CLIENT_HELLO_MAX_BYTES: usize = 16 << 10;
@@ -24,7 +24,10 @@ pub enum ServerName {
 }
 
 /// Waits for the name. A client that has to speak first (`is_awaited`) may be silent before that as long as it likes.
-pub(super) async fn look(tunnel: &mut TunnelStream, is_awaited: bool) -> io::Result<ServerName> {
+///
+/// # Errors
+/// When the tunnel is reset before that.
+pub async fn look(tunnel: &mut TunnelStream, is_awaited: bool) -> io::Result<ServerName> {
     let begins = poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop));
     match is_awaited {
         true => begins.await?,
@@ -59,7 +62,7 @@ mod tests {
     use tokio::{io::AsyncWriteExt, time::Instant};
 
     use super::*;
-    use crate::http::testing::tunnels;
+    use crate::testing::tunnels;
 
     async fn seen(said: &[u8], ends: bool, is_awaited: bool) -> Option<ServerName> {
         let (_connection, mut near, mut far) = tunnels().await;

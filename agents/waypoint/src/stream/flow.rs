@@ -1,0 +1,120 @@
+//! One stream, and how it ended.
+//!
+//! Invariant: a byte is counted once, however often the stream says how much it has moved.
+
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use ambit_hbone::{CopyError, Counters};
+use ambit_model::Verdict;
+use ambit_resilience::Overflow;
+
+use crate::{
+    access_log::rbac_details,
+    metrics::StreamInUse,
+    peer::Peer,
+    service::Service,
+    target::Pod,
+    upstream::{ConnectFailure, Target, Upstream},
+};
+
+/// Why a stream did not happen or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// Policy says no.
+    #[error("connection denied by policy: {0}")]
+    Policy(Verdict),
+    /// Policy said yes, and says no now.
+    #[error("connection closed due to policy change: {0}")]
+    PolicyChanged(Verdict),
+    /// The route's backend does not hold.
+    #[error("the route leads nowhere: {0}")]
+    InvalidBackend(Arc<str>),
+    /// There is no endpoint.
+    #[error("no healthy upstream")]
+    NoHealthyEndpoint,
+    /// A limit of the destination is reached.
+    #[error("{0}")]
+    Overflow(Overflow),
+    /// No endpoint could be reached.
+    #[error("{0}")]
+    Unreachable(#[from] ConnectFailure),
+    /// Bytes could not be moved through the tunnel.
+    #[error("{0}")]
+    Copy(#[from] CopyError),
+    /// Bytes could not be moved to or from a socket.
+    #[error("{0}")]
+    Socket(#[source] std::io::Error),
+}
+
+impl StreamError {
+    /// Response flag, as Envoy and Istio name it.
+    pub fn flag(&self) -> &'static str {
+        match self {
+            Self::Policy(_) | Self::PolicyChanged(_) => "",
+            Self::InvalidBackend(_) => "NR",
+            Self::NoHealthyEndpoint => "UH",
+            Self::Overflow(_) => "UO",
+            Self::Unreachable(_) => "UF",
+            Self::Copy(_) | Self::Socket(_) => "UC",
+        }
+    }
+
+    /// Why the connection ended, as Envoy names it; empty where it has no name for it.
+    pub fn details(&self) -> String {
+        match self {
+            Self::Policy(verdict) | Self::PolicyChanged(verdict) => rbac_details(verdict),
+            Self::InvalidBackend(_)
+            | Self::NoHealthyEndpoint
+            | Self::Overflow(_)
+            | Self::Unreachable(_)
+            | Self::Copy(_)
+            | Self::Socket(_) => String::new(),
+        }
+    }
+}
+
+/// One stream, for whoever tells about it.
+#[derive(Debug)]
+pub struct Flow {
+    /// The client.
+    pub peer: Rc<Peer>,
+    /// The service.
+    pub service: Arc<Service>,
+    /// The address the client connected to.
+    pub destination: SocketAddr,
+    /// The pod that was asked for by its own address.
+    pub pod: Option<Pod>,
+    /// When the tunnel was asked for.
+    pub begun: Instant,
+    /// Where it went.
+    pub upstream: Option<Arc<Upstream>>,
+    /// The endpoint.
+    pub target: Option<Arc<Target>>,
+    /// Bytes to the endpoint, and from it.
+    pub counters: Counters,
+    /// Where it is counted, once it has reached an endpoint.
+    pub counted: Option<StreamInUse>,
+    /// Of the bytes, those that were counted: to the client, to the endpoint.
+    pub(super) told: Cell<(u64, u64)>,
+}
+
+impl Flow {
+    /// Bytes to the client, and to the endpoint.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.counters.received.load(Ordering::Relaxed), self.counters.sent.load(Ordering::Relaxed))
+    }
+
+    /// Counts what has moved since the last time.
+    pub fn tell(&self) {
+        let Some(counted) = &self.counted else { return };
+        let (to_client, to_server) = self.moved();
+        let (client_knows, server_knows) = self.told.replace((to_client, to_server));
+        counted.moved(to_client.saturating_sub(client_knows), to_server.saturating_sub(server_knows));
+    }
+}
