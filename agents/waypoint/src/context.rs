@@ -6,16 +6,17 @@ use std::{fmt, future::Future, rc::Rc, sync::Arc};
 
 use ambit_hbone::{Pool, settings::CLIENT_STREAMS_MAX};
 use ambit_identity::{Handshakes, Manager};
-use ambit_model::{NamespacedName, Spiffe, Workload};
+use ambit_model::{NamespacedName, NetworkAddress, Spiffe, Workload};
 use ambit_store::{Lookup, Snapshot, Store};
 use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    peer::{Known, Peer},
     services::Services,
     stage::StageWatch,
     streams::Streams,
-    telemetry::{Books, Telemetry},
+    telemetry::{Sinks, Telemetry},
     upstream::{ConnectFailure, Connections, Way},
 };
 
@@ -39,14 +40,23 @@ pub struct Shared {
     pub identity: Spiffe,
     /// Own pod.
     pub pod: NamespacedName,
-    /// What is told about requests and streams.
-    pub books: Books,
+    /// Where workers report to.
+    pub sinks: Sinks,
 }
 
 impl Shared {
     /// Own pod as the mesh knows it; one that nobody knows before it does.
     pub fn own(&self, snapshot: &Snapshot) -> Arc<Workload> {
         snapshot.workload_by_name(&self.pod).cloned().unwrap_or_default()
+    }
+
+    /// The pod of the client's address, if its identity is the one that the client proved.
+    fn described(&self, peer: &Peer) -> Option<Arc<Workload>> {
+        let snapshot = self.store.load();
+        let own = snapshot.workload_by_name(&self.pod);
+        let network = own.map(|own| own.network.clone()).unwrap_or_default();
+        let address = NetworkAddress { network, address: peer.client.ip().to_canonical() };
+        snapshot.workload_by_address(&address).filter(|found| found.identity() == peer.identity).cloned()
     }
 }
 
@@ -62,7 +72,7 @@ pub struct Local {
     pub streams: Rc<Streams>,
     /// Tunnels to endpoints.
     pub tunnels: Pool<Way, ConnectFailure>,
-    /// What is told about requests and streams.
+    /// What this worker reports.
     pub telemetry: Telemetry,
     /// HTTP connections to endpoints, inside tunnels or not.
     pub upstreams: Connections,
@@ -79,7 +89,7 @@ impl Local {
         tokio::task::spawn_local(tunnels.sweeper());
         let upstreams = Connections::default();
         tokio::task::spawn_local(upstreams.shedder());
-        let telemetry = Telemetry::new(&shared.books);
+        let telemetry = Telemetry::new(&shared.sinks);
         let lookup = Lookup::new(shared.asker.clone());
         Rc::new(Self {
             lookup,
@@ -92,6 +102,22 @@ impl Local {
             upstreams,
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// A client as the mesh knows it. Looked up until the control plane has described it: the first request of a pod may
+    /// come before that.
+    pub fn client(&self, peer: &Peer) -> Known {
+        if let Some(known) = peer.known.get() {
+            return known.clone();
+        }
+        let workload = self.shared.described(peer);
+        let labels = self.telemetry.client_labels(&peer.identity, workload.as_ref());
+        let known = Known { workload, labels };
+        if known.workload.is_some() {
+            // The cell is empty, as was seen above.
+            let _ = peer.known.set(known.clone());
+        }
+        known
     }
 
     /// Runs something that the process waits for before it ends.

@@ -21,7 +21,7 @@ use crate::{
     metrics::{Metrics, UNUSED_MAX},
     services::Services,
     sockets,
-    telemetry::Books,
+    telemetry::Sinks,
     trace::{Origin, Tracer, UnusableCollector},
 };
 
@@ -74,8 +74,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     })?;
     let ca = CaClient::new(operator.clone(), Token::new(&config.proxy.token), config.proxy.certificate_ttl);
     let (identities, manage) = Manager::new(ca, Arc::new(SystemTime::now));
-    let (books, exporter) = open_books(&config, &shown)?;
-    let metrics = books.metrics.clone();
+    let (sinks, exporter) = open_sinks(&config, &shown)?;
+    let metrics = sinks.metrics.clone();
     let (asker, questions) = ambit_store::questions();
     let shared = Arc::new(Shared {
         store: Arc::default(),
@@ -84,7 +84,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         identities,
         identity: config.identity.clone(),
         pod: config.pod.clone(),
-        books,
+        sinks,
     });
     let listener = sockets::listen(HBONE_PORT).map_err(io("tunnels cannot be accepted"))?;
     let plane =
@@ -120,11 +120,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Opens what requests are told to. What delivers spans ends once the books are closed.
-fn open_books(
+/// Opens what workers report to. The future delivers spans until all clones of the sinks are gone.
+fn open_sinks(
     config: &Config,
     shown: &admin::Metrics,
-) -> Result<(Books, impl Future<Output = ()> + Send + use<>), RunError> {
+) -> Result<(Sinks, impl Future<Output = ()> + Send + use<>), RunError> {
     let metrics = Metrics::default();
     metrics.register(shown);
     let proxy = &config.proxy;
@@ -141,7 +141,7 @@ fn open_books(
             exporter.await;
         }
     };
-    Ok((Books { metrics, log: Some(log), tracer }, deliver))
+    Ok((Sinks { metrics, log: Some(log), tracer }, deliver))
 }
 
 async fn count_services(shared: Arc<Shared>, metrics: Metrics) {

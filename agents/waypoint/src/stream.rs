@@ -62,7 +62,9 @@ pub async fn serve(
         told: Default::default(),
     };
     let ended = run(&local, &mut flow, tunnel).await;
-    local.telemetry.stream(&local.shared, &flow, &ended);
+    flow.tell();
+    let client = local.client(&flow.peer);
+    flow.report(&local.telemetry, &client, ended.err().as_ref());
 }
 
 async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Result<(), StreamError> {
@@ -88,7 +90,8 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Re
     let _request = upstream.breaker.request().map_err(overflowed)?;
     let moved = async {
         let (stream, chosen) = reach(local, &upstream, flow).await?;
-        flow.counted = Some(local.telemetry.opened(&local.shared, flow));
+        let client = local.client(&flow.peer);
+        flow.counted = Some(local.telemetry.opened(&flow.ends(&client)));
         let flow = &*flow;
         let mut copied = pin!(exchange(stream, tunnel, &flow.counters));
         let mut tells = interval_at(Moment::now() + TELL_EVERY, TELL_EVERY);
@@ -152,7 +155,7 @@ async fn reach(
     flow: &mut Flow,
 ) -> Result<(Stream, Chosen), StreamError> {
     let pod = flow.pod.as_ref().map(|pod| pod.uid.clone());
-    let client = || local.telemetry.client(&local.shared, &flow.peer).workload;
+    let client = || local.client(&flow.peer).workload;
     let client = upstream.is_node_local().then(client).flatten();
     let node = client.as_ref().map(|client| &*client.node);
     let asker = Asker { head: None, address: flow.peer.client.ip(), node, pod: pod.as_ref() };

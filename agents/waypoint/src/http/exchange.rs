@@ -10,7 +10,11 @@ use http_body::Frame;
 
 use super::{Refusal, Session, external::Granted, response_body::ResponseError};
 use crate::{
+    access_log::{Heard, Record},
     body::{BytesSeen, Messages},
+    peer::Known,
+    service::Service,
+    telemetry::{Ends, FinishedRequest},
     trace::{Trace, Tried},
     upstream::{Target, Upstream},
 };
@@ -98,6 +102,16 @@ impl Asked {
             is_grpc: super::headers::is_grpc(&parts.headers),
         }
     }
+
+    /// `HTTP/1.1` and so on.
+    fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_11 => "HTTP/1.1",
+            Version::HTTP_2 => "HTTP/2.0",
+            _ => "HTTP",
+        }
+    }
 }
 
 impl Exchange {
@@ -156,7 +170,7 @@ impl Exchange {
     }
 
     /// gRPC messages of the request, and of the response.
-    pub fn messages(&self) -> (u64, u64) {
+    fn messages(&self) -> (u64, u64) {
         let response = self.response_messages.map_or(0, |messages| messages.count());
         (self.request_bytes.messages(), response)
     }
@@ -180,6 +194,46 @@ impl Exchange {
         self.ended = true;
     }
 
+    fn finished<'a>(&'a self, client: &'a Known, service: &'a Service) -> FinishedRequest<'a> {
+        let (peer, target) = (&*self.session.peer, self.target.as_deref());
+        let ends = Ends { peer, client, service: &service.bound.key, target };
+        let record = Record {
+            request: Some(self.heard()),
+            flags: &self.flags,
+            code_details: &self.code_details,
+            bytes_recv: self.request_bytes.get(),
+            bytes_sent: self.response_bytes,
+            duration: self.begun.elapsed(),
+            tries: self.tries,
+            route: self.rule.as_deref(),
+            service: service.hostname(),
+            source: ends.source(),
+            destination: ends.destination(),
+            trace_id: self.trace.map(|trace| trace.id),
+            error: self.detail.as_deref(),
+        };
+        FinishedRequest {
+            ends,
+            record,
+            is_grpc: self.asked.is_grpc,
+            messages: self.messages(),
+            trace: self.trace.map(|trace| (trace, &self.tried[..])),
+        }
+    }
+
+    fn heard(&self) -> Heard<'_> {
+        let asked = &self.asked;
+        let host = asked.host.as_ref().and_then(|host| host.to_str().ok());
+        Heard {
+            method: asked.method.as_str(),
+            path: asked.uri.path(),
+            host: asked.uri.authority().map(|authority| authority.as_str()).or(host),
+            protocol: asked.protocol(),
+            status: self.status.map(|status| status.as_u16()),
+            grpc_status: self.grpc_status,
+        }
+    }
+
     fn note_grpc(&mut self, headers: &HeaderMap) {
         let status = headers.get(GRPC_STATUS).and_then(|value| value.to_str().ok());
         self.grpc_status = status.and_then(|status| status.parse().ok()).or(self.grpc_status);
@@ -192,7 +246,7 @@ impl Drop for Exchange {
             self.flags.push("DC");
             self.code_details = "downstream_remote_disconnect".into();
         }
-        let local = self.session.local.clone();
-        local.telemetry.request(self);
+        let Session { local, peer, .. } = &*self.session;
+        local.telemetry.request(&self.finished(&local.client(peer), &self.session.service()));
     }
 }

@@ -51,7 +51,7 @@ struct Current {
 impl Session {
     /// The client's pod, where `upstream` has to know its node.
     pub fn client_of(&self, upstream: &Upstream) -> Option<Arc<Workload>> {
-        let client = || self.local.telemetry.client(&self.local.shared, &self.peer).workload;
+        let client = || self.local.client(&self.peer).workload;
         upstream.is_node_local().then(client).flatten()
     }
 

@@ -15,11 +15,12 @@ use ambit_model::Verdict;
 use ambit_resilience::Overflow;
 
 use crate::{
-    access_log::rbac_details,
+    access_log::{Record, rbac_details},
     metrics::StreamInUse,
-    peer::Peer,
+    peer::{Known, Peer},
     service::Service,
     target::Pod,
+    telemetry::{Ends, FinishedStream, Telemetry},
     upstream::{ConnectFailure, Target, Upstream},
 };
 
@@ -79,7 +80,7 @@ impl StreamError {
     }
 }
 
-/// One stream, for whoever tells about it.
+/// One stream.
 #[derive(Debug)]
 pub struct Flow {
     /// The client.
@@ -106,12 +107,43 @@ pub struct Flow {
 
 impl Flow {
     /// Bytes to the client, and to the endpoint.
-    pub fn moved(&self) -> (u64, u64) {
+    fn moved(&self) -> (u64, u64) {
         (self.counters.received.load(Ordering::Relaxed), self.counters.sent.load(Ordering::Relaxed))
     }
 
+    /// Its ends, for reports.
+    pub(super) fn ends<'a>(&'a self, client: &'a Known) -> Ends<'a> {
+        let target = self.target.as_deref();
+        Ends { peer: &self.peer, client, service: &self.service.bound.key, target }
+    }
+
+    /// Reports that it is over; `failure` is why it did not end well.
+    pub(super) fn report(&self, telemetry: &Telemetry, client: &Known, failure: Option<&StreamError>) {
+        let flag = failure.map_or("", StreamError::flag);
+        let details = failure.map(StreamError::details).unwrap_or_default();
+        let error = failure.map(ToString::to_string);
+        let (to_client, to_server) = self.moved();
+        let ends = self.ends(client);
+        let record = Record {
+            request: None,
+            flags: if flag.is_empty() { &[] } else { &[flag] },
+            code_details: &details,
+            bytes_recv: to_server,
+            bytes_sent: to_client,
+            duration: self.begun.elapsed(),
+            tries: 0,
+            route: None,
+            service: self.service.hostname(),
+            source: ends.source(),
+            destination: ends.destination(),
+            trace_id: None,
+            error: error.as_deref(),
+        };
+        telemetry.stream(&FinishedStream { ends, record, counted: self.counted.as_ref() });
+    }
+
     /// Counts what has moved since the last time.
-    pub fn tell(&self) {
+    pub(super) fn tell(&self) {
         let Some(counted) = &self.counted else { return };
         let (to_client, to_server) = self.moved();
         let (client_knows, server_knows) = self.told.replace((to_client, to_server));

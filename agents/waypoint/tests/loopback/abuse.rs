@@ -159,7 +159,7 @@ async fn abuse_of_a_tunnel_connection_ends_it_and_no_other() {
 async fn plaintext_on_the_tunnel_port_is_closed_and_counted() {
     let mesh = cart().await;
     for sent in [&b"GET / HTTP/1.1\r\nhost: cart\r\n\r\n"[..], PREFACE] {
-        let before = mesh.shared.books.metrics.handshakes_failed.get();
+        let before = mesh.shared.sinks.metrics.handshakes_failed.get();
         let mut stream = mesh.dial().await;
         stream.write_all(sent).await.unwrap();
         let mut heard = Vec::new();
@@ -167,12 +167,12 @@ async fn plaintext_on_the_tunnel_port_is_closed_and_counted() {
         let text = String::from_utf8_lossy(&heard);
         assert!(!text.contains("HTTP"), "{text}");
         let counted = async {
-            while mesh.shared.books.metrics.handshakes_failed.get() == before {
+            while mesh.shared.sinks.metrics.handshakes_failed.get() == before {
                 tokio::task::yield_now().await;
             }
         };
         timeout(PATIENCE, counted).await.unwrap();
-        assert_eq!(mesh.shared.books.metrics.handshakes_failed.get(), before + 1);
+        assert_eq!(mesh.shared.sinks.metrics.handshakes_failed.get(), before + 1);
     }
     assert_eq!(mesh.get("/").await.0, 200);
 }
@@ -188,7 +188,7 @@ async fn tunnels_that_never_say_who_they_are_are_given_up_for_newer_ones() {
     }
     // Long before a handshake is out of time.
     let counted = async {
-        while mesh.shared.books.metrics.handshakes_failed.get() < given_up as u64 {
+        while mesh.shared.sinks.metrics.handshakes_failed.get() < given_up as u64 {
             tokio::task::yield_now().await;
         }
     };

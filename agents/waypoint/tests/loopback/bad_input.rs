@@ -268,7 +268,7 @@ async fn a_client_whose_body_is_none_has_no_endpoint_ejected_for_it() {
         assert!(answer(&mesh, BROKEN).await.starts_with("HTTP/1.1 400 "));
         assert!(tries.get() <= 1, "what is not whole is not sent again");
         assert_eq!(mesh.get("/").await.0, 200);
-        assert_eq!(mesh.shared.books.metrics.ejections.get(), 0);
+        assert_eq!(mesh.shared.sinks.metrics.ejections.get(), 0);
     }
 }
 

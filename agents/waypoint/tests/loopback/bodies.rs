@@ -48,7 +48,7 @@ async fn mirrored(cart: Serve, copy: Serve, timeouts: RequestTimeouts) -> Mesh {
 }
 
 /// Says what arrives.
-fn telling(
+fn with_sinks(
     told: mpsc::UnboundedSender<Request<Bytes>>,
 ) -> impl Fn(Request<Bytes>) -> Response<String> + Clone {
     move |request| {
@@ -156,12 +156,12 @@ async fn a_copy_that_is_too_slow_is_lost_and_counted_and_holds_nobody_up() {
     let response = mesh.http1().await.send_request(request).await.unwrap();
     assert_eq!(text(response).await, (16 << 20).to_string());
     let counted = async {
-        while mesh.shared.books.metrics.copies_failed.get() == 0 {
+        while mesh.shared.sinks.metrics.copies_failed.get() == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     timeout(PATIENCE, counted).await.unwrap();
-    assert_eq!(mesh.shared.books.metrics.ejections.get(), 0);
+    assert_eq!(mesh.shared.sinks.metrics.ejections.get(), 0);
 }
 
 #[tokio::test]
@@ -192,5 +192,5 @@ async fn what_is_wrong_with_a_body_is_no_endpoints_fault_and_no_copys() {
     assert_eq!(mesh.get("/good").await.0, 200);
     // Those of the others never were whole, however many of them arrived in part.
     while heard(&mut copies).await.uri().path() != "/good" {}
-    assert_eq!(mesh.shared.books.metrics.ejections.get(), 0);
+    assert_eq!(mesh.shared.sinks.metrics.ejections.get(), 0);
 }

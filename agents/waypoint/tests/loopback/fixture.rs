@@ -22,7 +22,7 @@ use ambit_model::{
     },
 };
 use ambit_store::{AddressUpdate, BoundEntry};
-use ambit_waypoint::{context::Shared, dataplane::DataPlane, services::Services, telemetry::Books};
+use ambit_waypoint::{context::Shared, dataplane::DataPlane, services::Services, telemetry::Sinks};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
@@ -147,11 +147,11 @@ pub(crate) fn routed(rules: Vec<HttpRule>, names: &[&str]) -> BoundService {
 impl Mesh {
     /// A waypoint that was told of no service yet.
     pub(crate) fn start() -> Self {
-        Self::telling(Books::default())
+        Self::with_sinks(Sinks::default())
     }
 
-    /// The same with books of the test's own.
-    pub(crate) fn telling(books: Books) -> Self {
+    /// The same with sinks of the test's own.
+    pub(crate) fn with_sinks(sinks: Sinks) -> Self {
         let ca = FakeCa::new("cluster.local").unwrap();
         let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
         tokio::spawn(manage);
@@ -169,7 +169,7 @@ impl Mesh {
             identities,
             identity: identity("shop", "waypoint"),
             pod: NamespacedName::new("shop", "waypoint-1"),
-            books,
+            sinks,
         });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

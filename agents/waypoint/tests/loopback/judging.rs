@@ -114,7 +114,7 @@ async fn beyond_the_rate_limit_of_a_client_is_429_for_that_client_only() {
     let mesh = Mesh::with_cart(slow.clone(), http1(echo("cart"))).await;
     assert_eq!(mesh.get("/").await.0, 200);
     assert_eq!(mesh.get("/").await, (429, "local_rate_limited".to_owned()));
-    assert_eq!(mesh.shared.books.metrics.rate_limited.get(), 1);
+    assert_eq!(mesh.shared.sinks.metrics.rate_limited.get(), 1);
     let mut other = mesh.http1_of(&identity("bank", "till")).await;
     let request = Request::get("/").header("host", "cart").body(Full::default()).unwrap();
     assert_eq!(other.send_request(request).await.unwrap().status(), 200);

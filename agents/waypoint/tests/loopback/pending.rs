@@ -133,7 +133,7 @@ async fn a_request_waits_for_the_only_connection_and_one_too_many_is_refused() {
             asked.push(ask(&mesh, "/third").await);
             until(&mesh, Resource::Pending, 2).await;
             assert_eq!(status(ask(&mesh, "/fourth").await).await, 503);
-            let overflows = &mesh.shared.books.metrics.overflows;
+            let overflows = &mesh.shared.sinks.metrics.overflows;
             assert_eq!(overflows.get_or_create(&Limit { resource: "pending_requests" }).get(), 1);
         } else {
             for _ in 0..2 {
@@ -183,7 +183,7 @@ async fn who_waits_is_late_when_its_time_is_up_and_the_endpoint_is_not_blamed() 
     let asked = ask(&mesh, "/early").await;
     gate.go.add_permits(1);
     assert_eq!((status(asked).await, gate.next().await.as_str()), (200, "/early"));
-    assert_eq!(mesh.shared.books.metrics.ejections.get(), 0);
+    assert_eq!(mesh.shared.sinks.metrics.ejections.get(), 0);
 }
 
 #[tokio::test]

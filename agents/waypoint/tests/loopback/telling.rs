@@ -5,7 +5,7 @@ use ambit_runtime::{admin, lines::Logged, telemetry::Format};
 use ambit_waypoint::{
     access_log::AccessLog,
     metrics::Metrics,
-    telemetry::Books,
+    telemetry::Sinks,
     trace::{Origin, Tracer},
 };
 use bytes::Bytes;
@@ -24,9 +24,9 @@ use super::{
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// Books that are read back: lines as they are written, and `/metrics`.
+/// Sinks that are read back: lines as they are written, and `/metrics`.
 struct Reader {
-    books: Books,
+    sinks: Sinks,
     lines: mpsc::UnboundedReceiver<String>,
     shown: admin::Metrics,
 }
@@ -42,7 +42,7 @@ impl Reader {
             text.lines().for_each(|line| _ = written.send(line.to_owned()));
         });
         let log = AccessLog::start(Logged::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
-        Self { books: Books { metrics, log: Some(log), tracer: None }, lines, shown }
+        Self { sinks: Sinks { metrics, log: Some(log), tracer: None }, lines, shown }
     }
 
     /// The next line; what it tells about is counted by then.
@@ -61,7 +61,7 @@ impl Reader {
 }
 
 async fn mesh(reader: &Reader, serve: Serve) -> Mesh {
-    let mut mesh = Mesh::telling(reader.books.clone());
+    let mut mesh = Mesh::with_sinks(reader.sinks.clone());
     mesh.service("cart", VIP);
     mesh.endpoint("cart", serve).await;
     // The client is known by the address that it connects from.
@@ -165,7 +165,7 @@ async fn a_trace_reaches_the_endpoint_and_the_log() {
     for (with_tracer, expected) in [(false, PARENT), (true, "00-0af7651916cd43dd8448eb211c80319c-")] {
         let mut reader = Reader::new();
         if with_tracer {
-            reader.books.tracer = Some(tracer());
+            reader.sinks.tracer = Some(tracer());
         }
         let mesh = mesh(&reader, http1(echo("cart"))).await;
         mesh.bind(bound(AppProtocol::Http)).await;
@@ -246,7 +246,7 @@ async fn messages_of_grpc_are_counted_both_ways() {
 #[tokio::test]
 async fn what_the_endpoint_of_a_second_try_does_is_below_that_try() {
     let mut reader = Reader::new();
-    reader.books.tracer = Some(tracer());
+    reader.sinks.tracer = Some(tracer());
     let (seen, mut parents) = mpsc::unbounded_channel();
     let tries = Count::default();
     let answer = move |request: Request<Bytes>| {

@@ -37,7 +37,7 @@ async fn session() -> (StageControl, Rc<Session>) {
         identities,
         identity: identity.clone(),
         pod: NamespacedName::new("shop", "waypoint-1"),
-        books: Default::default(),
+        sinks: Default::default(),
     };
     let port = BoundPort {
         port: 80,
