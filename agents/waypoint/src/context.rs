@@ -4,7 +4,6 @@
 
 use std::{fmt, future::Future, rc::Rc, sync::Arc};
 
-use ambit_hbone::{Pool, settings::CLIENT_STREAMS_MAX};
 use ambit_identity::{Handshakes, Manager};
 use ambit_model::{NamespacedName, NetworkAddress, Spiffe, Workload};
 use ambit_store::{Lookup, Snapshot, Store};
@@ -17,7 +16,7 @@ use crate::{
     stage::StageWatch,
     streams::Streams,
     telemetry::{Sinks, Telemetry},
-    upstream::{ConnectFailure, Connections, Way},
+    upstream::Connections,
 };
 
 /// Connections of one worker at a time whose peer has not proved yet who it is.
@@ -70,11 +69,9 @@ pub struct Local {
     pub handshakes: Handshakes,
     /// Byte streams that policy admitted.
     pub streams: Rc<Streams>,
-    /// Tunnels to endpoints.
-    pub tunnels: Pool<Way, ConnectFailure>,
     /// What this worker reports.
     pub telemetry: Telemetry,
-    /// HTTP connections to endpoints, inside tunnels or not.
+    /// Connections to endpoints.
     pub upstreams: Connections,
     /// What it asks about addresses that nobody here has heard of.
     pub lookup: Lookup,
@@ -84,11 +81,7 @@ pub struct Local {
 impl Local {
     /// For a new worker.
     pub fn new(shared: Arc<Shared>, stage: StageWatch) -> Rc<Self> {
-        let tunnels = Pool::new(CLIENT_STREAMS_MAX, ambit_hbone::pool::IDLE_MAX);
-        // Ends when the pool does.
-        tokio::task::spawn_local(tunnels.sweeper());
-        let upstreams = Connections::default();
-        tokio::task::spawn_local(upstreams.shedder());
+        let upstreams = Connections::new(shared.identities.clone(), shared.identity.clone());
         let telemetry = Telemetry::new(&shared.sinks);
         let lookup = Lookup::new(shared.asker.clone());
         Rc::new(Self {
@@ -97,7 +90,6 @@ impl Local {
             stage,
             handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_PER_CLIENT_MAX),
             streams: Rc::default(),
-            tunnels,
             telemetry,
             upstreams,
             tasks: TaskTracker::new(),
@@ -138,7 +130,7 @@ impl Local {
 
     /// Lets go of what was not used for long.
     pub fn tidy(&self) {
-        self.upstreams.tidy();
+        self.upstreams.sweep();
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
     service::Service,
     streams,
     target::Target,
-    upstream::{Asker, Chosen, Stream, Upstream, open},
+    upstream::{Chosen, Selection, Stream, Upstream},
 };
 
 /// Endpoints that are tried because the ones before could not be reached.
@@ -56,7 +56,7 @@ pub async fn serve(
         pod,
         begun,
         upstream: None,
-        target: None,
+        endpoint: None,
         counters,
         counted: None,
         told: Default::default(),
@@ -86,7 +86,7 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Re
         local.telemetry.overflowed(overflow);
         StreamError::Overflow(overflow)
     };
-    let _connection = upstream.room.connection().map_err(overflowed)?;
+    let _connection = upstream.connections.acquire().map_err(overflowed)?;
     let _request = upstream.breaker.request().map_err(overflowed)?;
     let moved = async {
         let (stream, chosen) = reach(local, &upstream, flow).await?;
@@ -158,18 +158,19 @@ async fn reach(
     let client = || local.client(&flow.peer).workload;
     let client = upstream.is_node_local().then(client).flatten();
     let node = client.as_ref().map(|client| &*client.node);
-    let asker = Asker { head: None, address: flow.peer.client.ip(), node, pod: pod.as_ref() };
+    let selection = Selection { head: None, client: flow.peer.client.ip(), node, pod: pod.as_ref() };
     let host = Some(flow.service.hostname().to_owned()).filter(|host| !host.is_empty());
     let forwarded = Some(Forwarded { client: Some(flow.peer.client), host });
     let headers = ConnectHeaders { forwarded, ..ConnectHeaders::default() };
     let mut tried = Vec::new();
     loop {
-        let chosen = upstream.choose(asker, &tried, rand::random()).ok_or(StreamError::NoHealthyEndpoint)?;
-        flow.target = Some(chosen.target.clone());
-        let opened = open(local, &chosen.target, &headers).await;
+        let chosen = upstream.choose(selection, &tried, rand::random());
+        let chosen = chosen.ok_or(StreamError::NoHealthyEndpoint)?;
+        flow.endpoint = Some(chosen.endpoint.clone());
+        let opened = local.upstreams.open(&chosen.endpoint, &headers).await;
         let outcome = if opened.is_ok() { Outcome::Good } else { Outcome::Lost };
         local.telemetry.ejected(chosen.under_way.record(outcome, Instant::now()));
-        tried.push(chosen.target.workload.uid.clone());
+        tried.push(chosen.endpoint.workload.uid.clone());
         match opened {
             Ok(stream) => return Ok((stream, chosen)),
             Err(failure) if tried.len() >= CONNECT_TRIES_MAX => return Err(failure.into()),

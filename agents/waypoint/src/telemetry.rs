@@ -13,7 +13,7 @@ use crate::{
     metrics::{self, Cache, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
     peer::{Known, Peer},
     trace::{Trace, Tracer, Tried},
-    upstream::Target,
+    upstream::Endpoint,
 };
 
 /// Where all workers report to. Clones share.
@@ -43,7 +43,7 @@ pub struct Ends<'a> {
     /// Key of the service that the client asked for.
     pub service: &'a NamespacedName,
     /// The endpoint; `None` if nothing was sent anywhere.
-    pub target: Option<&'a Target>,
+    pub endpoint: Option<&'a Endpoint>,
 }
 
 /// A request that is over.
@@ -188,7 +188,7 @@ impl<'a> Ends<'a> {
         Parties {
             source: &self.client.labels,
             service: self.service,
-            destination: self.target.map(|target| &target.workload),
+            destination: self.endpoint.map(|endpoint| &endpoint.workload),
         }
     }
 
@@ -203,11 +203,11 @@ impl<'a> Ends<'a> {
 
     /// The endpoint, for the access log.
     pub fn destination(&self) -> End<'a> {
-        self.target.map_or_else(End::default, |target| End {
-            addr: Some(target.address),
-            workload: Some(&target.workload),
+        self.endpoint.map_or_else(End::default, |endpoint| End {
+            addr: Some(endpoint.address),
+            workload: Some(&endpoint.workload),
             // The peer of a tunnel has proved its identity.
-            identity: target.way.as_ref().and_then(|way| way.expected.first()),
+            identity: endpoint.tunnel.as_ref().and_then(|tunnel| tunnel.expected.first()),
         })
     }
 }

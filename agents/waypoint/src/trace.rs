@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub use context::Context;
 pub use export::{Origin, UnusableCollector};
 
-use crate::{access_log::Record, upstream::Target};
+use crate::{access_log::Record, upstream::Endpoint};
 
 /// Spans that wait for the collector.
 pub const SPANS_MAX: usize = 4096;
@@ -64,7 +64,7 @@ pub struct Tried {
     /// How long it took to the head of an answer, or to its failure.
     pub took: Duration,
     /// Where it went.
-    pub target: Option<Arc<Target>>,
+    pub endpoint: Option<Arc<Endpoint>>,
     /// What the endpoint answered.
     pub status: Option<u16>,
     /// How it failed, as Envoy abbreviates it; empty when it was answered.

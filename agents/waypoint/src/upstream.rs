@@ -1,22 +1,24 @@
-//! The way to endpoints: which one, how it is reached, and the connections that are kept to it.
+//! Destinations: which of their endpoints a request goes to, how that is reached, and the connections kept to it.
 //!
 //! Invariant: an endpoint that takes tunnels is reached through one whose peer proved the endpoint's identity, and never
 //! in any other way.
 
 mod connect;
+mod connection_limit;
 mod destination;
 mod dial;
+mod endpoint;
 mod failure;
+mod idle_pool;
 mod io;
-mod kept;
-mod lease;
+mod key;
 mod pool;
-mod room;
 
-pub use connect::{Way, open};
-pub use destination::{Asker, Chosen, Members, Target, Upstream};
-pub use failure::ConnectFailure;
+pub use connection_limit::{ConnectionLimit, ConnectionPermit};
+pub use destination::{Chosen, Members, Selection, Upstream};
+pub use endpoint::{Endpoint, TunnelKey};
+pub use failure::{ConnectFailure, LeaseFailure};
+pub use idle_pool::{Lease, Unanswered};
 pub use io::Stream;
-pub use lease::{Lease, LeaseFailure, Unanswered};
-pub use pool::{Connections, Key, Spoken};
-pub use room::{Counted, Room};
+pub use key::HttpVersion;
+pub use pool::Connections;

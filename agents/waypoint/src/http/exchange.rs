@@ -16,7 +16,7 @@ use crate::{
     service::Service,
     telemetry::{Ends, FinishedRequest},
     trace::{Trace, Tried},
-    upstream::{Target, Upstream},
+    upstream::{Endpoint, Upstream},
 };
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -60,7 +60,7 @@ pub struct Exchange {
     /// Where it went.
     pub upstream: Option<Arc<Upstream>>,
     /// The endpoint that answered, or was tried last.
-    pub target: Option<Arc<Target>>,
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Tries.
     pub tries: u32,
     /// Time from the last try to the head of its answer.
@@ -126,7 +126,7 @@ impl Exchange {
             asked,
             rule: None,
             upstream: None,
-            target: None,
+            endpoint: None,
             tries: 0,
             endpoint_took: None,
             status: None,
@@ -195,8 +195,8 @@ impl Exchange {
     }
 
     fn finished<'a>(&'a self, client: &'a Known, service: &'a Service) -> FinishedRequest<'a> {
-        let (peer, target) = (&*self.session.peer, self.target.as_deref());
-        let ends = Ends { peer, client, service: &service.bound.key, target };
+        let (peer, endpoint) = (&*self.session.peer, self.endpoint.as_deref());
+        let ends = Ends { peer, client, service: &service.bound.key, endpoint };
         let record = Record {
             request: Some(self.heard()),
             flags: &self.flags,

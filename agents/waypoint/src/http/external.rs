@@ -36,7 +36,7 @@ use super::{
 use crate::{
     body::{ClientBody, Peeked},
     service::{Check, Service},
-    upstream::Spoken,
+    upstream::HttpVersion,
 };
 
 /// How long a client may take for the part of its body that a provider is to see.
@@ -161,11 +161,11 @@ async fn put(one: &Check, session: &Session, parts: &Parts, shown: &Shown) -> Re
             let message = grpc::message(parts, &sides, shown, as_bytes);
             let authority = format!("{}:{}", provider.to.service.name, provider.to.port);
             let call = || grpc::request(&message, &authority, provider.timeout.as_millis());
-            grpc::read(ask::ask(local, upstream, Spoken::Http2, (deadline, &call)).await?)
+            grpc::read(ask::ask(local, upstream, HttpVersion::Http2, (deadline, &call)).await?)
         }
         CheckProtocol::Http(http) => {
             let is_http2 = upstream.protocol() == AppProtocol::Http2;
-            let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+            let version = if is_http2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
             let question = || {
                 let request = web::request(http, parts, shown);
                 let (mut head, body) = request.into_parts();
@@ -174,7 +174,7 @@ async fn put(one: &Check, session: &Session, parts: &Parts, shown: &Shown) -> Re
                 }
                 http::Request::from_parts(head, body)
             };
-            let answered = ask::ask(local, upstream, spoken, (deadline, &question)).await?;
+            let answered = ask::ask(local, upstream, version, (deadline, &question)).await?;
             web::read(http, answered, &parts.headers)
         }
     }

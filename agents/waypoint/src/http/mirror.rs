@@ -10,11 +10,11 @@ use http::{Request, request::Parts};
 use http_body_util::BodyExt;
 use tokio::time::sleep;
 
-use super::{headers, plan::spoken};
+use super::{headers, plan::version};
 use crate::{
     body::{BytesSeen, ClientBody, Cut, Ended, RequestBody, is_unsized},
     context::Local,
-    upstream::{Asker, Spoken, Upstream},
+    upstream::{HttpVersion, Selection, Upstream},
 };
 
 /// How long a copy may take once its body has ended, its answer included.
@@ -63,15 +63,16 @@ async fn deliver(
     ended: Option<&Ended>,
 ) -> Result<(), String> {
     let _permit = upstream.breaker.request().map_err(|overflow| overflow.to_string())?;
-    let asker = Asker { head: None, address: std::net::Ipv4Addr::UNSPECIFIED.into(), node: None, pod: None };
-    let chosen = upstream.choose(asker, &[], rand::random()).ok_or("no endpoint")?;
-    let spoken = spoken(upstream.protocol(), &parts);
+    let client = std::net::Ipv4Addr::UNSPECIFIED.into();
+    let selection = Selection { head: None, client, node: None, pod: None };
+    let chosen = upstream.choose(selection, &[], rand::random()).ok_or("no endpoint")?;
+    let version = version(upstream.protocol(), &parts);
     headers::stays(&mut parts.headers);
-    match spoken {
-        Spoken::Http1 => headers::for_http1(&mut parts, is_unsized(&body)),
-        Spoken::Http2 => headers::for_http2(&mut parts),
+    match version {
+        HttpVersion::Http1 => headers::for_http1(&mut parts, is_unsized(&body)),
+        HttpVersion::Http2 => headers::for_http2(&mut parts),
     }
-    let leased = local.upstreams.lease(local, (upstream, &chosen.target), spoken, &mut false).await;
+    let leased = local.upstreams.lease((upstream, &chosen.endpoint), version, &mut false).await;
     let mut lease = leased.map_err(|failure| failure.to_string())?;
     let now = std::time::Instant::now;
     match lease.send(Request::from_parts(parts, body)).await {

@@ -15,7 +15,7 @@ use http::{Version, request::Parts};
 use super::{headers, upgrade::Judged};
 use crate::{
     service::Service,
-    upstream::{Spoken, Upstream},
+    upstream::{HttpVersion, Upstream},
 };
 
 /// What was decided about a request.
@@ -64,12 +64,12 @@ impl<'a> Plan<'a> {
 }
 
 /// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
-pub(super) fn spoken(destination: AppProtocol, parts: &Parts) -> Spoken {
+pub(super) fn version(destination: AppProtocol, parts: &Parts) -> HttpVersion {
     match destination {
-        AppProtocol::Http2 => Spoken::Http2,
+        AppProtocol::Http2 => HttpVersion::Http2,
         AppProtocol::Detect | AppProtocol::Http | AppProtocol::Tcp | AppProtocol::Tls => {
             let is_grpc = parts.version == Version::HTTP_2 && headers::is_grpc(&parts.headers);
-            if is_grpc { Spoken::Http2 } else { Spoken::Http1 }
+            if is_grpc { HttpVersion::Http2 } else { HttpVersion::Http1 }
         }
     }
 }

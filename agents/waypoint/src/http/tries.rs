@@ -29,7 +29,7 @@ use super::{
 use crate::{
     body::{ClientBody, Held as HeldBody, RequestBody, is_unsized},
     trace::{Trace, Tried},
-    upstream::{Asker, Chosen, Lease, LeaseFailure, Spoken, Unanswered},
+    upstream::{Chosen, HttpVersion, Lease, LeaseFailure, Selection, Unanswered},
 };
 
 /// Endpoints that are tried because the ones before could not be reached at all, whatever the route says.
@@ -56,7 +56,7 @@ struct Attempts<'a> {
     exchange: Box<Exchange>,
     parts: Option<Parts>,
     body: Body,
-    spoken: Spoken,
+    version: HttpVersion,
     tried: Vec<Arc<str>>,
     /// Whether the try waits for room for a connection.
     waits: bool,
@@ -78,7 +78,7 @@ pub(super) async fn run(
         }
     };
     let switch = (client, plan.judged.take());
-    let spoken = plan::spoken(plan.upstream.protocol(), &parts);
+    let version = plan::version(plan.upstream.protocol(), &parts);
     headers::with_length(&mut parts.headers, &body.size_hint());
     let (bytes, is_unsized) = (exchange.request_bytes.clone(), is_unsized(&body));
     mirror::send(&exchange.session.local, &plan.mirrors, &parts, (&body, &bytes));
@@ -86,16 +86,16 @@ pub(super) async fn run(
         Some(_) => Body::Again(HeldBody::new(body, bytes)),
         None => Body::Once(Some(RequestBody::once(body, bytes))),
     };
-    match spoken {
-        Spoken::Http1 => headers::for_http1(&mut parts, is_unsized),
-        Spoken::Http2 => {
+    match version {
+        HttpVersion::Http1 => headers::for_http1(&mut parts, is_unsized),
+        HttpVersion::Http2 => {
             headers::for_http2(&mut parts);
             extended_connect::write(&mut parts);
         }
     }
     let parts = Some(parts);
     let tried = Vec::new();
-    let mut attempts = Attempts { plan, exchange, parts, body, spoken, tried, waits: false, belongs: None };
+    let mut attempts = Attempts { plan, exchange, parts, body, version, tried, waits: false, belongs: None };
     let (outcome, deadline) = attempts.run().await;
     match outcome {
         Ok(answered) => Ok(attempts.answer(answered, permit, (switch, deadline))),
@@ -149,7 +149,7 @@ impl Attempts<'_> {
             span: span.unwrap_or_else(span_id),
             after: begun.duration_since(self.exchange.begun),
             took: begun.elapsed(),
-            target: self.exchange.target.clone().filter(|_| found),
+            endpoint: self.exchange.endpoint.clone().filter(|_| found),
             status,
             flag,
         });
@@ -212,7 +212,7 @@ impl Attempts<'_> {
     async fn once(&mut self, begun: Instant, limit: Option<(Instant, Late)>) -> Result<Answered, Failure> {
         self.waits = false;
         let chosen = self.choose().ok_or(Failure::NoEndpoint)?;
-        self.exchange.target = Some(chosen.target.clone());
+        self.exchange.endpoint = Some(chosen.endpoint.clone());
         let sent = {
             let mut sending = pin!(self.send(&chosen));
             match limit {
@@ -243,13 +243,13 @@ impl Attempts<'_> {
             Err(failure) if self.waits => Err(failure),
             Err(failure) => {
                 self.record(&chosen, outcome, now);
-                self.tried.push(chosen.target.workload.uid.clone());
+                self.tried.push(chosen.endpoint.workload.uid.clone());
                 Err(failure)
             }
             Ok((response, lease)) => {
                 self.record(&chosen, outcome, now);
                 if outcome == Outcome::Bad {
-                    self.tried.push(chosen.target.workload.uid.clone());
+                    self.tried.push(chosen.endpoint.workload.uid.clone());
                 }
                 Ok(Answered { response, chosen, lease })
             }
@@ -273,18 +273,18 @@ impl Attempts<'_> {
             self.belongs = Some(belongs);
             return Some(chosen);
         }
-        let (address, pod) = (session.peer.client.ip(), session.pod.as_ref().map(|pod| &pod.uid));
-        let asker = Asker { head, address, node, pod };
-        self.plan.upstream.choose(asker, &self.tried, rand::random())
+        let (client, pod) = (session.peer.client.ip(), session.pod.as_ref().map(|pod| &pod.uid));
+        let selection = Selection { head, client, node, pod };
+        self.plan.upstream.choose(selection, &self.tried, rand::random())
     }
 
     async fn send(&mut self, chosen: &Chosen) -> Result<(Response<Incoming>, Lease), Failure> {
         let local = self.exchange.session.local.clone();
-        let to = (&**self.plan.upstream, &*chosen.target);
+        let to = (&**self.plan.upstream, &*chosen.endpoint);
         let mut stale = 0;
         let mut request: Option<Request<RequestBody>> = None;
         loop {
-            let leased = local.upstreams.lease(&local, to, self.spoken, &mut self.waits).await;
+            let leased = local.upstreams.lease(to, self.version, &mut self.waits).await;
             let mut lease = match leased {
                 Ok(lease) => lease,
                 Err(failure) => {
@@ -352,7 +352,7 @@ impl Attempts<'_> {
         }
         arrival::strip(&mut parts.headers);
         if let Some((policy, matched)) = self.plan.stay {
-            let endpoint = session::endpoint(&policy.route, &chosen.target.workload.uid);
+            let endpoint = session::endpoint(&policy.route, &chosen.endpoint.workload.uid);
             let now = std::time::SystemTime::now();
             session::mark(&mut parts.headers, session::write(policy, matched, self.belongs, endpoint, now));
         }

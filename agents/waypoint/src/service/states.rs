@@ -16,7 +16,7 @@ use ambit_model::{
 use ambit_resilience::{Member, RateLimits};
 use ambit_store::{Endpoints, OutboundRequest, Snapshot, route_to};
 
-use crate::upstream::{Members, Target, Upstream};
+use crate::upstream::{Endpoint, Members, Upstream};
 
 /// All of it.
 #[derive(Debug)]
@@ -106,7 +106,7 @@ fn members(
     endpoints: &Endpoints,
     service: &Arc<Service>,
     (destination, own): (&Destination, &Workload),
-) -> Vec<Member<Arc<Target>>> {
+) -> Vec<Member<Arc<Endpoint>>> {
     let address = service.addresses.first().map_or(Ipv4Addr::UNSPECIFIED.into(), |vip| vip.address);
     let request = OutboundRequest { source: own, destination: SocketAddr::new(address, destination.port) };
     let tiers = (0_u32..).zip(endpoints.tiers());
@@ -115,7 +115,7 @@ fn members(
     with_tier
         .filter(|(_, endpoint)| endpoint.namespace == service.namespace || !endpoint.is_guarded())
         .filter_map(|(tier, endpoint)| {
-            let target = Target::of_route(&route_to(endpoint, service, request)?)?;
+            let target = Endpoint::of_route(&route_to(endpoint, service, request)?)?;
             let (uid, weight) = (endpoint.uid.clone(), endpoint.capacity);
             Some(Member { uid, weight, tier, target: Arc::new(target) })
         })

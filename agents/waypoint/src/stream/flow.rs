@@ -21,7 +21,7 @@ use crate::{
     service::Service,
     target::Pod,
     telemetry::{Ends, FinishedStream, Telemetry},
-    upstream::{ConnectFailure, Target, Upstream},
+    upstream::{ConnectFailure, Endpoint, Upstream},
 };
 
 /// Why a stream did not happen or ended badly.
@@ -96,7 +96,7 @@ pub struct Flow {
     /// Where it went.
     pub upstream: Option<Arc<Upstream>>,
     /// The endpoint.
-    pub target: Option<Arc<Target>>,
+    pub endpoint: Option<Arc<Endpoint>>,
     /// Bytes to the endpoint, and from it.
     pub counters: Counters,
     /// Where it is counted, once it has reached an endpoint.
@@ -113,8 +113,8 @@ impl Flow {
 
     /// Its ends, for reports.
     pub(super) fn ends<'a>(&'a self, client: &'a Known) -> Ends<'a> {
-        let target = self.target.as_deref();
-        Ends { peer: &self.peer, client, service: &self.service.bound.key, target }
+        let endpoint = self.endpoint.as_deref();
+        Ends { peer: &self.peer, client, service: &self.service.bound.key, endpoint }
     }
 
     /// Reports that it is over; `failure` is why it did not end well.

@@ -53,9 +53,9 @@ pub(super) fn of_try(
     if !tried.flag.is_empty() {
         attributes.push(text("response_flags", tried.flag));
     }
-    if let Some(target) = &tried.target {
-        attributes.push(text("upstream_address", &target.address.to_string()));
-        attributes.push(text("ambit.upstream.pod", &target.workload.name));
+    if let Some(endpoint) = &tried.endpoint {
+        attributes.push(text("upstream_address", &endpoint.address.to_string()));
+        attributes.push(text("ambit.upstream.pod", &endpoint.workload.name));
     }
     let failed = tried.status.is_none_or(|status| status >= FAILED_FROM);
     Span {

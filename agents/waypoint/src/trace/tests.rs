@@ -152,7 +152,7 @@ fn each_of_several_tries_is_a_span_below_that_of_its_request() {
     assert_eq!(headers[context::TRACEPARENT], "00-0af7651916cd43dd8448eb211c80319c-0000000000000def-01");
     assert_eq!(headers[TRACESTATE], "vendor=1");
     let (after, took) = (Duration::from_millis(100), Duration::from_millis(50));
-    let first = Tried { span: 7, after: Duration::ZERO, took, target: None, status: None, flag: "UF" };
+    let first = Tried { span: 7, after: Duration::ZERO, took, endpoint: None, status: None, flag: "UF" };
     let second = Tried { span: 0xdef, after, status: Some(200), flag: "", ..first.clone() };
     tracer.end(&trace, &record(), &[first, second], UNIX_EPOCH + Duration::from_secs(10));
     let whole = spans.try_recv().unwrap();

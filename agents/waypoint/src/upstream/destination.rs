@@ -15,31 +15,20 @@ use ambit_model::{
 };
 use ambit_resilience::{Breaker, Choice, Endpoints, Member, UnderWay};
 use ambit_route::{RequestHead, session};
-use ambit_store::{OutboundRequest, Route, route_to_pod};
+use ambit_store::{OutboundRequest, route_to_pod};
 use arc_swap::ArcSwap;
 
-use super::{Room, Way};
-
-/// One endpoint, and how to get there.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    /// The pod.
-    pub workload: Arc<Workload>,
-    /// Its application.
-    pub address: SocketAddr,
-    /// The tunnel to it; none for an endpoint that takes none.
-    pub way: Option<Way>,
-}
+use super::{ConnectionLimit, Endpoint};
 
 /// A destination that some bound service leads to.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Which.
+    /// Service and port it stands for.
     pub destination: Destination,
-    /// Limits, and what is under way.
+    /// Its circuit breaker, with the requests and connections that count against it.
     pub breaker: Arc<Breaker>,
-    /// Room for connections, and who waits for some.
-    pub room: Arc<Room>,
+    /// The breaker's limit of connections, and the requests that wait below it.
+    pub connections: Arc<ConnectionLimit>,
     state: ArcSwap<State>,
 }
 
@@ -47,14 +36,14 @@ pub struct Upstream {
 struct State {
     settings: DestinationSettings,
     members: Members,
-    endpoints: Endpoints<Arc<Target>>,
+    endpoints: Endpoints<Arc<Endpoint>>,
 }
 
 /// The endpoints of a destination.
 #[derive(Clone, Debug, Default)]
 pub struct Members {
     /// All of them.
-    pub all: Vec<Member<Arc<Target>>>,
+    pub all: Vec<Member<Arc<Endpoint>>>,
     /// A client is only given those of its own node.
     pub node_local: bool,
 }
@@ -63,44 +52,28 @@ pub struct Members {
 #[derive(Debug)]
 pub struct Chosen {
     /// Where to.
-    pub target: Arc<Target>,
+    pub endpoint: Arc<Endpoint>,
     /// Counts as under way there.
     pub under_way: UnderWay,
 }
 
-/// Who asks, as far as the choice depends on it.
+/// What of a request the choice of its endpoint depends on.
 #[derive(Clone, Copy, Debug)]
-pub struct Asker<'a> {
-    /// The request; none for a stream.
+pub struct Selection<'a> {
+    /// Its head; `None` for a byte stream.
     pub head: Option<RequestHead<'a>>,
-    /// The client.
-    pub address: std::net::IpAddr,
-    /// Its node, if that is known.
+    /// Address of the client.
+    pub client: std::net::IpAddr,
+    /// Node of the client, if known.
     pub node: Option<&'a str>,
-    /// Uid of the one endpoint that was asked for.
+    /// Uid of the pod, if the client addressed one.
     pub pod: Option<&'a Arc<str>>,
-}
-
-impl Target {
-    /// The end of a way that the store found.
-    pub fn of_route(route: &Route) -> Option<Self> {
-        match route {
-            Route::Hbone { address, authority, upstream, .. } => {
-                let way = Way { address: *address, expected: route.expected_identities().into() };
-                Some(Self { workload: upstream.clone(), address: *authority, way: Some(way) })
-            }
-            Route::Tcp { address, upstream, .. } => {
-                Some(Self { workload: upstream.clone()?, address: *address, way: None })
-            }
-            Route::Unheard(_) | Route::Refused(_) => None,
-        }
-    }
 }
 
 impl State {
     /// Whether a client on `node` may be given an endpoint.
-    fn is_for(&self, node: Option<&str>, target: &Target) -> bool {
-        !self.members.node_local || node.is_some_and(|node| *target.workload.node == *node)
+    fn is_for(&self, node: Option<&str>, endpoint: &Endpoint) -> bool {
+        !self.members.node_local || node.is_some_and(|node| *endpoint.workload.node == *node)
     }
 }
 
@@ -110,8 +83,8 @@ impl Upstream {
         let breaker = Breaker::new(&settings.policy, clock);
         let endpoints = Endpoints::new(&settings.policy, Vec::new(), clock);
         let state = State { settings, members: Members::default(), endpoints };
-        let room = Room::new(breaker.clone());
-        Self { destination, breaker, room, state: ArcSwap::from_pointee(state) }
+        let connections = ConnectionLimit::new(breaker.clone());
+        Self { destination, breaker, connections, state: ArcSwap::from_pointee(state) }
     }
 
     /// One port of one pod, as a client asked for it; `None` for a pod that cannot be reached.
@@ -119,9 +92,9 @@ impl Upstream {
         let service = NamespacedName { namespace: pod.namespace.clone(), name: pod.name.clone() };
         let destination = Destination { service, port: address.port() };
         let route = route_to_pod(pod, OutboundRequest { source: own, destination: address });
-        let target = Arc::new(Target::of_route(&route)?);
+        let endpoint = Arc::new(Endpoint::of_route(&route)?);
         let upstream = Self::new(destination, DestinationSettings::default(), Instant::now());
-        let all = vec![Member { uid: pod.uid.clone(), weight: 1, tier: 0, target }];
+        let all = vec![Member { uid: pod.uid.clone(), weight: 1, tier: 0, target: endpoint }];
         upstream.set_members(Members { all, node_local: false });
         Some(upstream)
     }
@@ -133,7 +106,7 @@ impl Upstream {
             return;
         }
         self.breaker.change(&settings.policy);
-        self.room.changed();
+        self.connections.limits_changed();
         self.replace(settings.clone(), state.members.clone());
     }
 
@@ -164,17 +137,17 @@ impl Upstream {
     }
 
     /// An endpoint for one try; none where there is none. `tried` are those that failed this request already.
-    pub fn choose(&self, asker: Asker<'_>, tried: &[Arc<str>], random: u64) -> Option<Chosen> {
+    pub fn choose(&self, selection: Selection<'_>, tried: &[Arc<str>], random: u64) -> Option<Chosen> {
         let state = self.state.load();
         let now = Instant::now();
-        if let Some(uid) = asker.pod {
+        if let Some(uid) = selection.pod {
             let endpoint = state.endpoints.get(uid).filter(|_| !tried.contains(uid))?;
-            return Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) });
+            return Some(Chosen { endpoint: endpoint.target.clone(), under_way: endpoint.begin(now) });
         }
-        let key = key(&state.settings.policy.balancer, asker);
+        let key = key(&state.settings.policy.balancer, selection);
         let choice = Choice { now, random, key, tried };
-        let endpoint = state.endpoints.choose_among(&choice, |target| state.is_for(asker.node, target))?;
-        Some(Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) })
+        let endpoint = state.endpoints.choose_among(&choice, |endpoint| state.is_for(selection.node, endpoint))?;
+        Some(Chosen { endpoint: endpoint.target.clone(), under_way: endpoint.begin(now) })
     }
 
     /// The endpoint that the client's session belongs to, while it is there and not left out.
@@ -189,18 +162,18 @@ impl Upstream {
         let is_it = |uid: &str| session::endpoint(&policy.route, uid) == belongs.endpoint;
         let mut endpoints = state.endpoints.iter().filter(|endpoint| state.is_for(node, &endpoint.target));
         let endpoint = endpoints.find(|endpoint| is_it(&endpoint.uid) && !endpoint.is_ejected(now))?;
-        Some((Chosen { target: endpoint.target.clone(), under_way: endpoint.begin(now) }, belongs))
+        Some((Chosen { endpoint: endpoint.target.clone(), under_way: endpoint.begin(now) }, belongs))
     }
 }
 
 /// What a consistent hash is taken of, where the balancer asks for one and the request has it.
-fn key(balancer: &Balancer, asker: Asker<'_>) -> Option<u64> {
+fn key(balancer: &Balancer, selection: Selection<'_>) -> Option<u64> {
     let Balancer::ConsistentHash(key) = balancer else { return None };
     let hash = ambit_resilience::hash;
     match key {
-        HashKey::Header(name) => Some(hash(asker.head?.headers.get(&**name)?.as_bytes())),
-        HashKey::Cookie(name) => Some(hash(asker.head?.cookie(name)?.as_bytes())),
-        HashKey::SourceIp => Some(match asker.address {
+        HashKey::Header(name) => Some(hash(selection.head?.headers.get(&**name)?.as_bytes())),
+        HashKey::Cookie(name) => Some(hash(selection.head?.cookie(name)?.as_bytes())),
+        HashKey::SourceIp => Some(match selection.client {
             std::net::IpAddr::V4(ip) => hash(&ip.octets()),
             std::net::IpAddr::V6(ip) => hash(&ip.octets()),
         }),
@@ -211,10 +184,10 @@ fn key(balancer: &Balancer, asker: Asker<'_>) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn member(name: &str, node: &str) -> Member<Arc<Target>> {
+    fn member(name: &str, node: &str) -> Member<Arc<Endpoint>> {
         let workload = Workload { uid: name.into(), node: node.into(), ..Workload::default() };
-        let target = Target { workload: workload.into(), address: ([10, 0, 0, 1], 80).into(), way: None };
-        Member { uid: name.into(), weight: 1, tier: 0, target: target.into() }
+        let endpoint = Endpoint { workload: workload.into(), address: ([10, 0, 0, 1], 80).into(), tunnel: None };
+        Member { uid: name.into(), weight: 1, tier: 0, target: endpoint.into() }
     }
 
     #[test]
@@ -223,9 +196,9 @@ mod tests {
         let upstream = Upstream::new(destination, DestinationSettings::default(), Instant::now());
         let all = vec![member("a", "n1"), member("b", "n2")];
         let chosen = |node: Option<&str>, tried: &[Arc<str>], random| {
-            let asker = Asker { head: None, address: [10, 0, 0, 9].into(), node, pod: None };
-            let chosen = upstream.choose(asker, tried, random)?;
-            Some(chosen.target.workload.uid.to_string())
+            let selection = Selection { head: None, client: [10, 0, 0, 9].into(), node, pod: None };
+            let chosen = upstream.choose(selection, tried, random)?;
+            Some(chosen.endpoint.workload.uid.to_string())
         };
         for node_local in [true, false] {
             upstream.set_members(Members { all: all.clone(), node_local });

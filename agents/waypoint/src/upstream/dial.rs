@@ -2,14 +2,12 @@
 //!
 //! Invariant: what an endpoint may make this process hold for one connection is limited.
 
-use std::rc::Rc;
-
 use ambit_hbone::ConnectHeaders;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 
-use super::{ConnectFailure, Target, open, pool::STREAMS_MAX};
-use crate::{body::RequestBody, context::Local, executor::LocalExecutor};
+use super::{ConnectFailure, Endpoint, connect::Connector, key::STREAMS_MAX};
+use crate::{body::RequestBody, executor::LocalExecutor};
 
 /// Largest head of a response, and read buffer of an HTTP/1 connection.
 const HEAD_MAX_BYTES: usize = 64 << 10;
@@ -18,18 +16,18 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Receive window of an HTTP/2 connection.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
-/// One for HTTP/1.1.
+/// A connection for HTTP/1.1.
 pub(super) async fn http1(
-    local: &Rc<Local>,
-    target: &Target,
+    connector: &Connector,
+    endpoint: &Endpoint,
 ) -> Result<http1::SendRequest<RequestBody>, ConnectFailure> {
-    let stream = open(local, target, &ConnectHeaders::default()).await?;
+    let stream = connector.open(endpoint, &ConnectHeaders::default()).await?;
     let handshake = http1::Builder::new()
         .max_buf_size(HEAD_MAX_BYTES)
         .max_header_size(HEAD_MAX_BYTES)
         .handshake(TokioIo::new(stream.into_io()))
         .await;
-    let (sender, connection) = handshake.map_err(|source| failed(target, source))?;
+    let (sender, connection) = handshake.map_err(|source| failed(endpoint, source))?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(%error, "Connection to an endpoint ended badly");
@@ -38,12 +36,12 @@ pub(super) async fn http1(
     Ok(sender)
 }
 
-/// One for HTTP/2.
+/// A connection for HTTP/2.
 pub(super) async fn http2(
-    local: &Rc<Local>,
-    target: &Target,
+    connector: &Connector,
+    endpoint: &Endpoint,
 ) -> Result<http2::SendRequest<RequestBody>, ConnectFailure> {
-    let stream = open(local, target, &ConnectHeaders::default()).await?;
+    let stream = connector.open(endpoint, &ConnectHeaders::default()).await?;
     let handshake = http2::Builder::new(LocalExecutor)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -51,7 +49,7 @@ pub(super) async fn http2(
         .initial_max_send_streams(STREAMS_MAX)
         .handshake(TokioIo::new(stream.into_io()))
         .await;
-    let (sender, connection) = handshake.map_err(|source| failed(target, source))?;
+    let (sender, connection) = handshake.map_err(|source| failed(endpoint, source))?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "Connection to an endpoint ended badly");
@@ -60,6 +58,6 @@ pub(super) async fn http2(
     Ok(sender)
 }
 
-fn failed(target: &Target, source: hyper::Error) -> ConnectFailure {
-    ConnectFailure::Http { address: target.address, source }
+fn failed(endpoint: &Endpoint, source: hyper::Error) -> ConnectFailure {
+    ConnectFailure::Http { address: endpoint.address, source }
 }

@@ -1,4 +1,4 @@
-//! Why an endpoint could not be reached.
+//! Why an endpoint was not reached.
 //!
 //! Invariant: nothing of a request or stream was sent yet, so that another endpoint may be tried.
 
@@ -6,6 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use ambit_hbone::ConnectError;
 use ambit_identity::HandshakeError;
+use ambit_resilience::Overflow;
 
 /// No connection to an endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -47,4 +48,15 @@ pub enum ConnectFailure {
         /// What is wrong.
         source: hyper::Error,
     },
+}
+
+/// No connection for a request.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseFailure {
+    /// The endpoint cannot be reached.
+    #[error("{0}")]
+    Connect(#[from] ConnectFailure),
+    /// The destination has too many connections, and too many requests wait for one.
+    #[error("{0}")]
+    Overflow(#[from] Overflow),
 }

@@ -1,130 +1,103 @@
-//! HTTP connections to endpoints, made and kept by one worker.
+//! The connections of one worker to endpoints: opened, leased to requests, kept for the next.
 //!
-//! Invariant: an HTTP/1 connection carries one request at a time and is kept only after a response that was read whole;
-//! an HTTP/2 connection carries at most [`STREAMS_MAX`]. Two requests share a connection only where endpoint, expected
-//! identity and protocol are the same.
+//! Invariant: an HTTP/1 connection carries one request at a time, an HTTP/2 connection at most [`STREAMS_MAX`].
+//!
+//! [`STREAMS_MAX`]: super::key::STREAMS_MAX
 
-use std::{
-    cell::RefCell,
-    fmt,
-    hash::{Hash, Hasher},
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc};
 
+use ambit_hbone::ConnectHeaders;
+use ambit_identity::Manager;
 use ambit_model::Spiffe;
 use ambit_resilience::Overflow;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Target, Upstream, dial,
-    kept::{Idle, Keep},
-    lease::{Lease, LeaseFailure},
-    room::{Counted, Room},
+    ConnectFailure, Endpoint, Stream, Upstream,
+    connect::Connector,
+    connection_limit::{ConnectionLimit, ConnectionPermit},
+    dial,
+    failure::LeaseFailure,
+    idle_pool::{IdleConnection, IdlePool, Lease},
+    key::{ConnectionKey, HttpVersion},
 };
-use crate::context::Local;
-
-/// Requests on one HTTP/2 connection at a time.
-pub(super) const STREAMS_MAX: usize = 100;
-
-/// The HTTP that is spoken with an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Spoken {
-    /// HTTP/1.1
-    Http1,
-    /// HTTP/2 with prior knowledge.
-    Http2,
-}
-
-/// What must be equal for two requests to share a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
-    uid: Arc<str>,
-    address: SocketAddr,
-    expected: Option<Arc<[Spiffe]>>,
-    spoken: Spoken,
-}
-
-/// Identities are only compared: they hardly ever differ where the rest is the same.
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.uid.hash(state);
-        self.address.hash(state);
-        self.spoken.hash(state);
-    }
-}
-
-impl Key {
-    /// For an endpoint.
-    pub fn new(target: &Target, spoken: Spoken) -> Self {
-        Self {
-            uid: target.workload.uid.clone(),
-            address: target.address,
-            expected: target.way.as_ref().map(|way| way.expected.clone()),
-            spoken,
-        }
-    }
-}
 
 /// All connections of a worker.
-#[derive(Default)]
 pub struct Connections {
-    keep: Rc<RefCell<Keep>>,
-    /// Told when requests anywhere wait for room that connections of this worker may take.
-    asked: Arc<Notify>,
+    connector: Connector,
+    pool: Rc<RefCell<IdlePool>>,
+    /// Notified while requests of any worker wait below a limit that connections of this worker count against.
+    evict: Arc<Notify>,
 }
 
-/// A request that waits for an HTTP/1 connection; in line while it lives.
-struct InLine<'a> {
-    keep: &'a RefCell<Keep>,
-    key: &'a Key,
+/// A request that waits for an HTTP/1 connection; queued while it lives.
+struct Queued<'a> {
+    pool: &'a RefCell<IdlePool>,
+    key: &'a ConnectionKey,
     number: u64,
-    handed: oneshot::Receiver<Idle>,
+    handed: oneshot::Receiver<IdleConnection>,
 }
 
-/// What a request can go on with.
-enum Found {
-    Connection(Idle),
-    Room(Counted),
-}
-
-/// The same, where connections are shared.
-enum FoundShared {
-    Lease(Lease),
-    Room(Counted),
+/// What a request goes on with.
+enum Found<C> {
+    Connection(C),
+    /// For a new connection.
+    Permit(ConnectionPermit),
 }
 
 impl Connections {
-    /// A place on a connection to `target`, a new one if need be. `waits` is true while that waits for others to end.
+    /// Connects as the identity `own`. Needs a [`tokio::task::LocalSet`].
+    pub fn new(identities: Manager, own: Spiffe) -> Self {
+        let connections = Self {
+            connector: Connector::new(identities, own),
+            pool: Rc::default(),
+            evict: Arc::default(),
+        };
+        tokio::task::spawn_local(connections.evictor());
+        connections
+    }
+
+    /// A byte stream to the application of an endpoint.
     ///
     /// # Errors
-    /// When there can be none.
+    /// [`ConnectFailure`]
+    pub async fn open(
+        &self,
+        endpoint: &Endpoint,
+        headers: &ConnectHeaders,
+    ) -> Result<Stream, ConnectFailure> {
+        self.connector.open(endpoint, headers).await
+    }
+
+    /// The use of a connection to an endpoint, of a new one if need be. `waits` is true while other requests have to end
+    /// first.
+    ///
+    /// # Errors
+    /// [`LeaseFailure`]
     pub async fn lease(
         &self,
-        local: &Rc<Local>,
-        (upstream, target): (&Upstream, &Target),
-        spoken: Spoken,
+        (upstream, endpoint): (&Upstream, &Endpoint),
+        version: HttpVersion,
         waits: &mut bool,
     ) -> Result<Lease, LeaseFailure> {
-        let key = Key::new(target, spoken);
-        let overtakes = upstream.room.waiting() > 0;
+        let key = ConnectionKey::new(endpoint, version);
+        let overtakes = upstream.connections.waiting() > 0;
         // The rest is boxed: rare and large, it would make every request large.
-        match spoken {
-            Spoken::Http1 => {
-                let idle = if overtakes { None } else { self.keep.borrow_mut().take_idle(&key) };
+        match version {
+            HttpVersion::Http1 => {
+                let idle = if overtakes { None } else { self.pool.borrow_mut().take_idle(&key) };
                 match idle {
-                    Some(Idle { sender, counted, .. }) => {
-                        Ok(Lease::http1((sender, counted), key, &self.keep, true))
+                    Some(IdleConnection { sender, permit, .. }) => {
+                        Ok(Lease::http1((sender, permit), key, &self.pool, true))
                     }
-                    None => Box::pin(self.lease_http1(local, (upstream, target), key, waits)).await,
+                    None => Box::pin(self.lease_http1((upstream, endpoint), key, waits)).await,
                 }
             }
-            Spoken::Http2 => {
-                let lease = if overtakes { None } else { self.keep.borrow_mut().take_shared(&key) };
+            HttpVersion::Http2 => {
+                let lease = if overtakes { None } else { self.pool.borrow_mut().take_stream(&key) };
                 match lease {
                     Some(lease) => Ok(lease),
-                    None => Box::pin(self.lease_http2(local, (upstream, target), key, waits)).await,
+                    None => Box::pin(self.lease_http2((upstream, endpoint), key, waits)).await,
                 }
             }
         }
@@ -132,58 +105,62 @@ impl Connections {
 
     async fn lease_http1(
         &self,
-        local: &Rc<Local>,
-        (upstream, target): (&Upstream, &Target),
-        key: Key,
+        (upstream, endpoint): (&Upstream, &Endpoint),
+        key: ConnectionKey,
         waits: &mut bool,
     ) -> Result<Lease, LeaseFailure> {
-        let free = if upstream.room.waiting() > 0 { None } else { self.take_room(&upstream.room) };
+        let limit = &upstream.connections;
+        let free = if limit.waiting() > 0 { None } else { self.acquire(limit) };
         let found = match free {
-            Some(counted) => Found::Room(counted),
+            Some(permit) => Found::Permit(permit),
             None => {
                 *waits = true;
-                let found = self.wait_http1(&upstream.room, &key).await?;
+                let found = self.wait_http1(limit, &key).await?;
                 *waits = false;
                 found
             }
         };
-        let counted = match found {
-            Found::Room(counted) => counted,
-            Found::Connection(Idle { mut sender, counted, .. }) => {
-                // It has just carried a response, and may not have noticed yet.
+        let permit = match found {
+            Found::Permit(permit) => permit,
+            Found::Connection(IdleConnection { mut sender, permit, .. }) => {
+                // It has just carried a response, and may not be ready yet.
                 if sender.ready().await.is_ok() {
-                    return Ok(Lease::http1((sender, counted), key, &self.keep, true));
+                    return Ok(Lease::http1((sender, permit), key, &self.pool, true));
                 }
-                counted
+                permit
             }
         };
-        let sender = dial::http1(local, target).await?;
-        Ok(Lease::http1((sender, counted), key, &self.keep, false))
+        let sender = dial::http1(&self.connector, endpoint).await?;
+        Ok(Lease::http1((sender, permit), key, &self.pool, false))
     }
 
-    async fn wait_http1(&self, room: &Arc<Room>, key: &Key) -> Result<Found, Overflow> {
-        let (number, handed) = self.keep.borrow_mut().line_up(key);
-        let mut line = InLine { keep: &self.keep, key, number, handed };
+    async fn wait_http1(
+        &self,
+        limit: &Arc<ConnectionLimit>,
+        key: &ConnectionKey,
+    ) -> Result<Found<IdleConnection>, Overflow> {
+        let (number, handed) = self.pool.borrow_mut().enqueue(key);
+        let mut queued = Queued { pool: &self.pool, key, number, handed };
         let attempt = || {
-            let idle = self.keep.borrow_mut().take_idle(key);
-            idle.map(Found::Connection).or_else(|| self.take_room(room).map(Found::Room))
+            let idle = self.pool.borrow_mut().take_idle(key);
+            idle.map(Found::Connection).or_else(|| self.acquire(limit).map(Found::Permit))
         };
         tokio::select! {
             biased;
-            Ok(idle) = &mut line.handed => Ok(Found::Connection(idle)),
-            found = room.wait(attempt) => found,
+            Ok(idle) = &mut queued.handed => Ok(Found::Connection(idle)),
+            found = limit.wait(attempt) => found,
         }
     }
 
     async fn lease_http2(
         &self,
-        local: &Rc<Local>,
-        (upstream, target): (&Upstream, &Target),
-        key: Key,
+        (upstream, endpoint): (&Upstream, &Endpoint),
+        key: ConnectionKey,
         waits: &mut bool,
     ) -> Result<Lease, LeaseFailure> {
-        let dialing = self.keep.borrow_mut().dialing(&key);
-        let mut overtakes = upstream.room.waiting() > 0;
+        let limit = &upstream.connections;
+        let dialing = self.pool.borrow_mut().dialing(&key);
+        let mut overtakes = limit.waiting() > 0;
         let _turn = match dialing.try_acquire() {
             Ok(turn) => turn,
             Err(_taken) => {
@@ -195,64 +172,68 @@ impl Connections {
             }
         };
         let attempt = || {
-            let lease = self.keep.borrow_mut().take_shared(&key);
-            lease.map(FoundShared::Lease).or_else(|| self.take_room(&upstream.room).map(FoundShared::Room))
+            let lease = self.pool.borrow_mut().take_stream(&key);
+            lease.map(Found::Connection).or_else(|| self.acquire(limit).map(Found::Permit))
         };
         let found = match if overtakes { None } else { attempt() } {
             Some(found) => found,
             None => {
                 *waits = true;
-                let found = upstream.room.wait(attempt).await?;
+                let found = limit.wait(attempt).await?;
                 *waits = false;
                 found
             }
         };
-        let counted = match found {
-            FoundShared::Lease(lease) => return Ok(lease),
-            FoundShared::Room(counted) => counted,
+        let permit = match found {
+            Found::Connection(lease) => return Ok(lease),
+            Found::Permit(permit) => permit,
         };
-        let sender = dial::http2(local, target).await?;
-        Ok(self.keep.borrow_mut().share(key, sender, counted))
+        let sender = dial::http2(&self.connector, endpoint).await?;
+        Ok(self.pool.borrow_mut().share(key, sender, permit))
     }
 
-    fn take_room(&self, room: &Arc<Room>) -> Option<Counted> {
-        let counted = self.keep.borrow_mut().take_room(room)?;
-        room.kept_by(&self.asked);
-        Some(counted)
+    fn acquire(&self, limit: &Arc<ConnectionLimit>) -> Option<ConnectionPermit> {
+        let permit = self.pool.borrow_mut().acquire(limit)?;
+        limit.register_worker(&self.evict);
+        Some(permit)
     }
 
-    /// Lets go of unused connections when others wait for their room, as long as there is a pool.
-    pub fn shedder(&self) -> impl Future<Output = ()> + use<> {
-        let (keep, asked) = (Rc::downgrade(&self.keep), self.asked.clone());
+    /// Closes unused connections while requests wait below their limits, for as long as the pool lives.
+    fn evictor(&self) -> impl Future<Output = ()> + use<> {
+        let (pool, evict) = (Rc::downgrade(&self.pool), self.evict.clone());
         async move {
             loop {
-                asked.notified().await;
-                let Some(keep) = keep.upgrade() else { return };
-                keep.borrow_mut().shed();
+                evict.notified().await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.borrow_mut().evict();
             }
         }
     }
 
-    /// Lets go of what was not used for long.
-    pub fn tidy(&self) {
-        self.keep.borrow_mut().tidy();
+    /// Closes connections that were not used for long.
+    pub fn sweep(&self) {
+        self.pool.borrow_mut().sweep();
     }
 }
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.asked.notify_one();
+        // Ends the evictor.
+        self.evict.notify_one();
     }
 }
 
-impl Drop for InLine<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.keep.borrow_mut().leave(self.key, self.number);
+        self.pool.borrow_mut().dequeue(self.key, self.number);
     }
 }
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("endpoints", &self.keep.borrow().endpoints()).finish()
+        f.debug_struct("Connections")
+            .field("connector", &self.connector)
+            .field("endpoints", &self.pool.borrow().endpoints())
+            .finish_non_exhaustive()
     }
 }

@@ -176,7 +176,7 @@ async fn who_waits_is_late_when_its_time_is_up_and_the_endpoint_is_not_blamed() 
     let settings = bound.destinations.get_mut(&destination("cart")).unwrap();
     Arc::make_mut(&mut settings.policy).outliers = Some(out_at_once());
     let mesh = mesh(&gate, 1, bound.clone()).await;
-    let held = upstream(&mesh).room.connection().unwrap();
+    let held = upstream(&mesh).connections.acquire().unwrap();
     assert_eq!(status(ask(&mesh, "/late").await).await, 504);
     drop(held);
     // Had it been blamed it would be out, and the answer 503.

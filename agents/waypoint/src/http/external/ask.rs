@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 use crate::{
     body::RequestBody,
     context::Local,
-    upstream::{Asker, Lease, LeaseFailure, Spoken, Upstream},
+    upstream::{Endpoint, HttpVersion, Lease, LeaseFailure, Selection, Upstream},
 };
 
 /// Endpoints, or kept connections that turned out to be closed, that one question is tried with.
@@ -48,7 +48,7 @@ pub(super) struct Answered {
 pub(super) async fn ask(
     local: &Rc<Local>,
     upstream: &Upstream,
-    spoken: Spoken,
+    version: HttpVersion,
     (deadline, request): (Instant, &dyn Fn() -> Request<RequestBody>),
 ) -> Result<Answered, NoAnswer> {
     let permit = upstream.breaker.request().map_err(|overflow| {
@@ -60,11 +60,11 @@ pub(super) async fn ask(
     for _ in 0..TRIES_MAX {
         // The waypoint itself is the client.
         let own = local.shared.own(&local.shared.store.load());
-        let address = std::net::Ipv4Addr::UNSPECIFIED.into();
-        let asker = Asker { head: None, address, node: Some(&own.node), pod: None };
-        let Some(chosen) = upstream.choose(asker, &tried, rand::random()) else { break };
+        let client = std::net::Ipv4Addr::UNSPECIFIED.into();
+        let selection = Selection { head: None, client, node: Some(&own.node), pod: None };
+        let Some(chosen) = upstream.choose(selection, &tried, rand::random()) else { break };
         let (mut sent, mut waits) = (Sent::Not, false);
-        let once = once(local, (upstream, &chosen.target, spoken), request, (&mut sent, &mut waits));
+        let once = once(local, (upstream, &chosen.endpoint, version), request, (&mut sent, &mut waits));
         let answered = match timeout_at(deadline.into(), once).await {
             Ok(Ok((response, lease))) => Ok(whole(response, lease, deadline).await),
             Ok(Err(failure)) => Err(failure),
@@ -86,7 +86,7 @@ pub(super) async fn ask(
         match answered {
             Err(unreachable) if sent == Sent::Not && !matches!(unreachable, NoAnswer::Late) => {
                 failure = unreachable;
-                tried.push(chosen.target.workload.uid.clone());
+                tried.push(chosen.endpoint.workload.uid.clone());
             }
             done => return done,
         }
@@ -110,11 +110,11 @@ enum Sent {
 
 async fn once(
     local: &Rc<Local>,
-    (upstream, target, spoken): (&Upstream, &crate::upstream::Target, Spoken),
+    (upstream, endpoint, version): (&Upstream, &Endpoint, HttpVersion),
     request: &dyn Fn() -> Request<RequestBody>,
     (sent, waits): (&mut Sent, &mut bool),
 ) -> Result<(Response<Incoming>, Lease), NoAnswer> {
-    let leased = local.upstreams.lease(local, (upstream, target), spoken, waits).await;
+    let leased = local.upstreams.lease((upstream, endpoint), version, waits).await;
     let mut lease = leased.map_err(|failure| {
         if let LeaseFailure::Overflow(overflow) = &failure {
             local.telemetry.overflowed(*overflow);
