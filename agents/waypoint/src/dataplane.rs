@@ -9,17 +9,15 @@ mod worker;
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::TcpListener,
     num::NonZeroUsize,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::Arc,
     thread::{Builder, JoinHandle},
     time::Duration,
 };
 
-use tokio::{
-    runtime::{Runtime, RuntimeMetrics},
-    sync::mpsc,
-};
+use tokio::runtime::Runtime;
+use worker::WorkerHandle;
 
 pub use load::{Load, least_loaded};
 
@@ -28,8 +26,6 @@ use crate::{
     stage::{Stage, StageControl},
 };
 
-/// Accepted connections that wait for one worker.
-const WAITING_MAX: usize = 256;
 /// How long connections that were cut may take to end.
 const CUT_TIME: Duration = Duration::from_secs(1);
 
@@ -40,24 +36,6 @@ pub struct DataPlane {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A connection on its way to a worker.
-struct Accepted {
-    stream: TcpStream,
-    client: SocketAddr,
-    place: Place,
-}
-
-/// Counts as one connection of a worker while it lives.
-#[derive(Debug)]
-struct Place(Arc<AtomicUsize>);
-
-/// A worker as the accepting thread sees it.
-struct Seat {
-    connections: mpsc::Sender<Accepted>,
-    open: Arc<AtomicUsize>,
-    runtime: RuntimeMetrics,
-}
-
 impl DataPlane {
     /// Starts the threads; connections come from `listener`.
     ///
@@ -66,12 +44,11 @@ impl DataPlane {
     pub fn start(shared: &Arc<Shared>, listener: TcpListener, workers: NonZeroUsize) -> io::Result<Self> {
         let stage = StageControl::default();
         let mut threads = Vec::with_capacity(workers.get() + 1);
-        let mut seats = Vec::with_capacity(workers.get());
+        let mut handles = Vec::with_capacity(workers.get());
         for number in 0..workers.get() {
-            let (connections, accepted) = mpsc::channel(WAITING_MAX);
             let runtime = runtime()?;
-            let metrics = runtime.metrics();
-            seats.push(Seat { connections, open: Arc::default(), runtime: metrics });
+            let (handle, accepted) = WorkerHandle::new(runtime.metrics());
+            handles.push(handle);
             let (shared, stage) = (shared.clone(), stage.watch());
             threads.push(thread(format!("waypoint-{number}"), runtime, move || {
                 worker::run(shared, accepted, stage)
@@ -79,7 +56,7 @@ impl DataPlane {
         }
         let watch = stage.watch();
         threads.push(thread("waypoint-accept".to_owned(), runtime()?, move || {
-            accept::run(listener, seats, watch)
+            accept::run(listener, handles, watch)
         })?);
         Ok(Self { stage, threads })
     }

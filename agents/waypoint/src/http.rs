@@ -10,6 +10,7 @@ mod exchange;
 mod extended_connect;
 mod external;
 mod headers;
+mod hop_by_hop;
 mod judged;
 mod mirror;
 mod plan;

@@ -14,7 +14,8 @@ use prometheus_client::{
 };
 
 pub use labels::{End, Ended, Flags};
-pub use traffic::{Cache, Parties, SERIES_MAX, Sizes, StreamInUse, Traffic, UNUSED_MAX};
+pub use sizes::Sizes;
+pub use traffic::{Cache, Parties, SERIES_MAX, StreamInUse, Traffic, UNUSED_MAX};
 
 /// One of the limits of a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -8,11 +8,7 @@ mod context;
 mod export;
 mod span;
 
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{future::Future, time::SystemTime};
 
 use ambit_proto::opentelemetry::proto::trace::v1::Span;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,8 +17,10 @@ use tokio::sync::mpsc;
 
 pub use context::Context;
 pub use export::{Origin, UnusableCollector};
+use span::OpenSpan;
+pub use span::Tried;
 
-use crate::{access_log::Record, upstream::Endpoint};
+use crate::access_log::Record;
 
 /// Spans that wait for the collector.
 pub const SPANS_MAX: usize = 4096;
@@ -45,30 +43,6 @@ pub struct Trace {
     pub id: u128,
     /// Its span here; none where the trace is not sampled.
     open: Option<OpenSpan>,
-}
-
-/// A span that has not ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OpenSpan {
-    id: u64,
-    parent: Option<u64>,
-}
-
-/// One try of a request that took several.
-#[derive(Clone, Debug)]
-pub struct Tried {
-    /// Its span.
-    pub span: u64,
-    /// From the beginning of the request to that of the try.
-    pub after: Duration,
-    /// How long it took to the head of an answer, or to its failure.
-    pub took: Duration,
-    /// Where it went.
-    pub endpoint: Option<Arc<Endpoint>>,
-    /// What the endpoint answered.
-    pub status: Option<u16>,
-    /// How it failed, as Envoy abbreviates it; empty when it was answered.
-    pub flag: &'static str,
 }
 
 impl Trace {

@@ -2,18 +2,17 @@
 //!
 //! Invariant: while no worker has room nothing is accepted; clients wait in the kernel's backlog.
 
-use std::{
-    net::TcpListener,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{net::TcpListener, time::Duration};
 
 use tokio::{
     sync::mpsc::error::SendError,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 
-use super::{Accepted, Load, Place, Seat, least_loaded};
+use super::{
+    load::{Load, least_loaded},
+    worker::{Accepted, WorkerHandle},
+};
 use crate::{sockets, stage::StageWatch};
 
 /// How often it is looked how busy the workers are.
@@ -22,12 +21,12 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until draining begins; then closes the listener.
-pub(super) async fn run(listener: TcpListener, seats: Vec<Seat>, stage: StageWatch) {
+pub(super) async fn run(listener: TcpListener, workers: Vec<WorkerHandle>, stage: StageWatch) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "The listener cannot be polled"),
     };
-    let mut loads = vec![Load::default(); seats.len()];
+    let mut loads = vec![Load::default(); workers.len()];
     let mut ticks = interval(SAMPLE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sampled = Instant::now();
@@ -38,15 +37,15 @@ pub(super) async fn run(listener: TcpListener, seats: Vec<Seat>, stage: StageWat
             biased;
             () = &mut draining => return,
             now = ticks.tick() => {
-                for (load, seat) in loads.iter_mut().zip(&seats) {
-                    load.sample(seat.runtime.worker_total_busy_duration(0), now - sampled);
+                for (load, worker) in loads.iter_mut().zip(&workers) {
+                    load.sample(worker.busy_so_far(), now - sampled);
                 }
                 sampled = now;
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
                     sockets::tune(&stream);
-                    if hand_over(stream, sockets::canonical(client), &seats, &mut loads).await.is_err() {
+                    if hand_over(stream, sockets::canonical(client), &workers, &mut loads).await.is_err() {
                         return tracing::error!("A worker thread is gone");
                     }
                 }
@@ -62,22 +61,14 @@ pub(super) async fn run(listener: TcpListener, seats: Vec<Seat>, stage: StageWat
 async fn hand_over(
     stream: tokio::net::TcpStream,
     client: std::net::SocketAddr,
-    seats: &[Seat],
+    workers: &[WorkerHandle],
     loads: &mut [Load],
 ) -> Result<(), SendError<Accepted>> {
-    for (load, seat) in loads.iter_mut().zip(seats) {
-        load.connections = seat.open.load(Ordering::Relaxed);
+    for (load, worker) in loads.iter_mut().zip(workers) {
+        load.connections = worker.open();
     }
-    let (Some(seat), Ok(stream)) = (seats.get(least_loaded(loads)), stream.into_std()) else {
-        return Ok(());
-    };
-    seat.open.fetch_add(1, Ordering::Relaxed);
-    let place = Place(Arc::clone(&seat.open));
-    seat.connections.send(Accepted { stream, client, place }).await
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    match (workers.get(least_loaded(loads)), stream.into_std()) {
+        (Some(worker), Ok(stream)) => worker.send(stream, client).await,
+        (None, _) | (_, Err(_)) => Ok(()),
     }
 }

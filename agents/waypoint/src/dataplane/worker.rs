@@ -2,22 +2,87 @@
 //!
 //! Invariant: it ends when its last connection has, or when it is told to cut them.
 
-use std::{rc::Rc, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpStream},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
-    sync::mpsc,
+    runtime::RuntimeMetrics,
+    sync::mpsc::{self, error::SendError},
     time::{MissedTickBehavior, interval},
 };
 
-use super::Accepted;
 use crate::{
     context::{Local, Shared},
     inbound,
     stage::StageWatch,
 };
 
+/// Accepted connections that wait for one worker.
+const WAITING_MAX: usize = 256;
 /// How often idle connections are looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
+
+/// A connection on its way to a worker.
+pub(super) struct Accepted {
+    stream: TcpStream,
+    client: SocketAddr,
+    slot: ConnectionSlot,
+}
+
+/// Counts as one connection of a worker while it lives.
+struct ConnectionSlot(Arc<AtomicUsize>);
+
+/// A worker as the accepting thread sees it.
+pub(super) struct WorkerHandle {
+    connections: mpsc::Sender<Accepted>,
+    open: Arc<AtomicUsize>,
+    runtime: RuntimeMetrics,
+}
+
+impl WorkerHandle {
+    /// A handle, and what the worker receives its connections from.
+    pub(super) fn new(runtime: RuntimeMetrics) -> (Self, mpsc::Receiver<Accepted>) {
+        let (connections, accepted) = mpsc::channel(WAITING_MAX);
+        (Self { connections, open: Arc::default(), runtime }, accepted)
+    }
+
+    /// Number of open connections.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Time in which it had something to do since it began.
+    pub(super) fn busy_so_far(&self) -> Duration {
+        self.runtime.worker_total_busy_duration(0)
+    }
+
+    /// Hands it a connection.
+    ///
+    /// # Errors
+    /// When its thread is gone.
+    pub(super) async fn send(
+        &self,
+        stream: TcpStream,
+        client: SocketAddr,
+    ) -> Result<(), SendError<Accepted>> {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let slot = ConnectionSlot(Arc::clone(&self.open));
+        self.connections.send(Accepted { stream, client, slot }).await
+    }
+}
+
+impl Drop for ConnectionSlot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// Runs until the accepting thread is gone and its connections have ended.
 pub(super) async fn run(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accepted>, stage: StageWatch) {
@@ -45,7 +110,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accept
     local.tidy();
 }
 
-fn begin(local: &Rc<Local>, Accepted { stream, client, place }: Accepted) {
+fn begin(local: &Rc<Local>, Accepted { stream, client, slot }: Accepted) {
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "A connection cannot be polled"),
@@ -54,6 +119,6 @@ fn begin(local: &Rc<Local>, Accepted { stream, client, place }: Accepted) {
     let serve = Box::pin(inbound::serve(local.clone(), stream, client));
     local.spawn(async move {
         serve.await;
-        drop(place);
+        drop(slot);
     });
 }

@@ -3,33 +3,17 @@
 //! Invariant: after this, nothing but the filters of a route changes a field that somebody may judge: the request that
 //! policy sees has one host, no field of the client's connection, and every field that this proxy adds to all requests.
 
-use std::str::FromStr;
-
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts, uri::Scheme};
 
 use super::{
     Refusal, extended_connect,
-    headers::{FORWARDED_PROTO, OF_ONE_CONNECTION},
+    headers::FORWARDED_PROTO,
+    hop_by_hop::{names, strip},
 };
 
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const WEBSOCKET: &str = "websocket";
-/// Fields for every recipient: a client that names one as its connection's (RFC 9110 7.6.1 forbids it) would have the
-/// endpoint see another request than it sent.
-const OF_EVERY_RECIPIENT: [HeaderName; 10] = [
-    header::HOST,
-    header::AUTHORIZATION,
-    header::COOKIE,
-    header::CONTENT_LENGTH,
-    header::CONTENT_TYPE,
-    header::CONTENT_ENCODING,
-    header::CACHE_CONTROL,
-    header::ORIGIN,
-    header::FORWARDED,
-    REQUEST_ID,
-];
-
 /// Makes a request ready to be judged. `own` is the service's host, for a client that may leave its own out. True: the
 /// connection is to switch to WebSocket; HTTP/2 asks for that by extended CONNECT.
 ///
@@ -71,38 +55,6 @@ fn switches(parts: &Parts) -> bool {
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
     may && parts.headers.get(header::UPGRADE).is_some_and(is_websocket)
         && names(&parts.headers, &header::CONNECTION, "upgrade")
-}
-
-/// Whether a list names a token.
-fn names(headers: &HeaderMap, list: &HeaderName, token: &str) -> bool {
-    entries(headers, list).any(|entry| entry.eq_ignore_ascii_case(token))
-}
-
-fn entries<'a>(headers: &'a HeaderMap, list: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(list).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim)
-}
-
-/// Removes the fields of one connection, and those that `connection` names.
-pub(super) fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let is_field = |entry: &&str| !["close", "keep-alive"].iter().any(|o| entry.eq_ignore_ascii_case(o));
-        let named: Vec<HeaderName> = entries(headers, &header::CONNECTION)
-            .filter(is_field)
-            .filter_map(|name| HeaderName::from_str(name).ok())
-            .filter(|name| !is_for_every_recipient(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in OF_ONE_CONNECTION {
-        headers.remove(name);
-    }
-}
-
-fn is_for_every_recipient(name: &HeaderName) -> bool {
-    OF_EVERY_RECIPIENT.contains(name) || name.as_str().starts_with("x-forwarded-")
 }
 
 /// Leaves the request one host, in its `host` field too.

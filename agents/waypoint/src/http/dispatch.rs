@@ -56,6 +56,15 @@ impl From<Refusal> for Answer {
     }
 }
 
+/// What is done to the response of a request.
+#[derive(Default)]
+struct ResponseEdits<'a> {
+    /// Filters of the rule, then those of its backend.
+    filters: Vec<&'a Filters>,
+    /// Set by providers of external authorization.
+    granted: Granted,
+}
+
 /// The rule that takes a request, and what belongs to it.
 struct Route<'a> {
     found: Found<'a>,
@@ -79,20 +88,18 @@ pub(super) async fn handle(
     let origin = CrossOriginRequest::of(&RequestHead::from(&parts));
     // A page reads an answer only if that says so, and asks before it may send a token.
     let cross_origin = origin.as_ref().and_then(|asked| under(&service, &session, &parts, asked));
-    // Those of the rule, then those of its backend.
-    let mut filters = Vec::new();
+    let mut edits = ResponseEdits::default();
     let prepared = match (arrived, cross_origin.and_then(|rules| rules.answer(origin.as_ref()?))) {
         (Ok(_), Some(preflight)) => Err(Answer::Filter(preflight)),
         (Ok(switches), None) => {
             let of = (&*service, &*session, switches);
-            prepare(of, (&mut parts, &mut body), &mut exchange, &mut filters).await
+            prepare(of, (&mut parts, &mut body), &mut exchange, &mut edits).await
         }
         (Err(refusal), _) => Err(refusal.into()),
     };
-    let granted = std::mem::take(&mut exchange.granted);
     let answer = match prepared {
         Ok(plan) => match tries::run(plan, (parts, body, client), exchange).await {
-            Ok(response) => return Ok(finish(response, (&filters, &granted), origin.as_ref())),
+            Ok(response) => return Ok(edits.apply(response, origin.as_ref())),
             Err((refusal, unused)) => {
                 exchange = unused;
                 Answer::Refused(refusal)
@@ -101,10 +108,10 @@ pub(super) async fn handle(
         Err(answer) => answer,
     };
     let mut response = local(answer, &session, exchange);
-    if let Some(rules) = cross_origin.filter(|_| filters.is_empty()) {
+    if let Some(rules) = cross_origin.filter(|_| edits.filters.is_empty()) {
         rules.mark(response.headers_mut(), origin.as_ref());
     }
-    Ok(finish(response, (&filters, &granted), origin.as_ref()))
+    Ok(edits.apply(response, origin.as_ref()))
 }
 
 /// The cross-origin rules of the rule that takes a request, as far as can be told before anybody vouched for it.
@@ -119,17 +126,19 @@ fn under<'a>(
     routes.table.cross_origin(&RequestHead::from(parts), asked)
 }
 
-/// Filters see a response in the reverse of the order in which they saw the request.
-fn finish(
-    mut response: Response<ResponseBody>,
-    (filters, granted): (&[&Filters], &Granted),
-    origin: Option<&CrossOriginRequest>,
-) -> Response<ResponseBody> {
-    granted.apply(response.headers_mut());
-    for filters in filters.iter().rev() {
-        filters.on_response(response.headers_mut(), origin);
+impl ResponseEdits<'_> {
+    /// Filters see a response in the reverse of the order in which they saw the request.
+    fn apply(
+        &self,
+        mut response: Response<ResponseBody>,
+        origin: Option<&CrossOriginRequest>,
+    ) -> Response<ResponseBody> {
+        self.granted.apply(response.headers_mut());
+        for filters in self.filters.iter().rev() {
+            filters.on_response(response.headers_mut(), origin);
+        }
+        response
     }
-    response
 }
 
 fn local(answer: Answer, session: &Session, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
@@ -156,12 +165,12 @@ async fn prepare<'a>(
     (service, session, switches): (&'a Service, &'a Session, bool),
     (parts, body): (&mut Parts, &mut ClientBody),
     exchange: &mut Exchange,
-    filters: &mut Vec<&'a Filters>,
+    edits: &mut ResponseEdits<'a>,
 ) -> Result<Plan<'a>, Answer> {
     if parts.method == Method::CONNECT {
         return Err(Refusal::Method.into());
     }
-    exchange.granted = external::check(service, session, (parts, body), exchange).await?;
+    edits.granted = external::check(service, session, (parts, body), exchange).await?;
     let token = authenticate((service, session), parts, exchange)?;
     if !service.policies.is_empty() {
         judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
@@ -180,7 +189,7 @@ async fn prepare<'a>(
     inject(rules, parts, exchange).await?;
     let judged = switches.then(|| Box::new((parts.clone(), token)));
     let mut plan = match route {
-        Some(route) => route.plan(service, parts, exchange, filters)?,
+        Some(route) => route.plan(service, parts, exchange, &mut edits.filters)?,
         // No rule takes it, where there are rules.
         None if session.pod.is_none() && port.routes(&session.peer.identity.namespace).http.is_some() => {
             return Err(Refusal::NoRoute.into());

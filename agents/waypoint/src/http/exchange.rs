@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header, request::Parts};
 use http_body::Frame;
 
-use super::{Refusal, Session, external::Granted, response_body::ResponseError};
+use super::{Refusal, Session};
 use crate::{
     access_log::{Heard, Record},
     body::{BytesSeen, Messages},
@@ -83,9 +83,18 @@ pub struct Exchange {
     pub trace: Option<Trace>,
     /// Its tries, where there are several and the trace is sampled.
     pub tried: Vec<Tried>,
-    /// What providers of external authorization have the client see.
-    pub(super) granted: Granted,
     ended: bool,
+}
+
+/// Why a response breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum ResponseError {
+    /// The endpoint sent no more.
+    #[error("the endpoint's response broke off: {0}")]
+    Endpoint(#[from] hyper::Error),
+    /// A limit of time passed.
+    #[error("the response took too long")]
+    Late,
 }
 
 impl Asked {
@@ -137,7 +146,6 @@ impl Exchange {
             detail: None,
             trace: None,
             tried: Vec::new(),
-            granted: Granted::default(),
             ended: false,
         })
     }

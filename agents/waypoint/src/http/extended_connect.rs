@@ -6,7 +6,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::ext::Protocol;
 
-use super::arrival;
+use super::hop_by_hop;
 
 const WEBSOCKET: &str = "websocket";
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -58,7 +58,7 @@ pub(super) fn is_switch(is_extended: bool, status: StatusCode) -> bool {
 /// Tells the client that the endpoint has switched.
 pub(super) fn answer<B>(response: &mut Response<B>) {
     let headers: &mut HeaderMap = response.headers_mut();
-    arrival::strip(headers);
+    hop_by_hop::strip(headers);
     headers.remove(ACCEPT);
     *response.status_mut() = StatusCode::OK;
 }
@@ -67,7 +67,10 @@ pub(super) fn answer<B>(response: &mut Response<B>) {
 mod tests {
     use http::{Request, Version};
 
-    use super::{super::headers, *};
+    use super::{
+        super::{arrival, headers},
+        *,
+    };
 
     fn asked(protocol: &'static str) -> Parts {
         let request = Request::connect("http://cart/ws?a").version(Version::HTTP_2);

@@ -24,15 +24,11 @@ use tokio::time::timeout;
 
 use self::{
     ask::NoAnswer,
-    change::{Change, Changes, apply},
+    change::{Change, Changes, Decision, apply, status},
     grpc::Sides,
     web::Shown,
 };
-use super::{
-    Exchange, Refusal, Session, answer,
-    headers,
-    judged::meets,
-};
+use super::{Exchange, Refusal, Session, answer, headers, judged::meets};
 use crate::{
     body::{ClientBody, Peeked},
     service::{Check, Service},
@@ -41,13 +37,6 @@ use crate::{
 
 /// How long a client may take for the part of its body that a provider is to see.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a provider says.
-#[derive(Debug)]
-enum Decision {
-    Admit(Changes),
-    Refuse(Response<Bytes>),
-}
 
 /// A request that does not go on, and what is said of it.
 #[derive(Debug)]
@@ -192,14 +181,6 @@ async fn peek(wanted: Option<CheckBody>, body: &mut ClientBody) -> Result<Bytes,
         Ok(Err(_broken)) => Err(Stopped::Client(Refusal::BrokenBody)),
         Err(_elapsed) => Err(Stopped::with(StatusCode::REQUEST_TIMEOUT)),
     }
-}
-
-/// The status of a refusal; 403 where it would be none.
-fn status(code: u16) -> StatusCode {
-    StatusCode::from_u16(code)
-        .ok()
-        .filter(|status| (200..600).contains(&status.as_u16()))
-        .unwrap_or(StatusCode::FORBIDDEN)
 }
 
 /// Whether a request that was admitted before would not have to be put to anybody else now.

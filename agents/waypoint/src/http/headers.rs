@@ -1,4 +1,4 @@
-//! Header fields that belong to one connection, and the two ways to write a request. Pure.
+//! The head of a request as HTTP/1.1 and HTTP/2 write it. Pure.
 //!
 //! Invariant: the host that was judged, or that a filter has set, stays as it is.
 
@@ -10,17 +10,6 @@ use http::{
 use http_body::SizeHint;
 
 pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Fields of one connection (RFC 9110 7.6.1).
-pub(super) const OF_ONE_CONNECTION: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TE,
-];
-
 /// Writes a request as HTTP/1.1 has it: a path, and the host in a field. A body whose length nobody said goes in chunks,
 /// also with methods that seldom have one and that the codec therefore takes for having none.
 pub(super) fn for_http1(parts: &mut Parts, is_unsized: bool) {

@@ -15,19 +15,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep_until};
 
-use super::{exchange::Exchange, watched::Progress};
+use super::{
+    exchange::{Exchange, ResponseError},
+    watched::Progress,
+};
 use crate::upstream::Lease;
-
-/// Why a response breaks off.
-#[derive(Debug, thiserror::Error)]
-pub enum ResponseError {
-    /// The endpoint sent no more.
-    #[error("the endpoint's response broke off: {0}")]
-    Endpoint(#[from] hyper::Error),
-    /// A limit of time passed.
-    #[error("the response took too long")]
-    Late,
-}
 
 /// What goes to the client.
 #[derive(Debug)]

@@ -19,9 +19,9 @@ use hyper::body::Incoming;
 use tokio::time::{sleep, timeout_at};
 
 use super::{
-    Refusal, arrival,
+    Refusal,
     exchange::Exchange,
-    extended_connect, headers, mirror,
+    extended_connect, headers, hop_by_hop, mirror,
     plan::{self, Plan},
     response_body::{Held, ResponseBody},
     upgrade::{self, Client, Judged},
@@ -350,7 +350,7 @@ impl Attempts<'_> {
         if extended_connect::is_switch(switch.0.is_extended, parts.status) {
             return upgrade::switch(Response::from_parts(parts, body), switch, (held, self.exchange));
         }
-        arrival::strip(&mut parts.headers);
+        hop_by_hop::strip(&mut parts.headers);
         if let Some((policy, matched)) = self.plan.stay {
             let endpoint = session::endpoint(&policy.route, &chosen.endpoint.workload.uid);
             let now = std::time::SystemTime::now();

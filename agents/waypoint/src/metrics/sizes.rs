@@ -9,11 +9,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use ambit_runtime::series::Labels as _;
 
-use super::{histogram::Histogram, labels::Labels, traffic::Sizes};
+use super::{histogram::Histogram, labels::Labels};
 
 /// Label sets with histograms of their own, 35 lines each: see [`super::SERIES_MAX`].
 pub(super) const HISTOGRAMS_MAX: usize = 150;
@@ -26,6 +27,21 @@ const DURATIONS: &[u64] = &[
 ];
 /// Upper bounds in thousandths of a byte.
 const BYTES: &[u64] = &[100_000, 1_000_000, 10_000_000, 60_000_000, 600_000_000, 3_600_000_000];
+
+/// Sizes of a request that is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// From its head to the end of the response.
+    pub duration: Duration,
+    /// Bytes of its body.
+    pub request: u64,
+    /// Bytes of the response's body.
+    pub response: u64,
+    /// gRPC messages of the request.
+    pub request_messages: u64,
+    /// gRPC messages of the response.
+    pub response_messages: u64,
+}
 
 /// What is counted by size.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use prometheus_client::{
 use super::{
     histogram::Histogram,
     labels::{End, Ended, Labels},
-    sizes::{Allotment, Assigned, Histograms},
+    sizes::{Allotment, Assigned, Histograms, Sizes},
 };
 
 /// Series kept of requests. A line of a scrape is 1 kB long, nearly all of it labels, and a scrape is to stay below
@@ -59,21 +59,6 @@ pub struct Streams {
 
 /// A series of streams in use.
 pub type StreamInUse = series::InUse<Streams>;
-
-/// Sizes of a request that is over.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// From its head to the end of the response.
-    pub duration: Duration,
-    /// Bytes of its body.
-    pub request: u64,
-    /// Bytes of the response's body.
-    pub response: u64,
-    /// gRPC messages of the request.
-    pub request_messages: u64,
-    /// gRPC messages of the response.
-    pub response_messages: u64,
-}
 
 /// Who took part.
 #[derive(Clone, Copy, Debug)]

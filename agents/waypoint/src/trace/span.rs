@@ -2,15 +2,44 @@
 //!
 //! Invariant: what the log leaves out (queries, headers) is not in a span either.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ambit_proto::opentelemetry::proto::{
     common::v1::{AnyValue, KeyValue, any_value::Value},
     trace::v1::{Span, Status, span::SpanKind, status::StatusCode},
 };
 
-use super::{OpenSpan, Tried};
-use crate::access_log::{FAILED_FROM, Record, shown_host, shown_path};
+use crate::{
+    access_log::{FAILED_FROM, Record, shown_host, shown_path},
+    upstream::Endpoint,
+};
+
+/// A span that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OpenSpan {
+    pub(super) id: u64,
+    pub(super) parent: Option<u64>,
+}
+
+/// One try of a request that took several.
+#[derive(Clone, Debug)]
+pub struct Tried {
+    /// Its span.
+    pub span: u64,
+    /// From the beginning of the request to that of the try.
+    pub after: Duration,
+    /// How long it took to the head of an answer, or to its failure.
+    pub took: Duration,
+    /// Where it went.
+    pub endpoint: Option<Arc<Endpoint>>,
+    /// What the endpoint answered.
+    pub status: Option<u16>,
+    /// How it failed, as Envoy abbreviates it; empty when it was answered.
+    pub flag: &'static str,
+}
 
 /// The span of a request that ended at `now`.
 pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: SystemTime) -> Span {

@@ -146,7 +146,8 @@ impl Upstream {
         }
         let key = key(&state.settings.policy.balancer, selection);
         let choice = Choice { now, random, key, tried };
-        let endpoint = state.endpoints.choose_among(&choice, |endpoint| state.is_for(selection.node, endpoint))?;
+        let endpoint =
+            state.endpoints.choose_among(&choice, |endpoint| state.is_for(selection.node, endpoint))?;
         Some(Chosen { endpoint: endpoint.target.clone(), under_way: endpoint.begin(now) })
     }
 
@@ -186,7 +187,8 @@ mod tests {
 
     fn member(name: &str, node: &str) -> Member<Arc<Endpoint>> {
         let workload = Workload { uid: name.into(), node: node.into(), ..Workload::default() };
-        let endpoint = Endpoint { workload: workload.into(), address: ([10, 0, 0, 1], 80).into(), tunnel: None };
+        let endpoint =
+            Endpoint { workload: workload.into(), address: ([10, 0, 0, 1], 80).into(), tunnel: None };
         Member { uid: name.into(), weight: 1, tier: 0, target: endpoint.into() }
     }
 

@@ -48,11 +48,8 @@ enum Found<C> {
 impl Connections {
     /// Connects as the identity `own`. Needs a [`tokio::task::LocalSet`].
     pub fn new(identities: Manager, own: Spiffe) -> Self {
-        let connections = Self {
-            connector: Connector::new(identities, own),
-            pool: Rc::default(),
-            evict: Arc::default(),
-        };
+        let connections =
+            Self { connector: Connector::new(identities, own), pool: Rc::default(), evict: Arc::default() };
         tokio::task::spawn_local(connections.evictor());
         connections
     }

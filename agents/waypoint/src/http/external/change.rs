@@ -4,7 +4,8 @@
 //! its connection, so that later phases judge what is sent.
 
 use ambit_model::StringMatch;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 /// What a value does to those that are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +39,15 @@ pub(super) struct Changes {
     pub(super) response: Vec<Change>,
 }
 
+/// What a provider says.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// The request goes on, changed so.
+    Admit(Changes),
+    /// The client gets this.
+    Refuse(Response<Bytes>),
+}
+
 /// Changes to apply in their order.
 pub(super) fn apply(changes: &[Change], headers: &mut HeaderMap) {
     for Change { name, value, how } in changes {
@@ -50,6 +60,14 @@ pub(super) fn apply(changes: &[Change], headers: &mut HeaderMap) {
             How::Append | How::AddIfAbsent => _ = headers.append(name, value.clone()),
         }
     }
+}
+
+/// The status of a refusal; 403 where it would be none.
+pub(super) fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()))
+        .unwrap_or(StatusCode::FORBIDDEN)
 }
 
 /// Whether a field is of the message, and not of its target, framing or connection.

@@ -23,9 +23,8 @@ use http::{
 use prost::Message as _;
 
 use super::{
-    Decision,
     ask::{Answered, NoAnswer},
-    change::{Change, Changes, How, is_of_message},
+    change::{Change, Changes, Decision, How, is_of_message},
     web::Shown,
 };
 use crate::body::RequestBody;
@@ -224,7 +223,7 @@ fn change(option: &HeaderValueOption) -> Result<Change, NoAnswer> {
 fn refusal(denied: &DeniedHttpResponse) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(denied.body.clone()));
     let code = denied.status.as_ref().and_then(|status| u16::try_from(status.code).ok());
-    *response.status_mut() = super::status(code.unwrap_or_default());
+    *response.status_mut() = super::change::status(code.unwrap_or_default());
     let mut headers = HeaderMap::new();
     for change in denied.headers.iter().filter_map(|option| change(option).ok()) {
         if is_of_message(&change.name) {

@@ -8,9 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header, request::Parts};
 
 use super::{
-    Decision,
     ask::{Answered, NoAnswer},
-    change::{Change, Changes, How, is_of_message, names},
+    change::{Change, Changes, Decision, How, is_of_message, names},
 };
 use crate::body::RequestBody;
 
@@ -78,7 +77,7 @@ pub(super) fn read(http: &HttpCheck, answered: Answered, client: &HeaderMap) -> 
     }
     // A refusal stays one, whatever became of its body.
     let mut response = Response::new(body.map(|(bytes, _)| bytes).unwrap_or_default());
-    *response.status_mut() = super::status(head.status.as_u16());
+    *response.status_mut() = super::change::status(head.status.as_u16());
     for (name, value) in &head.headers {
         if is_of_message(name) && is_for_client(http, name) {
             response.headers_mut().append(name.clone(), value.clone());

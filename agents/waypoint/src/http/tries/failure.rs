@@ -4,7 +4,7 @@
 
 use ambit_resilience::Late;
 
-use super::Refusal;
+use crate::http::Refusal;
 
 /// Why a try has no answer.
 #[derive(Debug)]
