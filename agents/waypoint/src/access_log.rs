@@ -20,7 +20,7 @@ const SCOPE: &str = "access";
 /// From this status on a request failed.
 pub(crate) const FAILED_FROM: u16 = 500;
 
-/// Takes the records of what is over. Clone one per worker.
+/// Takes the records of finished requests and streams. Clone one per worker.
 #[derive(Clone, Debug)]
 pub struct AccessLog {
     logged: Logged,
@@ -29,7 +29,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer. Lines that cannot be kept are counted in `dropped`.
+    /// Starts the writer. `dropped` counts lines for which its queue has no room.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -37,7 +37,7 @@ impl AccessLog {
         Ok(Self { logged, format, lines: Lines::start("access-log", dropped, sink)? })
     }
 
-    /// Logs a request or stream that is over.
+    /// Logs a finished request or stream.
     pub fn put(&self, record: &Record<'_>) {
         let failed = record.failed();
         let enabled = match failed {

@@ -1,4 +1,4 @@
-//! What the environment says.
+//! Configuration from the environment.
 //!
 //! Invariant: all mistakes are reported at once, and nothing else reads the environment.
 
@@ -10,7 +10,7 @@ use ambit_runtime::{
     env::{Defaults, EnvErrors, ProxyConfig},
 };
 
-/// How long open requests are waited for when nothing says how long the pod's grace period is.
+/// How long draining lasts if the pod's grace period is not set.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
 
 /// Shown by `--help`.
@@ -37,7 +37,7 @@ Usual defaults will do:
   RUST_LOG                           log filter, e.g. info,ambit_waypoint=debug     [info]
   LOG_FORMAT                         text or json                                   [text]
   AMBIT_ACCESS_LOG                   Off, Errors or All                             [All]
-  OTEL_EXPORTER_OTLP_ENDPOINT        http://host:port that spans go to (OTLP over gRPC); none sends none
+  OTEL_EXPORTER_OTLP_ENDPOINT        http://host:port that spans are sent to (OTLP over gRPC); unset sends none
   OTEL_TRACES_SAMPLER_ARG            share of traces begun here that is sampled, 0 to 1  [0.01]
 
 Takes tunnels on 15008; serves /healthz/ready on 15021 and /metrics on 15020. Ready once it has its certificate and the
@@ -47,19 +47,19 @@ second one exits at once.";
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// As any proxy.
+    /// Variables that ztunnel has too.
     pub proxy: ProxyConfig,
-    /// The Gateway: `namespace/name`.
+    /// The Gateway it serves: `namespace/name`.
     pub gateway: NamespacedName,
     /// Own pod.
     pub pod: NamespacedName,
     /// Own identity.
     pub identity: Spiffe,
-    /// Where spans go.
+    /// Where spans are sent; `None` sends none.
     pub tracing: Option<TracingConfig>,
 }
 
-/// Where spans go, and how many.
+/// Where spans are sent, and for which share of traces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TracingConfig {
     /// The collector, `http://host:port`.
@@ -69,7 +69,7 @@ pub struct TracingConfig {
 }
 
 impl Config {
-    /// Reads the environment. `cores` is what the process may use.
+    /// Reads the environment. `cores` is how many cores the process may use.
     ///
     /// # Errors
     /// Every variable that is missing or cannot be parsed.

@@ -1,6 +1,6 @@
-//! What the connections of the process, and those of one worker, share.
+//! What all workers share, and what the connections of one worker share.
 //!
-//! Invariant: nothing in [`Local`] is shared between threads but through [`Shared`].
+//! Invariant: threads share [`Shared`] only; everything else in [`Local`] belongs to one of them.
 
 use std::{fmt, future::Future, rc::Rc, sync::Arc};
 
@@ -19,17 +19,17 @@ use crate::{
     upstream::Connections,
 };
 
-/// Connections of one worker at a time whose peer has not proved yet who it is.
+/// Handshakes of one worker at a time.
 pub const HANDSHAKES_MAX: usize = 512;
-/// Of these from one address.
+/// Handshakes of one worker at a time with clients of one address.
 pub const HANDSHAKES_PER_CLIENT_MAX: usize = 128;
 
 /// What all workers share.
 #[derive(Debug)]
 pub struct Shared {
-    /// The mesh, as the control plane tells it.
+    /// The mesh as the control plane describes it.
     pub store: Arc<Store>,
-    /// Asks it about addresses that nobody here has heard of.
+    /// Asks the operator about addresses that the store does not know.
     pub asker: Asker,
     /// The services bound here, compiled.
     pub services: Services,
@@ -44,7 +44,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Own pod as the mesh knows it; one that nobody knows before it does.
+    /// The waypoint's own pod; an empty workload until the control plane has described it.
     pub fn own(&self, snapshot: &Snapshot) -> Arc<Workload> {
         snapshot.workload_by_name(&self.pod).cloned().unwrap_or_default()
     }
@@ -63,9 +63,9 @@ impl Shared {
 pub struct Local {
     /// What all workers share.
     pub shared: Arc<Shared>,
-    /// How far the process has come.
+    /// Serving, draining or cut.
     pub stage: StageWatch,
-    /// Tunnels whose peer is not known yet.
+    /// Handshakes in progress, limited in number.
     pub handshakes: Handshakes,
     /// Byte streams that policy admitted.
     pub streams: Rc<Streams>,
@@ -73,7 +73,7 @@ pub struct Local {
     pub telemetry: Telemetry,
     /// Connections to endpoints.
     pub upstreams: Connections,
-    /// What it asks about addresses that nobody here has heard of.
+    /// Pending questions about addresses that the store does not know.
     pub lookup: Lookup,
     tasks: TaskTracker,
 }
@@ -112,23 +112,23 @@ impl Local {
         known
     }
 
-    /// Runs something that the process waits for before it ends.
+    /// Spawns a task that the process waits for before it ends.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         self.tasks.spawn_local(task);
     }
 
-    /// Whether something runs.
+    /// Whether a task runs.
     pub fn is_busy(&self) -> bool {
         !self.tasks.is_empty()
     }
 
-    /// Returns once nothing runs any more. Call it only when no connection can begin.
+    /// Returns once all tasks have ended. Call it only when no connection can begin.
     pub async fn ended(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Lets go of what was not used for long.
+    /// Closes connections that were not used for long.
     pub fn tidy(&self) {
         self.upstreams.sweep();
     }

@@ -1,7 +1,7 @@
 //! The worker threads, and the thread that accepts for them.
 //!
-//! Invariant: a connection lives and dies on the worker that was chosen for it, and the least loaded one is: a few long
-//! tunnel connections carry everything, so that chance would leave cores idle.
+//! Invariant: a connection stays on the worker that was chosen for it. The least loaded worker is chosen: few, long-lived
+//! tunnel connections carry all requests, so that a random choice would leave cores idle.
 
 mod accept;
 mod load;
@@ -29,7 +29,7 @@ use crate::{
 /// How long connections that were cut may take to end.
 const CUT_TIME: Duration = Duration::from_secs(1);
 
-/// All threads.
+/// The threads of the process.
 #[derive(Debug)]
 pub struct DataPlane {
     stage: StageControl,
@@ -61,8 +61,8 @@ impl DataPlane {
         Ok(Self { stage, threads })
     }
 
-    /// Stops to accept, asks peers to go elsewhere, waits for what is open at most `deadline`, cuts the rest and ends
-    /// the threads.
+    /// Stops accepting, asks peers to go elsewhere, waits for open requests at most `deadline`, cuts the rest and ends the
+    /// threads.
     pub async fn drain(self, deadline: Duration) {
         self.stage.advance(Stage::Draining);
         let Self { stage, threads } = self;

@@ -1,7 +1,7 @@
-//! What a tunnel carries, by its first bytes: the protocol, and the name that a TLS client asks for.
+//! Detects what a tunnel carries by its first bytes: the protocol, and the server name of a TLS client.
 //!
-//! Invariant: this decides only where nobody has said anything about the port: what rules have to hold for is HTTP
-//! whatever its first bytes are ([`crate::service::Port::protocol`]).
+//! Invariant: detection decides only for ports without a declared protocol and without rules about requests; a port with
+//! such rules is HTTP whatever its first bytes are ([`crate::service::Port::protocol`]).
 
 mod protocol;
 mod server_name;
@@ -11,21 +11,21 @@ use std::time::Duration;
 pub use protocol::{Protocol, tell};
 pub use server_name::{ServerName, look};
 
-/// How long a client may be silent before it is taken for one whose server speaks first.
+/// How long a client may send nothing before its protocol counts as one in which the server speaks first.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a client that has begun may take until it can be told what it speaks.
+/// How long a client may take from its first byte until its protocol is detected.
 pub const DETECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// RFC 9113 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Empty lines before a request that are passed over (RFC 9112 2.2 asks for one at least).
+/// Empty lines before a request that are skipped (RFC 9112 2.2 demands at least one).
 const EMPTY_LINES_MAX_BYTES: usize = 16;
 
-/// Longest beginning of a request that is waited for.
+/// Longest request line that detection waits for.
 const REQUEST_LINE_MAX_BYTES: usize = 8 << 10;
 
-/// What the bytes are.
+/// The protocol of the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sniffed {
     /// HTTP/1
@@ -34,11 +34,11 @@ pub enum Sniffed {
     Http2,
     /// Anything else.
     Opaque,
-    /// Not enough to tell.
+    /// Too few bytes to decide.
     More,
 }
 
-/// Tells the protocol by its first bytes: a request line of HTTP/1 with any token for its method (RFC 9110 9.1).
+/// Detects the protocol: HTTP/1 begins with a request line, whose method may be any token (RFC 9110 9.1).
 pub fn sniff(bytes: &[u8]) -> Sniffed {
     let told = sniff_http(bytes);
     if told != Sniffed::Http1 {
@@ -56,7 +56,7 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
     let target = line.get(method + 1..).unwrap_or_default();
     let length = target.iter().take_while(|byte| byte.is_ascii_graphic() || !byte.is_ascii()).count();
     match target.get(length) {
-        // Longer than others have them, and so far one.
+        // So far a valid request line, and longer than other protocols begin.
         None if line.len() >= REQUEST_LINE_MAX_BYTES => Sniffed::Http1,
         None => Sniffed::More,
         Some(b' ') if length > 0 => {
@@ -72,7 +72,7 @@ pub fn sniff(bytes: &[u8]) -> Sniffed {
     }
 }
 
-/// Tells HTTP/2 from HTTP/1, which all is that is not HTTP/2.
+/// Detects the version where only HTTP is allowed: everything that is not HTTP/2 counts as HTTP/1.
 pub fn sniff_http(bytes: &[u8]) -> Sniffed {
     match is_begun(bytes, PREFACE) {
         true if bytes.len() >= PREFACE.len() => Sniffed::Http2,
@@ -86,7 +86,7 @@ fn is_of_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether one begins with the other, whichever is longer.
+/// Whether `bytes` begin with `by`, or are its beginning.
 fn is_begun(bytes: &[u8], by: &[u8]) -> bool {
     bytes.iter().zip(by).all(|(one, other)| one == other)
 }

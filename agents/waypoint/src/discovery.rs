@@ -1,6 +1,6 @@
 //! The subscription to the operator: addresses and the services bound here, into the store.
 //!
-//! Invariant: not ready until both were received completely; from then on ready, also while the operator is away.
+//! Invariant: not ready until both were received completely; from then on ready, also while the operator is unreachable.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 use crate::config::Config;
 
-/// Keeps the store up to date until dropped; `waiting` goes once everything was received.
+/// Keeps the store up to date until dropped; drops `waiting` once everything was received.
 pub async fn run(
     config: &Config,
     channel: Channel,
@@ -34,7 +34,7 @@ pub async fn run(
     .await;
 }
 
-/// The operator feeds the services bound to `GATEWAY`.
+/// The operator sends the services that are bound to the Gateway named in `GATEWAY`.
 fn node(config: &Config) -> Node {
     let proxy = &config.proxy;
     let node = Node::from(Proxy {

@@ -1,8 +1,10 @@
-//! Runs what an HTTP/2 connection spawns on the thread of the connection.
+//! Runs the tasks of an HTTP/2 connection on the thread of the connection.
+//!
+//! Invariant: called inside the `LocalSet` of a worker.
 
 use std::future::Future;
 
-/// On the present thread's task set.
+/// Spawns onto the current thread's `LocalSet`.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalExecutor;
 

@@ -1,6 +1,6 @@
-//! HTTP inside a tunnel: served, judged, routed, sent on.
+//! HTTP inside a tunnel: served, authorized, routed, forwarded.
 //!
-//! Invariant: a request goes nowhere before it was judged by the present policies of its service; what is not
+//! Invariant: a request is forwarded only after the current policies of its service allowed it; a request that is not
 //! understood is answered here.
 
 mod answer;

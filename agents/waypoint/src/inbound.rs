@@ -1,7 +1,7 @@
-//! Tunnels that reach the waypoint: mTLS, then for each CONNECT the service it names, then what it carries.
+//! Tunnels that reach the waypoint: mTLS, then for each CONNECT the service it names, then the protocol it carries.
 //!
-//! Invariant: no byte goes anywhere before the peer proved an identity of the trust domain; a peer that speaks anything
-//! but mTLS is closed.
+//! Invariant: no byte is forwarded before the peer proved an identity of the trust domain; a peer that speaks anything but
+//! mTLS is disconnected.
 
 use std::{cell::OnceCell, net::SocketAddr, rc::Rc, time::Instant};
 
@@ -21,7 +21,7 @@ use crate::{
     target::{self, Refused, Target},
 };
 
-/// Why a tunnel connection did not come about.
+/// Why a tunnel connection was not established.
 #[derive(Debug, thiserror::Error)]
 enum Insecure {
     #[error("{0}")]
@@ -54,13 +54,13 @@ pub async fn serve(local: Rc<Local>, stream: TcpStream, client: SocketAddr) {
     }
 }
 
-/// Proves who is who. Bounded in time by its parts.
+/// The mTLS handshake. Each of its steps has its own time limit.
 async fn secure(local: &Local, stream: TcpStream) -> Result<(ServerStream<TcpStream>, Spiffe), Insecure> {
     let svid = local.shared.identities.get(&local.shared.identity).await?;
     Ok(ambit_identity::accept(&svid, stream).await?)
 }
 
-/// One CONNECT.
+/// Serves one CONNECT.
 async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, responder: Responder) {
     let begun = Instant::now();
     let target = match find(&local, &peer, &request.authority).await {
@@ -70,7 +70,7 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
             return refuse(responder, refused.status());
         }
     };
-    // Said before an endpoint is known: most tunnels outlive their first request.
+    // Answered without the endpoint's address: a tunnel carries many requests, each to an endpoint of its own.
     let mut tunnel = match responder.accept(None) {
         Ok(tunnel) => tunnel.into_stream(),
         Err(error) => return tracing::debug!(%error, "CONNECT cannot be answered"),
@@ -79,7 +79,7 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
     let told = tokio::select! {
         biased;
         told = tell(protocol, &mut tunnel) => told,
-        // It has asked for nothing yet, and may do so elsewhere.
+        // No request has begun, so the client loses nothing by opening another tunnel elsewhere.
         () = local.stage.draining() => Ok(Protocol::Nothing),
     };
     match told {
@@ -94,8 +94,8 @@ async fn connect(local: Rc<Local>, peer: Rc<Peer>, request: ConnectRequest, resp
     }
 }
 
-/// What an authority means here; the operator is asked about an address that nobody here has heard of, which may be that
-/// of a pod its client knows already.
+/// Where an authority leads. The operator is asked about an address that the store does not know: it may be that of a new
+/// pod, which the client's proxy was told of earlier.
 async fn find(local: &Local, peer: &Peer, authority: &Authority) -> Result<Target, Refused> {
     let shared = &local.shared;
     let known = || {

@@ -1,9 +1,9 @@
-//! waypoint: the proxy of a namespace, L7.
+//! waypoint: the L7 proxy of a namespace.
 //!
 //! A tunnel connection comes in ([`inbound`]), each of its streams names a service that is bound here ([`target`]), and
-//! what it carries is judged, routed and sent on ([`http`], [`stream`]) through a tunnel of our own ([`upstream`]).
-//! [`dataplane`] runs that on worker threads; [`services`] says what is bound here, [`discovery`] what the mesh looks
-//! like. Invariant: what is not bound here, not known or not allowed is refused.
+//! its requests or bytes are authorized, routed and forwarded ([`http`], [`stream`]) through a tunnel of our own
+//! ([`upstream`]). [`dataplane`] runs that on worker threads; [`services`] holds what is bound here, [`discovery`]
+//! subscribes to the operator. Invariant: what is not bound here, not known or not allowed is refused.
 
 pub mod access_log;
 pub mod body;

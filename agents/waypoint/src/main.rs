@@ -7,7 +7,7 @@ use ambit_waypoint::{config, config::Config, run};
 use anyhow::Context as _;
 use clap::Command;
 
-/// Gives memory back to the kernel a second after it was freed (`.cargo/config.toml`): the C library's keeps what ten
+/// Returns freed memory to the kernel after a second (`.cargo/config.toml`); the C library's allocator keeps what ten
 /// thousand connections once needed.
 #[global_allocator]
 static GLOBAL: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -1,4 +1,4 @@
-//! What this program counts, under Istio's names where Istio has one.
+//! The metrics of this program, under Istio's names where Istio has one.
 //!
 //! Invariant: the number of series is bounded; see [`traffic`].
 
@@ -17,10 +17,10 @@ pub use labels::{End, Ended, Flags};
 pub use sizes::Sizes;
 pub use traffic::{Cache, Parties, SERIES_MAX, StreamInUse, Traffic, UNUSED_MAX};
 
-/// One of the limits of a destination.
+/// A limit of a destination, as a label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Limit {
-    /// What is limited.
+    /// Connections, pending requests, requests or retries.
     pub resource: &'static str,
 }
 
@@ -31,32 +31,32 @@ pub struct Metrics {
     pub traffic: Traffic,
     /// Tries after the first.
     pub retries: Counter,
-    /// What a limit of a destination refused.
+    /// Requests and connections that a circuit breaker refused.
     pub overflows: Family<Limit, Counter>,
     /// Copies of requests that did not reach their destination.
     pub copies_failed: Counter,
-    /// Endpoints that were left out for a while.
+    /// Endpoints ejected by outlier detection.
     pub ejections: Counter,
     /// Requests that a rate limit refused.
     pub rate_limited: Counter,
-    /// Requests believed on a token that says no end.
+    /// Requests accepted with a token that never expires.
     pub tokens_without_expiry: Counter,
     /// Connections to the tunnel port that did not become tunnels.
     pub handshakes_failed: Counter,
-    /// Access-log lines that could not be kept.
+    /// Access-log lines dropped because the queue was full.
     pub log_dropped: Counter,
     /// Spans that a collector took.
     pub spans_sent: Counter,
-    /// Spans that could not be kept or delivered.
+    /// Spans dropped because the queue was full or the collector refused them.
     pub spans_dropped: Counter,
     /// Services bound here.
     pub services: Gauge,
-    /// What the control plane says.
+    /// The connection to the operator.
     pub xds: ambit_xds::Counters,
 }
 
 impl Metrics {
-    /// Makes everything visible on `/metrics`.
+    /// Registers all metrics for `/metrics`.
     pub fn register(&self, metrics: &admin::Metrics) {
         metrics.register_build("waypoint", env!("CARGO_PKG_VERSION"));
         metrics.register(|registry| {
@@ -84,7 +84,7 @@ impl Metrics {
             ),
             (
                 "ambit_waypoint_tokens_without_expiry",
-                "Requests believed on a token without exp",
+                "Requests accepted with a token without exp",
                 &self.tokens_without_expiry,
             ),
             ("ambit_waypoint_access_log_dropped", "Access log lines dropped", &self.log_dropped),

@@ -29,9 +29,9 @@ use crate::{
 const HEALTH_PORT: u16 = 15021;
 /// Port of `/metrics`.
 const METRICS_PORT: u16 = 15020;
-/// How long the last spans may take at the end.
+/// How long delivering the last spans may take when the process ends.
 const SPANS_TIMEOUT: Duration = Duration::from_secs(2);
-/// First and longest pause between two wishes for the own certificate.
+/// First and longest pause between two requests for the waypoint's own certificate.
 const CERTIFY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const CERTIFY_PAUSE_MAX: Duration = Duration::from_secs(10);
 /// The name in the operator's certificate.
@@ -51,7 +51,7 @@ pub enum RunError {
     /// The operator cannot be addressed.
     #[error("the operator cannot be addressed: {0}")]
     Operator(#[from] ambit_identity::Error),
-    /// Spans cannot be sent where they are to go.
+    /// Not a collector that spans can be sent to.
     #[error("OTEL_EXPORTER_OTLP_ENDPOINT: {0}")]
     Collector(#[from] UnusableCollector),
 }
@@ -59,7 +59,7 @@ pub enum RunError {
 /// Runs until SIGTERM and everything after it is done.
 ///
 /// # Errors
-/// When something that is needed from the start cannot be had.
+/// When a port, a thread, the operator's address or the collector's cannot be used.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let io = |doing| move |source| RunError::Io { doing, source };
     let readiness = Readiness::default();
@@ -100,14 +100,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tasks.spawn(async move { discovery::run(&subscribed, operator, (store, questions), told).await });
     tasks.spawn(sweep(metrics.clone()));
     tasks.spawn(count_services(shared.clone(), metrics));
-    // Not among the tasks: it ends once all spans are delivered.
+    // Not among the tasks: it has to outlive them, and ends once all spans are delivered.
     let exporting = tokio::spawn(exporter);
     let followed = shared.clone();
     tasks.spawn(async move { followed.services.follow(&followed.store, &followed.pod).await });
 
     tracing::info!(workers = config.proxy.workers.get(), gateway = %config.gateway, "waypoint started");
     signal::shutdown().await.map_err(io("signals cannot be heard"))?;
-    // No new client comes here while those who are here finish.
+    // Keeps new clients away while open requests finish.
     let _not_ready = readiness.block("draining");
     tracing::info!(deadline = ?config.proxy.drain, "Waiting for open requests");
     plane.drain(config.proxy.drain).await;
@@ -162,7 +162,7 @@ async fn sweep(metrics: Metrics) {
     }
 }
 
-/// Holds the own certificate from the start, and keeps asking until there is one.
+/// Requests the waypoint's own certificate until it is issued; the process is not ready before.
 async fn certify(shared: Arc<Shared>, waiting: Blocker) {
     let mut backoff = Backoff::new(CERTIFY_PAUSE_MIN, CERTIFY_PAUSE_MAX);
     while let Err(error) = shared.identities.get(&shared.identity).await {

@@ -1,7 +1,7 @@
 //! One bound service, or the bound pods of one namespace, compiled for use.
 //!
-//! Invariant: compiling is total; what cannot be executed as written is present as a refusal. What has to be remembered
-//! from one configuration to the next (endpoints, limits) lives in [`States`].
+//! Invariant: compiling always succeeds; configuration that cannot be executed as written becomes a refusal. State that
+//! outlives a change of configuration (endpoints, limits) is kept in [`States`].
 
 mod rules;
 mod states;
@@ -24,96 +24,96 @@ pub use states::States;
 
 use crate::{detect::ServerName, upstream::Upstream};
 
-/// A service.
+/// A compiled service.
 #[derive(Debug)]
 pub struct Service {
     /// As the control plane compiled it.
     pub bound: Arc<BoundService>,
-    /// Who may vouch for a request. None: nobody is asked.
+    /// Validates tokens; `None` if no RequestAuthentication applies.
     pub validator: Option<Validator>,
-    /// Who may do what.
+    /// Authorization policies.
     pub policies: PolicySet,
-    /// Whether that depends on the name that a TLS client asks for.
+    /// Whether a policy matches on the server name of TLS clients.
     pub asks_server_name: bool,
-    /// Who is asked about requests before policies judge.
+    /// Checks by external providers, which run before the policies.
     pub checks: Vec<Check>,
-    /// What is done to requests before they are routed.
+    /// Faults and rate limits of requests that no rule matches.
     pub rules: Rules,
     ports: Vec<Port>,
-    /// Of pods: whatever port is asked for.
+    /// For pods: stands for every port.
     every_port: Option<Port>,
     destinations: HashMap<Destination, Arc<Upstream>>,
 }
 
-/// A check, and the way to its provider.
+/// A check by an external provider.
 #[derive(Clone, Debug)]
 pub struct Check {
     /// As the control plane compiled it.
     pub check: ExternalCheck,
-    /// The provider.
+    /// The provider's Service.
     pub upstream: Arc<Upstream>,
 }
 
-/// One port.
+/// One port of a service.
 #[derive(Debug)]
 pub struct Port {
-    /// Its number.
+    /// Port number; 0 for the port that stands for every port of pods.
     pub number: u16,
-    /// What clients speak on it. HTTP where nobody said and rules about requests have to hold: a client cannot choose to
-    /// be no HTTP, and so to be asked for no token, routed by no rule and held to no limit.
+    /// The protocol of clients. HTTP for a port without a declared protocol that has rules about requests: otherwise a
+    /// client could evade tokens, routes and limits by sending something else.
     pub protocol: AppProtocol,
-    /// The service itself; nowhere of pods, each of which is a way of its own.
+    /// The service itself as the destination; `None` for pods, whose targets have destinations of their own.
     pub own: Way,
     routes: PortRoutes,
     consumers: HashMap<Arc<str>, PortRoutes>,
 }
 
-/// Routes for some clients of a port.
+/// The routes of a port, for all clients or for those of one namespace.
 #[derive(Debug)]
 pub struct PortRoutes {
-    /// Of requests. None: everything goes to the service itself.
+    /// Routes of requests; `None` sends all to the service itself.
     pub http: Option<HttpRoutes>,
-    /// Of byte streams. None: everything goes to the service itself.
+    /// Route of byte streams; `None` sends all to the service itself.
     pub stream: Option<Split>,
-    /// Of TLS, by the names that clients ask for; they come first.
+    /// Routes of TLS streams by server name; they take precedence over `stream`.
     pub named: Vec<Named>,
 }
 
-/// Where TLS for some names goes.
+/// The route of TLS streams for some server names.
 #[derive(Debug)]
 pub struct Named {
     names: Vec<Arc<str>>,
     split: Split,
 }
 
-/// The routes of requests.
+/// Routes of requests.
 #[derive(Debug)]
 pub struct HttpRoutes {
-    /// Which rule takes a request.
+    /// Finds the rule that matches a request.
     pub table: Table,
-    /// By rule.
+    /// The compiled rules, in the order of the table.
     pub rules: Vec<RouteRule>,
 }
 
-/// What a rule needs beside its filters.
+/// What a rule needs besides its filters.
 #[derive(Debug)]
 pub struct RouteRule {
-    /// What is done to its requests.
+    /// Faults and rate limits of its requests.
     pub rules: Rules,
-    /// Where its backends lead, in their order.
+    /// The destinations of its backends, in the same order.
     pub ways: Vec<Way>,
 }
 
-/// Backends by weight, and where they lead.
+/// Weighted backends, and their destinations.
 #[derive(Debug)]
 pub struct Split {
-    /// Their shares.
+    /// The backends with their weights.
     pub backends: Vec<WeightedBackend>,
-    /// Where they lead, in the same order.
+    /// Their destinations, in the same order.
     pub ways: Vec<Way>,
 }
 
-/// Where a backend leads. None: nowhere.
+/// The destination of a backend; `None` for an invalid backend.
 pub type Way = Option<Arc<Upstream>>;
 
 impl Service {
@@ -161,7 +161,7 @@ impl Service {
         Self { validator, policies, asks_server_name, checks, rules, ports, every_port, destinations, bound }
     }
 
-    /// Stands for a service that could not be read: it has no port and allows nothing.
+    /// The placeholder for a service that could not be read: it has no port and allows nothing.
     pub fn unreadable(key: &NamespacedName, reason: &Arc<str>) -> Self {
         let bound = BoundService {
             key: key.clone(),
@@ -187,12 +187,12 @@ impl Service {
         }
     }
 
-    /// Whether it stands for a service that could not be read.
+    /// Whether it is the placeholder for a service that could not be read.
     pub fn is_unreadable(&self) -> bool {
         self.ports.is_empty() && self.every_port.is_none() && !self.bound.unenforceable.is_empty()
     }
 
-    /// Who may do what on a connection of this server name.
+    /// The policies for a connection with this server name.
     pub fn policies_at(&self, name: &ServerName) -> Cow<'_, PolicySet> {
         match name {
             ServerName::Known(name) if self.asks_server_name => {
@@ -203,36 +203,36 @@ impl Service {
         }
     }
 
-    /// The port of this number.
+    /// The port with this number.
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.iter().find(|port| port.number == number).or(self.every_port.as_ref())
     }
 
-    /// The hostname that clients asked for; nothing of pods.
+    /// The hostname of the service; empty for pods.
     pub fn hostname(&self) -> &str {
         if &*self.bound.key.name == PODS { "" } else { &self.bound.key.name }
     }
 
-    /// A destination that a route or a mirror of this service leads to.
+    /// A destination of a route or a mirror of this service.
     pub fn destination(&self, destination: &Destination) -> Option<&Arc<Upstream>> {
         self.destinations.get(destination)
     }
 }
 
-/// The policies of a service, each as `read` has it.
+/// The policies of a service, each transformed by `read`.
 fn policies(bound: &BoundService, read: impl Fn(&Arc<Policy>) -> Arc<Policy>) -> PolicySet {
     let known = bound.authorization.iter().map(|policy| Applied::Known(read(policy)));
     let unenforceable = bound.unenforceable.iter().map(|(key, _)| Applied::Unreadable(key.clone()));
     PolicySet::new(known.chain(unenforceable))
 }
 
-/// What clients speak on a port that has rules about requests, or has none.
+/// The protocol of a port, depending on whether it has rules about requests.
 fn spoken(declared: AppProtocol, has_rules: bool) -> AppProtocol {
     if has_rules && declared == AppProtocol::Detect { AppProtocol::Http } else { declared }
 }
 
 impl Port {
-    /// Nobody says what the ports of pods speak, and no route leads there or away.
+    /// The port that stands for every port of pods: it declares no protocol and has no routes.
     fn of_pods(asks_requests: bool) -> Self {
         let routes = PortRoutes { http: None, stream: None, named: Vec::new() };
         let protocol = spoken(AppProtocol::Detect, asks_requests);
@@ -270,7 +270,7 @@ impl PortRoutes {
         Self { http, stream, named: named.collect() }
     }
 
-    /// Of a byte stream whose client asks for this name. None: it goes to the service itself.
+    /// The route of a byte stream with this server name; `None` sends it to the service itself.
     pub fn stream_of(&self, name: &ServerName) -> Option<&Split> {
         let named = match name {
             ServerName::Known(Some(name)) => {

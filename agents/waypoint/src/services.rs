@@ -1,7 +1,7 @@
 //! The services that are bound to this waypoint, compiled for use.
 //!
-//! Invariant: a service is compiled once per change, away from the threads that carry requests, and is replaced whole;
-//! what a request has begun with it is finished with.
+//! Invariant: a service is compiled once per change, outside the threads that carry requests, and is replaced as a whole; a
+//! request keeps the version that it began with.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,12 +12,12 @@ use tokio::sync::watch;
 
 use crate::service::{Service, States};
 
-/// All of them, at one moment.
+/// The services bound here at one moment.
 #[derive(Debug, Default)]
 pub struct Bound {
-    /// Differs between any two moments.
+    /// Increases with every change.
     pub generation: u64,
-    /// Everything was received, once.
+    /// The operator has sent the complete list once.
     pub synced: bool,
     services: HashMap<NamespacedName, Arc<Service>>,
 }
@@ -35,12 +35,12 @@ impl Bound {
 }
 
 impl Bound {
-    /// What is done with traffic addressed to pods of a namespace.
+    /// The policies for traffic addressed to pods of a namespace.
     pub fn pods(&self, namespace: &Arc<str>) -> Option<&Arc<Service>> {
         self.get(&NamespacedName::new(namespace.clone(), PODS))
     }
 
-    /// The service of this hostname; of several, that of the client's namespace first.
+    /// The service of a hostname, preferably in the client's namespace.
     pub fn by_hostname(&self, hostname: &str, namespace: &str) -> Option<&Arc<Service>> {
         let mut named = self
             .services
@@ -53,7 +53,7 @@ impl Bound {
     }
 }
 
-/// The present ones.
+/// The current services, and a notification for each change.
 #[derive(Debug)]
 pub struct Services {
     current: ArcSwap<Bound>,
@@ -67,12 +67,12 @@ impl Default for Services {
 }
 
 impl Services {
-    /// The present ones, for use before the next `await`. Takes no lock.
+    /// The current services, for use before the next `await`. Takes no lock.
     pub fn load(&self) -> Guard<Arc<Bound>> {
         self.current.load()
     }
 
-    /// Changes whenever a service was replaced, came or went.
+    /// Changes whenever a service is added, replaced or removed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }

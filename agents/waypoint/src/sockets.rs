@@ -1,4 +1,4 @@
-//! Sockets as every connection of this proxy has them: bounded connects, no delay, keepalive.
+//! Sockets: listeners on both address families, and connects with a time limit.
 //!
 //! Invariant: no connect waits longer than [`CONNECT_TIMEOUT`].
 
@@ -8,10 +8,10 @@ pub use ambit_runtime::sockets::{CONNECT_TIMEOUT, canonical, reset, tune};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpStream;
 
-/// Connections that wait to be accepted.
+/// Connections that the kernel queues until they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Listens on both families where the node has both.
+/// Listens on IPv6 and IPv4, on a node without IPv6 on IPv4 alone.
 ///
 /// # Errors
 /// When the port is taken.

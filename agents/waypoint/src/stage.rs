@@ -1,17 +1,17 @@
-//! How far the process has come, and what that means for its tasks.
+//! Serving, draining, cut: what the tasks of the process may still do.
 //!
-//! Invariant: stages only move forward; whoever asks late sees the last one.
+//! Invariant: stages only move forward; late subscribers see the current one.
 
 use tokio::sync::watch;
 
 /// What tasks may still do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Everything.
+    /// Accept connections and requests.
     Serving,
     /// Finish what is open, and ask peers to go elsewhere.
     Draining,
-    /// Nothing.
+    /// End at once.
     Cut,
 }
 
@@ -19,7 +19,7 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct StageControl(watch::Sender<Stage>);
 
-/// The side that heeds it.
+/// The side that tasks watch.
 #[derive(Clone, Debug)]
 pub struct StageWatch(watch::Receiver<Stage>);
 
@@ -35,7 +35,7 @@ impl StageControl {
         StageWatch(self.0.subscribe())
     }
 
-    /// Moves on; an earlier stage than the present one changes nothing.
+    /// Moves on; a stage before the current one changes nothing.
     pub fn advance(&self, to: Stage) {
         self.0.send_if_modified(|stage| {
             let later = to > *stage;
@@ -48,12 +48,12 @@ impl StageControl {
 }
 
 impl StageWatch {
-    /// The present stage.
+    /// The current stage.
     pub fn now(&self) -> Stage {
         *self.0.borrow()
     }
 
-    /// Returns once peers are to go elsewhere.
+    /// Returns once peers are to be asked to go elsewhere.
     pub async fn draining(&self) {
         self.reached(Stage::Draining).await;
     }

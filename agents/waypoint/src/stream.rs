@@ -1,6 +1,6 @@
-//! Byte streams: judged as a connection, sent to an endpoint, copied both ways.
+//! Byte streams: authorized as a connection, then copied between client and endpoint.
 //!
-//! Invariant: no byte reaches an endpoint before policy allowed the client, and none does once it denies.
+//! Invariant: bytes reach an endpoint only while policy allows the client.
 
 use std::{
     pin::pin,
@@ -37,7 +37,7 @@ use crate::{
 /// Endpoints that are tried because the ones before could not be reached.
 const CONNECT_TRIES_MAX: usize = 3;
 
-/// How often a stream that lives on says how much it has moved.
+/// How often the bytes of an open stream are added to its counters.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves one stream until it ends.
@@ -71,7 +71,7 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Re
     let Some(name) = server_name(local, flow, &mut tunnel).await? else {
         return tunnel.shutdown().await.map_err(StreamError::Socket);
     };
-    // Its first bytes may have been waited for while policy changed.
+    // The service may have changed during the wait for the first bytes.
     if let Some(service) = local.shared.services.load().get(&flow.service.bound.key) {
         flow.service = service.clone();
     }
@@ -112,8 +112,8 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Re
     }
 }
 
-/// The name that the client asks for, where a route or a policy does. None: it has asked for nothing, and may do so
-/// elsewhere, for the process ends.
+/// The server name, if a route or a policy depends on it. `None` if the process drains before the client has sent one:
+/// it can connect elsewhere.
 async fn server_name(
     local: &Local,
     flow: &Flow,
@@ -148,7 +148,7 @@ fn backend(service: &Service, flow: &Flow, name: &ServerName) -> Result<Arc<Upst
     split.ways.get(chosen).cloned().flatten().ok_or_else(nowhere)
 }
 
-/// A stream to some endpoint, others when the first cannot be reached.
+/// Opens a stream to an endpoint, and to others if the first cannot be reached.
 async fn reach(
     local: &Rc<Local>,
     upstream: &Upstream,
@@ -181,7 +181,7 @@ async fn reach(
 
 async fn exchange(stream: Stream, mut tunnel: TunnelStream, counters: &Counters) -> Result<(), StreamError> {
     match stream {
-        // What is read from the client is sent into the endpoint's tunnel, and back.
+        // Counted from the endpoint's side: bytes sent to it, and received from it.
         Stream::Tunnel(endpoint) => {
             ambit_hbone::copy(endpoint, tunnel, counters).await?;
             Ok(())

@@ -1,7 +1,7 @@
-//! The byte streams that policy admitted, judged again whenever their service changes.
+//! The byte streams that policy admitted, re-evaluated whenever their service changes.
 //!
-//! Invariant: judging and registering is one step without a pause, and whoever changes a service publishes before it
-//! tells; so no stream that the present policy denies stays open.
+//! Invariant: a stream is checked and registered without an `await` in between, and a changed service is stored before
+//! workers are notified; so no stream that the current policy denies stays open.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,12 +23,12 @@ pub struct Streams {
     next: Cell<u64>,
 }
 
-/// Judges a stream by the policies of its service.
+/// Evaluates a stream by the policies of its service.
 type Judge = Box<dyn Fn(&Service) -> Result<(), Verdict>>;
 
 struct Entry {
     judge: Judge,
-    /// The service as it last admitted the stream.
+    /// The version of the service that admitted the stream last.
     service: Arc<Service>,
     cut: oneshot::Sender<Verdict>,
 }
@@ -41,7 +41,7 @@ pub struct Admitted {
 }
 
 impl Streams {
-    /// Judges a stream to `service` and, when it may proceed, keeps an eye on it.
+    /// Evaluates a stream to `service`; if it is allowed, re-evaluates it on every policy change until it ends.
     ///
     /// # Errors
     /// The verdict that denies it.
@@ -59,15 +59,15 @@ impl Streams {
         Ok(Admitted { streams: self.clone(), id, denied })
     }
 
-    /// Judges every stream whose service changed, and cuts those that are no longer allowed. A service that is no longer
-    /// bound here guards nothing any more.
+    /// Re-evaluates every stream whose service changed, and cuts those that are no longer allowed. Streams of a service
+    /// that is no longer bound here go on.
     pub fn judge_again(&self, bound: &Bound) {
         let mut entries = self.entries.borrow_mut();
         let denied: Vec<(u64, Verdict)> =
             entries.iter_mut().filter_map(|(id, entry)| Some((*id, entry.judge_again(bound)?))).collect();
         for (id, verdict) in denied {
             if let Some(entry) = entries.remove(&id) {
-                // The stream may be ending by itself this very moment.
+                // The stream may be ending by itself at this moment.
                 let _ = entry.cut.send(verdict);
             }
         }
@@ -75,7 +75,7 @@ impl Streams {
 }
 
 impl Entry {
-    /// The verdict, when it denies.
+    /// The verdict if it denies.
     fn judge_again(&mut self, bound: &Bound) -> Option<Verdict> {
         let service = bound.get(&self.service.bound.key).filter(|now| !Arc::ptr_eq(now, &self.service))?;
         self.service = service.clone();
@@ -83,7 +83,7 @@ impl Entry {
     }
 }
 
-/// Judges a connection of which no request is known, and says in the log what was only to be said.
+/// Evaluates a connection whose requests are not visible, and logs the verdicts of policies in dry run.
 ///
 /// # Errors
 /// The verdict that denies it.
@@ -95,7 +95,7 @@ pub fn judge(service: &Service, connection: &Connection, name: &ServerName) -> R
     for policy in policies.audited_by(connection, None) {
         tracing::info!(service = %service.bound.key, %policy, source.ip = %connection.source_ip, "Audited");
     }
-    // Of what carries no request nobody can be asked, and whether it would meet the policy is in doubt.
+    // Without a request no provider can be asked, and whether the policy matches is in doubt: deny.
     if let Some(unasked) = service.checks.iter().find(|one| one.check.policy.matches(connection)) {
         return Err(Verdict::DeniedBy(unasked.check.policy.key.clone()));
     }

@@ -1,8 +1,8 @@
-//! What the `:authority` of a CONNECT means to this waypoint. Pure.
+//! Resolves the `:authority` of a CONNECT. Pure.
 //!
-//! Invariant: the answer is always a port of a service, or of a pod, that is bound here; whatever else is asked for is
-//! refused. A pod that is asked for by its own address is guarded by the policies of its service where that leads to the
-//! port, else by those for pods, and routes have no say.
+//! Invariant: a target is a port of a service, or of a pod, that is bound here; any other authority is refused. A pod
+//! addressed by its own address is guarded by the policies of a service that leads to the port, else by those for pods;
+//! routes do not apply to it.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -21,31 +21,31 @@ use crate::{service::Service, services::Bound, upstream::Upstream};
 pub struct Target {
     /// The service.
     pub service: Arc<Service>,
-    /// Its address, as the client knows it; the pod's, with the port of the service, when a pod was asked for.
+    /// Its address as the client connected to it; for a pod, the pod's address with the port of the service.
     pub address: SocketAddr,
-    /// The pod that was asked for by its own address.
+    /// The pod, if the client addressed one by its own address.
     pub pod: Option<Pod>,
 }
 
-/// A pod that was asked for by its own address.
+/// A pod that the client addressed by its own address.
 #[derive(Clone, Debug)]
 pub struct Pod {
     /// Its uid.
     pub uid: Arc<str>,
-    /// The way to the one port of a pod that is bound itself; else its service leads there.
+    /// The destination for a pod that is bound itself; `None` if it is reached as an endpoint of its service.
     pub upstream: Option<Arc<Upstream>>,
 }
 
 impl Target {
-    /// What clients speak to it; none where its port is gone.
+    /// The protocol that clients speak to it; `None` if the service no longer has the port.
     pub fn protocol(&self) -> Option<AppProtocol> {
         let number = self.address.port();
         let said = self.service.port(number)?.protocol;
-        // Pods have every port, and nobody says what it is for.
+        // A pod's ports are declared nowhere: the number decides.
         Some(if said == AppProtocol::Detect { AppProtocol::of_port(number) } else { said })
     }
 
-    /// From now on it is known what the client speaks: a pod is spoken to in the same way, for nobody says which.
+    /// Has a pod that is bound itself reached by HTTP/2, as its client speaks it: its ports declare no protocol.
     pub fn speaks_http2(&self) {
         let settings = DestinationSettings { protocol: AppProtocol::Http2, ..Default::default() };
         if let Some(upstream) = self.pod.as_ref().and_then(|pod| pod.upstream.as_ref()) {
@@ -57,25 +57,25 @@ impl Target {
 /// Why a tunnel leads nowhere.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The control plane has not said yet what is bound here.
+    /// The services bound here have not been received yet.
     #[error("the services bound to this waypoint have not been received yet; is the operator reachable?")]
     NotReceived,
     /// Not an address of a service or pod that is bound here.
     #[error("{0} is no service or pod that is bound to this waypoint")]
     NotBound(Authority),
-    /// Nobody here has heard of the address, and nobody says whose it is.
-    #[error("{0} is not known here, and the operator did not say in time what it is; is it reachable?")]
+    /// The store does not know the address, and the operator did not answer in time.
+    #[error("{0} is not known here, and the operator did not describe it in time; is it reachable?")]
     NotHeardOf(Authority),
     /// Not a port of the service.
     #[error("the service of {0} has no such port")]
     NoSuchPort(Authority),
-    /// It is bound here, and what is to be done with it could not be read.
-    #[error("{0} is bound to this waypoint, which could not read what to do with it")]
+    /// It is bound here, but its configuration could not be read.
+    #[error("{0} is bound to this waypoint, which could not read its configuration")]
     Unreadable(Authority),
 }
 
 impl Refused {
-    /// What the peer is told.
+    /// The status that answers the CONNECT.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::NotReceived | Self::NotHeardOf(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
@@ -126,10 +126,10 @@ pub fn target(
     Ok(Target { service: service.clone(), address: SocketAddr::new(ip, authority.port), pod: None })
 }
 
-/// It could not be read what to do with it.
+/// The configuration of the service could not be read.
 struct Unreadable;
 
-/// A pod, as one of a service, else by itself.
+/// A pod as an endpoint of a service, else as one that is bound itself.
 fn by_address(
     asked: (&Arc<Workload>, SocketAddr),
     world: (&Bound, &Snapshot),
@@ -141,8 +141,8 @@ fn by_address(
     }
 }
 
-/// A pod of a service: the first of its services that is bound here and leads to the port. One that could not be read may
-/// forbid what others allow.
+/// A pod as an endpoint of the first of its services that is bound here and leads to the port. A service that could not be
+/// read refuses the target: it may forbid what others allow.
 fn endpoint(
     (pod, address): (&Arc<Workload>, SocketAddr),
     (bound, snapshot): (&Bound, &Snapshot),
@@ -180,7 +180,7 @@ fn itself(
     }))
 }
 
-/// Whether a pod is one of those that `pods` is about.
+/// Whether `pods`, the policies for pods of a namespace, apply to a pod.
 pub fn is_bound(pods: &Service, pod: &Workload, snapshot: &Snapshot, own: &Workload) -> bool {
     match &pods.bound.addressed {
         Addressed::Service => false,

@@ -1,8 +1,8 @@
-//! Distributed traces: W3C trace context goes through, and a span of each sampled request goes to a collector, with one
-//! for each of its tries below where there were several.
+//! Distributed tracing: W3C trace context is propagated, and a span of each sampled request is sent to a collector, with a
+//! child for each try if there were several.
 //!
-//! Invariant: a request never waits for a span; beyond [`SPANS_MAX`] they are dropped and counted. Who began a trace
-//! decided whether it is sampled.
+//! Invariant: a request never waits for a span; beyond [`SPANS_MAX`] spans are dropped and counted. The first service of a
+//! trace decides whether it is sampled.
 
 mod context;
 mod export;
@@ -22,13 +22,13 @@ pub use span::Tried;
 
 use crate::access_log::Record;
 
-/// Spans that wait for the collector.
+/// Spans that may wait for the collector.
 pub const SPANS_MAX: usize = 4096;
 
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const MILLION: u32 = 1_000_000;
 
-/// Begins and ends spans. Clone one per worker; none where tracing is off.
+/// Begins and ends spans. Clone one per worker.
 #[derive(Clone, Debug)]
 pub struct Tracer {
     sampled_per_million: u32,
@@ -39,37 +39,37 @@ pub struct Tracer {
 /// A request's place in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
-    /// The trace.
+    /// Id of the trace.
     pub id: u128,
-    /// Its span here; none where the trace is not sampled.
+    /// The waypoint's span; `None` if the trace is not sampled.
     open: Option<OpenSpan>,
 }
 
 impl Trace {
-    /// Whether spans are made.
+    /// Whether spans are recorded.
     pub fn is_sampled(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Before a request is sent once more: what the endpoint does is below `span`.
+    /// Makes `span` the parent of the endpoint's spans, before a request is sent again.
     pub fn again(&self, headers: &mut HeaderMap, span: u64) {
         if let Some(context) = Context::of(headers).filter(|_| self.is_sampled()) {
             set(headers, context.below(span));
         }
     }
 
-    /// Of a request whose trace is only passed on.
+    /// The trace of a request, if it is only propagated.
     pub fn passed(headers: &HeaderMap) -> Option<Self> {
         Context::of(headers).map(|context| Self { id: context.trace_id, open: None })
     }
 }
 
 impl Tracer {
-    /// A tracer and what delivers its spans, to be run until the last clone is gone. `sampled` is the share of the
-    /// traces begun here that is sampled, 0 to 1; of spans, `sent` and `dropped` are counted.
+    /// A tracer, and the future that delivers its spans until the last clone is gone. `sampled` is the share of the traces
+    /// begun here that is sampled, 0 to 1; `sent` and `dropped` count spans.
     ///
     /// # Errors
-    /// When `collector` is no `http://host:port`.
+    /// When `collector` is not `http://host:port`.
     pub fn start(
         collector: &str,
         sampled: f64,
@@ -81,7 +81,7 @@ impl Tracer {
         Ok((Self { sampled_per_million: per_million(sampled), spans, dropped }, exporter))
     }
 
-    /// Before a request is sent on: its trace goes on, or begins.
+    /// Continues the trace of a request, or begins one, before it is forwarded.
     pub fn begin(&self, headers: &mut HeaderMap, random: [u64; 3]) -> Trace {
         let [high, low, span] = random;
         let id = span.max(1);
@@ -94,14 +94,14 @@ impl Tracer {
             }
             None => Context::new((u128::from(high) << 64 | u128::from(low)).max(1), id, self.samples(high)),
         };
-        // What it says belongs to a context that there is not (W3C Trace Context, 3.4).
+        // Without a valid traceparent, tracestate has no meaning (W3C Trace Context 3.4).
         headers.remove(TRACESTATE);
         set(headers, context);
         let open = context.is_sampled().then_some(OpenSpan { id, parent: None });
         Trace { id: context.trace_id, open }
     }
 
-    /// A request is over. `tried` are its tries, where there were several.
+    /// Records the spans of a finished request. `tried` are its tries, if there were several.
     pub fn end(&self, trace: &Trace, record: &Record<'_>, tried: &[Tried], now: SystemTime) {
         let Some(open) = &trace.open else { return };
         let whole = span::of(trace.id, open, record, now);
@@ -119,21 +119,21 @@ impl Tracer {
     }
 
     fn samples(&self, random: u64) -> bool {
-        // The low bits: the high ones are what other samplers of the same trace look at.
+        // The low bits, because other samplers of the same trace use the high ones.
         let draw = (random & u64::from(u32::MAX)) * u64::from(MILLION);
         draw >> 32 < u64::from(self.sampled_per_million)
     }
 }
 
 fn set(headers: &mut HeaderMap, context: Context) {
-    // Digits and dashes always are a value.
+    // Digits and dashes are always a valid value.
     if let Ok(value) = HeaderValue::try_from(context.to_string()) {
         headers.insert(context::TRACEPARENT, value);
     }
 }
 
 fn per_million(share: f64) -> u32 {
-    // A float that is out of range, or none, becomes the nearest number there is.
+    // `as` saturates: a float out of range becomes the nearest integer, NaN becomes zero.
     ((share * f64::from(MILLION)).round() as u32).min(MILLION)
 }
 

@@ -1,6 +1,6 @@
-//! What a line says. Pure.
+//! The text of an access-log line. Pure.
 //!
-//! Invariant: fields come in the order of `Record::fields`, absent ones are left out, no value can end the line, and
+//! Invariant: fields are written in the order of `Record::fields`, absent ones are left out, no value can end the line, and
 //! neither the query of a path nor the user information of a host is written.
 
 use std::{fmt, fmt::Write as _, net::SocketAddr, time::Duration};
@@ -12,65 +12,65 @@ use super::{FAILED_FROM, SCOPE};
 
 /// Usual length of a line, in bytes.
 const LINE_BYTES: usize = 768;
-/// Longest path that is written, in bytes; a client may send megabytes.
+/// Longest path that is written, in bytes; the rest is cut off.
 const PATH_BYTES_MAX: usize = 1024;
 
-/// One end.
+/// The client or the endpoint of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct End<'a> {
-    /// Its address.
+    /// Address and port.
     pub addr: Option<SocketAddr>,
-    /// What the mesh knows of it.
+    /// Its pod, if the mesh knows it.
     pub workload: Option<&'a Workload>,
-    /// Who it proved to be.
+    /// The identity it proved.
     pub identity: Option<&'a Spiffe>,
 }
 
-/// What a request said, and what it was told.
+/// The fields of a request and its response.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
-    /// Method.
+    /// Method, such as `GET`.
     pub method: &'a str,
-    /// Path; a query is not written.
+    /// Path; its query is not logged.
     pub path: &'a str,
     /// `host` or `:authority`.
     pub host: Option<&'a str>,
     /// `HTTP/1.1` and so on.
     pub protocol: &'static str,
-    /// None: nothing was answered.
+    /// Status of the response; `None` if none was sent.
     pub status: Option<u16>,
-    /// gRPC's.
+    /// `grpc-status` of the response.
     pub grpc_status: Option<u16>,
 }
 
 /// A request or stream that is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
-    /// The request; none for a stream.
+    /// Fields of the request; `None` for a byte stream.
     pub request: Option<Heard<'a>>,
-    /// As Envoy and Istio abbreviate them.
+    /// Response flags of Envoy and Istio.
     pub flags: &'a [&'static str],
-    /// Why it was not answered by an endpoint, or not to the end, as Envoy names it; else empty.
+    /// Response code details of Envoy: why no endpoint responded, or not completely; else empty.
     pub code_details: &'a str,
     /// Bytes from the client.
     pub bytes_recv: u64,
     /// Bytes to the client.
     pub bytes_sent: u64,
-    /// From its beginning to its end.
+    /// Time from its beginning to its end.
     pub duration: Duration,
-    /// Tries; 0 when it was sent nowhere.
+    /// Number of tries; 0 if it was sent nowhere.
     pub tries: u32,
-    /// The rule that took it.
+    /// Name of the rule that matched.
     pub route: Option<&'a str>,
-    /// Hostname of the service the client asked for; empty for a pod.
+    /// Hostname of the service that the client addressed; empty for a pod.
     pub service: &'a str,
     /// The client.
     pub source: End<'a>,
     /// The endpoint.
     pub destination: End<'a>,
-    /// Its trace.
+    /// Id of its trace.
     pub trace_id: Option<u128>,
-    /// Why it failed, in words.
+    /// Why it failed, as text.
     pub error: Option<&'a str>,
 }
 
@@ -89,7 +89,7 @@ enum Value<'a> {
 }
 
 impl Record<'_> {
-    /// Whether it is one of the failed.
+    /// Whether it counts as failed.
     pub(crate) fn failed(&self) -> bool {
         match &self.request {
             Some(heard) => heard.status.is_none_or(|status| status >= FAILED_FROM),
@@ -176,7 +176,7 @@ fn end(
     }
 }
 
-/// What Envoy says of a denial. Which rule of the policy it was is not known any more.
+/// Envoy's details of a denial, without the rule: a verdict names only the policy.
 pub(crate) fn rbac_details(verdict: &Verdict) -> String {
     match verdict.policy() {
         Some(policy) => {
@@ -186,14 +186,14 @@ pub(crate) fn rbac_details(verdict: &Verdict) -> String {
     }
 }
 
-/// Without its query, and not endlessly long.
+/// A path without its query, and at most [`PATH_BYTES_MAX`] long.
 pub(crate) fn shown_path(path: &str) -> &str {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let end = path.floor_char_boundary(PATH_BYTES_MAX);
     path.get(..end).unwrap_or(path)
 }
 
-/// Without user information (RFC 9110, 4.2.4).
+/// A host without user information (RFC 9110 4.2.4).
 pub(crate) fn shown_host(host: &str) -> &str {
     host.rsplit('@').next().unwrap_or(host)
 }

@@ -1,7 +1,7 @@
-//! The body of a request as the client sends it, of which the beginning may have been looked at.
+//! The body of a request as the client sends it; its beginning may have been peeked at.
 //!
-//! Invariant: what was looked at is sent on as it came, before the rest; no more of it is held than was asked for, and
-//! one piece.
+//! Invariant: peeked bytes are forwarded unchanged before the rest. At most as many bytes are held as were asked for, and
+//! the frame that follows them.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-/// A body.
+/// The body of a client's request.
 #[derive(Debug)]
 pub struct ClientBody {
     held: VecDeque<Bytes>,
@@ -25,12 +25,12 @@ pub struct ClientBody {
     rest: Incoming,
 }
 
-/// The beginning of a body.
+/// The beginning of a body, as it was peeked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peeked {
-    /// At most as much as was asked for.
+    /// At most as many bytes as were asked for.
     pub bytes: Bytes,
-    /// It is all of the body.
+    /// Whether it is the whole body.
     pub is_whole: bool,
 }
 
@@ -41,7 +41,10 @@ impl From<Incoming> for ClientBody {
 }
 
 impl ClientBody {
-    /// Reads until `most` bytes are there and it is known whether more follow, or to the end. Cancel safe.
+    /// Reads until `most` bytes are held and it is known whether more follow, or to the end. Cancel safe.
+    ///
+    /// # Errors
+    /// When the client aborts the body.
     pub async fn peek(&mut self, most: usize) -> Result<Peeked, hyper::Error> {
         while !self.is_read && self.held_bytes() <= most {
             match self.rest.frame().await {

@@ -1,7 +1,7 @@
-//! Copies of a request's body, made while it flows.
+//! Copies of a request's body for mirrors, made while it flows.
 //!
-//! Invariant: a copy takes nothing from the body that it is made of, neither a byte nor time: a reader that is too slow
-//! loses it ([`QUEUE_MAX_BYTES`]). One that is not whole never looks whole.
+//! Invariant: a copy neither changes nor delays the original: a reader that is more than [`QUEUE_MAX_BYTES`] behind loses
+//! it. An incomplete copy ends with an error.
 
 use std::{
     cell::RefCell,
@@ -16,32 +16,32 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 
-/// Bytes that a copy may be behind.
+/// Bytes by which a copy may be behind the original.
 pub(super) const QUEUE_MAX_BYTES: usize = 1 << 20;
 
-/// Why a copy ends before its body.
+/// Why a copy is incomplete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cut {
-    /// The body itself ended early.
-    #[error("the body broke off")]
+    /// The original was cut off.
+    #[error("the request body was cut off")]
     Broken,
     /// Its reader was too slow.
     #[error("its reader is {QUEUE_MAX_BYTES} bytes behind")]
     Behind,
-    /// Nobody reads it any more.
-    #[error("nobody reads it")]
+    /// The copy was dropped before its end.
+    #[error("the copy was not read to its end")]
     Unread,
 }
 
-/// Where frames are put into.
+/// The writing end.
 #[derive(Debug)]
 pub(super) struct Copying(Rc<Queue>);
 
-/// A copy, as a body.
+/// The reading end: the copy as a body.
 #[derive(Debug)]
 pub struct Copied(Rc<Queue>);
 
-/// Tells when a copy has all that it will ever get.
+/// Waits for the end of a copy.
 #[derive(Debug)]
 pub struct Ended(Rc<Queue>);
 
@@ -55,14 +55,14 @@ struct Queue {
 struct State {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// What is still to come, where the length was said.
+    /// Bytes still to be read, if the length is known.
     left: Option<u64>,
     trailers: Option<HeaderMap>,
     end: Option<Result<(), Cut>>,
     reader: Option<Waker>,
 }
 
-/// A copy of a body of this size.
+/// Makes a copy of a body of this size.
 pub(super) fn copy(size: &SizeHint) -> (Copying, Copied, Ended) {
     let state = State {
         frames: VecDeque::new(),
@@ -77,7 +77,7 @@ pub(super) fn copy(size: &SizeHint) -> (Copying, Copied, Ended) {
 }
 
 impl Copying {
-    /// The next part of the body.
+    /// Adds the next part of the body.
     pub(super) fn put(&self, bytes: &Bytes) {
         let mut state = self.0.state.borrow_mut();
         if state.end.is_some() {
@@ -92,12 +92,12 @@ impl Copying {
         state.wake();
     }
 
-    /// What comes behind the body.
+    /// Adds the trailers.
     pub(super) fn put_trailers(&self, trailers: &HeaderMap) {
         self.0.state.borrow_mut().trailers = Some(trailers.clone());
     }
 
-    /// All of the body has come.
+    /// Ends the copy: it is complete.
     pub(super) fn whole(&self) {
         self.0.end(Ok(()));
     }
@@ -110,7 +110,7 @@ impl Drop for Copying {
 }
 
 impl Queue {
-    /// The first end counts.
+    /// Ends the copy, once; later ends change nothing.
     fn end(&self, end: Result<(), Cut>) {
         let mut state = self.state.borrow_mut();
         if state.end.is_some() {
@@ -134,7 +134,7 @@ impl State {
 }
 
 impl Ended {
-    /// Waits until nothing more comes.
+    /// Returns once nothing more is added to the copy.
     pub async fn wait(&self) {
         loop {
             let ended = self.0.ended.notified();
@@ -145,7 +145,7 @@ impl Ended {
         }
     }
 
-    /// Why it is not whole.
+    /// Why it is incomplete, if it is.
     pub fn cut(&self) -> Option<Cut> {
         self.0.state.borrow().end.and_then(Result::err)
     }

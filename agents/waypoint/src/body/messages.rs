@@ -1,24 +1,24 @@
-//! How many gRPC messages a body holds, counted while it flows. Pure.
+//! Counts the gRPC messages of a body while it flows. Pure.
 //!
-//! Invariant: every message is counted once, when its prefix is whole (a byte of flags and four of length:
-//! grpc/doc/PROTOCOL-HTTP2.md), however the body is cut into pieces.
+//! Invariant: every message is counted once, when its prefix is complete (one byte of flags, four of length:
+//! grpc/doc/PROTOCOL-HTTP2.md), however the body is cut into frames.
 
-/// Bytes before a message.
+/// Bytes of the prefix of a message.
 const PREFIX_BYTES: u8 = 5;
 
-/// Messages of one body so far.
+/// The messages of one body so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     count: u64,
-    /// Bytes of the prefix that were seen.
+    /// Bytes of the current prefix so far.
     seen: u8,
     length: u32,
-    /// Bytes of the message that are still to come.
+    /// Bytes of the current message still to come.
     left: u32,
 }
 
 impl Messages {
-    /// The next piece of the body.
+    /// Takes the next part of the body.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         loop {
             let skipped = bytes.len().min(self.left as usize);
@@ -36,7 +36,7 @@ impl Messages {
         }
     }
 
-    /// How many there are.
+    /// Number of messages.
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -1,7 +1,7 @@
-//! The body of a request on its way to one endpoint, or to several one after the other.
+//! The body of a request on its way to one endpoint, or to several in turn.
 //!
-//! Invariant: bytes that were sent once are sent again only as long as all of them are held, which is at most
-//! [`REPLAY_MAX_BYTES`]; a body that is larger flows through without being held. It is read in one place
+//! Invariant: a body can be sent again only while all bytes that were sent are held, which are at most
+//! [`REPLAY_MAX_BYTES`]; a larger body flows through without being held. The client's body is read in one place
 //! ([`BytesSeen::read`]), where it is counted and copied, however often it is sent.
 
 use std::{
@@ -20,46 +20,46 @@ use super::{
     messages::Messages,
 };
 
-/// Most bytes of a body that are held to be sent again.
+/// Largest body that is held to be sent again.
 pub(super) const REPLAY_MAX_BYTES: usize = 64 << 10;
 
-/// Why a body ends early: the connection it goes to is then given up.
+/// Why a body ends early; its connection to the endpoint is then closed.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The client sent no more.
-    #[error("the client's body broke off: {0}")]
+    /// The client aborted it.
+    #[error("the client's request body was cut off: {0}")]
     Client(#[from] hyper::Error),
-    /// Another try has taken the body over.
+    /// A later try has taken over the body.
     #[error("the try is over")]
     Superseded,
-    /// There is no whole copy.
+    /// It is a copy, which is incomplete.
     #[error("the copy ends early: {0}")]
     Copy(#[from] Cut),
 }
 
-/// What goes to an endpoint.
+/// The body of a request to an endpoint.
 #[derive(Debug)]
 pub enum RequestBody {
-    /// Nothing.
+    /// No body.
     Empty,
-    /// Made here.
+    /// Made by the waypoint.
     Own(Option<Bytes>),
-    /// As it comes.
+    /// The client's, for the only try.
     Once(Counted),
-    /// As it comes, and again if need be.
+    /// The client's, held for further tries.
     Again(Reader),
-    /// A copy.
+    /// A copy of the client's, for a mirror.
     Copied(Copied),
 }
 
-/// A body that flows through once.
+/// A body that flows through without being held.
 #[derive(Debug)]
 pub struct Counted {
     body: ClientBody,
     bytes: BytesSeen,
 }
 
-/// What was seen of a body so far.
+/// Reads a client's body, and counts what was read. Clones share.
 #[derive(Clone, Debug)]
 pub struct BytesSeen(Rc<Seen>);
 
@@ -67,15 +67,15 @@ pub struct BytesSeen(Rc<Seen>);
 struct Seen {
     bytes: Cell<u64>,
     broken: Cell<bool>,
-    /// The client was asked for more, and has not answered yet.
+    /// The last read had to wait for the client.
     awaited: Cell<bool>,
     copies: RefCell<Vec<Copying>>,
-    /// Counted for gRPC only.
+    /// gRPC messages; `None` for other requests.
     messages: Option<Cell<Messages>>,
 }
 
 impl BytesSeen {
-    /// Of a body that has not begun.
+    /// For a body that has not been read yet.
     pub fn new(is_grpc: bool) -> Self {
         Self(Rc::new(Seen {
             bytes: Cell::new(0),
@@ -86,22 +86,22 @@ impl BytesSeen {
         }))
     }
 
-    /// How many bytes.
+    /// Bytes read so far.
     pub fn get(&self) -> u64 {
         self.0.bytes.get()
     }
 
-    /// Whether the client broke off: what it sent then is no whole request, whoever got it.
+    /// True if the client aborted the body: the endpoint then received an incomplete request.
     pub fn is_broken(&self) -> bool {
         self.0.broken.get()
     }
 
-    /// Whether it is the client whom everybody waits for.
+    /// Whether the endpoint waits for the client to send more of the body.
     pub fn is_awaited(&self) -> bool {
         self.0.awaited.get()
     }
 
-    /// A copy of a body that has not begun.
+    /// Makes a copy of a body that has not been read yet.
     pub fn copy(&self, body: &ClientBody) -> (RequestBody, Option<Ended>) {
         if body.is_end_stream() {
             return (RequestBody::Empty, None);
@@ -111,12 +111,12 @@ impl BytesSeen {
         (RequestBody::Copied(copied), Some(ended))
     }
 
-    /// How many messages of gRPC.
+    /// gRPC messages read so far.
     pub fn messages(&self) -> u64 {
         self.0.messages.as_ref().map_or(0, |messages| messages.get().count())
     }
 
-    /// Reads the next part of the client's body, which is read nowhere else.
+    /// Reads the next frame of the client's body, which is read nowhere else.
     fn read(
         &self,
         body: &mut ClientBody,
@@ -161,7 +161,7 @@ impl BytesSeen {
     }
 }
 
-/// A body that is held while it flows.
+/// A body that is held while it flows, so that it can be sent again.
 #[derive(Debug)]
 pub struct Held(Rc<RefCell<State>>);
 
@@ -173,19 +173,19 @@ struct State {
     held_bytes: usize,
     bytes: BytesSeen,
     progress: Progress,
-    /// The reader that may read; older ones are over.
+    /// Id of the reader of the current try; readers of earlier tries get an error.
     reader: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
-    /// More may come.
+    /// More may follow.
     Flowing,
-    /// All of it came.
+    /// All of it was read.
     Whole,
-    /// Too large to hold: what was held is gone.
+    /// Too large to hold; what was held is dropped.
     Overflowed,
-    /// The client broke off.
+    /// The client aborted it.
     Broken,
 }
 
@@ -198,25 +198,25 @@ pub struct Reader {
     trailers_sent: bool,
 }
 
-/// Whether a body has bytes, and nobody said how many.
+/// Whether a body has bytes and its length is unknown.
 pub fn is_unsized(body: &impl Body) -> bool {
     !body.is_end_stream() && body.size_hint().exact().is_none()
 }
 
 impl RequestBody {
-    /// Made here.
+    /// Made by the waypoint.
     pub fn own(bytes: Bytes) -> Self {
         Self::Own(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
-    /// As it comes.
+    /// The client's, for the only try.
     pub fn once(body: ClientBody, bytes: BytesSeen) -> Self {
         if body.is_end_stream() { Self::Empty } else { Self::Once(Counted { body, bytes }) }
     }
 }
 
 impl Held {
-    /// Holds `body` as long as it is small enough.
+    /// Holds what is read of `body`, unless it becomes too large.
     pub fn new(body: ClientBody, bytes: BytesSeen) -> Self {
         let progress = if body.is_end_stream() { Progress::Whole } else { Progress::Flowing };
         let state =
@@ -224,7 +224,7 @@ impl Held {
         Self(Rc::new(RefCell::new(state)))
     }
 
-    /// For the next try; earlier readers read no more.
+    /// The body for the next try; the readers of earlier tries get an error.
     pub fn read(&self) -> RequestBody {
         let mut state = self.0.borrow_mut();
         if state.progress == Progress::Whole && state.frames.is_empty() && state.trailers.is_none() {
@@ -234,7 +234,7 @@ impl Held {
         RequestBody::Again(Reader { state: self.0.clone(), id: state.reader, next: 0, trailers_sent: false })
     }
 
-    /// Whether all that was sent so far can be sent again.
+    /// Whether all bytes sent so far can be sent again.
     pub fn is_repeatable(&self) -> bool {
         match self.0.borrow().progress {
             Progress::Flowing | Progress::Whole => true,

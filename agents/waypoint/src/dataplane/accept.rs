@@ -15,12 +15,12 @@ use super::{
 };
 use crate::{sockets, stage::StageWatch};
 
-/// How often it is looked how busy the workers are.
+/// How often the load of the workers is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// Pause after `accept` failed, so that running out of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs until draining begins; then closes the listener.
+/// Accepts until draining begins; then closes the listener.
 pub(super) async fn run(listener: TcpListener, workers: Vec<WorkerHandle>, stage: StageWatch) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,

@@ -1,20 +1,22 @@
-//! How busy a worker is, and which is the least so. Pure.
+//! The load of each worker. Pure.
+//!
+//! Invariant: a busy worker still gets connections, since a burst of work passes.
 
 use std::time::Duration;
 
-/// A worker that is always busy counts as having this many times its connections more than an idle one.
+/// A worker that is always busy counts as if it had this many times more connections than an idle one.
 const BUSY_WEIGHT: f64 = 3.0;
-/// What the last sample weighs in the average.
+/// Weight of the last sample in the moving average.
 const SAMPLE_WEIGHT: f64 = 0.5;
 
-/// One worker.
+/// The load of one worker.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Load {
     /// Connections it has.
     pub connections: usize,
-    /// Share of the last seconds in which it had something to do, 0 to 1.
+    /// Share of the last seconds in which its thread was busy, 0 to 1.
     pub busy: f64,
-    /// Time in which it had something to do since it began, as of the last sample.
+    /// Time in which its thread was busy since it started, as of the last sample.
     busy_so_far: Duration,
 }
 
@@ -34,7 +36,7 @@ impl Load {
     }
 }
 
-/// The index of the worker to take the next connection; 0 when there is none.
+/// The index of the worker that gets the next connection; 0 if there are no workers.
 pub fn least_loaded(loads: &[Load]) -> usize {
     let lightest = loads.iter().enumerate().min_by(|(_, a), (_, b)| a.weight().total_cmp(&b.weight()));
     lightest.map_or(0, |(index, _)| index)

@@ -1,6 +1,8 @@
-//! One worker: serves its connections, and judges them again when policy changes.
+//! One worker: serves its connections, and re-evaluates them when policy changes.
 //!
-//! Invariant: it ends when its last connection has, or when it is told to cut them.
+//! Invariant: it ends with its last connection, or when the stage is [`Stage::Cut`].
+//!
+//! [`Stage::Cut`]: crate::stage::Stage::Cut
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -26,7 +28,7 @@ use crate::{
 
 /// Accepted connections that wait for one worker.
 const WAITING_MAX: usize = 256;
-/// How often idle connections are looked for.
+/// How often connections are closed that were not used for long.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection on its way to a worker.
@@ -58,7 +60,7 @@ impl WorkerHandle {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Time in which it had something to do since it began.
+    /// Time in which its thread was busy since it started.
     pub(super) fn busy_so_far(&self) -> Duration {
         self.runtime.worker_total_busy_duration(0)
     }

@@ -1,6 +1,6 @@
-//! What a tunnel carries: what its port is declared to speak, told by the first bytes where that leaves a choice.
+//! The protocol of a tunnel: as its port declares it, and by the first bytes where that leaves a choice.
 //!
-//! Invariant: nothing is read out of the tunnel, and nothing is kept for a client that is silent.
+//! Invariant: bytes are only peeked at, and a silent client costs no buffer.
 
 use std::{future::poll_fn, io};
 
@@ -10,33 +10,33 @@ use tokio::time::timeout;
 
 use super::{DETECT_TIMEOUT, SILENCE_TIMEOUT, Sniffed, sniff, sniff_http};
 
-/// What to serve.
+/// How a tunnel is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// Bytes.
+    /// As a byte stream.
     Stream,
     /// HTTP/1.1, or 1.0.
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-    /// The client ended without a byte.
+    /// The client ended the tunnel without sending a byte.
     Nothing,
 }
 
-/// Waits for as many bytes as it takes to tell.
+/// Waits for as many bytes as detection needs.
 ///
 /// # Errors
 /// When the tunnel is reset before that.
 pub async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io::Result<Protocol> {
     match declared {
         AppProtocol::Tcp | AppProtocol::Tls => Ok(Protocol::Stream),
-        // A port that is declared for HTTP/2 says what its endpoints speak: a health check, or `curl`, speaks HTTP/1.1.
+        // A port declared as HTTP/2 describes its endpoints: clients such as health checks or `curl` may speak HTTP/1.1.
         AppProtocol::Http | AppProtocol::Http2 => {
-            // Silent before its first request it may be as long as it likes, but not in the middle of a word.
+            // No time limit before the first byte; after it, DETECT_TIMEOUT applies.
             poll_fn(|cx| tunnel.poll_peek(cx).map_ok(drop)).await?;
             let first = timeout(DETECT_TIMEOUT, first_bytes(tunnel, sniff_http)).await;
             Ok(match first.unwrap_or(Ok(Some(Sniffed::More)))? {
-                // What is no HTTP at all is answered 400, and what does not become a head in time 408.
+                // The HTTP/1 server answers 400 to what is not HTTP, and 408 to a head that does not arrive in time.
                 Some(Sniffed::Http1 | Sniffed::Opaque | Sniffed::More) => Protocol::Http1,
                 Some(Sniffed::Http2) => Protocol::Http2,
                 None => Protocol::Nothing,
@@ -57,7 +57,7 @@ pub async fn tell(declared: AppProtocol, tunnel: &mut TunnelStream) -> io::Resul
     }
 }
 
-/// None when the client ends without a byte; [`Sniffed::More`] when it ends, or stops, too early to tell.
+/// `None` if the client ends without a byte; [`Sniffed::More`] if it ends before detection can decide.
 async fn first_bytes(
     tunnel: &mut TunnelStream,
     sniff: impl Fn(&[u8]) -> Sniffed,
@@ -71,7 +71,7 @@ async fn first_bytes(
         .await?;
         match told {
             Sniffed::More if seen == 0 => return Ok(None),
-            // As much as before: it has ended.
+            // No more bytes than before: the client has ended.
             Sniffed::More if seen == have => return Ok(Some(Sniffed::More)),
             Sniffed::More => have = seen,
             Sniffed::Http1 | Sniffed::Http2 | Sniffed::Opaque => return Ok(Some(told)),

@@ -1,7 +1,7 @@
-//! The name that a TLS client asks for, looked at before its stream goes on.
+//! The server name (SNI) of a TLS client, peeked at before its stream is forwarded.
 //!
-//! Invariant: nothing is read out of the tunnel. A client that hides its name, by silence or by what cannot be read, has an
-//! unknown one, which policy takes for the one that suits it least.
+//! Invariant: bytes are only peeked at. The name of a client that sends none in time, or none that can be read, is unknown;
+//! policy then assumes the name that it allows least.
 
 use std::{future::poll_fn, io, sync::Arc, task::Poll};
 
@@ -11,19 +11,19 @@ use tokio::time::timeout;
 
 use super::{DETECT_TIMEOUT, SILENCE_TIMEOUT};
 
-/// Most bytes that a client says before it has named anybody: those with keys of post-quantum exchanges say some 2 KiB.
+/// Largest ClientHello that is read; with keys of a post-quantum exchange it has about 2 KiB.
 const CLIENT_HELLO_MAX_BYTES: usize = 16 << 10;
 
-/// What is known of the name.
+/// A server name, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerName {
-    /// Nothing.
+    /// The client has not sent a complete and readable ClientHello.
     Unknown,
-    /// In lower case; none: it is no TLS, or names nobody.
+    /// In lower case; `None` if it is not TLS, or a ClientHello without a name.
     Known(Option<Arc<str>>),
 }
 
-/// Waits for the name. A client that has to speak first (`is_awaited`) may be silent before that as long as it likes.
+/// Waits for the name. A client that has to speak first (`is_awaited`) may wait with its first byte without limit.
 ///
 /// # Errors
 /// When the tunnel is reset before that.
@@ -50,7 +50,7 @@ async fn read(tunnel: &mut TunnelStream) -> io::Result<ServerName> {
         match said {
             ClientHello::Tls(name) => return Ok(ServerName::Known(name.map(Arc::from))),
             ClientHello::NotTls => return Ok(ServerName::Known(None)),
-            // As much as before: it has ended.
+            // No more bytes than before: the client has ended.
             ClientHello::More if seen > have && seen < CLIENT_HELLO_MAX_BYTES => have = seen,
             ClientHello::More | ClientHello::Unreadable => return Ok(ServerName::Unknown),
         }

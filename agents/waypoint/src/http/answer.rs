@@ -1,7 +1,7 @@
-//! What is answered here instead of by the service. Pure.
+//! Responses of the waypoint itself ("local replies" in Envoy). Pure.
 //!
-//! Invariant: every reason has one status, one response flag and one response code detail as Envoy and Istio name them,
-//! and tells the client nothing of what is behind the waypoint.
+//! Invariant: every reason has one status, one response flag and one response code detail as Envoy and Istio name them, and
+//! reveals nothing of the endpoints behind the waypoint.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -14,43 +14,43 @@ use crate::access_log::rbac_details;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// Why a request is answered here.
+/// Why the waypoint answers a request itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A token is there and not valid.
+    /// The request has an invalid token.
     Unauthenticated(ambit_jwt::Refusal),
-    /// Policy says no.
+    /// Denied by policy.
     Denied(Verdict),
-    /// A rate limit is used up until then.
+    /// A rate limit is used up; the client may retry after this time.
     RateLimited(Duration),
-    /// A fault for the sake of a test.
+    /// An injected fault.
     Fault(StatusCode),
-    /// No rule takes it.
+    /// No rule of the routes matches.
     NoRoute,
-    /// The rule, or its backend, cannot be executed.
+    /// The matching rule, or its backend, is invalid.
     InvalidRule,
-    /// The method cannot be proxied.
+    /// The method cannot be forwarded.
     Method,
-    /// Two readers would understand it differently; the word says why, as a response code detail.
+    /// Ambiguous: two readers could understand it differently. The response code detail says why.
     Malformed(&'static str),
     /// The destination has no endpoint.
     NoHealthyEndpoint,
-    /// A limit of the destination is reached.
+    /// A circuit breaker of the destination is open.
     Overflow,
     /// No endpoint could be reached.
     Unreachable,
-    /// The endpoint broke off before its answer.
+    /// The endpoint closed the connection before it responded.
     Reset,
-    /// The client broke off in its body, or sent what is none.
+    /// The client's request body is malformed or was cut off.
     BrokenBody,
-    /// A limit of time passed.
+    /// A timeout of the route has passed.
     Late,
-    /// The service is bound here no more, or has no such port any more.
+    /// The service is no longer bound here, or no longer has the port.
     Gone,
 }
 
 impl Refusal {
-    /// Status.
+    /// Status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
@@ -68,7 +68,7 @@ impl Refusal {
         }
     }
 
-    /// Response flag; empty for none, which Envoy has for what RBAC and JWT deny: its details say it.
+    /// Response flag of Envoy; empty where it sets none, as for denials of RBAC and JWT, which only have details.
     pub fn flag(&self) -> &'static str {
         match self {
             Self::Unauthenticated(_) | Self::Denied(_) | Self::Method => "",
@@ -84,7 +84,7 @@ impl Refusal {
         }
     }
 
-    /// Response code details; empty for none.
+    /// Response code details of Envoy; empty where it sets none.
     pub fn details(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Unauthenticated(refusal) => jwt_details(*refusal),
@@ -104,7 +104,7 @@ impl Refusal {
         })
     }
 
-    /// Body, in Envoy's words where clients may know them.
+    /// Body of the response: Envoy's text, which clients may match on.
     pub fn text(&self) -> &'static str {
         match self {
             Self::Unauthenticated(_) => "Jwt verification fails",
@@ -127,7 +127,7 @@ impl Refusal {
         }
     }
 
-    /// The answer. A gRPC client gets it as gRPC has it: 200, and the status beside.
+    /// The response. A gRPC client gets status 200 and the `grpc-status` that corresponds.
     pub fn response(&self, is_grpc: bool) -> Response<Bytes> {
         if is_grpc {
             return grpc(self.status(), self.text());
@@ -139,7 +139,7 @@ impl Refusal {
         }
         match self {
             Self::Unauthenticated(_) => {
-                // Says why (RFC 6750).
+                // Names the error (RFC 6750 3).
                 let challenge = HeaderValue::from_static(ambit_jwt::CHALLENGE);
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
             }
@@ -165,7 +165,7 @@ impl Refusal {
     }
 }
 
-/// In the words of Envoy's verifier, where it knows the case.
+/// The details of Envoy's JWT filter.
 fn jwt_details(refusal: ambit_jwt::Refusal) -> &'static str {
     use ambit_jwt::Refusal;
     match refusal {
@@ -185,7 +185,7 @@ fn jwt_details(refusal: ambit_jwt::Refusal) -> &'static str {
     }
 }
 
-/// A gRPC answer without messages ("trailers only").
+/// A gRPC response without messages (\"Trailers-Only\").
 fn grpc(status: StatusCode, text: &'static str) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     let headers: &mut HeaderMap = response.headers_mut();
@@ -197,7 +197,7 @@ fn grpc(status: StatusCode, text: &'static str) -> Response<Bytes> {
     response
 }
 
-/// A refusal of somebody else, as a gRPC client understands it.
+/// The refusal of an authorization provider, as a gRPC response.
 pub(super) fn for_grpc(refusal: Response<Bytes>) -> Response<Bytes> {
     let mut response = grpc(refusal.status(), "");
     for (name, value) in refusal.headers() {
@@ -208,7 +208,7 @@ pub(super) fn for_grpc(refusal: Response<Bytes>) -> Response<Bytes> {
     response
 }
 
-/// gRPC's own table (doc/http-grpc-status-mapping.md), with 429 as Envoy has it.
+/// grpc/doc/http-grpc-status-mapping.md; 429 as in Envoy.
 fn grpc_status(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,

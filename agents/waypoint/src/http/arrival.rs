@@ -1,9 +1,9 @@
-//! A request as it comes in, made into the one that is judged and sent on. Pure.
+//! Normalizes a request before it is authorized and forwarded. Pure.
 //!
-//! Invariant: after this, nothing but the filters of a route changes a field that somebody may judge: the request that
-//! policy sees has one host, no field of the client's connection, and every field that this proxy adds to all requests.
+//! Invariant: afterwards only the filters of a route change fields that a policy may match: the request that policy sees
+//! has one host, no hop-by-hop field, and every field that the waypoint adds to all requests.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts, uri::Scheme};
+use http::{HeaderName, HeaderValue, Version, header, request::Parts, uri::Scheme};
 
 use super::{
     Refusal, extended_connect,
@@ -14,8 +14,8 @@ use super::{
 const FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const WEBSOCKET: &str = "websocket";
-/// Makes a request ready to be judged. `own` is the service's host, for a client that may leave its own out. True: the
-/// connection is to switch to WebSocket; HTTP/2 asks for that by extended CONNECT.
+/// Normalizes a request. `own` is the service's host, for a client whose protocol allows it to send none. Returns whether
+/// the client asks to switch to WebSocket; with HTTP/2 it does so by extended CONNECT.
 ///
 /// # Errors
 /// [`Refusal::Malformed`]
@@ -24,7 +24,7 @@ pub(super) fn arrive(parts: &mut Parts, own: &str, random: impl FnOnce() -> u128
     let trailers = names(&parts.headers, &header::TE, "trailers");
     strip(&mut parts.headers);
     let headers = &mut parts.headers;
-    // What is asked of the next connection is said again before anybody judges, not after.
+    // Fields for the next connection are set here and not later, so that policy sees what is sent.
     if switches {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
@@ -32,9 +32,9 @@ pub(super) fn arrive(parts: &mut Parts, own: &str, random: impl FnOnce() -> u128
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // This end has answered it already (RFC 9110 10.1.1).
+    // Answered by the waypoint's HTTP server (RFC 9110 10.1.1).
     headers.remove(header::EXPECT);
-    // The peer's certificate is the one of the tunnel; an application that trusts the field must not hear of another.
+    // The client's certificate is that of the tunnel; applications that trust the field must not see a forged one.
     headers.remove(FORWARDED_CLIENT_CERT);
     if !headers.contains_key(FORWARDED_PROTO) {
         let is_https = parts.uri.scheme() == Some(&Scheme::HTTPS);
@@ -48,8 +48,8 @@ pub(super) fn arrive(parts: &mut Parts, own: &str, random: impl FnOnce() -> u128
     Ok(switches)
 }
 
-/// Any protocol but WebSocket would carry what nobody judges; `h2c` even requests. Its fields go, and the request is one
-/// as any other (RFC 9110 7.8).
+/// Whether the client asks to switch to WebSocket. Any other protocol would bypass policy, `h2c` even with requests: its
+/// fields are removed, and the request is served without a switch (RFC 9110 7.8).
 fn switches(parts: &Parts) -> bool {
     let may = parts.version == Version::HTTP_11 || extended_connect::is_one(parts);
     let is_websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(WEBSOCKET.as_bytes());
@@ -57,7 +57,7 @@ fn switches(parts: &Parts) -> bool {
         && names(&parts.headers, &header::CONNECTION, "upgrade")
 }
 
-/// Leaves the request one host, in its `host` field too.
+/// Reduces the request to one host, which is also in its `host` field.
 fn one_host(parts: &mut Parts, own: &str) -> Result<(), Refusal> {
     let mut lines = parts.headers.get_all(header::HOST).into_iter();
     let (named, another) = (lines.next(), lines.next());
@@ -73,7 +73,7 @@ fn one_host(parts: &mut Parts, own: &str) -> Result<(), Refusal> {
     if !is_host(named.map(HeaderValue::as_bytes)) || !is_host(of_target) {
         return Err(Refusal::Malformed("invalid_host_header"));
     }
-    // The target's comes before the field's (RFC 9112 3.2.2, RFC 9113 8.3.1).
+    // The target takes precedence over the field (RFC 9112 3.2.2, RFC 9113 8.3.1).
     let meant = match (of_target, named) {
         (Some(of_target), Some(named)) if *named == *of_target => return Ok(()),
         (Some(of_target), _) => of_target,
@@ -86,13 +86,13 @@ fn one_host(parts: &mut Parts, own: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// A name or an address, and a port (RFC 9110 4.2.1). Neither user information, which is an error (4.2.4), nor escapes:
-/// two readers would not undo them alike.
+/// Whether a byte may stand in a name or address with a port (RFC 9110 4.2.1). User information is an error (4.2.4), and
+/// two readers may decode escapes differently.
 fn is_of_host(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~[]:".contains(&byte)
 }
 
-/// A UUID of version 4, as Envoy makes them.
+/// A UUID of version 4, as Envoy generates it.
 fn request_id(random: u128) -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     const VERSION: u128 = !(0xf << 76);
@@ -103,7 +103,7 @@ fn request_id(random: u128) -> HeaderValue {
         let digit = usize::try_from(id >> (124 - 4 * nth) & 0xf).unwrap_or_default();
         *place = DIGITS.get(digit).copied().unwrap_or(b'0');
     }
-    // Digits and dashes always are a value.
+    // Digits and dashes are always a valid value.
     HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
 }
 

@@ -1,6 +1,7 @@
-//! One request, phase by phase: who vouches for it, may it, how often, where to, and there.
+//! One request, phase by phase: external authorization, authentication, policy, route, rate limit, fault, filters.
 //!
-//! Invariant: phases run in this order and the first that answers ends it. Nothing is sent before all have passed.
+//! Invariant: phases run in this order and the first that answers ends the request. Nothing is forwarded before all have
+//! passed.
 
 use std::{convert::Infallible, rc::Rc, sync::Arc, time::SystemTime};
 
@@ -32,7 +33,7 @@ use crate::{
     upstream::Upstream,
 };
 
-/// What becomes of a request that is not sent on.
+/// The response to a request that is not forwarded.
 enum Answer {
     Refused(Refusal),
     /// By a filter.
@@ -65,7 +66,7 @@ struct ResponseEdits<'a> {
     granted: Granted,
 }
 
-/// The rule that takes a request, and what belongs to it.
+/// The rule that matches a request, and its compiled form.
 struct Route<'a> {
     found: Found<'a>,
     rule: &'a RouteRule,
@@ -86,7 +87,7 @@ pub(super) async fn handle(
     let mut exchange = Exchange::new(session.clone(), &parts);
     exchange.trace = session.local.telemetry.begin(&mut parts.headers);
     let origin = CrossOriginRequest::of(&RequestHead::from(&parts));
-    // A page reads an answer only if that says so, and asks before it may send a token.
+    // CORS: preflights carry no token, so they are answered before authentication.
     let cross_origin = origin.as_ref().and_then(|asked| under(&service, &session, &parts, asked));
     let mut edits = ResponseEdits::default();
     let prepared = match (arrived, cross_origin.and_then(|rules| rules.answer(origin.as_ref()?))) {
@@ -114,7 +115,7 @@ pub(super) async fn handle(
     Ok(edits.apply(response, origin.as_ref()))
 }
 
-/// The cross-origin rules of the rule that takes a request, as far as can be told before anybody vouched for it.
+/// The cross-origin rules of the route that matches a request before authentication.
 fn under<'a>(
     service: &'a Service,
     session: &Session,
@@ -179,7 +180,7 @@ async fn prepare<'a>(
         })?;
     }
     let port = service.port(session.destination.port()).ok_or(Refusal::Gone)?;
-    // Routes are of the service; a pod that is asked for by its address is nobody's backend.
+    // Routes belong to the service; they do not apply to a pod that the client addressed itself.
     let route = if session.pod.is_some() { None } else { find(port, session, parts)? };
     let rules = route.as_ref().map_or(&service.rules, |route| &route.rule.rules);
     rules.admit(&session.peer.identity, exchange.begun).map_err(|limited| {
@@ -190,7 +191,7 @@ async fn prepare<'a>(
     let judged = switches.then(|| Box::new((parts.clone(), token)));
     let mut plan = match route {
         Some(route) => route.plan(service, parts, exchange, &mut edits.filters)?,
-        // No rule takes it, where there are rules.
+        // There are rules, and none matches.
         None if session.pod.is_none() && port.routes(&session.peer.identity.namespace).http.is_some() => {
             return Err(Refusal::NoRoute.into());
         }
@@ -223,7 +224,7 @@ fn authenticate(
     Ok(accepted.token)
 }
 
-/// The rule that takes the request; none where there are no rules, or none of them does.
+/// The rule that matches; `None` if there are no rules, or none of them matches.
 fn find<'a>(port: &'a Port, session: &Session, parts: &Parts) -> Result<Option<Route<'a>>, Refusal> {
     let Some(routes) = &port.routes(&session.peer.identity.namespace).http else { return Ok(None) };
     let Some(found) = routes.table.find(&RequestHead::from(parts)) else { return Ok(None) };
@@ -244,7 +245,7 @@ async fn inject(rules: &Rules, parts: &Parts, exchange: &mut Exchange) -> Result
 }
 
 impl<'a> Route<'a> {
-    /// The backend that the client's session belongs to: weights are for new sessions.
+    /// The backend of the client's session, if it has one: weights apply to new sessions only.
     fn stays(&self, parts: &Parts, session: &Session) -> Option<usize> {
         let policy = self.found.rule.session.as_ref()?;
         let head = RequestHead::from(parts);
@@ -255,7 +256,7 @@ impl<'a> Route<'a> {
         self.rule.ways.iter().position(|way| way.as_ref().is_some_and(stays))
     }
 
-    /// Runs the filters and chooses the backend.
+    /// Applies the filters and chooses the backend.
     fn plan(
         self,
         service: &'a Service,

@@ -1,6 +1,6 @@
-//! What there is to tell about one request once it is over.
+//! The record of one request and its response.
 //!
-//! Invariant: told exactly once, however the request ends, also when the client leaves in the middle.
+//! Invariant: reported exactly once, however the request ends, also if the client disconnects in between.
 
 use std::{borrow::Cow, rc::Rc, sync::Arc, time::Instant};
 
@@ -23,14 +23,14 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// A request as it came. All of it shares memory with the request.
+/// Fields of a request as it arrived; they share memory with the request.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Method.
+    /// Method, such as `GET`.
     pub method: Method,
-    /// Target.
+    /// Request target.
     pub uri: Uri,
-    /// Version.
+    /// HTTP version of the client's connection.
     pub version: Version,
     /// `host`.
     pub host: Option<HeaderValue>,
@@ -40,59 +40,59 @@ pub struct Asked {
     pub request_id: Option<HeaderValue>,
     /// `x-forwarded-for`.
     pub forwarded_for: Option<HeaderValue>,
-    /// Whether it is one of gRPC.
+    /// Whether it is gRPC.
     pub is_grpc: bool,
 }
 
 /// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
-    /// Its tunnel.
+    /// The tunnel it arrived on.
     pub session: Rc<Session>,
-    /// When its head was whole.
+    /// When its head was complete.
     pub begun: Instant,
-    /// The request.
+    /// The request as it arrived.
     pub asked: Asked,
     /// Bytes of its body.
     pub request_bytes: BytesSeen,
-    /// The rule that took it.
+    /// Name of the rule that matched.
     pub rule: Option<Arc<str>>,
-    /// Where it went.
+    /// The destination chosen for it.
     pub upstream: Option<Arc<Upstream>>,
-    /// The endpoint that answered, or was tried last.
+    /// The endpoint that responded, or was tried last.
     pub endpoint: Option<Arc<Endpoint>>,
-    /// Tries.
+    /// Number of tries.
     pub tries: u32,
-    /// Time from the last try to the head of its answer.
+    /// Time from the beginning of the last try to the head of its response.
     pub endpoint_took: Option<std::time::Duration>,
-    /// What was answered. None: nothing.
+    /// Status of the response; `None` if none was sent.
     pub status: Option<StatusCode>,
-    /// `grpc-status`, of the head or the trailers.
+    /// `grpc-status` of the response's head or trailers.
     pub grpc_status: Option<u16>,
     /// Bytes of the response's body.
     pub response_bytes: u64,
-    /// Messages in it, for gRPC.
+    /// gRPC messages of the response; `None` for other requests.
     response_messages: Option<Messages>,
-    /// What is to be said beside the status, as Envoy and Istio name it.
+    /// Response flags of Envoy and Istio.
     pub flags: Vec<&'static str>,
-    /// Why it was not answered by an endpoint, or not to the end, as Envoy names it.
+    /// Response code details of Envoy: why no endpoint responded, or not completely.
     pub code_details: Cow<'static, str>,
-    /// More about a failure, in words.
+    /// Why it failed, as text for the log.
     pub detail: Option<String>,
     /// The trace it belongs to.
     pub trace: Option<Trace>,
-    /// Its tries, where there are several and the trace is sampled.
+    /// Its tries, if there were several and the trace is sampled.
     pub tried: Vec<Tried>,
     ended: bool,
 }
 
-/// Why a response breaks off.
+/// Why a response is cut off.
 #[derive(Debug, thiserror::Error)]
 pub enum ResponseError {
-    /// The endpoint sent no more.
-    #[error("the endpoint's response broke off: {0}")]
+    /// The endpoint aborted it.
+    #[error("the endpoint's response was cut off: {0}")]
     Endpoint(#[from] hyper::Error),
-    /// A limit of time passed.
+    /// A timeout of the route has passed.
     #[error("the response took too long")]
     Late,
 }
@@ -124,7 +124,7 @@ impl Asked {
 }
 
 impl Exchange {
-    /// Begins. Boxed, because it moves through every phase.
+    /// Begins with a request. Boxed, because it moves through every phase.
     pub fn new(session: Rc<Session>, parts: &Parts) -> Box<Self> {
         let asked = Asked::of(parts);
         Box::new(Self {
@@ -150,13 +150,13 @@ impl Exchange {
         })
     }
 
-    /// Answered by an endpoint, or by a filter.
+    /// Notes the response of an endpoint, a filter or an authorization provider.
     pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
         self.note_grpc(headers);
     }
 
-    /// Answered here.
+    /// Notes that the waypoint answered it.
     pub fn refused(&mut self, refusal: &Refusal) {
         if !refusal.flag().is_empty() {
             self.flags.push(refusal.flag());
@@ -165,7 +165,7 @@ impl Exchange {
         self.code_details = refusal.details();
     }
 
-    /// A part of the response goes to the client.
+    /// Counts a part of the response that is sent to the client.
     pub fn responded(&mut self, frame: &Frame<Bytes>) {
         if let Some(bytes) = frame.data_ref() {
             self.response_bytes = self.response_bytes.saturating_add(bytes.len() as u64);
@@ -183,7 +183,7 @@ impl Exchange {
         (self.request_bytes.messages(), response)
     }
 
-    /// The response ends before its end.
+    /// Notes that the response was cut off.
     pub fn broke_off(&mut self, error: &ResponseError) {
         self.ended = true;
         let (flag, details) = match error {
@@ -197,7 +197,7 @@ impl Exchange {
         self.detail = Some(error.to_string());
     }
 
-    /// All of the response was taken.
+    /// Notes that the client took the whole response.
     pub fn whole(&mut self) {
         self.ended = true;
     }

@@ -1,7 +1,7 @@
-//! WebSocket over HTTP/2 (RFC 8441) as the GET that it is over HTTP/1.1 (RFC 6455), and back. Pure.
+//! Converts WebSocket over HTTP/2 (RFC 8441) to the GET of WebSocket over HTTP/1.1 (RFC 6455), and back. Pure.
 //!
-//! Invariant: it is judged and routed as that GET; and since any good status tells such a client that it has switched, it
-//! gets one only when the endpoint has.
+//! Invariant: it is authorized and routed as that GET. To such a client every 2xx status means that the connection has
+//! switched, so it gets one only if the endpoint has switched.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::ext::Protocol;
@@ -13,14 +13,14 @@ const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Whether a request came as one.
+/// Whether a request is an extended CONNECT for WebSocket.
 pub(super) fn is_one(parts: &Parts) -> bool {
-    // Looked for where there can be one: this is asked of every request.
+    // The version is compared first because it is cheap, and this runs for every request.
     parts.version == http::Version::HTTP_2
         && parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == WEBSOCKET)
 }
 
-/// Reads a request that came as one; any other stays as it is.
+/// Converts an extended CONNECT to a GET; other requests are not changed.
 pub(super) fn read(parts: &mut Parts, random: impl FnOnce() -> u128) {
     if parts.method != Method::CONNECT || !is_one(parts) {
         return;
@@ -28,13 +28,13 @@ pub(super) fn read(parts: &mut Parts, random: impl FnOnce() -> u128) {
     parts.method = Method::GET;
     parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.insert(header::UPGRADE, HeaderValue::from_static(WEBSOCKET));
-    // HTTP/2 has none, and a server of HTTP/1.1 answers no request without.
+    // HTTP/2 has no key, and a server of HTTP/1.1 requires one.
     if let Ok(key) = HeaderValue::try_from(key(random())) {
         parts.headers.insert(KEY, key);
     }
 }
 
-/// 16 bytes, as a nonce is written (RFC 6455 4.1).
+/// A `sec-websocket-key`: 16 bytes in base64 (RFC 6455 4.1).
 fn key(random: u128) -> String {
     let letter = |bits: u128| BASE64.get(usize::try_from(bits & 63).unwrap_or(0)).copied();
     // 21 times six bits, and the two that are left at the upper end of their letter.
@@ -42,7 +42,7 @@ fn key(random: u128) -> String {
     letters.filter_map(letter).map(char::from).chain("==".chars()).collect()
 }
 
-/// Writes for HTTP/2 a request that came as one.
+/// Converts a request that came as extended CONNECT back, for an endpoint of HTTP/2.
 pub(super) fn write(parts: &mut Parts) {
     if parts.extensions.get::<Protocol>().is_some_and(|protocol| protocol.as_str() == WEBSOCKET) {
         parts.method = Method::CONNECT;
@@ -50,12 +50,12 @@ pub(super) fn write(parts: &mut Parts) {
     }
 }
 
-/// Whether an answer of an endpoint is about switching: it has, or the client would believe so.
+/// Whether the client takes a response as a switch; with extended CONNECT that is every 2xx status.
 pub(super) fn is_switch(is_extended: bool, status: StatusCode) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || is_extended && status.is_success()
 }
 
-/// Tells the client that the endpoint has switched.
+/// Writes the response for a client of HTTP/2 after the endpoint has switched.
 pub(super) fn answer<B>(response: &mut Response<B>) {
     let headers: &mut HeaderMap = response.headers_mut();
     hop_by_hop::strip(headers);

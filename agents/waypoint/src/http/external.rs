@@ -1,7 +1,7 @@
-//! External authorization: requests that meet a policy of action CUSTOM are put to its provider.
+//! External authorization: the provider of a policy of action CUSTOM is asked about requests that match the policy.
 //!
-//! Invariant: no answer is a refusal, unless the provider's owner asked for the opposite. What a provider changes about a
-//! request is done before anything else judges it, so that what is judged is what is sent.
+//! Invariant: without an answer the request is refused, unless the provider is configured to fail open. Changes by a
+//! provider are applied before other policies are evaluated, so that they see the request that is forwarded.
 
 mod ask;
 mod change;
@@ -35,15 +35,15 @@ use crate::{
     upstream::HttpVersion,
 };
 
-/// How long a client may take for the part of its body that a provider is to see.
+/// How long a client may take for the part of its body that a provider is sent.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A request that does not go on, and what is said of it.
+/// A request that is not forwarded.
 #[derive(Debug)]
 pub(super) enum Stopped {
-    /// By a provider, or because there was no answer.
+    /// The response of a provider, or the one for a missing answer.
     Provider(Box<Response<Bytes>>),
-    /// By its own body.
+    /// The client's request body cannot be read.
     Client(Refusal),
 }
 
@@ -59,22 +59,22 @@ fn empty(status: StatusCode) -> Response<Bytes> {
     response
 }
 
-/// What the client of an admitted request is to see of the providers' answers.
+/// Changes of the response to the client, from the providers that allowed the request.
 #[derive(Debug, Default)]
 pub(super) struct Granted(Vec<Change>);
 
-/// The checks that a request passed; with it, because its connection may outlive it.
+/// The checks that a request passed; kept with it, because a switched connection is re-evaluated later.
 #[derive(Clone, Debug)]
 struct Passed(Arc<[ExternalCheck]>);
 
 impl Granted {
-    /// Writes it into a response.
+    /// Applies them to the headers of a response.
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
         apply(&self.0, headers);
     }
 }
 
-/// Puts a request to the providers of all the policies that it meets, as it came; each once.
+/// Asks the providers of all CUSTOM policies that a request matches as it arrived; each provider once.
 pub(super) async fn check(
     service: &Service,
     session: &Session,
@@ -105,7 +105,7 @@ pub(super) async fn check(
     Ok(Granted(granted))
 }
 
-/// What follows from an answer, or from there being none.
+/// The consequence of an answer, or of a missing one.
 fn weigh(
     provider: &CheckProvider,
     decision: Result<Decision, NoAnswer>,
@@ -135,7 +135,7 @@ fn weigh(
     Err(Stopped::Provider(Box::new(if is_grpc { answer::for_grpc(response) } else { response })))
 }
 
-/// Asks one provider.
+/// Asks one provider, by its protocol.
 async fn put(one: &Check, session: &Session, parts: &Parts, shown: &Shown) -> Result<Decision, NoAnswer> {
     let ExternalCheck { provider, .. } = &one.check;
     let (local, upstream) = (&session.local, &*one.upstream);
@@ -169,7 +169,7 @@ async fn put(one: &Check, session: &Session, parts: &Parts, shown: &Shown) -> Re
     }
 }
 
-/// As much of the body as the provider is to see.
+/// The part of the body that the provider is sent.
 async fn peek(wanted: Option<CheckBody>, body: &mut ClientBody) -> Result<Bytes, Stopped> {
     let Some(wanted) = wanted else { return Ok(Bytes::new()) };
     let most = usize::try_from(wanted.max_bytes).unwrap_or(usize::MAX);
@@ -183,10 +183,10 @@ async fn peek(wanted: Option<CheckBody>, body: &mut ClientBody) -> Result<Bytes,
     }
 }
 
-/// Whether a request that was admitted before would not have to be put to anybody else now.
+/// Whether the checks that a request passed are still all that it has to pass.
 ///
 /// # Errors
-/// The policy whose provider was not asked.
+/// Denied by a policy whose provider was not asked.
 pub(super) fn stands(
     service: &Service,
     connection: &ambit_model::Connection,

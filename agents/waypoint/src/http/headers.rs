@@ -1,6 +1,6 @@
 //! The head of a request as HTTP/1.1 and HTTP/2 write it. Pure.
 //!
-//! Invariant: the host that was judged, or that a filter has set, stays as it is.
+//! Invariant: the host that policy allowed, or that a filter has set, is not changed.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri, Version, header,
@@ -10,8 +10,8 @@ use http::{
 use http_body::SizeHint;
 
 pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-/// Writes a request as HTTP/1.1 has it: a path, and the host in a field. A body whose length nobody said goes in chunks,
-/// also with methods that seldom have one and that the codec therefore takes for having none.
+/// Writes a request for HTTP/1.1: a path, and the host in a field. A body of unknown length is sent in chunks; for methods
+/// that seldom have one, the codec would otherwise send none.
 pub(super) fn for_http1(parts: &mut Parts, is_unsized: bool) {
     if parts.uri.authority().is_some() {
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -26,13 +26,13 @@ pub(super) fn for_http1(parts: &mut Parts, is_unsized: bool) {
     }
 }
 
-/// Has a request not switch its connection to another protocol.
+/// Removes the request to switch the connection to another protocol.
 pub(super) fn stays(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
     headers.remove(header::UPGRADE);
 }
 
-/// Writes a request as HTTP/2 has it: the host in the target.
+/// Writes a request for HTTP/2: the host in the target.
 pub(super) fn for_http2(parts: &mut Parts) {
     stays(&mut parts.headers);
     let host = parts.headers.remove(header::HOST);
@@ -43,14 +43,14 @@ pub(super) fn for_http2(parts: &mut Parts) {
     if target.path_and_query.is_none() {
         target.path_and_query = Some(PathAndQuery::from_static("/"));
     }
-    // Fails only without an authority; a client that named no valid host gets a path alone.
+    // Fails only without an authority: the request then has a path alone.
     let path = target.path_and_query.clone();
     parts.uri = Uri::from_parts(target).unwrap_or_else(|_| path.map(Uri::from).unwrap_or_default());
     parts.version = Version::HTTP_2;
 }
 
-/// Leaves a request the length that it says only where that is the body's: the next connection frames it anew
-/// (RFC 9112 6.3), and may not be told anything else.
+/// Removes `content-length` unless it is the length of the body: the request is framed anew for the next connection
+/// (RFC 9112 6.3).
 pub(super) fn with_length(headers: &mut HeaderMap, body: &SizeHint) {
     let Some(said) = headers.get(header::CONTENT_LENGTH) else { return };
     let said = said.to_str().ok().and_then(|said| said.parse::<u64>().ok());
@@ -59,7 +59,7 @@ pub(super) fn with_length(headers: &mut HeaderMap, body: &SizeHint) {
     }
 }
 
-/// HTTP/2 may spread cookies over several fields, HTTP/1.1 not (RFC 9113 8.2.3).
+/// Joins cookies, which HTTP/2 may spread over several fields and HTTP/1.1 not (RFC 9113 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let mut cookies = headers.get_all(header::COOKIE).iter();
     if cookies.next().is_none() || cookies.next().is_none() {
@@ -71,8 +71,8 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether a request is one of gRPC: the type itself, or with the message's format behind it
-/// (grpc/doc/PROTOCOL-HTTP2.md). `application/grpc-web` is another protocol, which HTTP/1.1 carries too.
+/// Whether a request is gRPC: its content type may name the message format (grpc/doc/PROTOCOL-HTTP2.md).
+/// `application/grpc-web` is another protocol.
 pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let is_one = |value: &HeaderValue| {

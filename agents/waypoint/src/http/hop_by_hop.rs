@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use http::{HeaderMap, HeaderName, header};
 
-/// Fields of one connection (RFC 9110 7.6.1).
+/// Fields of one connection, whether or not `connection` names them.
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -16,8 +16,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
     header::TE,
 ];
-/// Fields for every recipient: a client that names one as its connection's (RFC 9110 7.6.1 forbids it) would have the
-/// endpoint see another request than it sent.
+/// Fields that are kept even if `connection` names them, which RFC 9110 7.6.1 forbids: the endpoint would otherwise see
+/// another request than the client sent.
 const OF_EVERY_RECIPIENT: [HeaderName; 10] = [
     header::HOST,
     header::AUTHORIZATION,
@@ -31,7 +31,7 @@ const OF_EVERY_RECIPIENT: [HeaderName; 10] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// Whether a list names a token.
+/// Whether a comma-separated list contains a token, ignoring case.
 pub(super) fn names(headers: &HeaderMap, list: &HeaderName, token: &str) -> bool {
     entries(headers, list).any(|entry| entry.eq_ignore_ascii_case(token))
 }
@@ -41,7 +41,7 @@ fn entries<'a>(headers: &'a HeaderMap, list: &HeaderName) -> impl Iterator<Item 
     lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
-/// Removes the fields of one connection, and those that `connection` names.
+/// Removes hop-by-hop fields, and those that `connection` names.
 pub(super) fn strip(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         let is_field = |entry: &&str| !["close", "keep-alive"].iter().any(|o| entry.eq_ignore_ascii_case(o));

@@ -1,7 +1,7 @@
-//! A request as authorization policies see it.
+//! Evaluates authorization policies for a request.
 //!
-//! Invariant: what is judged is what is sent on: no phase after this changes the path or host by itself, only filters of
-//! the route do.
+//! Invariant: the request that is evaluated is the one that is forwarded: afterwards only filters of the route change its
+//! path or host.
 
 use ambit_model::{
     Connection, Policy, Verdict,
@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, request::Parts};
 
 use crate::service::Service;
 
-/// Fields of a request.
+/// The header fields of a request, as policies look them up.
 struct Fields<'a>(&'a HeaderMap);
 
 impl Headers for Fields<'_> {
@@ -41,12 +41,12 @@ fn view<'a>(
     }
 }
 
-/// Whether a request meets a policy, before anybody vouched for it.
+/// Whether a request matches a policy, before its token is validated.
 pub(super) fn meets(policy: &Policy, connection: &Connection, parts: &Parts) -> bool {
     policy.matches_request(connection, &view((parts, &Fields(&parts.headers)), connection, None))
 }
 
-/// Judges a request, and says in the log what was only to be said.
+/// Evaluates a request, and logs audits and the verdicts of policies in dry run.
 pub(super) fn judge(
     service: &Service,
     connection: &Connection,

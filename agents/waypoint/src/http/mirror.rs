@@ -1,7 +1,7 @@
-//! Copies of requests to other services; their answers are thrown away.
+//! Mirrors: copies of requests to other services, whose responses are discarded.
 //!
-//! Invariant: a copy never delays, fails or changes the request it is made of. What cannot be delivered is counted; where
-//! that is the client's doing, no endpoint is blamed.
+//! Invariant: a copy never delays, fails or changes the original request. Copies that are not delivered are counted; no
+//! endpoint is blamed for a body that the client cut off.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     upstream::{HttpVersion, Selection, Upstream},
 };
 
-/// How long a copy may take once its body has ended, its answer included.
+/// How long a copy may take after its body has ended, including its response.
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Sends a copy to each destination, while the body flows.
@@ -30,12 +30,12 @@ pub(super) fn send(
     for upstream in mirrors {
         let (parts, (body, ended)) = (parts.clone(), seen.copy(body));
         let (local, upstream) = (local.clone(), Arc::clone(upstream));
-        // Not waited for when the process ends: nobody asked for an answer.
+        // Not waited for when the process ends: the response is discarded anyway.
         tokio::task::spawn_local(async move {
             let late = async {
                 if let Some(ended) = &ended {
                     ended.wait().await;
-                    // A receiver that does not read the body would not notice it either.
+                    // An endpoint that does not read the body would not notice either.
                     if let Some(cut @ (Cut::Behind | Cut::Broken)) = ended.cut() {
                         return cut.to_string();
                     }
@@ -88,7 +88,7 @@ async fn deliver(
             Ok(())
         }
         Err(unanswered) => match ended.and_then(Ended::cut) {
-            // It was never sent whole.
+            // Its body was incomplete: not the endpoint's fault.
             Some(cut) => Err(cut.to_string()),
             None => {
                 local.telemetry.ejected(chosen.under_way.record(Outcome::Lost, now()));

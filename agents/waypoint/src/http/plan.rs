@@ -1,6 +1,6 @@
-//! What was decided about a request before it is sent.
+//! How a request is sent: destination, retries, timeouts, mirrors.
 //!
-//! Invariant: it is decided once, and holds for every try.
+//! Invariant: decided once, and the same for every try.
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,33 +18,33 @@ use crate::{
     upstream::{HttpVersion, Upstream},
 };
 
-/// What was decided about a request.
+/// How a request is sent.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
-    /// The service that was asked for.
+    /// The service that the client addressed.
     pub(super) service: &'a Service,
-    /// Where it goes.
+    /// The destination.
     pub(super) upstream: &'a Arc<Upstream>,
-    /// When it is tried again.
+    /// The retry policy, if tries are to be repeated.
     pub(super) retry: Option<&'a Retry>,
-    /// Sessions, and the path that was matched.
+    /// Session persistence, and the path match whose cookies it sets.
     pub(super) stay: Option<(&'a SessionPersistence, &'a PathMatch)>,
-    /// When it is late.
+    /// Timeouts of the request and of each try.
     pub(super) deadlines: Deadlines,
-    /// Who gets a copy.
+    /// Destinations that get a copy.
     pub(super) mirrors: Vec<&'a Arc<Upstream>>,
-    /// The request as it was judged, where its connection may outlive it.
+    /// The request as policy allowed it, if it asks to switch protocols: the connection is then re-evaluated with it.
     pub(super) judged: Option<Judged>,
 }
 
 impl<'a> Plan<'a> {
-    /// To the service itself.
+    /// To the service itself, without a rule.
     pub(super) fn to_service(service: &'a Service, upstream: &'a Arc<Upstream>) -> Self {
         let deadlines = Deadlines::new(&Default::default(), Instant::now());
         Self { service, upstream, retry: None, stay: None, deadlines, mirrors: Vec::new(), judged: None }
     }
 
-    /// As a rule has it.
+    /// By a rule.
     pub(super) fn of_rule(
         (service, rule, matched): (&'a Service, &'a HttpRule, &'a PathMatch),
         upstream: &'a Arc<Upstream>,
@@ -63,7 +63,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// HTTP/1.1 unless the destination says HTTP/2, or the request cannot do without.
+/// HTTP/1.1 unless the destination is declared as HTTP/2, or the request is gRPC.
 pub(super) fn version(destination: AppProtocol, parts: &Parts) -> HttpVersion {
     match destination {
         AppProtocol::Http2 => HttpVersion::Http2,

@@ -1,7 +1,7 @@
 //! The body of a response on its way to the client.
 //!
-//! Invariant: what a request holds (its place at the endpoint, its connection) is held until the last byte of its
-//! response; a connection is given back only after a response that was read whole.
+//! Invariant: a request counts against its limits and holds its connection until the last byte of its response; a
+//! connection is returned only after a response that was read to its end.
 
 use std::{
     pin::Pin,
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::upstream::Lease;
 
-/// What goes to the client.
+/// The body of a response to a client.
 #[derive(Debug)]
 pub(super) struct ResponseBody {
     source: Source,
@@ -31,9 +31,9 @@ pub(super) struct ResponseBody {
 
 #[derive(Debug)]
 enum Source {
-    /// Made here.
+    /// Made by the waypoint.
     Own(Option<Bytes>),
-    /// Of an endpoint.
+    /// From an endpoint.
     Endpoint(Box<Flow>),
 }
 
@@ -42,23 +42,23 @@ struct Flow {
     body: Incoming,
     held: Held,
     deadline: Option<Instant>,
-    /// Made when the response has to be waited for.
+    /// Created when the endpoint has to be waited for.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// What is held while a response flows.
+/// What a request holds until its response has ended.
 #[derive(Debug)]
 pub(super) struct Held {
     /// The connection.
     pub lease: Option<Lease>,
-    /// Under way at the endpoint.
+    /// Counts as an open request of the endpoint.
     pub _under_way: UnderWay,
-    /// Under way at the destination.
+    /// Counts as an open request of the destination.
     pub _permit: Permit,
 }
 
 impl ResponseBody {
-    /// Made here.
+    /// Made by the waypoint.
     pub(super) fn own(bytes: Bytes, progress: Progress, exchange: Box<Exchange>) -> Self {
         Self { source: Source::Own(Some(bytes).filter(|bytes| !bytes.is_empty())), progress, exchange }
     }
@@ -79,7 +79,7 @@ impl ResponseBody {
 }
 
 impl Held {
-    /// All of the response was read.
+    /// The response was read to its end.
     fn ended(&mut self) {
         if let Some(lease) = self.lease.take() {
             lease.give_back();
@@ -153,7 +153,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// The next head may come.
+/// The connection is ready for the next request.
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.progress.idle();

@@ -1,7 +1,7 @@
 //! Serves HTTP/1.1 or HTTP/2 on a tunnel.
 //!
-//! Invariant: every limit of the protocol is set here by name; a connection that breaks one is ended, the others of the
-//! same client are not.
+//! Invariant: every limit of the protocol is set here by name; exceeding one ends the connection, and no other connection
+//! of the same client.
 
 use std::{future::poll_fn, pin::pin, rc::Rc, time::Duration};
 
@@ -19,26 +19,26 @@ use tokio::{
 use super::{Session, dispatch::handle, watched::Watched};
 use crate::executor::LocalExecutor;
 
-/// Largest head of a request, target and fields together: then 431. Envoy's default.
+/// Largest head of a request, target and fields together; a larger one is answered 431. Envoy's default.
 pub(super) const HEAD_MAX_BYTES: usize = 60 << 10;
-/// Read buffer of an HTTP/1 connection at most.
+/// Largest read buffer of an HTTP/1 connection.
 const BUFFER_MAX_BYTES: usize = 64 << 10;
-/// How long a connection is idle before it gives its buffers back; at most twice as long passes.
+/// How long a connection is idle before its buffers are freed; it may take up to twice as long.
 const PARK_AFTER: Duration = Duration::from_secs(2);
-/// Streams a client may have open on one HTTP/2 connection.
+/// Open streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
-/// Receive window of a request.
+/// Receive window of an HTTP/2 request.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// Receive window of a connection.
+/// Receive window of an HTTP/2 connection.
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Response bytes queued for one stream before the endpoint is not read any more.
+/// Response bytes queued for one stream before reading from the endpoint pauses.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Streams that a client may reset before they were looked at (CVE-2023-44487): then the connection ends.
+/// Streams that a client may reset before they are accepted (CVE-2023-44487); more end the connection.
 const RESETS_PENDING_MAX: usize = 20;
-/// Streams that may be reset because the client broke the protocol: then the connection ends.
+/// Streams that may be reset for errors of the client; more end the connection.
 const RESETS_LOCAL_MAX: usize = 64;
 
-/// Serves a tunnel until it ends. hyper's own limit of 100 header fields holds for HTTP/1: then 431.
+/// Serves a tunnel until it ends. HTTP/1 has hyper's limit of 100 header fields; more are answered 431.
 pub async fn serve(session: Rc<Session>, stream: TunnelStream, is_http2: bool) {
     let ended =
         if is_http2 { serve_http2(session, stream).await } else { serve_http1(session, stream).await };
@@ -47,7 +47,7 @@ pub async fn serve(session: Rc<Session>, stream: TunnelStream, is_http2: bool) {
     }
 }
 
-/// An idle connection gives its buffers back: it is a tunnel and nothing else until its next byte comes.
+/// Serves HTTP/1. While a connection is idle, its buffers are freed and only the tunnel is kept until its next byte.
 async fn serve_http1(session: Rc<Session>, mut stream: TunnelStream) -> Result<(), hyper::Error> {
     while let Some(mut idle) = serve_until_idle(&session, stream).await? {
         let ended = tokio::select! {
@@ -65,7 +65,7 @@ async fn serve_http1(session: Rc<Session>, mut stream: TunnelStream) -> Result<(
     Ok(())
 }
 
-/// None when it has ended.
+/// Returns the tunnel once it is idle, `None` once it has ended.
 async fn serve_until_idle(
     session: &Rc<Session>,
     stream: TunnelStream,
@@ -77,7 +77,7 @@ async fn serve_until_idle(
         .max_buf_size(BUFFER_MAX_BYTES)
         .max_header_size(HEAD_MAX_BYTES)
         .header_read_timeout(None)
-        // A client that has nothing more to say still waits for its answer.
+        // A client that has closed its sending side still waits for the response.
         .half_close(true)
         .serve_connection(io, service)
         .with_upgrades();
@@ -94,7 +94,7 @@ async fn serve_until_idle(
                 if before == seen && session.progress.may_park() {
                     let Some(parts) = connection.into_parts() else { return Ok(None) };
                     let watched = parts.io.into_inner();
-                    // The beginning of a head that came behind its predecessor: its time is over too.
+                    // A head that began behind its predecessor and was not completed: its time is over too.
                     if !parts.read_buf.is_empty() {
                         watched.end().await;
                         return Ok(None);
@@ -108,7 +108,7 @@ async fn serve_until_idle(
             }
         }
     };
-    // The client gets to read why its request was refused; a response that broke off is cut by a reset instead.
+    // An orderly end, so that the client can read the error response; a response that was cut off ends with a reset.
     let answered = ended.as_ref().is_err_and(|error| error.is_parse() || is_late(error));
     if let Some(parts) = connection.into_parts().filter(|_| answered) {
         parts.io.into_inner().end().await;

@@ -1,7 +1,7 @@
 //! What the requests of one tunnel have in common.
 //!
-//! Invariant: each request begins with the present configuration of its service; one that is bound here no more is
-//! served as it was last known while its clients are asked to go, so that unbinding fails no request.
+//! Invariant: each request begins with the current configuration of its service. A service that is no longer bound here is
+//! served with its last configuration while its clients are asked to go elsewhere, so that unbinding fails no request.
 
 use std::{
     cell::{Cell, RefCell},
@@ -29,13 +29,13 @@ pub struct Session {
     pub local: Rc<Local>,
     /// The client.
     pub peer: Rc<Peer>,
-    /// The address the client connected to.
+    /// The address that the client connected to.
     pub destination: SocketAddr,
-    /// The pod that was asked for by its own address.
+    /// The pod, if the client addressed one by its own address.
     pub pod: Option<Pod>,
-    /// As policies see it.
+    /// The connection as policies see it.
     pub connection: Connection,
-    /// Where the connection is.
+    /// Between requests, in a head, or serving.
     pub progress: Progress,
     current: RefCell<Current>,
     leaving: Cell<bool>,
@@ -49,7 +49,7 @@ struct Current {
 }
 
 impl Session {
-    /// The client's pod, where `upstream` has to know its node.
+    /// The client's pod, if the choice of an endpoint depends on its node.
     pub fn client_of(&self, upstream: &Upstream) -> Option<Arc<Workload>> {
         let client = || self.local.client(&self.peer).workload;
         upstream.is_node_local().then(client).flatten()
@@ -66,14 +66,14 @@ impl Session {
             destination,
             pod,
             progress: Progress::default(),
-            // Looked up again by the first request, in case it was replaced in between.
+            // Outdated, so that the first request looks the service up: it may have been replaced since.
             current: RefCell::new(Current { generation: generation.wrapping_sub(1), service }),
             leaving: Cell::new(false),
             left: Notify::new(),
         })
     }
 
-    /// The service, as it is now.
+    /// The service in its current version.
     pub fn service(&self) -> Arc<Service> {
         let bound = self.local.shared.services.load();
         let mut current = self.current.borrow_mut();
@@ -90,7 +90,7 @@ impl Session {
         current.service.clone()
     }
 
-    /// Whether a pod that is bound itself is still among those that `service` is about.
+    /// Whether `service` still applies to the pod, if the pod is bound itself.
     fn stays(&self, service: &Service) -> bool {
         let Some(pod) = self.pod.as_ref().filter(|pod| pod.upstream.is_some()) else { return true };
         let snapshot = self.local.shared.store.load();
@@ -98,13 +98,13 @@ impl Session {
         snapshot.workload_by_uid(&pod.uid).is_some_and(|pod| is_bound(service, pod, &snapshot, &own))
     }
 
-    /// Asks the client to go elsewhere after the requests it has begun.
+    /// Asks the client to go elsewhere after its open requests.
     fn leave(&self) {
         self.leaving.set(true);
         self.left.notify_waiters();
     }
 
-    /// Returns once the client is to go elsewhere: the process ends, or the service is bound here no more.
+    /// Returns once the client is to go elsewhere: the process drains, or the service is no longer bound here.
     pub async fn leaving(&self) {
         let left = self.left.notified();
         if self.leaving.get() {

@@ -1,7 +1,7 @@
-//! Sends a request to an endpoint of its destination, and to others where the first do not answer.
+//! Sends a request to an endpoint of its destination, and to others if the first do not respond.
 //!
-//! Invariant: a request is tried again only while no byte of a response went to the client and while all of its body is
-//! still held; what was never sent may always go elsewhere.
+//! Invariant: a request is tried again only while no byte of a response was sent to the client and all of its body is still
+//! held; a request that was never sent may always be sent elsewhere.
 
 mod failure;
 
@@ -32,25 +32,25 @@ use crate::{
     upstream::{Chosen, HttpVersion, Lease, LeaseFailure, Selection, Unanswered},
 };
 
-/// Endpoints that are tried because the ones before could not be reached at all, whatever the route says.
+/// Endpoints that are tried, also without a retry policy, because earlier ones could not be reached.
 const CONNECT_TRIES_MAX: u32 = 3;
-/// Kept connections that may turn out to be closed before a new one is made.
+/// Kept connections that one try may find closed.
 const STALE_CONNECTIONS_MAX: u32 = 3;
 
-/// A try that was answered.
+/// A try that got a response.
 struct Answered {
     response: Response<Incoming>,
     chosen: Chosen,
     lease: Lease,
 }
 
-/// The body, as often as it may be needed.
+/// The body, for one try or for several.
 enum Body {
     Once(Option<RequestBody>),
     Again(HeldBody),
 }
 
-/// All that a request needs while it is tried.
+/// The state of a request while it is tried.
 struct Attempts<'a> {
     plan: Plan<'a>,
     exchange: Box<Exchange>,
@@ -58,12 +58,12 @@ struct Attempts<'a> {
     body: Body,
     version: HttpVersion,
     tried: Vec<Arc<str>>,
-    /// Whether the try waits for room for a connection.
+    /// Whether the try waits below the limit of connections.
     waits: bool,
     belongs: Option<session::Session>,
 }
 
-/// Tries until there is an answer. On failure the exchange comes back, to be answered here.
+/// Tries until there is a response. On failure it returns the exchange, for a response of the waypoint.
 pub(super) async fn run(
     mut plan: Plan<'_>,
     (mut parts, body, client): (Parts, ClientBody, Client),
@@ -103,13 +103,13 @@ pub(super) async fn run(
     }
 }
 
-/// Never zero, which is none (W3C Trace Context, 3.2.2.4).
+/// Never zero, which is an invalid span id (W3C Trace Context 3.2.2.4).
 fn span_id() -> u64 {
     rand::random::<u64>().max(1)
 }
 
 impl Attempts<'_> {
-    /// The last try, and when its response is too late.
+    /// Runs tries until the last one; also returns the deadline of its response.
     async fn run(&mut self) -> (Result<Answered, Failure>, Option<Instant>) {
         let mut retries: Option<Permit> = None;
         let mut span = None;
@@ -134,7 +134,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// Notes a try that is not the only one, where a trace is to tell about it.
+    /// Records one of several tries, if the trace is sampled.
     fn trace(&mut self, span: Option<u64>, begun: Instant, outcome: &Result<Answered, Failure>) {
         if !self.exchange.trace.is_some_and(|trace| trace.is_sampled()) {
             return;
@@ -145,7 +145,7 @@ impl Attempts<'_> {
         };
         let found = !matches!(outcome, Err(Failure::NoEndpoint));
         self.exchange.tried.push(Tried {
-            // Nobody was told of that of the first.
+            // No header named the span of the first try.
             span: span.unwrap_or_else(span_id),
             after: begun.duration_since(self.exchange.begun),
             took: begun.elapsed(),
@@ -155,7 +155,7 @@ impl Attempts<'_> {
         });
     }
 
-    /// The span of the next try, which what the endpoint does is below, where a trace is to tell about it.
+    /// Span id for the next try, if the trace is sampled; the endpoint's spans become its children.
     fn trace_again(&mut self) -> Option<u64> {
         let trace = self.exchange.trace.filter(Trace::is_sampled)?;
         let span = span_id();
@@ -165,7 +165,7 @@ impl Attempts<'_> {
         Some(span)
     }
 
-    /// The pause before another try; none for no other.
+    /// The pause before the next try; `None` if there is none.
     fn again(
         &mut self,
         outcome: &Result<Answered, Failure>,
@@ -175,7 +175,7 @@ impl Attempts<'_> {
         let now = Instant::now();
         match outcome {
             Err(failure) if failure.is_final() => return None,
-            // It has not been seen by anyone, and there is somebody else.
+            // No endpoint has seen it, and there are others.
             Err(Failure::Unreachable(_))
                 if self.exchange.tries < CONNECT_TRIES_MAX
                     && self.parts.is_some()
@@ -194,7 +194,7 @@ impl Attempts<'_> {
         if !self.plan.deadlines.leave_time_for(pause, now) {
             return None;
         }
-        // One place among the retries for all tries of a request.
+        // All tries of a request count as one retry of the destination's budget.
         if retries.is_none() {
             match self.plan.upstream.breaker.retry(now) {
                 Ok(permit) => *retries = Some(permit),
@@ -208,7 +208,7 @@ impl Attempts<'_> {
         Some(pause)
     }
 
-    /// One try, within its limit of time.
+    /// One try, within its time limit.
     async fn once(&mut self, begun: Instant, limit: Option<(Instant, Late)>) -> Result<Answered, Failure> {
         self.waits = false;
         let chosen = self.choose().ok_or(Failure::NoEndpoint)?;
@@ -232,8 +232,8 @@ impl Attempts<'_> {
         };
         let client = &self.exchange.request_bytes;
         match sent {
-            // A limit of the waypoint says nothing about the endpoint, and neither does a client that broke off, or that
-            // takes its time: otherwise any client could have every endpoint ejected.
+            // The endpoint is not to blame for a limit of the waypoint, or for a client that aborts or delays its body:
+            // otherwise any client could have every endpoint ejected.
             Err(failure @ Failure::Overflow(_)) => Err(failure),
             Err(failure) if client.is_broken() => {
                 Err(Failure::Client(failure.into_reason().unwrap_or_default()))
@@ -261,7 +261,7 @@ impl Attempts<'_> {
         self.exchange.session.local.telemetry.ejected(ejected);
     }
 
-    /// The endpoint of the client's session on the first try, else any.
+    /// On the first try the endpoint of the client's session, else any endpoint.
     fn choose(&mut self) -> Option<Chosen> {
         let head = self.parts.as_ref().map(RequestHead::from);
         let session = &self.exchange.session;
@@ -319,7 +319,7 @@ impl Attempts<'_> {
         }
     }
 
-    /// The request for one try: the only one, or a copy.
+    /// The request for one try: the request itself, or a copy.
     fn request(&mut self) -> Option<Request<RequestBody>> {
         let (parts, body) = match &mut self.body {
             Body::Once(body) => (self.parts.take()?, body.take()?),
@@ -328,7 +328,7 @@ impl Attempts<'_> {
         Some(Request::from_parts(parts, body))
     }
 
-    /// Nothing of it was sent.
+    /// Keeps a request of which nothing was sent.
     fn take_back(&mut self, request: Request<RequestBody>) {
         let (parts, unsent) = request.into_parts();
         self.parts = Some(parts);

@@ -1,6 +1,7 @@
-//! Connections that switch to another protocol (WebSocket): bytes both ways from then on.
+//! Connections that switch to another protocol (WebSocket): from then on bytes are copied both ways.
 //!
-//! Invariant: a switched connection is watched by policy as a byte stream is, and counts as under way until it ends.
+//! Invariant: a switched connection is re-evaluated on policy changes as a byte stream is, and counts as an open request
+//! until it ends.
 
 use ambit_model::authorization::Token;
 use http::{Response, StatusCode, request::Parts};
@@ -17,17 +18,17 @@ use super::{
 };
 use crate::service::Service;
 
-/// The client's side of a connection that may switch. Where it does not, its end is an orderly one: dropped, it would
-/// overtake the answer.
+/// The client's side of a connection that may switch. If it does not, it is shut down in order: a mere drop would cut off
+/// the response.
 #[derive(Debug, Default)]
 pub(super) struct Client {
     switch: Option<OnUpgrade>,
-    /// It asked by extended CONNECT, which any good status answers with yes.
+    /// The client used extended CONNECT, so that every 2xx status means that the connection has switched.
     pub(super) is_extended: bool,
 }
 
 impl Client {
-    /// Taken out of a request.
+    /// Takes it out of a request.
     pub(super) fn of(parts: &mut Parts) -> Self {
         let switch = parts.extensions.remove::<OnUpgrade>();
         Self { switch, is_extended: extended_connect::is_one(parts) }
@@ -38,19 +39,19 @@ impl Drop for Client {
     fn drop(&mut self) {
         let Some(client) = self.switch.take() else { return };
         tokio::task::spawn_local(async move {
-            // Comes only once the connection is over; an error means that it ended by itself.
+            // Ready once the connection is over; an error means that it ended by itself.
             if let Ok(client) = client.await {
-                // A peer that has left meanwhile needs no end.
+                // The peer may have disconnected.
                 let _ = TokioIo::new(client).shutdown().await;
             }
         });
     }
 }
 
-/// A request that wants to switch, as it was judged.
+/// A request that asks to switch protocols, as policy allowed it.
 pub(super) type Judged = Box<(Parts, Option<Token>)>;
 
-/// Switches both sides, and moves bytes between them.
+/// Switches both sides, and copies bytes between them.
 pub(super) fn switch(
     mut response: Response<Incoming>,
     (mut client, judged): (Client, Option<Judged>),
@@ -60,7 +61,7 @@ pub(super) fn switch(
     let is_extended = client.is_extended;
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
     let (Some(judged), Some(endpoint), Some(client)) = (judged, endpoint, client.switch.take()) else {
-        // Nobody asked for it.
+        // The endpoint switched unasked.
         exchange.flags.push("UPE");
         let mut refused = Response::new(ResponseBody::own(bytes::Bytes::new(), progress, exchange));
         *refused.status_mut() = StatusCode::BAD_GATEWAY;
@@ -79,7 +80,7 @@ pub(super) fn switch(
         let switched = async {
             let (client, endpoint) = tokio::try_join!(client, endpoint)?;
             let (mut client, mut endpoint) = (TokioIo::new(client), TokioIo::new(endpoint));
-            // Either end may break off; that is the end of the other too.
+            // If either end fails, the other ends too.
             let copied = copy_bidirectional(&mut client, &mut endpoint).await;
             Ok::<_, hyper::Error>(copied.ok())
         };

@@ -1,7 +1,7 @@
-//! A tunnel as the HTTP server sees it, with an eye on clients that send the head of a request too slowly.
+//! A tunnel as the HTTP/1 server reads it, with a timeout for the head of a request.
 //!
-//! Invariant: a head that has begun is whole within [`HEAD_TIMEOUT`], or is answered 408 and the stream ends. A client
-//! that sends nothing between two requests costs no timer.
+//! Invariant: a head is complete within [`HEAD_TIMEOUT`] of its first byte, or is answered 408 and the stream ends. A client
+//! that is silent between two requests costs no timer.
 
 use std::{
     io,
@@ -20,23 +20,23 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long the head of a request may take once its first byte is there.
+/// How long the head of a request may take from its first byte.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// RFC 9110 15.5.9.
 const REQUEST_TIMEOUT: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// Where a connection is, as its reader and its requests both see it.
+/// Between requests, in a head, or serving. Shared by the stream and its requests.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     stage: AtomicU8,
-    /// Heads that were whole.
+    /// Complete heads so far.
     heads: AtomicU64,
-    /// Something waits to be written.
+    /// The last write had to wait.
     blocked: AtomicBool,
 }
 
@@ -45,23 +45,23 @@ const HEAD: u8 = 1;
 const SERVING: u8 = 2;
 
 impl Progress {
-    /// The head of a request is whole.
+    /// Notes a complete head.
     pub fn serving(&self) {
         self.0.stage.store(SERVING, Ordering::Relaxed);
         self.0.heads.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The response has ended.
+    /// Notes the end of a response.
     pub fn idle(&self) {
         self.0.stage.store(IDLE, Ordering::Relaxed);
     }
 
-    /// How many requests there were.
+    /// Number of requests so far.
     pub fn heads(&self) -> u64 {
         self.0.heads.load(Ordering::Relaxed)
     }
 
-    /// Whether it is between two requests, with all that was said heard.
+    /// Whether it is between two requests, with all responses written.
     pub fn may_park(&self) -> bool {
         self.is_idle() && !self.0.blocked.load(Ordering::Relaxed)
     }
@@ -75,7 +75,7 @@ impl Progress {
     }
 
     fn bytes_came(&self) {
-        // Also told by others, but on the same thread.
+        // Load and store need not be atomic together: all writers are on one thread.
         if self.is_idle() {
             self.0.stage.store(HEAD, Ordering::Relaxed);
         }
@@ -90,7 +90,7 @@ impl Progress {
     }
 }
 
-/// The stream.
+/// A tunnel with a timeout for heads of requests.
 #[derive(Debug)]
 pub(super) struct Watched {
     stream: TunnelStream,
@@ -99,19 +99,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Watches a stream.
+    /// Wraps a tunnel.
     pub(super) fn new(stream: TunnelStream, progress: Progress) -> Self {
         Self { stream, progress, timer: None }
     }
 
-    /// The stream beneath.
+    /// The tunnel itself.
     pub(super) fn into_stream(self) -> TunnelStream {
         self.stream
     }
 
     /// Ends the stream in order.
     pub(super) async fn end(mut self) {
-        // A stream that the peer has reset meanwhile needs no end.
+        // The peer may have reset it.
         let _ = tokio::io::AsyncWriteExt::shutdown(&mut self.stream).await;
     }
 
@@ -137,7 +137,7 @@ impl AsyncRead for Watched {
             }
             Poll::Pending if self.progress.is_in_head() => {
                 ready!(self.poll_timer(cx));
-                // What does not fit into the window now is not worth waiting for.
+                // Best effort: the part that does not fit into the window now is not sent.
                 let _ = Pin::new(&mut self.stream).poll_write(cx, REQUEST_TIMEOUT);
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
@@ -170,8 +170,8 @@ impl AsyncWrite for Watched {
         true
     }
 
-    /// Nothing is held back here. While a request is served nobody reads, for its client may have said all it has to say:
-    /// that it has gone is seen here, where the server comes by all the same.
+    /// Nothing is buffered here. While a request is served nothing is read, so that a reset by the client is noticed here,
+    /// where the server calls in any case.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.progress.is_serving()
             && let Poll::Ready(gone) = self.stream.poll_reset(cx)

@@ -1,6 +1,6 @@
-//! A histogram.
+//! A histogram of integers, without locks.
 //!
-//! Invariant: every observation is in exactly one bucket, so that the count is the sum of all.
+//! Invariant: every observation is in exactly one bucket, so that the count is the sum of all buckets.
 
 use std::{
     fmt,
@@ -9,11 +9,11 @@ use std::{
 
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
-/// Most buckets; the last one that is used has no bound.
+/// Largest number of buckets; the last one in use has no upper bound.
 const BUCKETS_MAX: usize = 13;
 const THOUSAND: f64 = 1000.0;
 
-/// Counts by size.
+/// Observations by bucket.
 #[derive(Debug)]
 pub(super) struct Histogram {
     /// In thousandths of the unit, fewer than [`BUCKETS_MAX`].
@@ -28,7 +28,7 @@ impl Histogram {
         Self { bounds, buckets: Default::default(), sum: AtomicU64::new(0) }
     }
 
-    /// Takes thousandths: of a millisecond, or of a byte.
+    /// Adds an observation in thousandths of the unit: microseconds, or thousandths of a byte.
     pub(super) fn observe(&self, thousandths: u64) {
         let at = self.bounds.partition_point(|bound| *bound < thousandths);
         if let Some(bucket) = self.buckets.get(at) {

@@ -1,7 +1,7 @@
 //! The labels of requests and streams.
 //!
-//! Invariant: names and values are Istio's; what is not known is written `unknown`, and `overflow` where there were too
-//! many series, in which a status keeps its class (`5xx`), so that errors still show as errors.
+//! Invariant: names and values are Istio's. Unknown values are `unknown`. Beyond the limit of series all values are
+//! `overflow`, except that a status keeps its class (`5xx`), so that errors remain visible.
 
 use std::{
     fmt::{self, Write as _},
@@ -14,13 +14,13 @@ use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, EncodeLabelValue,
 
 const UNKNOWN: &str = "unknown";
 const OVERFLOW: &str = "overflow";
-/// gRPC's own statuses; an endpoint may write any number, which means `UNKNOWN`.
+/// The highest status that gRPC defines; other numbers count as `UNKNOWN`, since an endpoint may send any.
 const GRPC_STATUS_MAX: u16 = 16;
 const GRPC_UNKNOWN: u16 = 2;
-/// Flags that are kept of one request.
+/// Response flags that are kept of one request.
 const FLAGS_MAX: usize = 2;
 
-/// One end of a request.
+/// The labels of the client or the endpoint of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct End {
     workload: Option<Arc<str>>,
@@ -32,7 +32,7 @@ pub struct End {
 }
 
 impl End {
-    /// What the mesh knows of a workload, and who it proved to be.
+    /// Of a workload, as far as it is known, and the identity that it proved.
     pub fn new(workload: Option<&Workload>, principal: Option<Spiffe>) -> Self {
         let known =
             |field: fn(&Workload) -> &Arc<str>| workload.map(field).filter(|text| !text.is_empty()).cloned();
@@ -48,23 +48,23 @@ impl End {
     }
 }
 
-/// What was spoken.
+/// The value of `request_protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// HTTP.
+    /// `http`
     Http,
-    /// gRPC.
+    /// `grpc`
     Grpc,
-    /// Bytes.
+    /// `tcp`
     Tcp,
 }
 
-/// What there is to say beside the status, in Envoy's and Istio's abbreviations; `-` when there is nothing.
+/// The value of `response_flags`, in Envoy's and Istio's abbreviations; `-` if there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Flags([Option<&'static str>; FLAGS_MAX]);
 
 impl Flags {
-    /// The first ones; an empty one says nothing.
+    /// The first flags that are not empty.
     pub fn new(flags: &[&'static str]) -> Self {
         let mut said = flags.iter().copied().filter(|flag| !flag.is_empty());
         Self([said.next(), said.next()])
@@ -85,30 +85,30 @@ impl fmt::Display for Flags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ended {
     protocol: Protocol,
-    /// 0: nothing was answered.
+    /// Status of the response; 0 if none was sent.
     code: u16,
     grpc_status: Option<u16>,
     flags: Flags,
 }
 
 impl Ended {
-    /// A request; `code` is 0 when nothing was answered.
+    /// A request; `code` is 0 if no response was sent.
     pub fn request(code: u16, flags: Flags) -> Self {
         Self { protocol: Protocol::Http, code, grpc_status: None, flags }
     }
 
-    /// A request of gRPC; without a status it ended before its trailers.
+    /// A gRPC request; `status` is `None` if it ended before its trailers.
     pub fn grpc(code: u16, status: Option<u16>, flags: Flags) -> Self {
         let status = status.map(|status| if status > GRPC_STATUS_MAX { GRPC_UNKNOWN } else { status });
         Self { protocol: Protocol::Grpc, code, grpc_status: status, flags }
     }
 
-    /// Whether it is a request of gRPC.
+    /// Whether it is a gRPC request.
     pub(super) fn is_grpc(&self) -> bool {
         self.protocol == Protocol::Grpc
     }
 
-    /// A stream.
+    /// A byte stream.
     pub fn stream(flags: Flags) -> Self {
         Self { protocol: Protocol::Tcp, code: 0, grpc_status: None, flags }
     }
@@ -119,7 +119,7 @@ impl Ended {
 pub struct Labels {
     pub(super) source: Arc<End>,
     pub(super) destination: Arc<End>,
-    /// The service that the client asked for: namespace and hostname.
+    /// The service that the client addressed: namespace and hostname.
     pub(super) service: Option<NamespacedName>,
     pub(super) ended: Ended,
     pub(super) overflow: bool,
@@ -138,14 +138,14 @@ impl series::Labels for Labels {
 }
 
 impl Labels {
-    /// Host, namespace and first part of the host of the service.
+    /// Hostname, namespace and name of the service.
     fn service_labels(&self) -> [Option<&str>; 3] {
         let Some(service) = &self.service else { return [None; 3] };
         [Some(&service.name), Some(&service.namespace), service.name.split('.').next()]
     }
 }
 
-/// Writes without allocating; the second stands in where there is none.
+/// Encodes a value without allocating; the second field is written if there is none.
 struct Value<'a, T>(Option<&'a T>, &'static str);
 
 impl<T: fmt::Display> EncodeLabelValue for Value<'_, T> {
@@ -160,7 +160,7 @@ impl<T: fmt::Display> EncodeLabelValue for Value<'_, T> {
     }
 }
 
-/// Names of one end's labels.
+/// The names of the labels of one end.
 type EndNames = [&'static str; 8];
 
 const SOURCE: EndNames = [
@@ -237,7 +237,7 @@ impl EncodeLabelSet for Labels {
             ("grpc_response_status", Value(grpc_status.as_ref(), absent)).encode(encoder.encode_label())?;
         }
         ("response_flags", Value(Some(flags), "")).encode(encoder.encode_label())?;
-        // Only tunnels bring requests here.
+        // Requests arrive through tunnels only.
         ("connection_security_policy", "mutual_tls").encode(encoder.encode_label())
     }
 }

@@ -1,7 +1,6 @@
-//! How long requests take and how large they are, by label set while there is room, else together.
+//! Histograms of durations and sizes: one set for each label set up to a limit, a shared one beyond.
 //!
-//! Invariant: at most [`HISTOGRAMS_MAX`] label sets have histograms of their own; those of overflow have none, they show
-//! what is shared.
+//! Invariant: at most [`HISTOGRAMS_MAX`] label sets have histograms of their own; series of overflow use the shared ones.
 
 use std::{
     collections::HashMap,
@@ -16,11 +15,10 @@ use ambit_runtime::series::Labels as _;
 
 use super::{histogram::Histogram, labels::Labels};
 
-/// Label sets with histograms of their own, 35 lines each: see [`super::SERIES_MAX`].
+/// Label sets with histograms of their own; each is 35 lines of a scrape, see [`super::SERIES_MAX`].
 pub(super) const HISTOGRAMS_MAX: usize = 150;
 
-/// Upper bounds in microseconds. As those below some of Envoy's, so that Istio's dashboards show the same quantiles:
-/// a request that takes longer than a minute is past judging by milliseconds.
+/// Upper bounds in microseconds: a subset of Envoy's, so that Istio's dashboards show comparable quantiles.
 const DURATIONS: &[u64] = &[
     1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000,
     60_000_000,
@@ -28,12 +26,12 @@ const DURATIONS: &[u64] = &[
 /// Upper bounds in thousandths of a byte.
 const BYTES: &[u64] = &[100_000, 1_000_000, 10_000_000, 60_000_000, 600_000_000, 3_600_000_000];
 
-/// Sizes of a request that is over.
+/// Duration and sizes of a finished request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
-    /// From its head to the end of the response.
+    /// Time from its head to the end of the response.
     pub duration: Duration,
-    /// Bytes of its body.
+    /// Bytes of the request's body.
     pub request: u64,
     /// Bytes of the response's body.
     pub response: u64,
@@ -43,7 +41,7 @@ pub struct Sizes {
     pub response_messages: u64,
 }
 
-/// What is counted by size.
+/// The histograms of one label set.
 #[derive(Debug)]
 pub(super) struct Histograms {
     pub duration: Histogram,
@@ -69,11 +67,11 @@ impl Histograms {
     }
 }
 
-/// The histograms of one series.
+/// The histograms that a series uses.
 #[derive(Debug)]
 pub(super) struct Assigned {
     histograms: Arc<Histograms>,
-    /// None for those of all that found no room.
+    /// `None` if they are the shared ones.
     place: Option<Place>,
 }
 
@@ -88,18 +86,18 @@ impl Drop for Place {
 }
 
 impl Assigned {
-    /// Counts a request.
+    /// Adds a request.
     pub(super) fn observe(&self, sizes: &Sizes) {
         self.histograms.observe(sizes);
     }
 
-    /// Those that are the series' own.
+    /// The histograms, if they are the series' own.
     pub(super) fn own(&self) -> Option<&Histograms> {
         self.place.as_ref().map(|_place| &*self.histograms)
     }
 }
 
-/// Who has histograms, and those that are shared. Clones share.
+/// Assigns histograms to series, and holds the shared ones. Clones share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Allotment {
     taken: Arc<AtomicUsize>,
@@ -107,7 +105,7 @@ pub(super) struct Allotment {
 }
 
 impl Allotment {
-    /// Histograms for the series of these labels.
+    /// Assigns histograms to the series of these labels.
     pub(super) fn assign(&self, labels: &Labels) -> Assigned {
         let one_more = |taken: usize| (taken < HISTOGRAMS_MAX).then(|| taken + 1);
         let has_room = !labels.overflow
@@ -120,7 +118,7 @@ impl Allotment {
         Assigned { histograms: shared.entry(labels.overflow()).or_default().clone(), place: None }
     }
 
-    /// Those that are shared, for a scrape.
+    /// The shared histograms, for a scrape.
     pub(super) fn shared(&self) -> Vec<(Labels, Arc<Histograms>)> {
         let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.iter().map(|(labels, histograms)| (labels.clone(), histograms.clone())).collect()

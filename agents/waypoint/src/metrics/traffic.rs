@@ -1,7 +1,8 @@
 //! `istio_requests_total` and its histograms, and `istio_tcp_*`.
 //!
-//! Invariant: at most [`SERIES_MAX`] label sets of each kind exist beside those of overflow. A request finds its series
-//! by addresses of what it holds anyway; what they belong to is kept alive for as long as they are remembered.
+//! Invariant: at most [`SERIES_MAX`] label sets of requests and [`STREAMS_MAX`] of streams exist beside those of overflow. A
+//! request finds its series by the addresses of objects that it holds anyway; the cache keeps those objects alive, so
+//! that no address is reused.
 
 use std::{
     collections::HashMap,
@@ -27,28 +28,28 @@ use super::{
     sizes::{Allotment, Assigned, Histograms, Sizes},
 };
 
-/// Series kept of requests. A line of a scrape is 1 kB long, nearly all of it labels, and a scrape is to stay below
-/// 10 MB: 3 lines each, beside the 35 of those that have histograms of their own and 4 for each series of streams.
+/// Series of requests. Keeps a scrape below 10 MB: a line has about 1 kB, nearly all of it labels, and a series has 3 lines,
+/// 35 more if it has histograms of its own; a series of streams has 4.
 pub const SERIES_MAX: usize = 1000;
-/// Series kept of streams.
+/// Series of byte streams.
 pub const STREAMS_MAX: usize = 400;
-/// How long a series that nobody uses is kept.
+/// How long an unused series is kept.
 pub const UNUSED_MAX: Duration = Duration::from_secs(15 * 60);
-/// Clients that one worker remembers.
+/// Clients whose labels one worker caches.
 const CLIENTS_MAX: usize = 4096;
 
-/// What is counted of the requests of one label set.
+/// Counters of the requests of one label set.
 #[derive(Debug, Default)]
 pub struct Requests {
     count: AtomicU64,
-    /// Of gRPC.
+    /// gRPC only.
     request_messages: AtomicU64,
     response_messages: AtomicU64,
-    /// Found once its first request is over.
+    /// Assigned when its first request has finished.
     sizes: OnceLock<Assigned>,
 }
 
-/// What is counted of the streams of one label set.
+/// Counters of the streams of one label set.
 #[derive(Debug, Default)]
 pub struct Streams {
     opened: AtomicU64,
@@ -57,33 +58,33 @@ pub struct Streams {
     to_server: AtomicU64,
 }
 
-/// A series of streams in use.
+/// A series of streams, kept while a stream uses it.
 pub type StreamInUse = series::InUse<Streams>;
 
-/// Who took part.
+/// Client, service and endpoint of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Parties<'a> {
-    /// The client, of [`Cache::client`].
+    /// Labels of the client, from [`Cache::client`].
     pub source: &'a Arc<End>,
-    /// The service it asked for.
+    /// The service that the client addressed.
     pub service: &'a NamespacedName,
-    /// The endpoint; none where there was none.
+    /// The endpoint; `None` if nothing was sent anywhere.
     pub destination: Option<&'a Arc<Workload>>,
 }
 
 impl Streams {
-    /// A stream began.
+    /// Counts the beginning of a stream.
     pub fn opened(&self) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A stream moved that much more.
+    /// Adds bytes of a stream.
     pub fn moved(&self, to_client: u64, to_server: u64) {
         self.to_client.fetch_add(to_client, Ordering::Relaxed);
         self.to_server.fetch_add(to_server, Ordering::Relaxed);
     }
 
-    /// A stream ended.
+    /// Counts the end of a stream.
     pub fn closed(&self) {
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
@@ -105,7 +106,7 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// A way in for one worker.
+    /// A cache for one worker.
     pub fn cache(&self) -> Cache {
         Cache {
             clients: HashMap::new(),
@@ -122,7 +123,7 @@ impl Traffic {
     }
 }
 
-/// Addresses of what [`Pinned`] keeps alive, and how it ended.
+/// The addresses of the objects in [`Pinned`], and how the request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     source: usize,
@@ -131,13 +132,13 @@ struct Key {
     ended: Ended,
 }
 
-/// Keeps the addresses of a [`Key`] from being given to something else.
+/// Keeps the objects alive whose addresses are in a [`Key`].
 type Pinned = (Arc<End>, NamespacedName, Option<Arc<Workload>>);
 
-/// Its labels, and what keeps its address from being given to another.
+/// The labels of a client, and the workload whose address is in its key.
 type Client = (Option<Arc<Workload>>, Arc<End>);
 
-/// One worker's way to the series: no lock once a series is known.
+/// The series that one worker has used: looked up without a lock.
 #[derive(Debug)]
 pub struct Cache {
     clients: HashMap<(Spiffe, usize), Client>,
@@ -147,7 +148,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// A client, once per connection: who it proved to be, and what the mesh knows of its address.
+    /// The labels of a client; called once per connection. `workload` is the pod of its address, if known.
     pub fn client(&mut self, identity: &Spiffe, workload: Option<&Arc<Workload>>) -> Arc<End> {
         let key = (identity.clone(), workload.map_or(0, address));
         if let Some((_, end)) = self.clients.get(&key) {
@@ -161,7 +162,7 @@ impl Cache {
         end
     }
 
-    /// Counts a request that is over.
+    /// Counts a finished request.
     pub fn request(&mut self, parties: &Parties<'_>, ended: Ended, sizes: &Sizes) {
         let series = self.requests.acquire(&parties.key(ended), || parties.resolved(ended));
         series.count.fetch_add(1, Ordering::Relaxed);
@@ -170,14 +171,14 @@ impl Cache {
             series.response_messages.fetch_add(sizes.response_messages, Ordering::Relaxed);
         }
         let assigned = series.sizes.get_or_init(|| {
-            // In use, so it is in the table; it may be one of overflow.
+            // In use, so it is in the table; it may be the series of overflow.
             let labels = self.traffic.requests.labels(&series);
             self.traffic.allotment.assign(&labels.unwrap_or_else(|| parties.resolved(ended).1.into()))
         });
         assigned.observe(sizes);
     }
 
-    /// Counters for one stream.
+    /// The series of a stream.
     pub fn stream(&mut self, parties: &Parties<'_>, ended: Ended) -> StreamInUse {
         self.streams.acquire(&parties.key(ended), || parties.resolved(ended))
     }
@@ -199,7 +200,7 @@ impl Parties<'_> {
 
     fn resolved(&self, ended: Ended) -> (Pinned, Labels) {
         let destination = self.destination.map_or_else(End::default, |workload| {
-            // A tunnel ends only at who it was meant for.
+            // The peer of a tunnel has proved its identity.
             let proved = match workload.tunnel_protocol {
                 TunnelProtocol::Hbone => Some(workload.identity()),
                 TunnelProtocol::None => None,
@@ -217,7 +218,7 @@ impl Parties<'_> {
     }
 }
 
-/// Name, help and the value of one family.
+/// Name, help text and value of a metric family.
 type Family<S, V> = (&'static str, &'static str, fn(&S) -> V);
 type Sizing = for<'a> fn(&'a Histograms) -> &'a Histogram;
 

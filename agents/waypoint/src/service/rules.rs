@@ -1,7 +1,7 @@
 //! Faults and rate limits of a service or of a rule of its routes.
 //!
-//! Invariant: what a producer's rule sets replaces what its service sets, kind by kind; what a consumer's rule sets is
-//! enforced beside it. Buckets stay as full as they were when their limits did not change.
+//! Invariant: faults, or rate limits, of a producer's rule replace those of its service; those of a consumer's rule are
+//! enforced in addition. A bucket keeps its fill while its limits do not change.
 
 use std::{
     sync::Arc,
@@ -17,30 +17,30 @@ use ambit_route::{HeaderCriteria, RequestHead};
 
 use super::States;
 
-/// Compiled.
+/// The compiled faults and rate limits.
 #[derive(Debug, Default)]
 pub struct Rules {
     own: Layer,
-    /// What the owner of the service attached to it, beneath a consumer's own.
+    /// Those of the service, if `own` are a consumer's.
     of_service: Option<Layer>,
 }
 
-/// Those of one policy.
+/// The faults and rate limits of one policy.
 #[derive(Debug, Default)]
 struct Layer {
     faults: Vec<Fault>,
-    /// Of the faults, in their order; one that cannot be read holds for nothing.
+    /// The match of each fault, in the same order; `None` for an invalid one, which matches nothing.
     criteria: Vec<Option<HeaderCriteria>>,
     limits: Option<Arc<RateLimits>>,
 }
 
 impl Rules {
-    /// Those of `owner`: the service, and the name of a rule or nothing.
+    /// Compiles those of `owner`: the service, and the name of a rule, which is empty for the service itself.
     pub fn compile(policy: &RequestPolicy, owner: (&NamespacedName, &str), states: &mut States) -> Self {
         Self { own: Layer::compile(policy, owner, states), of_service: None }
     }
 
-    /// Those that hold for the requests of a rule.
+    /// Compiles those of the requests of a rule.
     pub fn compile_for_route(rule: &HttpRule, bound: &BoundService, states: &mut States) -> Self {
         let of_service = &bound.requests;
         let Some(own) = &rule.requests else {
@@ -60,7 +60,8 @@ impl Rules {
         Self::compile(&merged, (&bound.key, owner), states)
     }
 
-    /// Takes a request out of every bucket. A consumer's own come first: what they refuse takes nothing from others.
+    /// Takes one request from every bucket. Those of a consumer come first: its refused requests take nothing from the
+    /// buckets of the service.
     ///
     /// # Errors
     /// [`Limited`]
@@ -68,7 +69,7 @@ impl Rules {
         self.layers().rev().try_for_each(|layer| layer.admit(client, now))
     }
 
-    /// What is done to a request: the service's fault, then the consumer's.
+    /// The fault injected into a request: the service's, then the consumer's.
     pub fn inject(&self, head: &RequestHead<'_>, random: impl Fn() -> u64) -> Injection {
         let found = self.layers().map(|layer| layer.inject(head, random()));
         found.fold(Injection::default(), |all, one| Injection {
@@ -80,7 +81,7 @@ impl Rules {
         })
     }
 
-    /// Whether nothing is done to any request.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.layers().all(|layer| layer.faults.is_empty() && layer.limits.is_none())
     }
@@ -121,7 +122,7 @@ impl Layer {
     }
 }
 
-/// The `retry-after` of a limit: whole seconds, at least one.
+/// The `retry-after` of a rate limit, in whole seconds, at least one.
 pub fn retry_after_seconds(after: Duration) -> u64 {
     after.as_secs().saturating_add(u64::from(after.subsec_nanos() > 0)).max(1)
 }

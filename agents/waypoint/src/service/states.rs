@@ -1,6 +1,6 @@
-//! What outlives a change of configuration: endpoints with what is known of them, breakers, buckets.
+//! State that outlives a change of configuration: endpoints with their health, circuit breakers, rate-limit buckets.
 //!
-//! Invariant: owned by the one thread that follows the store; requests hold what they need of it.
+//! Invariant: owned by the one task that follows the store; requests hold references to what they use.
 
 use std::{
     collections::HashMap,
@@ -18,7 +18,7 @@ use ambit_store::{Endpoints, OutboundRequest, Snapshot, route_to};
 
 use crate::upstream::{Endpoint, Members, Upstream};
 
-/// All of it.
+/// State by destination, and by service and rule.
 #[derive(Debug)]
 pub struct States {
     clock: Instant,
@@ -26,7 +26,7 @@ pub struct States {
     limits: HashMap<(NamespacedName, Arc<str>), Arc<RateLimits>>,
 }
 
-/// A destination, and the endpoints it was given last.
+/// A destination, and its endpoints as of the last update.
 #[derive(Debug)]
 struct Followed {
     upstream: Arc<Upstream>,
@@ -40,7 +40,7 @@ impl Default for States {
 }
 
 impl States {
-    /// The destination, treated as `settings` say from now on.
+    /// The destination, configured with `settings` from now on.
     pub fn upstream(&mut self, destination: &Destination, settings: &DestinationSettings) -> Arc<Upstream> {
         match self.upstreams.get(destination) {
             Some(Followed { upstream, .. }) => {
@@ -56,7 +56,7 @@ impl States {
         }
     }
 
-    /// The buckets of `owner`: the same as before when its limits are.
+    /// The buckets of a service or of one of its rules; they are kept while the limits do not change.
     pub fn limits(
         &mut self,
         (service, rule): (&NamespacedName, &str),
@@ -71,7 +71,7 @@ impl States {
         fresh
     }
 
-    /// Gives every destination the endpoints that `own`, the waypoint's pod, sees now.
+    /// Updates the endpoints of every destination, as seen from `own`, the waypoint's pod.
     pub fn follow(&mut self, snapshot: &Snapshot, own: &Workload) {
         for (destination, followed) in &mut self.upstreams {
             let now = snapshot.endpoints(&destination.service, own);
@@ -93,15 +93,15 @@ impl States {
         }
     }
 
-    /// Forgets what no service uses any more.
+    /// Drops state that no service uses.
     pub fn sweep(&mut self) {
         self.upstreams.retain(|_, followed| Arc::strong_count(&followed.upstream) > 1);
         self.limits.retain(|_, limits| Arc::strong_count(limits) > 1);
     }
 }
 
-/// An endpoint that does not serve the port is left out. So is a pod of another namespace that only waypoints may reach:
-/// it trusts this one with what its own services' policies admit, and not with what a foreign service leads to it.
+/// The endpoints that serve the port. Pods of other namespaces that only waypoints may reach are left out: they rely on this
+/// waypoint to enforce the policies of their own services, which do not apply to requests for a foreign service.
 fn members(
     endpoints: &Endpoints,
     service: &Arc<Service>,

@@ -1,6 +1,6 @@
-//! The socket of an endpoint outside the mesh, with a count of what passes.
+//! The socket of an endpoint outside the mesh, with counters of its bytes.
 //!
-//! Invariant: a byte is counted when the kernel has taken or given it, as in a tunnel.
+//! Invariant: a byte is counted once the kernel has taken or delivered it, as in a tunnel.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use tokio::{
 
 /// The socket.
 pub(super) struct Counting<'a> {
-    /// Itself.
+    /// Connected to the endpoint.
     pub stream: TcpStream,
     /// Bytes to the endpoint, and from it.
     pub counters: &'a Counters,

@@ -1,6 +1,6 @@
 //! One stream, and how it ended.
 //!
-//! Invariant: a byte is counted once, however often the stream says how much it has moved.
+//! Invariant: a byte is counted once, however often the counters are updated.
 
 use std::{
     cell::Cell,
@@ -24,19 +24,19 @@ use crate::{
     upstream::{ConnectFailure, Endpoint, Upstream},
 };
 
-/// Why a stream did not happen or ended badly.
+/// Why a stream was refused or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// Policy says no.
+    /// Denied by policy.
     #[error("connection denied by policy: {0}")]
     Policy(Verdict),
-    /// Policy said yes, and says no now.
+    /// Denied by a policy that changed while it was open.
     #[error("connection closed due to policy change: {0}")]
     PolicyChanged(Verdict),
-    /// The route's backend does not hold.
+    /// The route has no valid backend.
     #[error("the route leads nowhere: {0}")]
     InvalidBackend(Arc<str>),
-    /// There is no endpoint.
+    /// The destination has no healthy endpoint.
     #[error("no healthy upstream")]
     NoHealthyEndpoint,
     /// A limit of the destination is reached.
@@ -66,7 +66,7 @@ impl StreamError {
         }
     }
 
-    /// Why the connection ended, as Envoy names it; empty where it has no name for it.
+    /// Envoy's `connection_termination_details`; empty where Envoy has none.
     pub fn details(&self) -> String {
         match self {
             Self::Policy(verdict) | Self::PolicyChanged(verdict) => rbac_details(verdict),
@@ -87,21 +87,21 @@ pub struct Flow {
     pub peer: Rc<Peer>,
     /// The service.
     pub service: Arc<Service>,
-    /// The address the client connected to.
+    /// The address that the client connected to.
     pub destination: SocketAddr,
-    /// The pod that was asked for by its own address.
+    /// The pod, if the client addressed one by its own address.
     pub pod: Option<Pod>,
-    /// When the tunnel was asked for.
+    /// When the CONNECT arrived.
     pub begun: Instant,
-    /// Where it went.
+    /// The destination chosen for it.
     pub upstream: Option<Arc<Upstream>>,
-    /// The endpoint.
+    /// The endpoint, or the last one tried.
     pub endpoint: Option<Arc<Endpoint>>,
     /// Bytes to the endpoint, and from it.
     pub counters: Counters,
-    /// Where it is counted, once it has reached an endpoint.
+    /// Its series; `None` until an endpoint was reached.
     pub counted: Option<StreamInUse>,
-    /// Of the bytes, those that were counted: to the client, to the endpoint.
+    /// Bytes already added to the series: to the client, to the endpoint.
     pub(super) told: Cell<(u64, u64)>,
 }
 
@@ -142,7 +142,7 @@ impl Flow {
         telemetry.stream(&FinishedStream { ends, record, counted: self.counted.as_ref() });
     }
 
-    /// Counts what has moved since the last time.
+    /// Adds the bytes moved since the last call to the series.
     pub(super) fn tell(&self) {
         let Some(counted) = &self.counted else { return };
         let (to_client, to_server) = self.moved();

@@ -7,38 +7,38 @@ use std::fmt;
 use http::{HeaderMap, HeaderName};
 
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-/// Length of version 00, and of what later versions begin with.
+/// Length of version 00; later versions begin with the same fields.
 const LENGTH: usize = 55;
 const SAMPLED: u8 = 1;
-/// Sampled, and (level 2) that the trace id is random; others mean nothing yet and are not passed on.
+/// `sampled`, and `random-trace-id` of level 2; undefined flags are not propagated.
 const KNOWN_FLAGS: u8 = 3;
 
-/// Where in a trace a request is.
+/// The position of a request in a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// The trace.
+    /// Id of the trace.
     pub trace_id: u128,
-    /// The span that caused the request.
+    /// Id of the span that sent the request.
     pub span_id: u64,
     flags: u8,
 }
 
 impl Context {
-    /// The first of a trace.
+    /// Begins a trace.
     pub(super) fn new(trace_id: u128, span_id: u64, sampled: bool) -> Self {
         Self { trace_id, span_id, flags: if sampled { SAMPLED } else { 0 } }
     }
 
-    /// With another span as the cause.
+    /// The same trace, sent by another span.
     pub(super) fn below(self, span_id: u64) -> Self {
         Self { span_id, ..self }
     }
 
-    /// Of a request; none when it says nothing, or nothing that can be relied on.
+    /// The context of a request; `None` if it is absent or invalid.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         let value = values.next()?.to_str().ok()?;
-        // Two are as good as none.
+        // Several fields are invalid.
         if values.next().is_some() { None } else { Self::parse(value) }
     }
 
@@ -65,7 +65,7 @@ impl Context {
         (known && trace_id != 0 && span_id != 0).then_some(context)
     }
 
-    /// Whether its spans are wanted.
+    /// Whether the trace is sampled.
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
     }

@@ -1,6 +1,6 @@
-//! Spans to the collector, many at a time (OTLP over gRPC).
+//! Sends spans to the collector in batches (OTLP over gRPC).
 //!
-//! Invariant: at most one batch is under way; one that cannot be delivered is dropped and counted, never held back.
+//! Invariant: at most one batch is being sent; a batch that cannot be delivered is dropped and counted, never sent again.
 
 use std::{future::Future, time::Duration};
 
@@ -20,11 +20,11 @@ use tonic::transport::Endpoint;
 
 use super::span::text;
 
-/// Spans that are sent at once.
+/// Largest number of spans in one batch.
 const BATCH_MAX: usize = 512;
-/// How long the first span of a batch waits for others.
+/// How long the first span of a batch waits for more.
 const BATCH_WAIT: Duration = Duration::from_secs(1);
-/// How long the collector may take.
+/// How long the collector may take to answer.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Not an address that spans can be sent to.
@@ -35,16 +35,16 @@ pub struct UnusableCollector {
     source: tonic::transport::Error,
 }
 
-/// Who sends.
+/// The sender of the spans.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The Gateway.
+    /// The Gateway that the waypoint serves.
     pub gateway: NamespacedName,
-    /// The pod.
+    /// The waypoint's pod.
     pub pod: NamespacedName,
 }
 
-/// Delivers until all senders are gone and nothing waits.
+/// Delivers spans until all senders are gone and the queue is empty.
 pub(super) fn run(
     waiting: mpsc::Receiver<Span>,
     collector: &str,
@@ -65,7 +65,7 @@ pub(super) fn run(
     Ok(deliver(waiting, send, counters))
 }
 
-/// `send` says how many spans of a batch were refused.
+/// `send` returns how many spans of a batch the collector refused.
 async fn deliver(
     mut waiting: mpsc::Receiver<Span>,
     mut send: impl AsyncFnMut(Vec<Span>) -> Result<u64, tonic::Status>,
@@ -90,7 +90,7 @@ async fn deliver(
                 dropped.inc_by(count);
             }
         }
-        // Once for each change: a collector may be away for long.
+        // Logged once for each change, because a collector may be unreachable for long.
         match (reachable, &outcome) {
             (true, Err(error)) => tracing::warn!(%error, "Spans cannot be delivered"),
             (false, Ok(_)) => tracing::info!("Spans are delivered again"),

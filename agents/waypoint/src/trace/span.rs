@@ -1,6 +1,6 @@
-//! A span as OTLP writes it, of what the access log says as well. Pure.
+//! OTLP spans, made of access-log records. Pure.
 //!
-//! Invariant: what the log leaves out (queries, headers) is not in a span either.
+//! Invariant: what the access log leaves out (queries, header fields) is not in a span either.
 
 use std::{
     sync::Arc,
@@ -24,20 +24,20 @@ pub(super) struct OpenSpan {
     pub(super) parent: Option<u64>,
 }
 
-/// One try of a request that took several.
+/// One of several tries of a request.
 #[derive(Clone, Debug)]
 pub struct Tried {
-    /// Its span.
+    /// Id of its span.
     pub span: u64,
-    /// From the beginning of the request to that of the try.
+    /// Time from the beginning of the request to that of the try.
     pub after: Duration,
-    /// How long it took to the head of an answer, or to its failure.
+    /// Time from the beginning of the try to the head of the response, or to its failure.
     pub took: Duration,
-    /// Where it went.
+    /// The endpoint, if one was chosen.
     pub endpoint: Option<Arc<Endpoint>>,
-    /// What the endpoint answered.
+    /// Status of the response.
     pub status: Option<u16>,
-    /// How it failed, as Envoy abbreviates it; empty when it was answered.
+    /// Envoy's response flag of the failure; empty if there was a response.
     pub flag: &'static str,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: Syst
         start_time_unix_nano: nanos(end.saturating_sub(record.duration)),
         end_time_unix_nano: nanos(end),
         attributes: attributes(record),
-        // As OpenTelemetry counts for a server: 5xx, and no answer at all.
+        // OpenTelemetry's rule for servers: 5xx, and no response at all.
         status: record.failed().then(|| Status {
             message: record.error.unwrap_or_default().to_owned(),
             code: StatusCode::Error.into(),
@@ -63,7 +63,7 @@ pub(super) fn of(trace_id: u128, open: &OpenSpan, record: &Record<'_>, now: Syst
     }
 }
 
-/// The span of one try, below that of its request, which began at `begun` (nanoseconds).
+/// The span of one try: a child of the request's span, which began at `begun` (nanoseconds).
 pub(super) fn of_try(
     (trace_id, request): (u128, u64),
     record: &Record<'_>,
@@ -105,7 +105,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// Names are OpenTelemetry's where it has one, then Envoy's and Istio's.
+/// The attributes of a request, named as in OpenTelemetry's conventions, else as in Envoy and Istio.
 fn attributes(record: &Record<'_>) -> Vec<KeyValue> {
     let mut all = vec![text("ambit.service", record.service)];
     if let Some(heard) = &record.request {

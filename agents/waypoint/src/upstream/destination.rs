@@ -1,7 +1,7 @@
-//! A destination as requests use it: its endpoints, how they are treated, and what is under way to them.
+//! A destination: its endpoints, load balancing, circuit breaker and open requests.
 //!
-//! Invariant: what is known of endpoints, and what is under way, outlives every change of configuration; only limits and
-//! the set of endpoints change.
+//! Invariant: the health of endpoints and the counts of open requests outlive every change of configuration, which changes
+//! limits and the set of endpoints only.
 
 use std::{
     net::SocketAddr,
@@ -44,16 +44,16 @@ struct State {
 pub struct Members {
     /// All of them.
     pub all: Vec<Member<Arc<Endpoint>>>,
-    /// A client is only given those of its own node.
+    /// Clients only get endpoints of their own node (`internalTrafficPolicy: Local`).
     pub node_local: bool,
 }
 
 /// One endpoint for one try.
 #[derive(Debug)]
 pub struct Chosen {
-    /// Where to.
+    /// The endpoint.
     pub endpoint: Arc<Endpoint>,
-    /// Counts as under way there.
+    /// Counts as an open request of the endpoint.
     pub under_way: UnderWay,
 }
 
@@ -71,14 +71,14 @@ pub struct Selection<'a> {
 }
 
 impl State {
-    /// Whether a client on `node` may be given an endpoint.
+    /// Whether a client on `node` may get an endpoint.
     fn is_for(&self, node: Option<&str>, endpoint: &Endpoint) -> bool {
         !self.members.node_local || node.is_some_and(|node| *endpoint.workload.node == *node)
     }
 }
 
 impl Upstream {
-    /// Without endpoints yet.
+    /// A destination without endpoints yet.
     pub fn new(destination: Destination, settings: DestinationSettings, clock: Instant) -> Self {
         let breaker = Breaker::new(&settings.policy, clock);
         let endpoints = Endpoints::new(&settings.policy, Vec::new(), clock);
@@ -87,7 +87,7 @@ impl Upstream {
         Self { destination, breaker, connections, state: ArcSwap::from_pointee(state) }
     }
 
-    /// One port of one pod, as a client asked for it; `None` for a pod that cannot be reached.
+    /// One port of one pod, for clients that address the pod itself; `None` if the pod cannot be reached.
     pub fn of_pod(pod: &Arc<Workload>, address: SocketAddr, own: &Workload) -> Option<Self> {
         let service = NamespacedName { namespace: pod.namespace.clone(), name: pod.name.clone() };
         let destination = Destination { service, port: address.port() };
@@ -99,7 +99,7 @@ impl Upstream {
         Some(upstream)
     }
 
-    /// From now on these settings hold.
+    /// Changes the settings.
     pub fn configure(&self, settings: &DestinationSettings) {
         let state = self.state.load();
         if state.settings == *settings {
@@ -110,33 +110,33 @@ impl Upstream {
         self.replace(settings.clone(), state.members.clone());
     }
 
-    /// From now on these are the endpoints.
+    /// Changes the set of endpoints.
     pub fn set_members(&self, members: Members) {
         self.replace(self.state.load().settings.clone(), members);
     }
 
-    /// Only one thread comes here: that which follows the store, or serves the only tunnel to a pod.
+    /// Has one caller per destination: the task that follows the store, or the tunnel that the destination was made for.
     fn replace(&self, settings: DestinationSettings, members: Members) {
         let endpoints = self.state.load().endpoints.changed(&settings.policy, members.all.clone());
         self.state.store(Arc::new(State { settings, members, endpoints }));
     }
 
-    /// What its endpoints speak.
+    /// The declared protocol of its endpoints.
     pub fn protocol(&self) -> AppProtocol {
         self.state.load().settings.protocol
     }
 
-    /// Whether a client is only given endpoints of its own node, so that its node has to be known.
+    /// Whether clients only get endpoints of their own node, so that the node of a client has to be known.
     pub fn is_node_local(&self) -> bool {
         self.state.load().members.node_local
     }
 
-    /// How many endpoints there are.
+    /// Number of endpoints.
     pub fn endpoints(&self) -> usize {
         self.state.load().members.all.len()
     }
 
-    /// An endpoint for one try; none where there is none. `tried` are those that failed this request already.
+    /// An endpoint for one try; `None` if there is none. `tried` are the uids of those that failed this request.
     pub fn choose(&self, selection: Selection<'_>, tried: &[Arc<str>], random: u64) -> Option<Chosen> {
         let state = self.state.load();
         let now = Instant::now();
@@ -151,7 +151,7 @@ impl Upstream {
         Some(Chosen { endpoint: endpoint.target.clone(), under_way: endpoint.begin(now) })
     }
 
-    /// The endpoint that the client's session belongs to, while it is there and not left out.
+    /// The endpoint of the client's session, while it exists and is not ejected.
     pub fn stay(
         &self,
         policy: &SessionPersistence,
@@ -167,7 +167,7 @@ impl Upstream {
     }
 }
 
-/// What a consistent hash is taken of, where the balancer asks for one and the request has it.
+/// The key of a consistent hash, if the balancer uses one and the request has the value.
 fn key(balancer: &Balancer, selection: Selection<'_>) -> Option<u64> {
     let Balancer::ConsistentHash(key) = balancer else { return None };
     let hash = ambit_resilience::hash;

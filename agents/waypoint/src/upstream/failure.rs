@@ -1,6 +1,6 @@
 //! Why an endpoint was not reached.
 //!
-//! Invariant: nothing of a request or stream was sent yet, so that another endpoint may be tried.
+//! Invariant: nothing of the request or stream was sent, so that another endpoint may be tried.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -14,38 +14,38 @@ pub enum ConnectFailure {
     /// This waypoint has no certificate.
     #[error("{0}")]
     Certificate(#[from] ambit_identity::Error),
-    /// TCP failed.
+    /// The TCP connect failed.
     #[error("connect to {address}: {source}")]
     Connect {
-        /// Where to.
+        /// Of the endpoint, or of its tunnel port.
         address: SocketAddr,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// TLS with the endpoint's proxy failed.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
-    /// The peer speaks TLS and no HBONE.
+    /// The peer speaks TLS but not HBONE.
     #[error("{0}")]
     Http2(#[source] ambit_hbone::Error),
-    /// A tunnel connection could not be made; the cause is shared by all who waited for it.
+    /// A tunnel connection failed; all streams that waited for it share the cause.
     #[error("{0}")]
     Dial(Arc<ConnectFailure>),
-    /// Too many wait for one tunnel connection, or the peer gives no stream.
+    /// Too many streams wait for one tunnel connection, or the peer allows none.
     #[error("{0}")]
     Pool(String),
     /// The endpoint's proxy did not open the tunnel.
     #[error("the proxy of the endpoint did not open the tunnel: {0}")]
     Tunnel(#[from] ConnectError),
-    /// The endpoint's proxy does not answer.
+    /// The endpoint's proxy did not answer the CONNECT in time.
     #[error("{0} did not answer a CONNECT in time")]
     Unanswered(SocketAddr),
-    /// The endpoint took the connection and speaks no HTTP.
+    /// The endpoint accepted the connection, but the HTTP handshake failed.
     #[error("HTTP with {address} cannot begin: {source}")]
     Http {
-        /// The endpoint.
+        /// Of the endpoint.
         address: SocketAddr,
-        /// What is wrong.
+        /// Error of the handshake.
         source: hyper::Error,
     },
 }

@@ -101,7 +101,7 @@ enum Leased {
 
 /// A request that got no response.
 pub struct Unanswered {
-    /// Why.
+    /// Error of the connection.
     pub error: hyper::Error,
     /// The request, if nothing of it was sent.
     pub unsent: Option<Request<RequestBody>>,

@@ -1,6 +1,6 @@
-//! One stream to an application, whatever carries it.
+//! A byte stream to an application, through a tunnel or on a socket.
 //!
-//! Invariant: an orderly end stays one and a reset stays one, through a tunnel as on a socket.
+//! Invariant: an orderly end and a reset remain distinct, through a tunnel as on a socket.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// As it was opened.
+/// A stream as it was opened.
 #[derive(Debug)]
 pub enum Stream {
     /// Inside a tunnel.
@@ -23,7 +23,7 @@ pub enum Stream {
     Plain(TcpStream),
 }
 
-/// For reading and writing.
+/// The same stream, for reading and writing.
 #[derive(Debug)]
 pub(crate) enum Io {
     Tunnel(TunnelStream),

@@ -48,7 +48,7 @@ async fn mirrored(cart: Serve, copy: Serve, timeouts: RequestTimeouts) -> Mesh {
 }
 
 /// Says what arrives.
-fn with_sinks(
+fn telling(
     told: mpsc::UnboundedSender<Request<Bytes>>,
 ) -> impl Fn(Request<Bytes>) -> Response<String> + Clone {
     move |request| {

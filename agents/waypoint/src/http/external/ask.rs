@@ -1,7 +1,7 @@
-//! One question to a provider: a request to an endpoint of its Service, through the mesh as any other.
+//! One question to a provider: a request to an endpoint of its Service, through the mesh as any other request.
 //!
-//! Invariant: everything about it is bounded: the time, the endpoints that are tried, and the bytes of the answer. A
-//! question that was sent is not sent again.
+//! Invariant: the time, the endpoints that are tried and the bytes of the answer are limited. A question that was sent is
+//! not sent again.
 
 use std::{rc::Rc, time::Instant};
 
@@ -18,9 +18,9 @@ use crate::{
     upstream::{Endpoint, HttpVersion, Lease, LeaseFailure, Selection, Upstream},
 };
 
-/// Endpoints, or kept connections that turned out to be closed, that one question is tried with.
+/// Tries of one question, with other endpoints or after kept connections that turned out to be closed.
 const TRIES_MAX: usize = 4;
-/// Most of an answer's body.
+/// Largest body of an answer.
 const ANSWER_MAX_BYTES: usize = 256 << 10;
 
 /// Why there is no answer.
@@ -30,21 +30,21 @@ pub(super) enum NoAnswer {
     Late,
     #[error("the provider has no endpoint that can be reached: {0}")]
     Unreachable(String),
-    #[error("the provider broke off: {0}")]
+    #[error("the provider closed the connection: {0}")]
     BrokenOff(String),
     #[error("the answer is not understood: {0}")]
     Unusable(String),
 }
 
-/// A whole answer.
+/// An answer with its body.
 #[derive(Debug)]
 pub(super) struct Answered {
     pub(super) head: http::response::Parts,
-    /// An error where it is too long or breaks off.
+    /// Bytes and trailers; an error if the body is too long or was cut off.
     pub(super) body: Result<(Bytes, HeaderMap), NoAnswer>,
 }
 
-/// Asks; `request` makes the question, once for each try.
+/// Asks a provider; `request` makes the question for each try.
 pub(super) async fn ask(
     local: &Rc<Local>,
     upstream: &Upstream,
@@ -76,7 +76,7 @@ pub(super) async fn ask(
             Err(_) => Outcome::Lost,
         };
         match sent {
-            // A kept connection that was closed says nothing about its endpoint, and neither does a limit of this waypoint.
+            // The endpoint is not to blame for a kept connection that it closed, or for a limit of the waypoint.
             Sent::Stale => continue,
             Sent::Overflowed => return answered,
             Sent::Not if waits => return answered,
@@ -95,7 +95,7 @@ pub(super) async fn ask(
     Err(failure)
 }
 
-/// How far a try came.
+/// What was sent in one try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     /// Nothing was sent.
@@ -104,7 +104,7 @@ enum Sent {
     Stale,
     /// Nothing was sent, because a limit of the destination is reached.
     Overflowed,
-    /// Something was.
+    /// Something may have been sent.
     Perhaps,
 }
 
@@ -137,8 +137,8 @@ async fn once(
     }
 }
 
-/// Reads the rest: what the head has decided stands, whatever becomes of it. The connection is kept only after an answer
-/// that was read whole.
+/// Reads the body. The head decides even if the body fails; the connection is returned only after an answer that was read
+/// to its end.
 async fn whole(response: Response<Incoming>, lease: Lease, deadline: Instant) -> Answered {
     let (head, body) = response.into_parts();
     let collecting = Limited::new(body, ANSWER_MAX_BYTES).collect();

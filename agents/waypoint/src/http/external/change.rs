@@ -1,26 +1,26 @@
-//! What a provider may change about a request that it admits, and about the answer to it. Pure.
+//! The decision of a provider, and what it may change about an allowed request and its response. Pure.
 //!
-//! Invariant: a provider changes header fields of the message and nothing else: neither its target nor its framing nor
-//! its connection, so that later phases judge what is sent.
+//! Invariant: a provider changes header fields of the message only: neither its target nor its framing nor its connection,
+//! so that later phases evaluate the request that is forwarded.
 
 use ambit_model::StringMatch;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-/// What a value does to those that are there.
+/// How a value combines with existing values of the field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
-    /// Takes their place.
+    /// Replaces them.
     Overwrite,
-    /// Takes their place, where there are some.
+    /// Replaces them if there are some, else it is dropped.
     OverwriteIfExists,
-    /// Joins them.
+    /// Is added to them.
     Append,
-    /// Stays away.
+    /// Is added only if there are none.
     AddIfAbsent,
 }
 
-/// One value.
+/// One value of a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) name: HeaderName,
@@ -28,27 +28,27 @@ pub(super) struct Change {
     pub(super) how: How,
 }
 
-/// All that follows from an admission.
+/// All changes of an allowed request and its response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
-    /// Taken from the request, before anything is set.
+    /// Fields removed from the request, before any is set.
     pub(super) removed: Vec<HeaderName>,
-    /// Set in the request.
+    /// Fields set in the request.
     pub(super) request: Vec<Change>,
-    /// Set in the response.
+    /// Fields set in the response.
     pub(super) response: Vec<Change>,
 }
 
-/// What a provider says.
+/// The decision of a provider.
 #[derive(Debug)]
 pub(super) enum Decision {
-    /// The request goes on, changed so.
+    /// The request is allowed, with these changes.
     Admit(Changes),
-    /// The client gets this.
+    /// The request is refused with this response.
     Refuse(Response<Bytes>),
 }
 
-/// Changes to apply in their order.
+/// Applies changes in their order.
 pub(super) fn apply(changes: &[Change], headers: &mut HeaderMap) {
     for Change { name, value, how } in changes {
         let exists = headers.contains_key(name);
@@ -62,7 +62,7 @@ pub(super) fn apply(changes: &[Change], headers: &mut HeaderMap) {
     }
 }
 
-/// The status of a refusal; 403 where it would be none.
+/// The status of a refusal; 403 if the code is not a final HTTP status.
 pub(super) fn status(code: u16) -> StatusCode {
     StatusCode::from_u16(code)
         .ok()
@@ -70,7 +70,7 @@ pub(super) fn status(code: u16) -> StatusCode {
         .unwrap_or(StatusCode::FORBIDDEN)
 }
 
-/// Whether a field is of the message, and not of its target, framing or connection.
+/// Whether a field belongs to the message, and not to its target, framing or connection.
 pub(super) fn is_of_message(name: &HeaderName) -> bool {
     const OTHERS: [HeaderName; 11] = [
         header::HOST,
@@ -88,7 +88,7 @@ pub(super) fn is_of_message(name: &HeaderName) -> bool {
     !OTHERS.contains(name)
 }
 
-/// Whether one of the patterns takes a name in lower case.
+/// Whether one of the patterns matches a name in lower case, ignoring the pattern's case.
 pub(super) fn names(patterns: &[StringMatch], name: &str) -> bool {
     patterns.iter().any(|pattern| match pattern {
         StringMatch::Exact(text) => name.eq_ignore_ascii_case(text),

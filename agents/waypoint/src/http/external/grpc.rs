@@ -1,6 +1,6 @@
 //! Providers that speak `envoy.service.auth.v3.Authorization/Check`. Pure.
 //!
-//! Invariant: only an answer that says OK, and asks for nothing that cannot be done, admits.
+//! Invariant: only an answer with status OK whose changes can all be applied allows a request.
 
 use std::{net::SocketAddr, time::SystemTime};
 
@@ -33,19 +33,19 @@ const METHOD: &str = "/envoy.service.auth.v3.Authorization/Check";
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Before a message: whether it is compressed, and its length (grpc/doc/PROTOCOL-HTTP2.md).
+/// The prefix of a message: a flag for compression, and its length (grpc/doc/PROTOCOL-HTTP2.md).
 const PREFIX_BYTES: usize = 5;
 
-/// Who is who, as providers are told.
+/// Client and destination, as they are described to providers.
 #[derive(Clone, Debug)]
 pub(super) struct Sides {
-    /// The client.
+    /// Address and principal of the client.
     pub(super) source: (SocketAddr, String),
-    /// What it asked for, and who stands there.
+    /// The address that the client connected to, and the waypoint's principal.
     pub(super) destination: (SocketAddr, String),
 }
 
-/// The message, framed.
+/// The `CheckRequest`, with its prefix.
 pub(super) fn message(parts: &Parts, sides: &Sides, shown: &Shown, as_bytes: bool) -> Bytes {
     let request = CheckRequest {
         attributes: Some(AttributeContext {
@@ -61,7 +61,7 @@ pub(super) fn message(parts: &Parts, sides: &Sides, shown: &Shown, as_bytes: boo
     let length = request.encoded_len();
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + length);
     framed.put_u8(0);
-    // Heads and bodies are far smaller than that.
+    // Heads and bodies have limits far below 4 GiB.
     framed.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
     framed.extend_from_slice(&request.encode_to_vec());
     framed.freeze()
@@ -90,7 +90,7 @@ fn http(parts: &Parts, shown: &Shown, as_bytes: bool) -> HttpRequest {
             parts.headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes())).collect();
         headers.insert(name.as_str().to_owned(), values.join(separator));
     }
-    // As Envoy keeps them: policies of providers ask for them by these names.
+    // As in Envoy: policies of providers refer to them by these names.
     let pseudo =
         [(":method", parts.method.as_str()), (":path", path), (":authority", host), (":scheme", "http")];
     headers.extend(pseudo.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -119,12 +119,12 @@ fn http(parts: &Parts, shown: &Shown, as_bytes: bool) -> HttpRequest {
     }
 }
 
-/// The call. Its authority is the provider's own name.
+/// The gRPC call; its authority is the provider's Service.
 pub(super) fn request(message: &Bytes, authority: &str, timeout_ms: u128) -> Request<RequestBody> {
     let mut request = Request::new(RequestBody::own(message.clone()));
     *request.method_mut() = Method::POST;
     *request.version_mut() = Version::HTTP_2;
-    // Fails for no authority that Kubernetes lets a Service have; the provider then answers no call.
+    // Kubernetes allows no Service name for which this fails; an empty target gets no answer.
     *request.uri_mut() = format!("http://{authority}{METHOD}").parse().unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -136,14 +136,14 @@ pub(super) fn request(message: &Bytes, authority: &str, timeout_ms: u128) -> Req
     request
 }
 
-/// What an answer means.
+/// The decision in an answer.
 pub(super) fn read(answered: Answered) -> Result<Decision, NoAnswer> {
     let unusable = |why: &str| NoAnswer::Unusable(why.to_owned());
     if answered.head.status != StatusCode::OK {
         return Err(NoAnswer::Unusable(format!("HTTP status {}", answered.head.status)));
     }
     let (body, trailers) = answered.body?;
-    // An answer without messages has its status in the head.
+    // A response without messages has its status in the head.
     let status = trailers.get(GRPC_STATUS).or_else(|| answered.head.headers.get(GRPC_STATUS));
     match status.map(HeaderValue::as_bytes) {
         Some(b"0") => {}
@@ -162,7 +162,7 @@ pub(super) fn read(answered: Answered) -> Result<Decision, NoAnswer> {
     decide(response)
 }
 
-/// OK admits and any other status refuses; an answer that says both, or neither, counts as no answer.
+/// OK allows and any other status refuses; a contradictory or incomplete answer counts as no answer.
 fn decide(response: CheckResponse) -> Result<Decision, NoAnswer> {
     let code = response.status.as_ref().map(|status| status.code);
     match (code, response.http_response) {
@@ -180,7 +180,7 @@ fn admission(ok: &OkHttpResponse) -> Result<Changes, NoAnswer> {
     }
     let removed = ok.headers_to_remove.iter().filter_map(|name| name.parse::<HeaderName>().ok());
     Ok(Changes {
-        // What may not be removed stays, as it does with Envoy.
+        // Fields that may not be removed are kept, as in Envoy.
         removed: removed.filter(is_of_message).collect(),
         request: changes(&ok.headers)?,
         response: changes(&ok.response_headers_to_add)?,
@@ -208,7 +208,7 @@ fn change(option: &HeaderValueOption) -> Result<Change, NoAnswer> {
     let how = match (option.append, HeaderAppendAction::try_from(option.append_action)) {
         (Some(true), _) => How::Append,
         (Some(false), _) => How::Overwrite,
-        // Not set: in this message the value takes the place of others.
+        // If unset, the value replaces others in this message.
         (None, Ok(HeaderAppendAction::AppendIfExistsOrAdd | HeaderAppendAction::OverwriteIfExistsOrAdd)) => {
             How::Overwrite
         }
@@ -219,7 +219,7 @@ fn change(option: &HeaderValueOption) -> Result<Change, NoAnswer> {
     Ok(Change { name, value, how })
 }
 
-/// Nothing about a refusal can make it anything else: what of it cannot be read is left out.
+/// A refusal stays one even if parts of it cannot be read; those are left out.
 fn refusal(denied: &DeniedHttpResponse) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(denied.body.clone()));
     let code = denied.status.as_ref().and_then(|status| u16::try_from(status.code).ok());

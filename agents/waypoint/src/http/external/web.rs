@@ -1,7 +1,7 @@
-//! Providers that are asked by the request itself, without its body. Pure.
+//! Providers that are asked with the head of the request itself (`envoyExtAuthzHttp`). Pure.
 //!
-//! Invariant: 200 admits, a status of 500 or more is no answer, and any other refuses. What the client sent under a
-//! name that is the provider's to set does not go on, whether or not the provider sets it.
+//! Invariant: status 200 allows, 500 and above counts as no answer, and any other refuses. Fields that only the provider may
+//! set are removed from the client's request, whether or not the provider sets them.
 
 use ambit_model::bound::HttpCheck;
 use bytes::Bytes;
@@ -13,27 +13,27 @@ use super::{
 };
 use crate::body::RequestBody;
 
-/// What an HTTP provider has taken from an admitted request, as Envoy names it.
+/// Envoy's field in which an HTTP provider lists fields to remove from an allowed request.
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
-/// What of a request is not in its head.
+/// What providers are sent beside the head of a request.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
-    /// The host that the client named.
+    /// The host of the request.
     pub(super) host: String,
-    /// The beginning of its body, as far as the provider is to see it.
+    /// The part of the body that the provider is sent.
     pub(super) body: Bytes,
 }
 
 impl Shown {
-    /// The first value of a header, empty for none.
+    /// The first value of a field; empty if there is none.
     pub(super) fn text(&self, parts: &Parts, name: &HeaderName) -> String {
         let value = parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         value.map(std::borrow::Cow::into_owned).unwrap_or_default()
     }
 }
 
-/// The question.
+/// The request to the provider.
 pub(super) fn request(http: &HttpCheck, parts: &Parts, shown: &Shown) -> Request<RequestBody> {
     let mut request = Request::new(RequestBody::own(shown.body.clone()));
     *request.method_mut() = parts.method.clone();
@@ -54,19 +54,19 @@ pub(super) fn request(http: &HttpCheck, parts: &Parts, shown: &Shown) -> Request
     if let Ok(host) = HeaderValue::from_str(&shown.host) {
         headers.insert(header::HOST, host);
     }
-    // Said also of no body, so that a provider does not wait for one.
+    // Also set for an empty body, so that the provider does not wait for one.
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(shown.body.len()));
     request
 }
 
-/// The path of the request behind the prefix.
+/// The path of the request, behind the configured prefix.
 fn target(http: &HttpCheck, parts: &Parts) -> Uri {
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    // A prefix that makes no path is refused by the control plane.
+    // The control plane refuses prefixes that make no valid path.
     format!("{}{path}", http.path_prefix).parse().unwrap_or_default()
 }
 
-/// What an answer means.
+/// The decision in an answer.
 pub(super) fn read(http: &HttpCheck, answered: Answered, client: &HeaderMap) -> Result<Decision, NoAnswer> {
     let Answered { head, body } = answered;
     if head.status.is_server_error() {
@@ -75,7 +75,7 @@ pub(super) fn read(http: &HttpCheck, answered: Answered, client: &HeaderMap) -> 
     if head.status == StatusCode::OK {
         return Ok(Decision::Admit(admission(http, &head.headers, client)));
     }
-    // A refusal stays one, whatever became of its body.
+    // A refusal stays one even if its body was cut off.
     let mut response = Response::new(body.map(|(bytes, _)| bytes).unwrap_or_default());
     *response.status_mut() = super::change::status(head.status.as_u16());
     for (name, value) in &head.headers {
@@ -86,16 +86,17 @@ pub(super) fn read(http: &HttpCheck, answered: Answered, client: &HeaderMap) -> 
     Ok(Decision::Refuse(response))
 }
 
-/// Without a list all of it; with one also what makes a redirect or a challenge, as Envoy has it.
+/// Whether a field of a refusal is sent to the client: all without a list; with one also `location` and
+/// `www-authenticate`, as in Envoy.
 fn is_for_client(http: &HttpCheck, name: &HeaderName) -> bool {
     http.downstream_on_deny.is_empty()
         || names(&http.downstream_on_deny, name.as_str())
         || [header::LOCATION, header::WWW_AUTHENTICATE].contains(name)
 }
 
-/// What goes from the request of a client when nobody says anything about it, too.
+/// Fields that are removed from the client's request because only the provider may set them.
 pub(super) fn reserved(http: &HttpCheck, client: &HeaderMap) -> Vec<HeaderName> {
-    // Many servers take `x_user` for `x-user`.
+    // Many servers read `x_user` as `x-user`.
     let is_spelled = |name: &str| names(&http.upstream_on_allow, &name.replace('_', "-"));
     let is_reserved = |name: &&HeaderName| {
         (names(&http.upstream_on_allow, name.as_str()) || is_spelled(name.as_str())) && is_of_message(name)

@@ -1,30 +1,30 @@
 //! How one try failed. Pure.
 //!
-//! Invariant: every failure is answered with one refusal, and one that another try cannot mend is final.
+//! Invariant: every failure has one response, and a failure that another try cannot change is final.
 
 use ambit_resilience::Late;
 
 use crate::http::Refusal;
 
-/// Why a try has no answer.
+/// Why a try got no response.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no endpoint.
+    /// The destination has no healthy endpoint.
     NoEndpoint,
-    /// A limit of the destination.
+    /// A circuit breaker of the destination is open.
     Overflow(String),
     /// Nothing was sent.
     Unreachable(String),
-    /// Sent, and not answered.
+    /// It was sent, and the endpoint did not respond.
     Reset(String),
-    /// The client's body is none, or broke off.
+    /// The client's request body is malformed or was cut off.
     Client(String),
-    /// Too late.
+    /// A timeout of the route has passed.
     Late(Late),
 }
 
 impl Failure {
-    /// What the client is told.
+    /// The response to the client.
     pub(super) fn refusal(&self) -> Refusal {
         match self {
             Self::NoEndpoint => Refusal::NoHealthyEndpoint,
@@ -36,7 +36,7 @@ impl Failure {
         }
     }
 
-    /// Whether no other try is made, whatever the route says.
+    /// Whether no other try is made, whatever the retry policy.
     pub(super) fn is_final(&self) -> bool {
         match self {
             Self::NoEndpoint | Self::Overflow(_) | Self::Client(_) | Self::Late(Late::Request) => true,
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// In words, where there are any.
+    /// The reason as text, if there is more to say than its kind.
     pub(super) fn into_reason(self) -> Option<String> {
         match self {
             Self::NoEndpoint | Self::Late(_) => None,
