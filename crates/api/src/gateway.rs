@@ -34,7 +34,7 @@ pub use http_route::{
 };
 pub use reference_grant::{GrantFrom, GrantTo, ReferenceGrant, ReferenceGrantSpec};
 pub use stream_route::{StreamRouteRule, TcpRoute, TcpRouteSpec, TlsRoute, TlsRouteSpec};
-pub use topology::trusted_proxies;
+pub use topology::{topology_problem, trusted_proxies};
 
 /// API group of these kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";

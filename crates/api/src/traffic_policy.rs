@@ -55,7 +55,7 @@ pub struct TrafficPolicySpec {
     /// When an endpoint is temporarily removed from load balancing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
-    /// How an endpoint is chosen: exactly one of its fields. Defaults to leastLoaded.
+    /// How an endpoint is chosen: exactly one of its fields. Defaults to leastLoaded, or to the client's address for a Service with sessionAffinity ClientIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
     /// Request rate limits per waypoint process; a request must be within all of them, or it gets 429. Limits of a Service apply to the

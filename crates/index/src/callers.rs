@@ -22,9 +22,12 @@ pub struct Caller {
     pub key: Key,
     /// Its kind, for people.
     description: &'static str,
-    /// What it calls.
-    pub services: BTreeSet<NamespacedName>,
+    /// What it calls: Services, and a port of each.
+    called: BTreeSet<(NamespacedName, u16)>,
 }
+
+/// Where the API server calls a Service when nothing names a port.
+const DEFAULT_PORT: i32 = 443;
 
 impl Caller {
     /// Of an admission webhook that only judges.
@@ -50,8 +53,9 @@ impl Caller {
     /// Of an aggregated API.
     pub fn aggregated(object: &APIService) -> Self {
         let service = object.spec.as_ref().and_then(|spec| spec.service.as_ref());
-        let called =
-            service.and_then(|service| Some(named(service.namespace.as_deref()?, service.name.as_deref()?)));
+        let called = service.and_then(|service| {
+            called((service.namespace.as_deref()?, service.name.as_deref()?), service.port)
+        });
         Self::new((Kind::ApiService, "APIService"), &object.metadata, [called].into_iter())
     }
 
@@ -59,8 +63,8 @@ impl Caller {
     pub fn converting(object: &CustomResourceDefinition) -> Self {
         let conversion = object.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
         let config = conversion.and_then(|webhook| webhook.client_config.as_ref());
-        let called = config.and_then(|config| config.service.as_ref());
-        let called = called.map(|service| named(&service.namespace, &service.name));
+        let service = config.and_then(|config| config.service.as_ref());
+        let called = service.and_then(|service| called((&service.namespace, &service.name), service.port));
         Self::new((Kind::CustomResource, "CustomResourceDefinition"), &object.metadata, [called].into_iter())
     }
 
@@ -72,21 +76,33 @@ impl Caller {
     fn new(
         (kind, description): (Kind, &'static str),
         metadata: &ObjectMeta,
-        called: impl Iterator<Item = Option<NamespacedName>>,
+        called: impl Iterator<Item = Option<(NamespacedName, u16)>>,
     ) -> Self {
         let name: Arc<str> = metadata.name.as_deref().unwrap_or_default().into();
         Self {
             key: Key { kind, name: NamespacedName::new("", name) },
             description,
-            services: called.flatten().collect(),
+            called: called.flatten().collect(),
         }
+    }
+
+    /// What it calls.
+    pub(crate) fn services(&self) -> BTreeSet<NamespacedName> {
+        self.called.iter().map(|(service, _)| service.clone()).collect()
+    }
+
+    /// At which ports it calls a Service.
+    pub(crate) fn ports_of(&self, service: &NamespacedName) -> impl Iterator<Item = u16> {
+        self.called.iter().filter(move |(called, _)| called == service).map(|(_, port)| *port)
     }
 }
 
-fn of_webhook(config: &WebhookClientConfig) -> Option<NamespacedName> {
-    config.service.as_ref().map(|service| named(&service.namespace, &service.name))
+fn of_webhook(config: &WebhookClientConfig) -> Option<(NamespacedName, u16)> {
+    let service = config.service.as_ref()?;
+    called((&service.namespace, &service.name), service.port)
 }
 
-fn named(namespace: &str, name: &str) -> NamespacedName {
-    NamespacedName::new(namespace, name)
+fn called((namespace, name): (&str, &str), port: Option<i32>) -> Option<(NamespacedName, u16)> {
+    let port = u16::try_from(port.unwrap_or(DEFAULT_PORT)).ok()?;
+    Some((NamespacedName::new(namespace, name), port))
 }

@@ -8,7 +8,7 @@ use ambit_api::{
 };
 use ambit_model::{HBONE_PORT, NamespacedName};
 
-use crate::object::{annotation, label, name_of};
+use crate::object::{label, name_of};
 
 /// Which traffic a waypoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +71,7 @@ impl GatewayFacts {
             class: class.into(),
             serves: Serves::read(label(&gateway.metadata, labels::WAYPOINT_FOR)),
             has_been_ready: gateway.status.as_ref().is_some_and(|status| !status.addresses.is_empty()),
-            trusted_proxies: annotation(&gateway.metadata, labels::PROXY_CONFIG).and_then(trusted_proxies),
+            trusted_proxies: gateway.proxy_config().and_then(|config| trusted_proxies(config)),
             // Without one its own namespace attaches, as in Istio.
             allowed: gateway.spec.listeners.iter().find(is_tunnel).map_or(Allowed::Same, allowed),
             name,

@@ -53,6 +53,8 @@ pub(crate) struct Traffic {
 pub(crate) struct Effects {
     pub(crate) requests: Arc<RequestPolicy>,
     pub(crate) destination: Arc<DestinationPolicy>,
+    /// It says how an endpoint is chosen, be it as by default.
+    pub(crate) balances: bool,
 }
 
 /// A TrafficPolicy and its metadata.
@@ -105,6 +107,7 @@ fn content(spec: &TrafficPolicySpec) -> Result<Effects, String> {
     Ok(Effects {
         requests: Arc::new(translate::requests(spec)?),
         destination: Arc::new(translate::destination(spec)?),
+        balances: spec.load_balancing.is_some(),
     })
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ambit_api::{
     conditions::{ACCEPTED, RESOLVED_REFS, reason},
-    gateway::{Gateway, Listener},
+    gateway::{Gateway, Listener, topology_problem},
     labels,
     mesh::{FailurePolicy, Replicas, Resources, Waypoints},
 };
@@ -104,6 +104,9 @@ fn valid(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Result<Valid, Fi
             reason::LISTENERS_NOT_VALID,
             format!("a waypoint needs a listener with protocol {} on port {HBONE_PORT}", labels::HBONE),
         );
+    }
+    if let Some(wrong) = gateway.proxy_config().and_then(|config| topology_problem(config)) {
+        return refused(reason::INVALID_PARAMETERS, format!("annotation {}: {wrong}", labels::PROXY_CONFIG));
     }
     let parameters = match found {
         Found::Parameters(parameters) => parameters,
@@ -220,6 +223,12 @@ mod tests {
             gateway(spec)
         };
         let missing = Found::Missing("ConfigMap shop/size does not exist".into());
+        let proxied = |config: &str| {
+            let mut gateway = gateway(plain());
+            let annotations = gateway.metadata.annotations.get_or_insert_default();
+            annotations.insert("proxy.istio.io/config".into(), config.into());
+            gateway
+        };
         let mut named = gateway(plain());
         named.metadata.name = Some("way.point".into());
         for (gateway, found, accepted, resolved) in [
@@ -234,6 +243,23 @@ mod tests {
             (gateway(plain()), missing, "InvalidParameters", "RefNotFound"),
             (gateway(plain()), Found::Invalid("no".into()), "InvalidParameters", "ResolvedRefs"),
             (named, none(), "Invalid", "ResolvedRefs"),
+            (proxied("gatewayTopology: {proxyProtocol: {}}"), none(), "InvalidParameters", "ResolvedRefs"),
+            (
+                proxied("gatewayTopology: {numTrustedProxies: -1}"),
+                none(),
+                "InvalidParameters",
+                "ResolvedRefs",
+            ),
+            (proxied("gatewayTopology: ["), none(), "InvalidParameters", "ResolvedRefs"),
+            (
+                with(
+                    "infrastructure",
+                    json!({"annotations": {"proxy.istio.io/config": "gatewayTopology: {proxyProtocol: {}}"}}),
+                ),
+                none(),
+                "InvalidParameters",
+                "ResolvedRefs",
+            ),
         ] {
             let judged = judge(&gateway, &found, &Waypoints::default());
             assert_eq!((judged.accepted.reason, judged.resolved.reason), (accepted, resolved));

@@ -165,3 +165,36 @@ fn nobody_gets_round_a_waypoint_by_the_address_of_the_pod() {
     world.cart.ztunnel.log.line(&["explicitly denied by shop/ambit-waypoint-cart"]);
     assert_idle(&app);
 }
+
+#[test]
+#[ignore = "needs root: make test-netns"]
+fn a_port_that_its_owner_leaves_open_takes_plaintext_past_the_waypoint_and_nothing_else() {
+    let world = World::new();
+    let (app, other) = (serve(&world.cart.netns, 8080), serve(&world.cart.netns, 9090));
+    let on = |port: u16, principals| Match {
+        principals,
+        not_principals: vec![StringMatch::Exact("cluster.local/ns/shop/sa/waypoint".into())],
+        destination_ports: vec![port],
+        ..Match::default()
+    };
+    // What the operator makes of a Service on both ports, of which a PeerAuthentication leaves one PERMISSIVE.
+    let mut guard = deny("ambit-waypoint-cart@hook", on(9090, vec![]));
+    guard.rules[0].clauses[0].matches.push(on(8080, vec![StringMatch::Presence]));
+    world.apply(guard);
+    let client = connect(&world.outside, socket(CART[0], 8080)).unwrap();
+    let (server, peer) = accept(&app);
+    assert_eq!(peer.ip(), ip(OUTSIDE[0]));
+    talk(&client, &server);
+    assert_refused(&world.outside, socket(CART[0], 9090));
+    for port in [8080, 9090] {
+        assert_refused(&world.front.netns, socket(CART[0], port));
+    }
+    world.cart.ztunnel.log.line(&["explicitly denied by shop/ambit-waypoint-cart@hook", "sa/front"]);
+    // The owner's own policies at the node hold for it, also while the connection is open.
+    let source_ips = vec![format!("{}/32", OUTSIDE[0]).parse().unwrap()];
+    world.apply(deny("no-outsiders", Match { source_ips, ..Match::default() }));
+    assert_reset(&client);
+    assert_refused(&world.outside, socket(CART[0], 8080));
+    assert_idle(&app);
+    assert_idle(&other);
+}

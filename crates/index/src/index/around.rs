@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use ambit_api::labels;
-use ambit_model::{Health, NamespacedName};
+use ambit_model::{Health, NamespacedName, Workload};
 
 use super::{Index, PodEntry, layer7::Subject, objects::remove_from};
 use crate::{
@@ -18,17 +18,21 @@ use crate::{
 
 impl Index {
     pub(super) fn set_caller(&mut self, key: &Key, caller: Option<Caller>) {
-        let services =
-            |caller: Option<&Caller>| caller.map(|caller| caller.services.clone()).unwrap_or_default();
-        let (old, new) = (services(self.layer7.callers.get(key)), services(caller.as_ref()));
+        let services = |caller: Option<&Caller>| caller.map(Caller::services).unwrap_or_default();
+        let known = self.layer7.callers.get(key);
+        let moved = match (known, &caller) {
+            (Some(known), Some(caller)) if known != caller => services(Some(caller)),
+            (_, _) => BTreeSet::new(),
+        };
+        let (old, new) = (services(known), services(caller.as_ref()));
         for service in old.difference(&new) {
             remove_from(&mut self.layer7.callers_by_service, service, key);
         }
         for service in new.difference(&old) {
             self.layer7.callers_by_service.entry(service.clone()).or_default().insert(key.clone());
         }
-        let touched = old.symmetric_difference(&new).cloned().map(Subject::Service);
-        self.layer7.dirty.bindings.extend(touched);
+        let touched = old.symmetric_difference(&new).cloned().chain(moved);
+        self.layer7.dirty.bindings.extend(touched.map(Subject::Service));
         match caller.filter(|_| !new.is_empty()) {
             Some(caller) => self.layer7.callers.insert(key.clone(), caller),
             None => self.layer7.callers.remove(key),
@@ -51,13 +55,36 @@ impl Index {
     fn around_service(&self, service: &ServiceFacts) -> Around {
         let name = &service.name;
         let callers = self.layer7.callers_by_service.get(name).into_iter().flatten();
-        let callers = callers.filter_map(|key| self.layer7.callers.get(key)).map(Caller::describe);
+        let callers = callers.filter_map(|key| self.layer7.callers.get(key));
+        let (closed, openings) = (self.closed_ports(service), self.openings(service));
+        let past: BTreeSet<_> = openings
+            .values()
+            .flat_map(|opening| opening.ports.intersection(&closed).map(|port| (*port, &opening.peer)))
+            .collect();
+        let cut_off = callers.filter(|caller| !self.is_open_to(service, caller)).map(Caller::describe);
         Around {
             open: self.open_endpoints(service),
             not_tcp: self.not_tcp(name),
-            callers: callers.collect(),
+            past: past.iter().map(|(port, peer)| format!("{port} (PeerAuthentication {peer})")).collect(),
+            callers: cut_off.collect(),
             is_scraped: self.is_scraped(name),
         }
+    }
+
+    /// Whether every endpoint of a service is open past its waypoint at all the ports that the API server calls.
+    fn is_open_to(&self, service: &ServiceFacts, caller: &Caller) -> bool {
+        let key = service.model.key();
+        let is_open_at = |workload: &Workload, called: u16| {
+            let target = workload.target_port(&key, called);
+            let opening = self.pod_of_workload(&workload.uid).and_then(|pod| self.opening(&pod.facts));
+            target.zip(opening).is_some_and(|(port, opening)| opening.ports.contains(&port))
+        };
+        let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
+        let workloads: Vec<_> = uids.filter_map(|uid| self.workload(uid)).collect();
+        !workloads.is_empty()
+            && caller
+                .ports_of(&service.name)
+                .all(|called| workloads.iter().all(|workload| is_open_at(workload, called)))
     }
 
     /// Endpoints that anybody reaches without the waypoint, in order.

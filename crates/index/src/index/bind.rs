@@ -180,10 +180,11 @@ impl Index {
         };
         let enforced = old.enforced().filter(|_| is_heard).or(remembered.as_ref());
         let around = asking.waypoint().map(|_| self.around(subject)).unwrap_or_default();
+        let past = around.past.clone();
         let asking = Asking { enforced, around, ..asking };
         let found = asking.waypoint().and_then(|name| self.candidate(name));
         let asks_for = asking.waypoint().cloned();
-        let mut binding = bind(&asking, found.as_ref());
+        let mut binding = Binding { past, ..bind(&asking, found.as_ref()) };
         // What moves stays behind its old waypoint until the new one can take it.
         if let (Goal::Serve(_) | Goal::Close(_), Some(at)) = (&binding.goal, at)
             && asks_for.as_ref() != Some(at)
@@ -315,6 +316,13 @@ impl Index {
         let subject = Subject::Pod(name.clone());
         if is_elsewhere {
             self.layer7.dirty.bindings.insert(subject.clone());
+        }
+        if old.map(|old| &old.authorization_policies) != new.map(|new| &new.authorization_policies) {
+            // Another PeerAuthentication may be about it, which leaves other ports open.
+            let keys = new.into_iter().flat_map(|workload| workload.services.keys());
+            let services = keys.filter_map(|key| self.services_by_key.get(key));
+            let closed = services.filter(|service| self.layer7.closed.contains_key(*service));
+            self.layer7.dirty.bindings.extend(closed.cloned().map(Subject::Service));
         }
         let Some(bound) = self.layer7.bound.get(&subject) else { return };
         if old.is_some() != new.is_some() && bound.stage.is_on_its_way() {

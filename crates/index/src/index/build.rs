@@ -15,7 +15,7 @@ use crate::{
         peer_authentication::{self, Derived, Modes},
     },
     selector::matches,
-    waypoints::deny_name,
+    waypoints::{Opening, deny_name},
 };
 
 impl Index {
@@ -197,20 +197,33 @@ impl Index {
         let mut names: Vec<NamespacedName> = selecting.map(|policy| policy.name.clone()).collect();
         names.extend(self.derived_policy_of(pod));
         let served = services.keys().filter_map(|key| self.services_by_key.get(key));
-        names.extend(served.filter(|name| self.layer7.closed.contains(*name)).map(deny_name));
+        let opening = self.opening(pod);
+        let closed = served.filter(|name| self.layer7.closed.contains_key(*name));
+        names.extend(closed.map(|name| deny_name(name, opening.as_ref())));
         names.extend(self.layer7.closed_pods.get(&pod.name).cloned());
         names.sort();
         names
     }
 
-    fn derived_policy_of(&self, pod: &PodFacts) -> Option<NamespacedName> {
-        let namespace = &pod.name.namespace;
-        let selecting = of_namespace(&self.peer, namespace)
+    /// The PeerAuthentication that is about a pod in particular.
+    fn peer_of(&self, pod: &PodFacts) -> Option<&PeerFacts> {
+        let selecting = of_namespace(&self.peer, &pod.name.namespace)
             .map(|(_, peer)| peer)
             .filter(|peer| peer.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels)));
-        let workload = oldest(selecting);
+        oldest(selecting)
+    }
+
+    /// Where plaintext gets past the waypoint of a pod. Only who owns the pod's namespace can say so, and only of a port.
+    pub(super) fn opening(&self, pod: &PodFacts) -> Option<Opening> {
+        let peer = self.peer_of(pod)?;
+        let ports = peer.content.open_ports();
+        (!ports.is_empty()).then(|| Opening { peer: peer.name.clone(), ports })
+    }
+
+    fn derived_policy_of(&self, pod: &PodFacts) -> Option<NamespacedName> {
+        let workload = self.peer_of(pod);
         let nothing = Modes::default();
-        match self.derive(namespace, workload.map_or(&nothing, |peer| &peer.content)) {
+        match self.derive(&pod.name.namespace, workload.map_or(&nothing, |peer| &peer.content)) {
             Derived::Nothing => None,
             Derived::Strict => Some(peer_authentication::strict_name(&self.settings.system_namespace)),
             Derived::Own(_) => workload.map(|peer| peer_authentication::own_name(&peer.name)),

@@ -3,14 +3,18 @@
 //! Invariant: what is closed is closed by a policy that is published and named by each of its pods; it admits every
 //! waypoint that clients may still be sent through.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ambit_model::{NamespacedName, Policy};
 
 use super::{Index, layer7::Subject, objects::remove_from};
 use crate::{
     changes::Changes,
-    waypoints::{deny, deny_name, deny_pods},
+    services::ServiceFacts,
+    waypoints::{Opening, deny, deny_pods},
 };
 
 impl Index {
@@ -34,16 +38,18 @@ impl Index {
     }
 
     fn refresh_closed_service(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let policy = self.closing(name).map(Arc::new);
-        let (was_closed, is_closed) = (self.layer7.closed.contains(name), policy.is_some());
-        if !was_closed && !is_closed {
-            return;
+        let policies = self.closing(name);
+        let old = self.layer7.closed.remove(name).unwrap_or_default();
+        let new: BTreeSet<_> = policies.iter().map(|policy| policy.key.clone()).collect();
+        for gone in old.difference(&new) {
+            self.publish(gone.clone(), None, changes);
         }
-        self.publish(deny_name(name), policy, changes);
+        for policy in policies {
+            self.publish(policy.key.clone(), Some(Arc::new(policy)), changes);
+        }
+        let (was_closed, is_closed) = (!old.is_empty(), !new.is_empty());
         if is_closed {
-            self.layer7.closed.insert(name.clone());
-        } else {
-            self.layer7.closed.remove(name);
+            self.layer7.closed.insert(name.clone(), new);
         }
         if was_closed != is_closed {
             self.refresh_endpoints_of(name, changes);
@@ -60,27 +66,47 @@ impl Index {
         }
     }
 
-    /// The policy that lets only waypoints reach the endpoints of a service. Waypoints of other services with the
-    /// same endpoints are let through too, or the services would close each other.
-    fn closing(&self, name: &NamespacedName) -> Option<Policy> {
-        let (service, bound) = (self.services.get(name)?, self.layer7.service(name)?);
+    /// The policies that let only waypoints reach the endpoints of a service, but for what their owner leaves open.
+    /// Waypoints of other services with the same endpoints are let through too, or the services would close each other.
+    fn closing(&self, name: &NamespacedName) -> Vec<Policy> {
+        let Some((service, bound)) = self.services.get(name).zip(self.layer7.service(name)) else {
+            return Vec::new();
+        };
         let own = bound.stage.admitted(&bound.binding.goal);
         if own.is_empty() {
-            return None;
+            return Vec::new();
         }
         let key = service.model.key();
-        let numbers = service.model.ports.iter().map(|port| port.target_port).filter(|port| *port > 0);
-        let mut ports: BTreeSet<u16> = numbers.collect();
         let mut waypoints: BTreeSet<&NamespacedName> = own.into_iter().collect();
         let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
         for workload in uids.filter_map(|uid| self.workload(uid)) {
-            ports.extend(workload.services.get(&key).into_iter().flatten().map(|port| port.target_port));
             let others = workload.services.keys().filter_map(|other| self.services_by_key.get(other));
             let others = others.filter(|other| other.namespace == name.namespace);
             let others = others.filter_map(|other| self.layer7.service(other));
             waypoints.extend(others.flat_map(|other| other.stage.served_by()));
         }
-        deny(name, waypoints, ports.into_iter().collect(), &self.settings.trust_domain)
+        let (ports, openings) = (self.closed_ports(service), self.openings(service));
+        let variants = [None].into_iter().chain(openings.values().map(Some));
+        let trust_domain = &self.settings.trust_domain;
+        variants.filter_map(|opening| deny(name, &waypoints, &ports, opening, trust_domain)).collect()
+    }
+
+    /// The ports at which endpoints of a service serve it.
+    pub(super) fn closed_ports(&self, service: &ServiceFacts) -> BTreeSet<u16> {
+        let key = service.model.key();
+        let numbers = service.model.ports.iter().map(|port| port.target_port).filter(|port| *port > 0);
+        let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
+        let served =
+            uids.filter_map(|uid| self.workload(uid)).flat_map(|workload| workload.services.get(&key));
+        numbers.chain(served.flatten().map(|port| port.target_port)).collect()
+    }
+
+    /// What the owner of the endpoints of a service leaves open, by PeerAuthentication.
+    pub(super) fn openings(&self, service: &ServiceFacts) -> BTreeMap<NamespacedName, Opening> {
+        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
+        let pods = uids.filter_map(|uid| self.pod_of_workload(uid));
+        let openings = pods.filter_map(|pod| self.opening(&pod.facts));
+        openings.map(|opening| (opening.peer.clone(), opening)).collect()
     }
 
     fn refresh_closed_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
@@ -112,12 +138,14 @@ impl Index {
         if waypoints.is_empty() {
             return None;
         }
-        let workload = self.pods.get(name)?.workload.as_ref();
+        let pod = self.pods.get(name)?;
+        let workload = pod.workload.as_ref();
         let keys = workload.into_iter().flat_map(|workload| workload.services.keys());
         let services = keys.filter_map(|key| self.services_by_key.get(key));
         let services = services.filter(|service| service.namespace == name.namespace);
         let services = services.filter_map(|service| self.layer7.service(service));
         waypoints.extend(services.flat_map(|service| service.stage.served_by()));
-        Some(deny_pods(&name.namespace, &waypoints, &self.settings.trust_domain))
+        let opening = self.opening(&pod.facts);
+        Some(deny_pods(&name.namespace, &waypoints, opening.as_ref(), &self.settings.trust_domain))
     }
 }

@@ -207,11 +207,12 @@ impl Index {
 
     /// How to treat a service; a client stays with an endpoint where its Service says so and no policy says how to choose.
     fn policy_of(&self, service: &ServiceFacts) -> Arc<DestinationPolicy> {
-        let mut policy = self.effects(&TrafficTo::Service(service.name.clone())).destination;
-        if service.balancing.by_client && policy.balancer == Balancer::default() {
-            Arc::make_mut(&mut policy).balancer = Balancer::ConsistentHash(HashKey::SourceIp);
+        let Effects { mut destination, balances, .. } =
+            self.effects(&TrafficTo::Service(service.name.clone()));
+        if service.balancing.by_client && !balances {
+            Arc::make_mut(&mut destination).balancer = Balancer::ConsistentHash(HashKey::SourceIp);
         }
-        policy
+        destination
     }
 
     /// What the oldest TrafficPolicy of a target does.

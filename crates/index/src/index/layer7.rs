@@ -70,8 +70,8 @@ pub(super) struct Layer7 {
     /// Services and pods that ask for a waypoint, or are not rid of it yet.
     pub(super) bound: BTreeMap<Subject, Bound>,
     pub(super) bound_by_waypoint: HashMap<NamespacedName, BTreeSet<Subject>>,
-    /// Services whose endpoints are closed.
-    pub(super) closed: BTreeSet<NamespacedName>,
+    /// Services whose endpoints are closed, and the policies that close them.
+    pub(super) closed: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
     /// Pods that are closed, and the policies that close them.
     pub(super) closed_pods: BTreeMap<NamespacedName, NamespacedName>,
     pub(super) pods_by_policy: HashMap<NamespacedName, BTreeSet<NamespacedName>>,

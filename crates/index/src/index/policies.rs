@@ -75,6 +75,9 @@ impl Index {
         changes.policy_status = true;
         self.refresh_derived(changes);
         self.refresh_reach_of(&name.namespace, changes);
+        // It may open, or close, ports past waypoints.
+        let bound = self.layer7.bound.keys().filter(|subject| subject.name().namespace == name.namespace);
+        self.layer7.dirty.bindings.extend(bound.cloned());
     }
 
     pub(super) fn set_request(

@@ -19,7 +19,7 @@ use crate::{
     routes::{RouteFacts, RoutePatch, attach::Attached},
     services::{PortFacts, ServiceFacts},
     traffic::{TrafficFacts, TrafficReach, TrafficTo},
-    waypoints::stage::Goal,
+    waypoints::{around::list, stage::Goal},
 };
 
 /// The message by which a Service remembers its waypoint: the name stands between the two.
@@ -185,7 +185,8 @@ impl Index {
         let conditions = conditions(self.kube_services.get(name)?);
         let said =
             conditions.iter().find(|c| c.kind == WAYPOINT_ENFORCED && c.status == Holds::True.as_str())?;
-        let (namespace, name) = said.message.strip_prefix(ONLY)?.strip_suffix(REACHES_IT)?.split_once('/')?;
+        let (waypoint, _) = said.message.strip_prefix(ONLY)?.split_once(REACHES_IT)?;
+        let (namespace, name) = waypoint.split_once('/')?;
         Some(NamespacedName::new(namespace, name))
     }
 
@@ -203,7 +204,13 @@ fn judgements(bound: &Bound) -> Vec<Judgement> {
         condition: WAYPOINT_ENFORCED,
         holds: Holds::True,
         reason: reason::ENFORCED,
-        message: format!("{ONLY}{waypoint}{REACHES_IT}"),
+        message: match bound.binding.past.as_slice() {
+            [] => format!("{ONLY}{waypoint}{REACHES_IT}"),
+            past => format!(
+                "{ONLY}{waypoint}{REACHES_IT}, and plaintext from outside the mesh does at port {}",
+                list(past)
+            ),
+        },
     });
     bound.binding.judgement.iter().cloned().chain(enforced).collect()
 }

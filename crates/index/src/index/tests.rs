@@ -428,6 +428,7 @@ mod balancing;
 mod closed;
 mod custom;
 mod endpoints;
+mod past;
 mod policy_settings;
 mod roots;
 mod routes;

@@ -3,7 +3,10 @@
 //! Invariant: on every port of a workload, plaintext is denied exactly where [`ambit_model::peer_authentication`]'s
 //! `effective_mode` says STRICT, and a tunnel is never denied.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use ambit_api::{
     conditions::{ZTUNNEL_ACCEPTED, reason},
@@ -29,6 +32,14 @@ pub struct Modes {
     pub all: Option<Mode>,
     /// For single ports.
     pub ports: BTreeMap<u16, Option<Mode>>,
+}
+
+impl Modes {
+    /// Ports that it names, and says to take plaintext at.
+    pub(crate) fn open_ports(&self) -> BTreeSet<u16> {
+        let open = self.ports.iter().filter(|(_, mode)| **mode == Some(Mode::Permissive));
+        open.map(|(port, _)| *port).collect()
+    }
 }
 
 /// What workloads refer to.

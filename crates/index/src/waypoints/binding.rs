@@ -116,6 +116,8 @@ pub(crate) struct Binding {
     pub(crate) goal: Goal,
     /// `istio.io/WaypointBound`; none when no label asks for a waypoint.
     pub(crate) judgement: Option<Judgement>,
+    /// Ports at which plaintext gets past the waypoint ([`Around::past`]).
+    pub(crate) past: Vec<String>,
 }
 
 impl Asking<'_> {
@@ -149,8 +151,8 @@ fn is_for(serves: Serves, traffic: Traffic) -> bool {
 
 /// Decides; `found` is what [`Asking::waypoint`] names, if it is a waypoint.
 pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
-    let Binding { goal, judgement } = judge(asking, found);
-    Binding { goal, judgement: judgement.filter(|_| !asking.is_silent()) }
+    let binding = judge(asking, found);
+    Binding { judgement: binding.judgement.filter(|_| !asking.is_silent()), ..binding }
 }
 
 fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
@@ -197,14 +199,15 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
             return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
         }
     };
-    let notes = asking.around.notes();
+    let notes = asking.around.notes(&goal);
     if !asking.around.open.is_empty() {
         let open = list(&asking.around.open);
         let message = format!("attached to waypoint {name}, and reached without it: {open}{notes}");
         return refused(goal, reason::ENDPOINTS_OPEN, message);
     }
     let message = format!("Successfully attached to waypoint {name}{notes}");
-    Binding { goal, judgement: Some(judgement(Holds::True, reason::WAYPOINT_ACCEPTED, message)) }
+    let judgement = Some(judgement(Holds::True, reason::WAYPOINT_ACCEPTED, message));
+    Binding { goal, judgement, ..Binding::default() }
 }
 
 /// L7 follows L4: an endpoint that is not redirected cannot be closed to those who go round the waypoint.
@@ -225,7 +228,11 @@ fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
 /// never dialed itself, so there is nothing to close.
 fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
     match asking.enforced.filter(|_| asking.traffic != Traffic::Headless) {
-        Some(at) => refused(Goal::Close(at.clone()), reason, format!("{message}: {STAYS_CLOSED}")),
+        Some(at) => {
+            let goal = Goal::Close(at.clone());
+            let notes = asking.around.notes(&goal);
+            refused(goal, reason, format!("{message}: {STAYS_CLOSED}{notes}"))
+        }
         None => refused(Goal::Out, reason, format!("{message}: traffic flows without it")),
     }
 }
@@ -246,7 +253,8 @@ fn would_cut_off(asking: &Asking<'_>) -> Option<String> {
 }
 
 fn refused(goal: Goal, reason: &'static str, message: String) -> Binding {
-    Binding { goal, judgement: Some(judgement(Holds::False, reason, message)) }
+    let judgement = Some(judgement(Holds::False, reason, message));
+    Binding { goal, judgement, ..Binding::default() }
 }
 
 fn judgement(holds: Holds, reason: &'static str, message: String) -> Judgement {

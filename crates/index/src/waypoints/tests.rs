@@ -154,8 +154,10 @@ fn a_service_goes_where_its_labels_lead_once_both_sides_are_ready() {
 
 #[test]
 fn the_derived_policy_lets_only_the_waypoint_through_and_only_closes_the_services_ports() {
-    let service = NamespacedName::new("shop", "cart");
-    let policy = Arc::new(deny(&service, [&waypoint("w")], vec![8080], "cluster.local").unwrap());
+    let (service, w) = (NamespacedName::new("shop", "cart"), waypoint("w"));
+    let policy = Arc::new(
+        deny(&service, &BTreeSet::from([&w]), &BTreeSet::from([8080]), None, "cluster.local").unwrap(),
+    );
     assert_eq!(policy.key.to_string(), "shop/ambit-waypoint-cart");
     let set = PolicySet::new([Applied::Known(policy.clone())]);
     let judge = |account: Option<&str>, port: u16| {
@@ -171,8 +173,8 @@ fn the_derived_policy_lets_only_the_waypoint_through_and_only_closes_the_service
     assert!(judge(Some("w"), 8080));
     assert!(!judge(Some("other"), 8080) && !judge(None, 8080));
     assert!(judge(Some("other"), 9090) && judge(None, 9090));
-    assert_eq!(deny(&service, [], vec![8080], "cluster.local"), None);
-    assert_eq!(deny(&service, [&waypoint("w")], vec![], "cluster.local"), None);
+    assert_eq!(deny(&service, &BTreeSet::new(), &BTreeSet::from([8080]), None, "cluster.local"), None);
+    assert_eq!(deny(&service, &BTreeSet::from([&w]), &BTreeSet::new(), None, "cluster.local"), None);
 }
 
 #[test]
@@ -208,7 +210,7 @@ fn each_kind_of_traffic_goes_to_waypoints_that_are_for_it_and_a_pod_is_told_only
 fn pods_are_closed_on_every_port_by_one_policy_for_all_who_have_the_same_waypoints() {
     let (w, v) = (waypoint("w"), NamespacedName::new("edge", "v"));
     let deny = |waypoints: &[&NamespacedName]| {
-        deny_pods(&"shop".into(), &waypoints.iter().copied().collect(), "cluster.local")
+        deny_pods(&"shop".into(), &waypoints.iter().copied().collect(), None, "cluster.local")
     };
     let policy = deny(&[&w]);
     assert_eq!(policy.key.to_string(), "shop/ambit-waypoint-pods.shop.w");
@@ -217,4 +219,55 @@ fn pods_are_closed_on_every_port_by_one_policy_for_all_who_have_the_same_waypoin
     let matched = &policy.rules[0].clauses[0].matches[0];
     assert_eq!((policy.action, &matched.destination_ports), (Action::Deny, &vec![]));
     assert_eq!(matched.not_principals, [StringMatch::Exact("cluster.local/ns/shop/sa/w".into())]);
+}
+
+/// Who reaches which port of a pod whose owner leaves 8080 open: caller, port, and whether the guard lets it through.
+#[test]
+fn an_opening_lets_in_plaintext_at_its_port_and_nobody_else() {
+    let identity = |name: &str| {
+        let service_account = name.into();
+        Spiffe { trust_domain: "cluster.local".into(), namespace: "shop".into(), service_account }
+    };
+    let w = waypoint("w");
+    let waypoints = BTreeSet::from([&w]);
+    let at = |ports: &[u16]| ports.iter().copied().collect::<BTreeSet<u16>>();
+    let opening = |ports: &[u16]| Opening { peer: waypoint("hook"), ports: at(ports) };
+    let guards = |opening: &Opening, closed: &[u16]| {
+        let of_service = deny(&waypoint("cart"), &waypoints, &at(closed), Some(opening), "cluster.local");
+        [of_service.unwrap(), deny_pods(&"shop".into(), &waypoints, Some(opening), "cluster.local")]
+    };
+    let names = guards(&opening(&[8080]), &[8080]).map(|guard| guard.key.name.to_string());
+    assert_eq!(names, ["ambit-waypoint-cart@hook", "ambit-waypoint-pods.shop.w@hook"]);
+    for (open, closed, caller, port, passes) in [
+        (&[8080][..], &[8080, 9090][..], None, 8080, true),
+        (&[8080], &[8080, 9090], None, 9090, false),
+        (&[8080], &[8080, 9090], Some("w"), 8080, true),
+        (&[8080], &[8080, 9090], Some("w"), 9090, true),
+        (&[8080], &[8080, 9090], Some("front"), 8080, false),
+        (&[8080], &[8080, 9090], Some("front"), 9090, false),
+        // Every port is open, and none of the ports is.
+        (&[8080], &[8080], None, 8080, true),
+        (&[8080], &[8080], Some("front"), 8080, false),
+        (&[7070], &[8080], None, 8080, false),
+        (&[8080, 9090], &[8080, 9090], None, 9090, true),
+        (&[8080, 9090], &[8080, 9090], Some("front"), 9090, false),
+    ] {
+        for guard in guards(&opening(open), closed) {
+            let connection = Connection {
+                source: caller.map(identity),
+                source_ip: "10.0.0.7".parse().unwrap(),
+                destination_ip: "10.0.0.1".parse().unwrap(),
+                destination_port: port,
+            };
+            let what = format!("{}: {caller:?} at {port} of {open:?}", guard.key);
+            let guard = std::sync::Arc::new(guard);
+            let alone = PolicySet::new([Applied::Known(guard.clone())]);
+            assert_eq!(alone.evaluate(&connection).is_allowed(), passes, "{what}");
+            // What the owner's own policies at nodes refuse stays refused.
+            let all = Match { destination_ports: vec![port], ..Match::default() };
+            let refusing = std::sync::Arc::new(policy(waypoint("refuse"), vec![all]));
+            let both = PolicySet::new([guard, refusing].map(Applied::Known));
+            assert!(!both.evaluate(&connection).is_allowed(), "{what}");
+        }
+    }
 }

@@ -1,15 +1,16 @@
 //! What the condition of a service says of those who get round its waypoint, and of those whom it cuts off.
 
-use ambit_api::conditions::reason;
+use ambit_api::conditions::{WAYPOINT_BOUND, reason};
 
 use super::{waypoints::*, *};
 use crate::{Caller, policies::Holds};
 
-/// What the Service says of its waypoint.
-fn said(index: &Index) -> (Holds, &'static str, String) {
+/// What the Service says in one condition.
+pub(super) fn said(index: &Index, condition: &str) -> (Holds, &'static str, String) {
     let patches = index.status_patches();
     let patch = patches.iter().find(|patch| patch.kind == Kind::Service && patch.name == name("cart"));
-    let said = patch.expect("a status to write").judgements.first().expect("what is said");
+    let mut judgements = patch.expect("a status to write").judgements.iter();
+    let said = judgements.find(|said| said.condition == condition).expect("what is said");
     (said.holds, said.reason, said.message.clone())
 }
 
@@ -34,9 +35,9 @@ fn a_service_with_an_endpoint_that_is_reached_without_its_waypoint_is_not_said_t
         (json!({}), None),
     ] {
         let mut index = settled(Some("w"));
-        assert_eq!(said(&index).0, Holds::True);
+        assert_eq!(said(&index, WAYPOINT_BOUND).0, Holds::True);
         index.apply(object(cart("second", with.clone())));
-        let (holds, reason, message) = said(&index);
+        let (holds, reason, message) = said(&index, WAYPOINT_BOUND);
         match why {
             Some(why) => {
                 assert_eq!((holds, reason), (Holds::False, reason::ENDPOINTS_OPEN), "{with}: {message}");
@@ -46,7 +47,7 @@ fn a_service_with_an_endpoint_that_is_reached_without_its_waypoint_is_not_said_t
         }
         assert_eq!(admitted(&index, "cart"), strings(&["w"]), "{with}: the others stay closed");
         index.delete(&Key { kind: Kind::Pod, name: name("second") });
-        assert_eq!(said(&index).0, Holds::True, "{with}");
+        assert_eq!(said(&index, WAYPOINT_BOUND).0, Holds::True, "{with}");
     }
 }
 
@@ -59,9 +60,9 @@ fn a_pod_that_starts_is_no_news_until_it_is_ready() {
     };
     let mut index = settled(Some("w"));
     index.apply(object(starting("False")));
-    assert_eq!(said(&index).0, Holds::True);
+    assert_eq!(said(&index, WAYPOINT_BOUND).0, Holds::True);
     index.apply(object(starting("True")));
-    assert_eq!(said(&index).1, reason::ENDPOINTS_OPEN);
+    assert_eq!(said(&index, WAYPOINT_BOUND).1, reason::ENDPOINTS_OPEN);
 }
 
 #[test]
@@ -69,7 +70,7 @@ fn a_few_endpoints_are_named_and_the_rest_is_counted_and_an_operator_that_starts
     let mut index = settled(Some("w"));
     let plain = json!({"metadata": {"labels": {"istio.io/dataplane-mode": "none"}}});
     (0..8).for_each(|n| drop(index.apply(object(cart(&format!("p{n}"), plain.clone())))));
-    let (_, reason, message) = said(&index);
+    let (_, reason, message) = said(&index, WAYPOINT_BOUND);
     assert!(message.contains("p4 (PodLabel) and 3 more"), "{message}");
     // Remembered as bound although it is not said to be, also while an endpoint is on its way.
     let condition = json!([{"type": "istio.io/WaypointBound", "status": "False", "reason": reason, "message": message,
@@ -93,13 +94,18 @@ fn ports_that_no_proxy_sees_and_scrapers_are_spoken_of() {
                       "spec": {"ports": [{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}]}});
     let mut index = settled(Some("w"));
     index.apply(object(service("cart", with)));
-    let (holds, _, message) = said(&index);
+    let (holds, _, message) = said(&index, WAYPOINT_BOUND);
     assert_eq!(holds, Holds::True, "{message}");
     assert!(message.contains("53/UDP go past it") && message.contains("scrapers"), "{message}");
 }
 
 fn caller(kind: &str) -> Object {
-    let config = json!({"service": {"namespace": "shop", "name": "cart", "path": "/x"}, "caBundle": ""});
+    caller_at(kind, None)
+}
+
+pub(super) fn caller_at(kind: &str, port: Option<u16>) -> Object {
+    let config =
+        json!({"service": {"namespace": "shop", "name": "cart", "path": "/x", "port": port}, "caBundle": ""});
     let webhooks = json!([{"name": "a.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "clientConfig": config},
                           {"name": "b.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"],
                            "clientConfig": {"url": "https://elsewhere.example"}}]);
@@ -113,7 +119,7 @@ fn caller(kind: &str) -> Object {
         }
         "APIService" => Caller::aggregated(
             &serde_json::from_value(json!({"metadata": metadata, "spec": {"groupPriorityMinimum": 1, "versionPriority": 1,
-                "service": {"namespace": "shop", "name": "cart"}}}))
+                "service": {"namespace": "shop", "name": "cart", "port": port}}}))
             .unwrap(),
         ),
         _ => Caller::converting(
@@ -141,18 +147,18 @@ fn what_the_api_server_calls_is_not_cut_off_by_a_label_of_its_namespace() {
         index.apply(object(shop(Some("w"))));
         (0..4).for_each(|_| drop(settle(&mut index)));
         assert_eq!(seen(&index, "cart"), (strings(&["w"]), None, vec![]), "{kind}");
-        let (holds, reason, message) = said(&index);
+        let (holds, reason, message) = said(&index, WAYPOINT_BOUND);
         assert_eq!((holds, reason), (Holds::False, reason::CALLED_FROM_OUTSIDE), "{kind}");
         assert!(message.contains(&format!("{kind} hook")), "{message}");
         // The Service's own label is a decision.
         index.apply(object(service("cart", json!({"metadata": {"labels": {"istio.io/use-waypoint": "w"}}}))));
         (0..4).for_each(|_| drop(settle(&mut index)));
         assert_eq!(admitted(&index, "cart"), strings(&["w"]), "{kind}");
-        let (holds, _, message) = said(&index);
+        let (holds, _, message) = said(&index, WAYPOINT_BOUND);
         assert!(holds == Holds::True && message.contains(&format!("{kind} hook, is refused")), "{message}");
         let changes = index.delete(&key);
         assert!(changes.policy_status, "{kind}");
-        assert_eq!(said(&index).2, "Successfully attached to waypoint shop/w", "{kind}");
+        assert_eq!(said(&index, WAYPOINT_BOUND).2, "Successfully attached to waypoint shop/w", "{kind}");
     }
 }
 
@@ -162,11 +168,11 @@ fn a_webhook_that_comes_later_opens_nothing_and_is_named() {
     index.apply(caller("ValidatingWebhookConfiguration"));
     (0..4).for_each(|_| drop(settle(&mut index)));
     assert_eq!(admitted(&index, "cart"), strings(&["w"]));
-    let (holds, _, message) = said(&index);
+    let (holds, _, message) = said(&index, WAYPOINT_BOUND);
     assert!(
         holds == Holds::True && message.contains("ValidatingWebhookConfiguration hook, is refused"),
         "{message}"
     );
     index.retain(Kind::ValidatingWebhook, &BTreeSet::new());
-    assert_eq!(said(&index).2, "Successfully attached to waypoint shop/w");
+    assert_eq!(said(&index, WAYPOINT_BOUND).2, "Successfully attached to waypoint shop/w");
 }

@@ -721,8 +721,19 @@ fn clients_stay_with_an_endpoint_of_a_service_that_wants_it_unless_a_policy_says
     index.apply(object(sticky));
     let balancer = |index: &Index| bound(index).destinations[&own].policy.balancer.clone();
     assert_eq!(balancer(&index), Balancer::ConsistentHash(HashKey::SourceIp));
-    let robin =
-        json!({"targetRefs": [{"kind": "Service", "name": "cart-v2"}], "loadBalancing": {"roundRobin": {}}});
-    index.apply(object(traffic("robin", "2026-01-01T00:00:00Z", robin)));
-    assert_eq!(balancer(&index), Balancer::RoundRobin);
+    for (says, expected) in [
+        (json!({"loadBalancing": {"roundRobin": {}}}), Balancer::RoundRobin),
+        (json!({"loadBalancing": {"leastLoaded": {}}}), Balancer::LeastLoaded),
+        (
+            json!({"loadBalancing": {"consistentHash": {"cookie": "id"}}}),
+            Balancer::ConsistentHash(HashKey::Cookie("id".into())),
+        ),
+        (json!({"circuitBreaker": {"maxRequests": 1}}), Balancer::ConsistentHash(HashKey::SourceIp)),
+        (json!({}), Balancer::ConsistentHash(HashKey::SourceIp)),
+    ] {
+        let mut spec = json!({"targetRefs": [{"kind": "Service", "name": "cart-v2"}]});
+        merge(&mut spec, says.clone());
+        index.apply(object(traffic("balance", "2026-01-01T00:00:00Z", spec)));
+        assert_eq!(balancer(&index), expected, "{says}");
+    }
 }
