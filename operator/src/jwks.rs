@@ -15,7 +15,9 @@ use tokio::{
 use crate::watches::Seen;
 
 pub mod fetch;
+pub mod mesh;
 pub mod schedule;
+mod special;
 
 use fetch::{FetchError, Fetcher};
 use schedule::{Schedule, Wanted};
@@ -41,8 +43,9 @@ pub async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, seen: mp
         }
         for address in schedule.take(now) {
             let fetcher = fetcher.clone();
+            let time_max = current.get(&address).map(|wanted| wanted.timeout).unwrap_or_default();
             fetches.spawn(async move {
-                let result = fetcher.fetch(&address).await;
+                let result = fetcher.fetch(&address, time_max).await;
                 (address, result.and_then(|text| key_set(&text).map_err(FetchError::KeySet)))
             });
         }
@@ -87,16 +90,18 @@ async fn tell(
 
 #[cfg(test)]
 mod tests {
+    use ambit_index::request_authentication::{TIMEOUT, WantedKeySet};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
         task::JoinHandle,
     };
 
-    use super::*;
+    use super::{mesh::MeshClient, *};
 
     fn wanted(address: &Arc<str>) -> Wanted {
-        Wanted::from([(address.clone(), BTreeSet::from([Arc::from("shop")]))])
+        let namespaces = BTreeSet::from([Arc::from("shop")]);
+        Wanted::from([(address.clone(), WantedKeySet { namespaces, timeout: TIMEOUT })])
     }
 
     const KEYS: &str = r#"{"keys":[{"kty":"RSA","n":"AQAB","e":"AQAB"}]}"#;
@@ -137,7 +142,7 @@ mod tests {
         let address: Arc<str> = "http://127.0.0.1:1/keys".into();
         let (_wanted, wants) = watch::channel(wanted(&address));
         let (seen, mut told) = mpsc::channel(4);
-        let task = tokio::spawn(run(Fetcher::new().unwrap(), wants, seen));
+        let task = tokio::spawn(run(Fetcher::new(MeshClient::nowhere()).unwrap(), wants, seen));
         let Some(Seen::KeySet(_, Some(Err(reason)))) = told.recv().await else { panic!("no reason") };
         assert!(reason.contains("local to the operator"), "{reason}");
         task.abort();

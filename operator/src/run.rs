@@ -20,7 +20,7 @@ use crate::{
     discovery::{self, Discovery, DiscoveryMetrics, Feeds},
     events::Events,
     fold::Fold,
-    jwks::{self, fetch::Fetcher},
+    jwks::{self, fetch::Fetcher, mesh::MeshClient, schedule::Wanted},
     leader,
     mesh::{reconcile, trust::Trust},
     metrics::Metrics,
@@ -87,9 +87,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let port = admin::bind(config.discovery_port).await?;
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, metrics));
-    fold(&shared, mesh_sender, (folded, readiness.block("watches")), &mut tasks)?;
+    let wanted = fold(&shared, mesh_sender, (folded, readiness.block("watches")), &mut tasks);
     let trusted = manage(&shared, config.images, own, &mut tasks);
-    let agents = agents(&shared, issuer(&mut tasks, trusted), discovery_metrics, &mut tasks);
+    let issuer = issuer(&mut tasks, trusted);
+    let mesh = MeshClient::new(shared.index.clone(), issuer.clone(), &config.pod_name);
+    tasks.spawn(jwks::run(Fetcher::new(mesh)?, wanted, shared.seen.clone()));
+    let agents = agents(&shared, issuer, discovery_metrics, &mut tasks);
     let server = tokio::spawn(discovery::serve(port, agents, drain.watch()));
     let election = tasks.spawn(leader::elect(shared.client.clone(), config.pod_name.clone(), lead));
     tracing::info!(replica = config.pod_name, "The operator runs");
@@ -112,15 +115,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From watches to the index to what agents read.
+/// From watches to the index to what agents read; returns the key sets that are wanted.
 fn fold(
     shared: &Shared,
     mesh: watch::Sender<MeshState>,
     (folded, blocker): (mpsc::Receiver<Seen>, Blocker),
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
-    let (wanted, wants) = watch::channel(jwks::schedule::Wanted::new());
-    tasks.spawn(jwks::run(Fetcher::new()?, wants, shared.seen.clone()));
+) -> watch::Receiver<Wanted> {
+    let (wanted, wants) = watch::channel(Wanted::new());
     watches::index(&shared.client, &shared.seen).into_iter().for_each(|watch| drop(tasks.spawn(watch)));
     tasks.spawn(watches::mesh(&shared.client, shared.seen.clone()));
     let fold = Fold {
@@ -132,7 +134,7 @@ fn fold(
         jwks: wanted,
     };
     tasks.spawn(fold.run(folded, blocker));
-    Ok(())
+    wants
 }
 
 /// The writers to Kubernetes; returns the authority in force.

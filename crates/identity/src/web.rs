@@ -6,7 +6,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rustls_pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{Error, tls};
@@ -31,7 +34,10 @@ impl WebClient {
     ///
     /// # Errors
     /// When the server cannot prove that it has `name`, or takes too long.
-    pub async fn connect(&self, name: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub async fn connect<IO>(&self, name: &str, stream: IO) -> io::Result<TlsStream<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
         let handshake = TlsConnector::from(self.0.clone()).connect(name, stream);
         timeout(HANDSHAKE_TIME_MAX, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -43,7 +49,7 @@ mod tests {
     use std::time::SystemTime;
 
     use rustls::ServerConfig;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::TlsAcceptor;
 
     use super::*;

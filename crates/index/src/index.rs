@@ -39,6 +39,7 @@ mod objects;
 mod policies;
 mod read;
 mod status;
+mod way;
 
 /// A pod and what follows from it.
 #[derive(Debug)]

@@ -1,15 +1,19 @@
 //! One fetch of a key set over HTTP.
 //!
-//! Invariant: bounded in time and size, and never from the operator's own node or pod: whoever may write a policy must
-//! not read by it what only the operator can reach.
+//! Invariant: bounded in time and size, and never from the operator's own node or pod. What is in the mesh is asked through the
+//! mesh ([`MeshClient`]); an `https` address by TLS inside the tunnel.
 
 use std::{
+    future::Future,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use ambit_identity::web::WebClient;
+use ambit_store::Route;
 use hickory_resolver::TokioResolver;
 use http::{Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -18,13 +22,19 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    task::JoinSet,
     time::timeout,
 };
 
-/// How long one fetch may take, resolving and connecting included.
-pub const FETCH_TIME_MAX: Duration = Duration::from_secs(10);
+use super::{
+    mesh::{self, MeshClient},
+    special::is_allowed,
+};
+
 /// How long connecting to one address may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+/// How long a tunnel through an open connection may take.
+const TUNNEL_TIME_MAX: Duration = Duration::from_secs(3);
 /// Largest key set: some hundred keys.
 pub const JWKS_BYTES_MAX: usize = 256 << 10;
 /// Addresses of a name that are tried.
@@ -42,9 +52,9 @@ pub enum FetchError {
     Resolver(String),
     /// No HTTP answer in time, for whatever reason.
     #[error(
-        "no answer within {FETCH_TIME_MAX:?}: the operator asks from outside the mesh, so the address must be reachable in \
-         plaintext or by a certificate of a public authority; for an issuer in a STRICT namespace make its port PERMISSIVE \
-         (portLevelMtls of a PeerAuthentication), or put its keys into jwks; behind a waypoint only jwks helps"
+        "no answer in time: where the address leads to pods in the mesh, the operator asks through the mesh, and its policies must \
+         let the principal <trust domain>/ns/ambit-system/sa/ambit-operator in; elsewhere it must be reachable in plaintext, or by a \
+         certificate of a public authority; or put the keys into jwks"
     )]
     NoAnswer(String),
     /// Only addresses that are never asked.
@@ -67,11 +77,25 @@ pub enum FetchError {
     KeySet(String),
 }
 
+/// A connection, whatever it runs over.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// A connection that is being made.
+type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
+
+fn tcp(to: SocketAddr) -> Dialing {
+    Box::pin(async move { Ok(Box::new(TcpStream::connect(to).await?) as Box<dyn Io>) })
+}
+
 /// Fetches key sets.
 #[derive(Clone)]
 pub struct Fetcher {
     resolver: TokioResolver,
     tls: WebClient,
+    mesh: MeshClient,
+    dial: Arc<dyn Fn(SocketAddr) -> Dialing + Send + Sync>,
     /// Which addresses may be asked.
     is_allowed: fn(IpAddr) -> bool,
 }
@@ -81,28 +105,40 @@ impl Fetcher {
     ///
     /// # Errors
     /// When `/etc/resolv.conf` cannot be used.
-    pub fn new() -> Result<Self, FetchError> {
+    pub fn new(mesh: MeshClient) -> Result<Self, FetchError> {
         let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
         let resolver = resolver.map_err(|error| FetchError::Resolver(error.to_string()))?;
         let tls = WebClient::new().map_err(no_answer)?;
-        Ok(Self { resolver, tls, is_allowed })
+        Ok(Self { resolver, tls, mesh, dial: Arc::new(tcp), is_allowed })
     }
 
-    /// One that asks local addresses too.
+    /// One that asks local addresses too, in a mesh that has nothing in it.
     #[cfg(test)]
     pub(super) fn anywhere() -> Self {
-        Self { is_allowed: |_| true, ..Self::new().unwrap() }
+        Self { is_allowed: |_| true, ..Self::new(MeshClient::nowhere()).unwrap() }
     }
 
-    /// The body behind an address.
+    /// One whose connections somebody else makes.
+    #[cfg(test)]
+    pub(super) fn dialing(
+        mesh: MeshClient,
+        dial: impl Fn(SocketAddr) -> Dialing + Send + Sync + 'static,
+    ) -> Self {
+        Self { dial: Arc::new(dial), ..Self::new(mesh).unwrap() }
+    }
+
+    /// The body behind an address, within a time.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn fetch(&self, address: &str) -> Result<String, FetchError> {
-        timeout(FETCH_TIME_MAX, self.get(address)).await.unwrap_or_else(|elapsed| Err(no_answer(elapsed)))
+    pub async fn fetch(&self, address: &str, time_max: Duration) -> Result<String, FetchError> {
+        // Tunnels end with the fetch, however it ends.
+        let mut drivers = JoinSet::new();
+        let fetched = timeout(time_max, self.get(address, &mut drivers)).await;
+        fetched.unwrap_or_else(|elapsed| Err(no_answer(elapsed)))
     }
 
-    async fn get(&self, address: &str) -> Result<String, FetchError> {
+    async fn get(&self, address: &str, drivers: &mut JoinSet<()>) -> Result<String, FetchError> {
         let uri: Uri = address.parse().map_err(|_| FetchError::Address)?;
         let host = uri.host().ok_or(FetchError::Address)?.to_owned();
         let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
@@ -110,7 +146,7 @@ impl Fetcher {
             return Err(FetchError::Address);
         }
         let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-        let stream = self.dial(&host, port).await?;
+        let stream = self.reach(&host, port, drivers).await?;
         if is_tls {
             let name = host.trim_matches(['[', ']']);
             let stream = self.tls.connect(name, stream).await.map_err(no_answer)?;
@@ -120,7 +156,12 @@ impl Fetcher {
         }
     }
 
-    async fn dial(&self, host: &str, port: u16) -> Result<TcpStream, FetchError> {
+    async fn reach(
+        &self,
+        host: &str,
+        port: u16,
+        drivers: &mut JoinSet<()>,
+    ) -> Result<Box<dyn Io>, FetchError> {
         let found = self.resolve(host).await?;
         let mut last = FetchError::NoAnswer(format!("{host} has no address"));
         for ip in found.into_iter().take(ADDRESSES_MAX) {
@@ -128,13 +169,40 @@ impl Fetcher {
                 last = FetchError::Local(ip);
                 continue;
             }
-            let connected = timeout(CONNECT_TIME_MAX, TcpStream::connect((ip, port))).await;
-            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = FetchError::NoAnswer(format!("{ip}:{port}: {error}")),
+            for way in self.mesh.ways((ip, port).into()) {
+                match self.go(&way, drivers).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                }
             }
         }
         Err(last)
+    }
+
+    async fn go(&self, way: &Route, drivers: &mut JoinSet<()>) -> Result<Box<dyn Io>, FetchError> {
+        match way {
+            Route::Hbone { address, authority, .. } => {
+                let svid = self.mesh.certificate().await.map_err(no_answer)?;
+                let stream = self.connect(*address).await?;
+                let expected = way.expected_identities();
+                let opened = mesh::open(stream, &svid, &expected, *authority, drivers);
+                let tunnel = timeout(TUNNEL_TIME_MAX, opened).await.map_err(no_answer)?;
+                Ok(Box::new(tunnel.map_err(no_answer)?))
+            }
+            // What the index has not heard of is nobody's in the cluster.
+            Route::Tcp { address, .. } | Route::Unheard(address) => self.connect(*address).await,
+            Route::Refused(refusal) => Err(no_answer(refusal)),
+        }
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<Box<dyn Io>, FetchError> {
+        // An EndpointSlice may name any address.
+        if !(self.is_allowed)(address.ip()) {
+            return Err(FetchError::Local(address.ip()));
+        }
+        let connected = timeout(CONNECT_TIME_MAX, (self.dial)(address)).await;
+        let connected = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        connected.map_err(|error| FetchError::NoAnswer(format!("{address}: {error}")))
     }
 
     async fn resolve(&self, host: &str) -> Result<Vec<IpAddr>, FetchError> {
@@ -185,57 +253,6 @@ fn no_answer(error: impl std::fmt::Display) -> FetchError {
     FetchError::NoAnswer(error.to_string())
 }
 
-/// Metadata services of clouds that are not link-local: Alibaba, Azure, Oracle.
-const METADATA_V4: [Ipv4Addr; 3] =
-    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-/// The same in IPv6: AWS, Google, Scaleway.
-const METADATA_V6: [Ipv6Addr; 3] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
-];
-
-/// Neither the pod itself nor what only its node or its cloud answers, such as metadata services, in whichever form the
-/// address is written.
-fn is_allowed(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => {
-            // 0.0.0.0/8 is this host (RFC 1122 3.2.1.3).
-            !(ip.is_loopback()
-                || ip.is_link_local()
-                || ip.octets()[0] == 0
-                || ip.is_multicast()
-                || ip.is_broadcast()
-                || METADATA_V4.contains(&ip))
-        }
-        IpAddr::V6(ip) => match embedded(ip) {
-            Some(v4) => is_allowed(v4.into()),
-            None => {
-                let is_local_nat64 = ip.segments()[..3] == [0x64, 0xff9b, 1];
-                let is_teredo = ip.segments()[..2] == [0x2001, 0];
-                !(ip.is_multicast()
-                    || ip.is_unicast_link_local()
-                    || is_local_nat64
-                    || is_teredo
-                    || METADATA_V6.contains(&ip))
-            }
-        },
-    }
-}
-
-/// The IPv4 address that an IPv6 address leads to: mapped and compatible (RFC 4291 2.5.5; `::` and `::1` come out as
-/// addresses of this host), NAT64 (RFC 6052), 6to4 (RFC 3056). Networks that translate by a prefix of their own, and
-/// Teredo, are refused as a whole or known to nobody.
-fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, g, h] = ip.segments();
-    let of = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0 | 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => of(g, h),
-        [0x2002, high, low, ..] => of(high, low),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -245,6 +262,8 @@ mod tests {
     };
 
     use super::*;
+
+    const TIME: Duration = Duration::from_secs(5);
 
     fn fetcher() -> Fetcher {
         Fetcher::anywhere()
@@ -270,7 +289,7 @@ mod tests {
     async fn a_key_set_is_fetched_with_its_path_and_host() {
         let (address, asked) =
             server(b"HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\n{\"keys\":[]}".to_vec()).await;
-        assert_eq!(fetcher().fetch(&address).await.unwrap(), "{\"keys\":[]}");
+        assert_eq!(fetcher().fetch(&address, TIME).await.unwrap(), "{\"keys\":[]}");
         let asked = asked.await.unwrap().to_ascii_lowercase();
         assert!(
             asked.starts_with("get /keys?v=1 http/1.1\r\n") && asked.contains("host: 127.0.0.1:"),
@@ -281,59 +300,29 @@ mod tests {
     #[tokio::test]
     async fn a_body_without_length_is_read_to_its_end() {
         let (address, _asked) = server(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{}".to_vec()).await;
-        assert_eq!(fetcher().fetch(&address).await.unwrap(), "{}");
+        assert_eq!(fetcher().fetch(&address, TIME).await.unwrap(), "{}");
     }
 
     #[tokio::test]
     async fn another_status_and_a_body_too_large_are_refused() {
         let (address, _asked) =
             server(b"HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
-        assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::Status(StatusCode::FOUND))));
+        assert!(matches!(fetcher().fetch(&address, TIME).await, Err(FetchError::Status(StatusCode::FOUND))));
         let mut large =
             format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", JWKS_BYTES_MAX + 1).into_bytes();
         large.resize(large.len() + JWKS_BYTES_MAX + 1, b' ');
         let (address, _asked) = server(large).await;
-        assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::Body(_))));
+        assert!(matches!(fetcher().fetch(&address, TIME).await, Err(FetchError::Body(_))));
     }
 
     #[tokio::test]
     async fn what_is_local_to_the_operator_is_not_asked() {
-        let fetcher = Fetcher::new().unwrap();
+        let fetcher = Fetcher::new(MeshClient::nowhere()).unwrap();
         for address in ["http://127.0.0.1:1/keys", "https://[::1]/keys", "http://169.254.169.254/latest"] {
-            let refused = fetcher.fetch(address).await;
+            let refused = fetcher.fetch(address, TIME).await;
             assert!(matches!(refused, Err(FetchError::Local(_))), "{address}: {refused:?}");
         }
-        assert!(matches!(fetcher.fetch("file:///etc/passwd").await, Err(FetchError::Address)));
-        for ip in ["10.0.0.1", "100.64.0.1", "93.184.216.34", "fd00::1", "64:ff9b::5db8:d822", "2606:2800::1"]
-        {
-            assert!(is_allowed(ip.parse().unwrap()), "{ip}");
-        }
-        for ip in [
-            "::ffff:127.0.0.1",
-            "fe80::1",
-            "0.0.0.0",
-            "0.0.0.1",
-            "224.0.0.1",
-            "::",
-            "::1",
-            "::127.0.0.1",
-            "::169.254.169.254",
-            "64:ff9b::169.254.169.254",
-            "64:ff9b::7f00:1",
-            "64:ff9b:1::a9fe:a9fe",
-            "2002:a9fe:a9fe::1",
-            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
-            "fd00:ec2::254",
-            "fd20:ce::254",
-            "fd00:42::42",
-            "100.100.100.200",
-            "::ffff:100.100.100.200",
-            "168.63.129.16",
-            "64:ff9b::a83f:8110",
-            "192.0.0.192",
-        ] {
-            assert!(!is_allowed(ip.parse().unwrap()), "{ip}");
-        }
+        assert!(matches!(fetcher.fetch("file:///etc/passwd", TIME).await, Err(FetchError::Address)));
     }
 
     #[tokio::test]
@@ -342,18 +331,18 @@ mod tests {
         let (other, _asked) = server(b"220 mail.example ESMTP\r\n".to_vec()).await;
         let mut texts = Vec::new();
         for address in [format!("http://{closed}/"), format!("https://{closed}/"), other] {
-            texts.push(fetcher().fetch(&address).await.unwrap_err().to_string());
+            texts.push(fetcher().fetch(&address, TIME).await.unwrap_err().to_string());
         }
         texts.dedup();
         assert_eq!(texts.len(), 1, "{texts:?}");
         assert!(!texts[0].contains("refused") && !texts[0].contains("127.0.0.1"), "{texts:?}");
-        assert!(texts[0].contains("STRICT"), "what to do about an issuer in the mesh: {texts:?}");
+        assert!(texts[0].contains("sa/ambit-operator"), "whom the mesh must let in: {texts:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_server_that_never_answers_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/", listener.local_addr().unwrap());
-        assert!(matches!(fetcher().fetch(&address).await, Err(FetchError::NoAnswer(_))));
+        assert!(matches!(fetcher().fetch(&address, TIME).await, Err(FetchError::NoAnswer(_))));
     }
 }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use ambit_index::request_authentication::WantedKeySet;
 use ambit_runtime::Backoff;
 use tokio::time::Instant;
 
@@ -21,8 +22,8 @@ pub const FETCHES_MAX: usize = 16;
 /// Of these for one namespace.
 pub const FETCHES_PER_NAMESPACE_MAX: usize = 2;
 
-/// Addresses, and the namespaces whose policies ask for each.
-pub type Wanted = BTreeMap<Arc<str>, BTreeSet<Arc<str>>>;
+/// What policies ask for, by address.
+pub type Wanted = BTreeMap<Arc<str>, WantedKeySet>;
 
 /// What is fetched when.
 #[derive(Debug, Default)]
@@ -51,7 +52,7 @@ impl Schedule {
     /// Takes over what is wanted: what is new is due at once, what is no longer wanted is forgotten.
     pub fn want(&mut self, wanted: &Wanted, now: Instant) {
         self.entries.retain(|address, _| wanted.contains_key(address));
-        for (address, namespaces) in wanted {
+        for (address, WantedKeySet { namespaces, .. }) in wanted {
             let new = || Entry {
                 namespaces: BTreeSet::new(),
                 state: State::Due(now),
@@ -59,7 +60,7 @@ impl Schedule {
             };
             self.entries.entry(address.clone()).or_insert_with(new).namespaces.clone_from(namespaces);
         }
-        let known: BTreeSet<_> = wanted.values().flatten().collect();
+        let known: BTreeSet<_> = wanted.values().flat_map(|wanted| &wanted.namespaces).collect();
         self.turns.retain(|namespace, _| known.contains(namespace));
     }
 
@@ -127,6 +128,8 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use ambit_index::request_authentication::TIMEOUT;
+
     use super::*;
 
     /// Addresses of one namespace.
@@ -135,7 +138,8 @@ mod tests {
     }
 
     fn of(namespace: &str, addresses: impl Iterator<Item = String>) -> Wanted {
-        addresses.map(|address| (address.into(), BTreeSet::from([Arc::from(namespace)]))).collect()
+        let wanted = || WantedKeySet { namespaces: BTreeSet::from([Arc::from(namespace)]), timeout: TIMEOUT };
+        addresses.map(|address| (address.into(), wanted())).collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -217,7 +221,7 @@ mod tests {
         let mut wanted = of("b", ["http://b/1", "http://b/2", "http://b/3"].map(str::to_owned).into_iter());
         schedule.want(&wanted, now);
         assert_eq!(schedule.take(now).len(), FETCHES_PER_NAMESPACE_MAX);
-        wanted.get_mut("http://b/3").unwrap().insert("shop".into());
+        wanted.get_mut("http://b/3").unwrap().namespaces.insert("shop".into());
         schedule.want(&wanted, now);
         assert_eq!(schedule.take(now), [Arc::from("http://b/3")]);
     }

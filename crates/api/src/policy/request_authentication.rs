@@ -73,7 +73,7 @@ pub struct JwtRule {
     /// Claims that are space-separated lists, in addition to scope and permission.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub space_delimited_claims: Vec<String>,
-    /// Timeout for fetching the key set. It is validated but not used: the operator gives every fetch 10 seconds.
+    /// Timeout for fetching the key set from jwksUri. Defaults to 5s; values above 30s count as 30s.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub timeout: String,
     /// Whether the token is forwarded to the service.

@@ -169,7 +169,7 @@ impl Index {
             None => self.layer7.key_sets.remove(uri),
         };
         changes.policy_status = true;
-        let wants = |providers: &Providers| providers.uris().any(|wanted| wanted == uri);
+        let wants = |providers: &Providers| providers.uris().any(|(wanted, _)| wanted == uri);
         let attachments = self.request.values().filter_map(|policy| policy.content.as_ref());
         let targets: Vec<_> = attachments
             .filter(|attachment| attachment.content.as_ref().is_ok_and(wants))

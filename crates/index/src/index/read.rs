@@ -12,6 +12,7 @@ use crate::{
     enrollment::{Enrollment, NodeEnrollment, Wanted, is_enrolled_namespace},
     gateways::GatewayFacts,
     pods::PodFacts,
+    policies::request_authentication::WantedKeySet,
     settings::Settings,
     waypoints::{Waypoint, binding::Wish},
 };
@@ -159,13 +160,15 @@ impl Index {
         missing.filter(|waypoint| !self.layer7.gateways.contains_key(waypoint)).collect()
     }
 
-    /// Where key sets are to be fetched, and the namespaces whose policies ask for each.
-    pub fn key_set_uris(&self) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
-        let mut wanted: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    /// Where key sets are to be fetched, for whom, and how long that may take.
+    pub fn key_set_uris(&self) -> BTreeMap<Arc<str>, WantedKeySet> {
+        let mut wanted: BTreeMap<_, WantedKeySet> = BTreeMap::new();
         for policy in self.request.values() {
             let content = policy.content.as_ref().and_then(|attachment| attachment.content.as_ref().ok());
-            for uri in content.into_iter().flat_map(|providers| providers.uris()) {
-                wanted.entry(uri.clone()).or_default().insert(policy.name.namespace.clone());
+            for (uri, timeout) in content.into_iter().flat_map(|providers| providers.uris()) {
+                let wanted = wanted.entry(uri.clone()).or_default();
+                wanted.namespaces.insert(policy.name.namespace.clone());
+                wanted.timeout = wanted.timeout.max(timeout);
             }
         }
         wanted

@@ -3,7 +3,11 @@
 //! Invariant: a rule whose keys are not known, or cannot be read, vouches for nobody; a rule that says nothing certain
 //! about whom it trusts makes its targets refuse everything.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use ambit_api::{
     conditions::{ZTUNNEL_ACCEPTED, reason},
@@ -19,6 +23,20 @@ use super::{
     Attachment, Holds, Judgement, PolicyFacts, Reach, RequestFacts, Target, header_name, selector, unknown,
 };
 use crate::object::name_of;
+
+/// How long fetching a key set may take where its rule does not say: as in Istio.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest that a fetch may take, whatever its rule says.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
+
+/// A key set that policies ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedKeySet {
+    /// Namespaces of these policies.
+    pub namespaces: BTreeSet<Arc<str>>,
+    /// How long fetching it may take: the longest of what they say, so that none of them cuts the others short.
+    pub timeout: Duration,
+}
 
 /// Key sets by URI: as [`key_set`] returned them, or why there is none.
 pub type KeySets = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
@@ -38,17 +56,17 @@ struct Provider {
 enum Keys {
     /// In the policy.
     Inline(Arc<str>),
-    /// To be fetched.
-    At(Arc<str>),
+    /// To be fetched, and how long that may take.
+    At(Arc<str>, Duration),
     /// None, and why.
     Refused(String),
 }
 
 impl Providers {
-    /// Where key sets are to be fetched.
-    pub fn uris(&self) -> impl Iterator<Item = &Arc<str>> {
+    /// Where key sets are to be fetched, and how long each fetch may take.
+    pub fn uris(&self) -> impl Iterator<Item = (&Arc<str>, Duration)> {
         self.0.iter().filter_map(|provider| match &provider.keys {
-            Keys::At(uri) => Some(uri),
+            Keys::At(uri, timeout) => Some((uri, *timeout)),
             Keys::Inline(_) | Keys::Refused(_) => None,
         })
     }
@@ -74,7 +92,7 @@ impl Keys {
         match self {
             Self::Inline(keys) => Ok(keys.clone()),
             Self::Refused(why) => Err(why.clone()),
-            Self::At(uri) => match fetched.get(uri) {
+            Self::At(uri, _) => match fetched.get(uri) {
                 Some(Ok(keys)) => Ok(keys.clone()),
                 Some(Err(why)) => Err(format!("{uri}: {why}")),
                 None => Err(format!("{uri} has not been fetched yet")),
@@ -152,12 +170,8 @@ fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
     if rule.issuer.is_empty() && rule.jwks_uri.is_empty() {
         return Err(format!("{} is empty, and there is no jwksUri", at("issuer")));
     }
-    // Seconds with a fraction, as protobuf writes durations, or as the Gateway API does.
-    let seconds = rule.timeout.strip_suffix('s').and_then(|text| text.parse::<f64>().ok());
-    let is_time = seconds.is_some_and(|seconds| seconds > 0.0) || parse_duration(&rule.timeout).is_ok();
-    if !rule.timeout.is_empty() && !is_time {
-        return Err(format!("{} {:?} is no duration, like 5s", at("timeout"), rule.timeout));
-    }
+    let timeout = timeout(&rule.timeout)
+        .ok_or_else(|| format!("{} {:?} is no duration, like 5s", at("timeout"), rule.timeout))?;
     let header = |field: &str, name: &str| {
         header_name(name).ok_or_else(|| format!("{} {name:?} is no header name", at(field)))
     };
@@ -196,14 +210,25 @@ fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
         claim_headers,
         space_delimited: claims.collect::<Result<_, _>>()?,
     };
-    Ok(Provider { rule: provider, keys: keys(rule) })
+    Ok(Provider { rule: provider, keys: keys(rule, timeout) })
 }
 
-fn keys(rule: &JwtRule) -> Keys {
+/// Seconds with a fraction, as protobuf writes durations, or as the Gateway API does.
+fn timeout(text: &str) -> Option<Duration> {
+    if text.is_empty() {
+        return Some(TIMEOUT);
+    }
+    let seconds = text.strip_suffix('s').and_then(|seconds| seconds.parse().ok());
+    let seconds = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let timeout = seconds.or_else(|| parse_duration(text).ok());
+    timeout.filter(|timeout| !timeout.is_zero()).map(|timeout| timeout.min(TIMEOUT_MAX))
+}
+
+fn keys(rule: &JwtRule, timeout: Duration) -> Keys {
     let refused = |why: &str| Keys::Refused(why.to_owned());
     match (rule.jwks.as_str(), rule.jwks_uri.as_str()) {
         ("", "") => refused("it has neither jwks nor jwksUri"),
-        ("", uri) if is_fetchable(uri) => Keys::At(uri.into()),
+        ("", uri) if is_fetchable(uri) => Keys::At(uri.into(), timeout),
         ("", _) => refused("jwksUri is no http or https address"),
         (jwks, "") => key_set(jwks).map_or_else(Keys::Refused, Keys::Inline),
         (_, _) => refused("it has both jwks and jwksUri"),

@@ -1,10 +1,15 @@
 //! Services, waypoints and the way from one to the other.
 
+use std::time::Duration;
+
 use ambit_api::{conditions::reason, mesh::FailurePolicy};
 use ambit_model::{GatewayDestination, Policy, StringMatch};
 
 use super::*;
-use crate::policies::Holds;
+use crate::policies::{
+    Holds,
+    request_authentication::{TIMEOUT, WantedKeySet},
+};
 
 pub(super) fn shop(label: Option<&str>) -> Value {
     let mut namespace = namespace("shop", "ambient");
@@ -546,8 +551,25 @@ fn a_key_set_is_asked_for_and_put_where_it_is_wanted() {
         "spec": {"targetRefs": [{"kind": "Service", "name": "cart"}],
                  "jwtRules": [{"issuer": "https://issuer.example", "jwksUri": &*uri}]}
     })));
-    let wanted = BTreeMap::from([(uri.clone(), BTreeSet::from([Arc::from("shop")]))]);
-    assert!(changes.key_set_uris && index.key_set_uris() == wanted);
+    let wanted = |namespaces: &[&str], timeout: Duration| {
+        let namespaces = namespaces.iter().map(|namespace| Arc::from(*namespace)).collect();
+        BTreeMap::from([(uri.clone(), WantedKeySet { namespaces, timeout })])
+    };
+    assert!(changes.key_set_uris && index.key_set_uris() == wanted(&["shop"], TIMEOUT));
+    let other = |timeout: &str| {
+        json!({"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+            "metadata": {"name": "jwt", "namespace": "other"},
+            "spec": {"targetRefs": [{"kind": "Service", "name": "cart"}],
+                     "jwtRules": [{"issuer": "i", "jwksUri": &*uri, "timeout": timeout}]}})
+    };
+    index.apply(object(other("1ms")));
+    assert_eq!(
+        index.key_set_uris(),
+        wanted(&["other", "shop"], TIMEOUT),
+        "nobody cuts another's fetch short"
+    );
+    assert!(index.apply(object(other("20s"))).key_set_uris);
+    assert_eq!(index.key_set_uris(), wanted(&["other", "shop"], Duration::from_secs(20)));
     let keys =
         |index: &Index| index.bound_service(&name("w"), &key("cart")).unwrap().authentication[0].jwks.clone();
     assert_eq!(keys(&index), None, "nobody's token is valid before");

@@ -47,7 +47,7 @@ fn keys_that_are_fetched_are_asked_for_and_put_in() {
     let found =
         attached(serde_json::json!([{"issuer": "i", "jwksUri": &*uri}, {"issuer": "j", "jwks": KEYS}]));
     let providers = found.content.as_ref().unwrap();
-    assert_eq!(providers.uris().collect::<Vec<_>>(), [&uri]);
+    assert_eq!(providers.uris().collect::<Vec<_>>(), [(&uri, TIMEOUT)]);
     let table = [
         (None, None, "has not been fetched yet"),
         (Some(Err("connection refused".to_owned())), None, "http://issuer.example/keys: connection refused"),
@@ -160,9 +160,33 @@ fn without_a_target_it_is_not_enforced_and_says_so() {
 #[test]
 fn without_an_issuer_whoever_the_keys_of_an_address_vouch_for_is_believed() {
     let uri = "https://issuer.example/keys";
-    for timeout in ["5s", "0.5s", "1m30s"] {
-        let found = attached(serde_json::json!([{"jwksUri": uri, "timeout": timeout}]));
-        let providers = found.content.as_ref().unwrap();
-        assert_eq!(&*providers.compile(&KeySets::new())[0].issuer, "");
+    let found = attached(serde_json::json!([{"jwksUri": uri}]));
+    let providers = found.content.as_ref().unwrap();
+    assert_eq!(&*providers.compile(&KeySets::new())[0].issuer, "");
+}
+
+#[test]
+fn a_rule_says_how_long_fetching_its_keys_may_take_within_a_limit() {
+    let seconds = Duration::from_secs_f64;
+    let table = [
+        ("", Some(TIMEOUT)),
+        ("5s", Some(seconds(5.0))),
+        ("0.5s", Some(seconds(0.5))),
+        ("250ms", Some(seconds(0.25))),
+        ("1m30s", Some(TIMEOUT_MAX)),
+        ("1e300s", None),
+        ("infs", None),
+        ("NaNs", None),
+        ("-1s", None),
+        ("0s", None),
+        ("0.0s", None),
+        ("s", None),
+        ("5", None),
+    ];
+    for (text, expected) in table {
+        let rule = serde_json::json!({"issuer": "i", "jwksUri": "https://i/keys", "timeout": text});
+        let found = attached(serde_json::json!([rule]));
+        let said = found.content.as_ref().ok().map(|providers| providers.uris().next().unwrap().1);
+        assert_eq!(said, expected, "{text:?}");
     }
 }
