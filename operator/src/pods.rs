@@ -1,4 +1,5 @@
-//! What agents report, written onto pods: an annotation for being redirected, Events for what keeps a pod out.
+//! What is written onto pods: of what agents report, an annotation for being redirected, and Events for what keeps a pod out;
+//! and the waypoint behind which a pod is closed.
 //!
 //! Invariant: an annotation that already says so is not written, and one is only written to the pod that was reported
 //! (its uid goes with the patch).
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use ambit_api::labels;
 use ambit_index::PodIdentity;
+use ambit_model::NamespacedName;
 use ambit_runtime::Backoff;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -43,6 +45,21 @@ pub async fn annotate(
     (key, value): (&str, Option<&str>),
 ) -> Result<(), Error> {
     patch(client, namespace, name, json!({"metadata": {"annotations": {key: value}}})).await
+}
+
+/// Writes onto a pod which waypoint alone reaches it.
+///
+/// # Errors
+/// When the API server refuses.
+pub async fn remember(
+    client: &Client,
+    pod: &PodIdentity,
+    waypoint: Option<&NamespacedName>,
+) -> Result<(), Error> {
+    let waypoint = waypoint.map(ToString::to_string);
+    let annotations = json!({labels::WAYPOINT_ENFORCED: waypoint});
+    let body = json!({"metadata": {"uid": &*pod.uid, "annotations": annotations}});
+    patch(client, &pod.name.namespace, &pod.name.name, body).await
 }
 
 async fn patch(client: &Client, namespace: &str, name: &str, patch: serde_json::Value) -> Result<(), Error> {
@@ -165,4 +182,31 @@ impl Writer {
 
 fn reference(pod: &PodIdentity) -> PodReference<'_> {
     PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Script, failure};
+
+    #[tokio::test]
+    async fn a_pod_remembers_its_waypoint_if_it_is_still_the_same_pod() {
+        let pod = PodIdentity {
+            uid: "u".into(),
+            name: NamespacedName::new("shop", "cart"),
+            service_account: "cart".into(),
+            node: "n1".into(),
+            terminated: false,
+        };
+        let answer = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "cart"}});
+        let script = Script::new([(200, answer)]);
+        remember(&script.client(), &pod, Some(&NamespacedName::new("shop", "w"))).await.unwrap();
+        remember(&script.client(), &pod, None).await.unwrap();
+        let said = |value: serde_json::Value| json!({"metadata": {"uid": "u", "annotations": {"ambit.dev/waypoint-enforced": value}}});
+        let bodies: Vec<_> = script.seen().into_iter().map(|seen| (seen.path, seen.body)).collect();
+        let path = "/api/v1/namespaces/shop/pods/cart".to_owned();
+        assert_eq!(bodies, [(path.clone(), said("shop/w".into())), (path, said(serde_json::Value::Null))]);
+        let script = Script::new([failure(409, "Conflict")]);
+        remember(&script.client(), &pod, None).await.unwrap();
+    }
 }

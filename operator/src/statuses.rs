@@ -1,4 +1,5 @@
-//! The status of users' objects: what of each is enforced or served, written by the leader when it is not said already.
+//! The status of users' objects: what of each is enforced or served, written by the leader when it is not said already. A pod has
+//! no status of its own to hold the waypoint behind which it is closed: it gets an annotation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +7,8 @@ use ambit_api::{
     AuthorizationPolicy, PeerAuthentication, RequestAuthentication, TrafficPolicy,
     gateway::{GrpcRoute, HttpRoute, TcpRoute, TlsRoute},
 };
-use ambit_index::{Holds, Index, Judgement, Kind, RouteKind, RoutePatch, StatusPatch};
+use ambit_index::{Holds, Index, Judgement, Kind, PodIdentity, RouteKind, RoutePatch, StatusPatch};
+use ambit_model::NamespacedName;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Client, api::ApiResource};
@@ -17,6 +19,7 @@ use crate::{
     conditions::{Finding, dated},
     events::Events,
     object_status::{self, Judged},
+    pods,
     state::SharedIndex,
 };
 
@@ -49,8 +52,18 @@ pub async fn run(
         for refused in refused {
             refused.tell(&events).await;
         }
-        let patches = patches(&index.read(), Timestamp::now());
+        let (patches, forgetful) = {
+            let index = index.read();
+            let owned = |(pod, waypoint): (PodIdentity, Option<&NamespacedName>)| (pod, waypoint.cloned());
+            (patches(&index, Timestamp::now()), index.forgetful_pods().map(owned).collect::<Vec<_>>())
+        };
         let mut is_failed = false;
+        for (pod, waypoint) in forgetful {
+            if let Err(error) = pods::remember(&client, &pod, waypoint.as_ref()).await {
+                tracing::warn!(%error, "A pod cannot be told of its waypoint, trying again");
+                is_failed = true;
+            }
+        }
         for (judged, status) in patches {
             if let Err(error) = object_status::write(&client, &judged, &status).await {
                 tracing::warn!(%error, "A status cannot be written, trying again");

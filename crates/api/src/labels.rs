@@ -66,6 +66,8 @@ pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 pub const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Label of a Gateway (`"true"`) that the operator created for a `use-waypoint` label.
 pub const AUTO_CREATED: &str = "ambit.dev/auto-created";
+/// Annotation of a pod, written by the operator: the waypoint (`namespace/name`) that alone reaches it.
+pub const WAYPOINT_ENFORCED: &str = "ambit.dev/waypoint-enforced";
 /// Annotation of a node agent's pod (`"true"`): the agent removed every trace of the mesh from its node.
 pub const CLEAN: &str = "ambit.dev/clean";
 /// Finalizer of a Mesh; it is removed once every node is clean.

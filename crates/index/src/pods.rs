@@ -53,6 +53,8 @@ pub(crate) struct PodFacts {
     pub(crate) reroute_interfaces: BTreeSet<String>,
     /// What its labels ask for.
     pub(crate) wish: Wish,
+    /// The waypoint behind which it was closed to everybody else, as an operator wrote onto it.
+    pub(crate) enforced: Option<NamespacedName>,
     /// It is made for a Gateway.
     pub(crate) is_managed: bool,
     /// The Gateway that it is a pod of: by its labels, its account, and the Deployment that controls it. Each of these
@@ -93,6 +95,7 @@ impl PodFacts {
             probe_ports: probes::ports(spec),
             reroute_interfaces: reroute_interfaces(metadata),
             wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
+            enforced: annotation(metadata, labels::WAYPOINT_ENFORCED).and_then(named),
             is_managed: label(metadata, labels::GATEWAY_MANAGED).is_some(),
             waypoint,
             health: health(metadata, status),
@@ -124,6 +127,12 @@ impl PodFacts {
 fn service_account(metadata: &ObjectMeta, spec: &PodSpec) -> Arc<str> {
     let account = spec.service_account_name.as_deref().filter(|_| annotation(metadata, MIRROR).is_none());
     account.unwrap_or_default().into()
+}
+
+/// `namespace/name`
+fn named(text: &str) -> Option<NamespacedName> {
+    let (namespace, name) = text.split_once('/')?;
+    (!namespace.is_empty() && !name.is_empty()).then(|| NamespacedName::new(namespace, name))
 }
 
 /// Names that no device can have (Linux: `IFNAMSIZ`), and more than a pod has devices of, are left out.

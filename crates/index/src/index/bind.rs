@@ -94,6 +94,8 @@ impl Index {
             changes.policy_status |= is_service || old.binding.judgement != new.binding.judgement;
             changes.route_status |= is_service;
         }
+        // What a pod must remember is written onto it with the statuses.
+        changes.policy_status |= old.enforced() != new.enforced();
         if old.stage != new.stage {
             changes.policy_status |= matches!(subject, Subject::Service(_));
             changes.waypoints.extend(old.stage.served_by().into_iter().chain(new.stage.served_by()).cloned());
@@ -253,7 +255,7 @@ impl Index {
     fn remembered(&self, subject: &Subject) -> Option<NamespacedName> {
         match subject {
             Subject::Service(name) => self.was_said_enforced(name),
-            Subject::Pod(_) => None,
+            Subject::Pod(name) => self.pods.get(name)?.facts.enforced.clone(),
         }
     }
 

@@ -47,6 +47,7 @@ impl Index {
         }
         // Before anybody can hear of it: a pod is born behind its waypoint.
         self.refresh_binding(&Subject::Pod(name.clone()), changes);
+        changes.policy_status |= self.is_forgetful(&name);
         self.move_pod(&name, (was_at, is_at), changes);
         self.refresh_pod(&name, changes);
     }

@@ -85,6 +85,23 @@ impl Index {
         })
     }
 
+    /// Pods that must remember another waypoint behind which they are closed, should every operator start anew while its
+    /// Gateway is gone, or none any more.
+    pub fn forgetful_pods(&self) -> impl Iterator<Item = (PodIdentity, Option<&NamespacedName>)> {
+        let forgetful = self.pods.keys().filter(|name| self.is_forgetful(name));
+        forgetful.filter_map(|name| Some((self.pod(name)?, self.enforced_pod(name))))
+    }
+
+    /// Whether a pod says something else of its waypoint than is so.
+    pub(super) fn is_forgetful(&self, name: &NamespacedName) -> bool {
+        let said = self.pods.get(name).and_then(|pod| pod.facts.enforced.as_ref());
+        said != self.enforced_pod(name)
+    }
+
+    fn enforced_pod(&self, name: &NamespacedName) -> Option<&NamespacedName> {
+        self.layer7.bound.get(&Subject::Pod(name.clone())).and_then(Bound::enforced)
+    }
+
     /// What the targets of a policy make of it, and whose address it takes for the client's.
     fn judge_attached(&self, attachment: &Attachment<Arc<Policy>>) -> Judgement {
         let mut judgement = attachment.judge(|target| self.reach(target));

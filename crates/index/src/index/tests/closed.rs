@@ -153,3 +153,85 @@ fn what_was_never_closed_is_open_without_a_waypoint() {
     wait(&mut index);
     assert_eq!(seen(&index, "cart"), (vec![], None, vec![]));
 }
+
+/// A pod that its own label, or its namespace's, sends through a waypoint for pods.
+fn closed_pod(own: bool) -> (Index, Vec<Value>) {
+    let for_pods = json!({"metadata": {"labels": {"istio.io/waypoint-for": "workload"}}});
+    let label = if own { json!({"istio.io/use-waypoint": "w"}) } else { json!({}) };
+    let objects = vec![
+        shop((!own).then_some("w")),
+        redirected("cart", json!({"metadata": {"labels": label}})),
+        gateway("w", for_pods),
+    ];
+    let mut index = present();
+    objects.iter().for_each(|value| drop(index.apply(object(value.clone()))));
+    index.serve();
+    (index, objects)
+}
+
+fn is_closed_pod(index: &Index) -> bool {
+    index.workload(CART).unwrap().is_guarded()
+}
+
+/// What is to be written onto the pod.
+fn to_remember(index: &Index) -> Option<Option<String>> {
+    let mut pods = index.forgetful_pods();
+    let found = pods.next().map(|(pod, waypoint)| (pod.name, waypoint.map(ToString::to_string)));
+    found.map(|(pod, waypoint)| {
+        assert_eq!(pod, name("cart"));
+        waypoint
+    })
+}
+
+#[test]
+fn an_operator_that_starts_anew_opens_no_pod_that_was_closed_itself() {
+    for own in [true, false] {
+        let (mut before, mut objects) = closed_pod(own);
+        assert!(is_closed_pod(&before));
+        assert_eq!(to_remember(&before), Some(Some("shop/w".into())), "{own}");
+        let forgetful = objects[1].clone();
+        let note = json!({"metadata": {"annotations": {"ambit.dev/waypoint-enforced": "shop/w"}}});
+        merge(&mut objects[1], note);
+        assert_eq!(before.apply(object(objects[1].clone())), Changes::default(), "the note is no news");
+        assert_eq!(to_remember(&before), None, "it is written once");
+        assert!(before.apply(object(forgetful)).policy_status, "a note that is lost is written again");
+        assert_eq!(to_remember(&before), Some(Some("shop/w".into())));
+        before.apply(object(objects[1].clone()));
+        let gateway = objects.pop().unwrap();
+        for (is_lost, first) in [(true, 0), (true, 1), (false, 0), (false, 1)] {
+            let mut anew = present();
+            (0..2).for_each(|at| drop(anew.apply(object(objects[(first + at) % 2].clone()))));
+            if !is_lost {
+                anew.apply(object(gateway.clone()));
+            }
+            anew.serve();
+            assert!(is_closed_pod(&anew), "{own} {is_lost} {first}");
+            wait(&mut anew);
+            assert!(is_closed_pod(&anew), "{own} {is_lost} {first}, later");
+            assert_eq!(to_remember(&anew), None, "{own} {is_lost} {first}");
+            // Without a label nobody asks for a waypoint: it opens, and forgets.
+            let changes = anew.apply(object(shop(None)));
+            let open = redirected(
+                "cart",
+                json!({"metadata": {"annotations": {"ambit.dev/waypoint-enforced": "shop/w"}}}),
+            );
+            let changes = [changes, anew.apply(object(open))];
+            assert!(changes.iter().any(|changes| changes.policy_status), "the note is taken away");
+            wait(&mut anew);
+            assert!(!is_closed_pod(&anew), "{own} {is_lost} {first}: the label is gone");
+            assert_eq!(to_remember(&anew), Some(None), "{own} {is_lost} {first}");
+        }
+    }
+}
+
+#[test]
+fn a_note_on_a_pod_counts_for_an_operator_that_starts_only() {
+    let mut index = closed_pod(true).0;
+    let note = json!({"metadata": {"labels": {"istio.io/use-waypoint": "missing"}, "uid": "new",
+                                   "annotations": {"ambit.dev/waypoint-enforced": "shop/other"}}});
+    index.delete(&Key { kind: Kind::Pod, name: name("cart") });
+    index.apply(object(redirected("cart", note)));
+    wait(&mut index);
+    assert!(!is_closed_pod(&index), "it is new, and was behind nothing");
+    assert_eq!(to_remember(&index), Some(None));
+}
