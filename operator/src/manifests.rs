@@ -218,8 +218,8 @@ mod tests {
                         let policy: ambit_api::AuthorizationPolicy = serde_json::from_value(value).unwrap();
                         use ambit_index::authorization::Authorization;
                         let name = ambit_model::NamespacedName::new("shop", "sample");
-                        let found =
-                            ambit_index::authorization::translate(&name, &policy.spec, "ambit-system");
+                        let roots = ambit_index::Settings::default().root_namespaces;
+                        let found = ambit_index::authorization::translate(&name, &policy.spec, &roots);
                         match found.content {
                             Authorization::Ztunnel(_) => {
                                 let judgement = found.judgement.unwrap();

@@ -8,6 +8,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::labels;
+
 mod providers;
 mod status;
 mod waypoints;
@@ -58,6 +60,9 @@ pub struct MeshSpec {
     /// The L7 proxies. Namespaces and services opt in with the label `istio.io/use-waypoint: <name of a Gateway>`.
     #[serde(default)]
     pub waypoints: Waypoints,
+    /// Settings for security policies.
+    #[serde(default)]
+    pub policy: PolicySettings,
     /// Access logs and traces.
     #[serde(default)]
     pub observability: Observability,
@@ -161,6 +166,21 @@ pub struct Enrollment {
 impl Default for Enrollment {
     fn default() -> Self {
         Self { exclude_namespaces: vec!["kube-system".into()] }
+    }
+}
+
+/// Settings for security policies.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PolicySettings {
+    /// Policies in this namespace apply to the whole mesh, in addition to those in ambit-system (Istio's rootNamespace).
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub root_namespace: String,
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { root_namespace: labels::ISTIO_ROOT_NAMESPACE.into() }
     }
 }
 
@@ -270,6 +290,7 @@ mod tests {
         assert_eq!((waypoints.auto_create, waypoints.failure_policy), (true, FailurePolicy::Closed));
         assert_eq!((waypoints.replicas.min, waypoints.replicas.max), (2, 5));
         assert_eq!(empty.observability.tracing, None);
+        assert_eq!(empty.policy.root_namespace, "istio-system");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use ambit_api::{AuthorizationPolicy, RequestAuthentication};
 use ambit_model::{Locality, NamespacedName, Policy, Workload};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
@@ -16,10 +17,7 @@ use crate::{
     nodes::{NamespaceFacts, locality},
     object::{Key, Kind, Object},
     pods::PodFacts,
-    policies::{
-        AuthorizationFacts, PeerFacts, RequestFacts, authorization, peer_authentication,
-        request_authentication,
-    },
+    policies::{AuthorizationFacts, PeerFacts, RequestFacts, peer_authentication},
     routes::{self, RouteKey, RouteKind},
     services::ServiceFacts,
     settings::Settings,
@@ -81,6 +79,9 @@ pub struct Index {
     other_workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     nodes: BTreeMap<Arc<str>, Locality>,
     namespaces: BTreeMap<Arc<str>, NamespaceFacts>,
+    /// As read, so that the root namespaces can change under them.
+    kube_authorization: BTreeMap<NamespacedName, Box<AuthorizationPolicy>>,
+    kube_request: BTreeMap<NamespacedName, Box<RequestAuthentication>>,
     authorization: BTreeMap<NamespacedName, AuthorizationFacts>,
     peer: BTreeMap<NamespacedName, PeerFacts>,
     request: BTreeMap<NamespacedName, RequestFacts>,
@@ -109,6 +110,8 @@ impl Index {
             other_workloads: BTreeMap::new(),
             nodes: BTreeMap::new(),
             namespaces: BTreeMap::new(),
+            kube_authorization: BTreeMap::new(),
+            kube_request: BTreeMap::new(),
             authorization: BTreeMap::new(),
             peer: BTreeMap::new(),
             request: BTreeMap::new(),
@@ -123,7 +126,6 @@ impl Index {
     pub fn apply(&mut self, object: Object) -> Changes {
         let mut changes = Changes::default();
         let name = object.key().name;
-        let root = self.settings.root_of(&name.namespace).clone();
         match object {
             Object::Pod(pod) => self.set_pod(name, Some(PodFacts::read(&pod)), &mut changes),
             Object::Service(mut service) => {
@@ -136,13 +138,13 @@ impl Index {
                 self.set_namespace(name.name, Some(NamespaceFacts::read(&metadata)), &mut changes);
             }
             Object::AuthorizationPolicy(policy) => {
-                self.set_authorization(name, Some(authorization::read(&policy, &root)), &mut changes);
+                self.set_authorization(name, Some(policy), &mut changes);
             }
             Object::PeerAuthentication(policy) => {
                 self.set_peer(name, Some(peer_authentication::read(&policy)), &mut changes);
             }
             Object::RequestAuthentication(policy) => {
-                self.set_request(name, Some(request_authentication::read(&policy, &root)), &mut changes);
+                self.set_request(name, Some(policy), &mut changes);
             }
             Object::Gateway(gateway) => self.set_gateway(name, GatewayFacts::read(&gateway), &mut changes),
             Object::GatewayClass(class) => {
@@ -245,7 +247,8 @@ impl Index {
         if settings.trusted_proxies != self.settings.trusted_proxies {
             self.layer7.dirty.compiled.extend(self.layer7.compiled_of.keys().cloned());
         }
-        self.settings = settings;
+        let roots = std::mem::replace(&mut self.settings, settings).root_namespaces;
+        self.reread_policies_of(&roots, &mut changes);
         if trust != self.trust() {
             self.refresh_trust(&mut changes);
         }

@@ -131,3 +131,9 @@ pub(crate) fn header_name(name: &str) -> Option<Arc<str>> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (!name.is_empty() && name.bytes().all(is_token)).then(|| name.to_ascii_lowercase().into())
 }
+
+/// The root namespaces of a mesh that says nothing of them.
+#[cfg(test)]
+fn roots() -> std::collections::BTreeSet<Arc<str>> {
+    crate::Settings::default().root_namespaces
+}

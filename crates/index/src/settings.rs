@@ -27,7 +27,7 @@ pub struct Settings {
     pub presence: Presence,
     /// Namespace of the mesh itself, which is never enrolled.
     pub system_namespace: Arc<str>,
-    /// Namespaces whose policies apply to the whole mesh: its own, and the one that Istio's manifests name.
+    /// Namespaces whose policies apply to the whole mesh: its own, and `spec.policy.rootNamespace`.
     pub root_namespaces: BTreeSet<Arc<str>>,
     /// Cluster id, first part of every workload uid.
     pub cluster_id: Arc<str>,
@@ -47,13 +47,6 @@ pub struct Settings {
     pub extension_providers: Vec<ExtensionProvider>,
     /// `spec.waypoints.numTrustedProxies`.
     pub trusted_proxies: Option<u32>,
-}
-
-impl Settings {
-    /// The root namespace by which a policy of `namespace` is read: its own, if it is one.
-    pub(crate) fn root_of<'a>(&'a self, namespace: &'a Arc<str>) -> &'a Arc<str> {
-        self.root_namespaces.get(namespace).unwrap_or(&self.system_namespace)
-    }
 }
 
 impl Default for Settings {

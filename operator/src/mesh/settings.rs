@@ -1,7 +1,7 @@
 //! What the index must know of the `Mesh`. Total: a spec that is not valid still says who is excluded.
 
 use ambit_api::{
-    Mesh,
+    Mesh, labels,
     mesh::{Mtls, TrustPhase},
 };
 use ambit_index::{Presence, Settings};
@@ -32,6 +32,7 @@ pub fn settings(mesh: Option<&Mesh>) -> Settings {
             .iter()
             .map(|n| n.as_str().into())
             .collect(),
+        root_namespaces: [labels::SYSTEM_NAMESPACE, &mesh.spec.policy.root_namespace].map(Into::into).into(),
         failure_policy: mesh.spec.waypoints.failure_policy,
         extension_providers: mesh.spec.extension_providers.clone(),
         trusted_proxies: mesh.spec.waypoints.num_trusted_proxies,
@@ -48,7 +49,7 @@ mod tests {
         let mesh: Mesh = serde_json::from_value(serde_json::json!({
             "apiVersion": "ambit.dev/v1alpha1", "kind": "Mesh",
             "metadata": {"name": "default", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"mtls": "Strict", "trust": {"domain": "new.example", "aliases": ["older.example"]}},
+            "spec": {"mtls": "Strict", "policy": {"rootNamespace": "policies"}, "trust": {"domain": "new.example", "aliases": ["older.example"]}},
             "status": {"trust": {"phase": "Stable", "domain": "old.example"}}
         }))
         .unwrap();
@@ -58,6 +59,7 @@ mod tests {
             ("old.example", Presence::Leaving, Mode::Strict)
         );
         assert_eq!(found.trust_aliases, ["older.example".into()]);
+        assert_eq!(found.root_namespaces, ["ambit-system", "policies"].map(Into::into).into());
         assert_eq!(settings(None).presence, Presence::Absent);
     }
 }

@@ -93,6 +93,13 @@ pub fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<V
             message,
         });
     }
+    if let Some(message) = wrong_namespace(&spec.policy.root_namespace) {
+        violations.push(Violation {
+            reason: reason::INVALID_SPEC,
+            field: "spec.policy.rootNamespace",
+            message,
+        });
+    }
     if let Some(tracing) = &spec.observability.tracing
         && !is_collector(&tracing.endpoint)
     {
@@ -193,6 +200,20 @@ pub(crate) fn wrong_replicas(replicas: Replicas) -> Option<String> {
     ))
 }
 
+/// What is wrong with the name of a namespace, a DNS label (RFC 1123).
+fn wrong_namespace(name: &str) -> Option<String> {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_label = (1..=63).contains(&name.len())
+        && name.bytes().all(is_inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    (!is_label).then(|| {
+        format!(
+            "{name:?} is no namespace; write lower-case letters, digits and dashes, for example istio-system"
+        )
+    })
+}
+
 /// `http://`, then nothing but an authority with a port.
 fn is_collector(endpoint: &str) -> bool {
     let authority = endpoint.strip_prefix("http://").unwrap_or_default();
@@ -233,6 +254,7 @@ mod tests {
             "trust": {"domain": "Bad Domain", "certificateTTL": "1m", "ca": {"selfSigned": {"rootTTL": "1d"}}},
             "dataPlane": {"ztunnel": {"resources": {"requests": {"cpu": "a lot"}}}},
             "waypoints": {"replicas": {"min": 3, "max": 2}, "resources": {"limits": {"memory": "1GiB"}}},
+            "policy": {"rootNamespace": "Istio.System"},
             "observability": {"tracing": {"endpoint": "http://collector"}}
         }));
         let fields: Vec<_> = validate(&bad, None).unwrap_err().iter().map(|v| v.field).collect();
@@ -245,6 +267,7 @@ mod tests {
                 "spec.dataPlane.ztunnel.resources",
                 "spec.waypoints.resources",
                 "spec.waypoints.replicas",
+                "spec.policy.rootNamespace",
                 "spec.observability.tracing.endpoint"
             ]
         );

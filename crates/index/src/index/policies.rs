@@ -1,16 +1,24 @@
 //! Policies, folded in one at a time.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use ambit_api::conditions::{ZTUNNEL_ACCEPTED, reason};
+use ambit_api::{
+    AuthorizationPolicy, RequestAuthentication,
+    conditions::{ZTUNNEL_ACCEPTED, reason},
+};
 use ambit_model::NamespacedName;
+use kube::Resource;
 
 use super::Index;
 use crate::{
     changes::Changes,
     policies::{
         AuthorizationFacts, Holds, Judgement, PeerFacts, RequestFacts, Target,
-        authorization::{Authorization, trust::TrustDomains},
+        authorization::{self, Authorization, trust::TrustDomains},
+        request_authentication,
     },
     waypoints::is_deny_name,
 };
@@ -19,9 +27,11 @@ impl Index {
     pub(super) fn set_authorization(
         &mut self,
         name: NamespacedName,
-        facts: Option<AuthorizationFacts>,
+        policy: Option<Box<AuthorizationPolicy>>,
         changes: &mut Changes,
     ) {
+        let facts = policy.as_ref().map(|policy| authorization::read(policy, &self.settings.root_namespaces));
+        keep(&mut self.kube_authorization, &name, policy);
         let facts = facts.map(|facts| if is_deny_name(&name) { reserved(facts) } else { facts });
         let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel());
         let policy = policy.map(|policy| self.trust().spell_out(policy));
@@ -46,6 +56,20 @@ impl Index {
         };
         if reach(old.as_ref()) != reach(self.authorization.get(&name)) {
             self.refresh_reach_of(&name.namespace, changes);
+        }
+    }
+
+    /// Reads all policies again if there are other root namespaces now: those of these mean something else, and what the status
+    /// of any may say names them.
+    pub(super) fn reread_policies_of(&mut self, old: &BTreeSet<Arc<str>>, changes: &mut Changes) {
+        if *old == self.settings.root_namespaces {
+            return;
+        }
+        for (name, policy) in self.kube_authorization.clone() {
+            self.set_authorization(name, Some(policy), changes);
+        }
+        for (name, policy) in self.kube_request.clone() {
+            self.set_request(name, Some(policy), changes);
         }
     }
 
@@ -83,9 +107,12 @@ impl Index {
     pub(super) fn set_request(
         &mut self,
         name: NamespacedName,
-        facts: Option<RequestFacts>,
+        policy: Option<Box<RequestAuthentication>>,
         changes: &mut Changes,
     ) {
+        let roots = &self.settings.root_namespaces;
+        let facts = policy.as_ref().map(|policy| request_authentication::read(policy, roots));
+        keep(&mut self.kube_request, &name, policy);
         let old = match facts.clone() {
             Some(facts) => self.request.insert(name, facts),
             None => self.request.remove(&name),
@@ -131,6 +158,20 @@ impl Index {
         } else {
             self.refresh_namespace(namespace, changes);
         }
+    }
+}
+
+fn keep<T: Resource>(
+    kept: &mut BTreeMap<NamespacedName, Box<T>>,
+    name: &NamespacedName,
+    object: Option<Box<T>>,
+) {
+    match object {
+        Some(mut object) => {
+            object.meta_mut().managed_fields = None;
+            kept.insert(name.clone(), object);
+        }
+        None => drop(kept.remove(name)),
     }
 }
 

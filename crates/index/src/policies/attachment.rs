@@ -2,6 +2,8 @@
 //!
 //! Invariant: True is said only of a policy that every target enforces as written.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use ambit_api::{
     conditions::{WAYPOINT_ACCEPTED, reason},
     labels::{ISTIO_WAYPOINT_CLASS, WAYPOINT_CLASS},
@@ -35,7 +37,11 @@ impl Target {
         }
     }
 
-    fn read(reference: &TargetReference, namespace: &str, system_namespace: &str) -> Result<Self, String> {
+    fn read(
+        reference: &TargetReference,
+        namespace: &str,
+        roots: &BTreeSet<Arc<str>>,
+    ) -> Result<Self, String> {
         let TargetReference { group, kind, name, namespace: other, unknown: _ } = reference;
         let of_kind = format!("{kind} {name:?}");
         if name.is_empty() {
@@ -50,8 +56,10 @@ impl Target {
         match (group.as_str(), kind.as_str()) {
             (GATEWAY_GROUP, "Gateway") => Ok(Self::Gateway(named)),
             ("" | "core", "Service") => Ok(Self::Service(named)),
-            (GATEWAY_GROUP, "GatewayClass") if namespace != system_namespace => {
-                Err(format!("{of_kind} can be the target of policies in namespace {system_namespace} only"))
+            (GATEWAY_GROUP, "GatewayClass") if !roots.contains(namespace) => {
+                let roots: Vec<&str> = roots.iter().map(|root| &**root).collect();
+                let roots = roots.join(" and ");
+                Err(format!("{of_kind} can be the target of policies in namespace {roots} only"))
             }
             (GATEWAY_GROUP, "GatewayClass")
                 if [WAYPOINT_CLASS, ISTIO_WAYPOINT_CLASS].contains(&name.as_str()) =>
@@ -93,12 +101,12 @@ impl<T> Attachment<T> {
     pub(crate) fn read<'a>(
         references: impl Iterator<Item = &'a TargetReference>,
         of: &NamespacedName,
-        system_namespace: &str,
+        roots: &BTreeSet<Arc<str>>,
         content: impl FnOnce() -> Result<T, String>,
     ) -> Option<Self> {
         let (mut targets, mut refused) = (Vec::new(), Vec::new());
         for reference in references {
-            match Target::read(reference, &of.namespace, system_namespace) {
+            match Target::read(reference, &of.namespace, roots) {
                 Ok(target) => targets.push(target),
                 Err(why) => refused.push(why),
             }
@@ -156,6 +164,7 @@ impl<T> Attachment<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policies::roots;
 
     fn reference(group: &str, kind: &str, name: &str, namespace: Option<&str>) -> TargetReference {
         TargetReference {
@@ -169,7 +178,7 @@ mod tests {
 
     fn attached(of: &str, references: &[TargetReference], content: Result<(), String>) -> Attachment<()> {
         let of = NamespacedName::new(of, "p");
-        Attachment::read(references.iter(), &of, "ambit-system", || content).unwrap()
+        Attachment::read(references.iter(), &of, &roots(), || content).unwrap()
     }
 
     #[test]
@@ -193,7 +202,10 @@ mod tests {
             assert_eq!((found.targets.len(), found.refused.len()), if expected { (1, 0) } else { (0, 1) });
         }
         let of = NamespacedName::new("shop", "p");
-        assert!(Attachment::read([].iter(), &of, "ambit-system", || Ok(())).is_none());
+        assert!(Attachment::read([].iter(), &of, &roots(), || Ok(())).is_none());
+        let class = reference(gateway, "GatewayClass", "istio-waypoint", None);
+        let refused = attached("shop", &[class], Ok(())).refused.concat();
+        assert!(refused.contains("in namespace ambit-system and istio-system only"), "{refused}");
     }
 
     #[test]

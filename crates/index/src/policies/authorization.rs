@@ -98,9 +98,12 @@ enum Alternative {
 }
 
 /// Reads an object.
-pub(crate) fn read(object: &ambit_api::AuthorizationPolicy, system_namespace: &str) -> AuthorizationFacts {
+pub(crate) fn read(
+    object: &ambit_api::AuthorizationPolicy,
+    roots: &BTreeSet<Arc<str>>,
+) -> AuthorizationFacts {
     let name = name_of(&object.metadata);
-    let mut translation = translate(&name, &object.spec, system_namespace);
+    let mut translation = translate(&name, &object.spec, roots);
     if annotation(&object.metadata, labels::DRY_RUN).is_some_and(is_true) {
         on_trial(&mut translation);
     }
@@ -140,15 +143,15 @@ fn on_trial(translation: &mut Translation) {
     }
 }
 
-/// What proxies get of a policy, and what its status says.
+/// What proxies get of a policy, and what its status says; those of the root namespaces apply to the whole mesh.
 pub fn translate(
     name: &NamespacedName,
     spec: &AuthorizationPolicySpec,
-    system_namespace: &str,
+    roots: &BTreeSet<Arc<str>>,
 ) -> Translation {
     let references = spec.target_ref.iter().chain(&spec.target_refs);
     let whole = || for_waypoints(name, spec).map(Arc::new);
-    if let Some(mut attachment) = Attachment::read(references, name, system_namespace, whole) {
+    if let Some(mut attachment) = Attachment::read(references, name, roots, whole) {
         if attachment.content.is_err() && spec.action == api::Action::Audit {
             attachment.targets.clear();
         }
@@ -163,7 +166,7 @@ pub fn translate(
         };
         return Translation { content, judgement: None };
     }
-    let scope = match (selector(spec.selector.as_ref()), &*name.namespace == system_namespace) {
+    let scope = match (selector(spec.selector.as_ref()), roots.contains(&name.namespace)) {
         (Some(_), _) => Scope::WorkloadSelector,
         (None, true) => Scope::Global,
         (None, false) => Scope::Namespace,

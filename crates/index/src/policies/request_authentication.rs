@@ -115,9 +115,9 @@ impl Attachment<Providers> {
 }
 
 /// Reads an object.
-pub(crate) fn read(object: &ambit_api::RequestAuthentication, system_namespace: &str) -> RequestFacts {
+pub(crate) fn read(object: &ambit_api::RequestAuthentication, roots: &BTreeSet<Arc<str>>) -> RequestFacts {
     let name = name_of(&object.metadata);
-    let content = attachment(&name, &object.spec, system_namespace);
+    let content = attachment(&name, &object.spec, roots);
     let unattached = || Judgement {
         condition: ZTUNNEL_ACCEPTED,
         holds: Holds::False,
@@ -140,10 +140,10 @@ pub(crate) fn read(object: &ambit_api::RequestAuthentication, system_namespace: 
 pub fn attachment(
     name: &NamespacedName,
     spec: &RequestAuthenticationSpec,
-    system_namespace: &str,
+    roots: &BTreeSet<Arc<str>>,
 ) -> Option<Attachment<Providers>> {
     let references = spec.target_ref.iter().chain(&spec.target_refs);
-    Attachment::read(references, name, system_namespace, || {
+    Attachment::read(references, name, roots, || {
         if spec.selector.is_some() {
             return Err("spec.selector and target references exclude each other".into());
         }

@@ -1,9 +1,10 @@
 //! Policies that apply to the whole mesh, from either of its root namespaces.
 
 use ambit_api::conditions::reason;
-use ambit_model::Scope;
+use ambit_model::{Policy, Scope};
 
 use super::{waypoints::*, *};
+use crate::StatusPatch;
 
 const ROOTS: [&str; 2] = ["ambit-system", "istio-system"];
 const STRICT: &str = "ambit-system/istio_converted_static_strict";
@@ -107,4 +108,65 @@ fn policies_of_a_root_namespace_are_attached_to_classes_of_waypoints_and_those_o
         index.apply(object(own.clone()));
         assert_eq!(why(&index), if is_one { reason::ACCEPTED } else { reason::INVALID }, "{root}");
     }
+}
+
+fn mesh(root: &str) -> Settings {
+    let root_namespaces = ["ambit-system", root].map(Into::into).into();
+    Settings { presence: Presence::Present, root_namespaces, ..Settings::default() }
+}
+
+/// Policies of two namespaces that may be the root: for nodes, for a class of waypoints, and for mTLS.
+fn policies() -> Vec<Value> {
+    let class =
+        json!([{"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"}]);
+    let keys = r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#;
+    let deny = json!({"action": "DENY", "rules": [{}]});
+    let strict = json!({"mtls": {"mode": "STRICT"}});
+    let selecting = json!({"selector": {"matchLabels": {"app": "cart"}}, "action": "DENY", "rules": [{}]});
+    let of = |root: &str| {
+        vec![
+            policy(root, "all", deny.clone()),
+            policy(root, "selecting", selecting.clone()),
+            policy(root, "of-class", json!({"targetRefs": class, "action": "DENY", "rules": [{}]})),
+            peer(root, "default", "2026-01-01T00:00:00Z", strict.clone()),
+            json!({"apiVersion": "security.istio.io/v1", "kind": "RequestAuthentication",
+                   "metadata": {"name": "tokens", "namespace": root},
+                   "spec": {"targetRefs": class, "jwtRules": [{"issuer": "i", "jwks": keys}]}}),
+        ]
+    };
+    ["istio-system", "policies"].into_iter().flat_map(of).collect()
+}
+
+/// All that the policies say, to nodes, waypoints and users.
+fn said(index: &Index) -> (Vec<Policy>, Vec<String>, [usize; 2], Vec<StatusPatch>) {
+    let bound = index.bound_service(&name("w"), &key("cart")).unwrap();
+    let counts = [bound.authorization.len(), bound.authentication.len()];
+    let mut patches = index.status_patches();
+    patches.sort_by_key(|patch| (patch.kind, patch.name.clone()));
+    (index.policies().map(|policy| Policy::clone(policy)).collect(), named(index, CART), counts, patches)
+}
+
+#[test]
+fn another_root_namespace_takes_over_from_the_old_one_while_running() {
+    let started = |root: &str| {
+        let mut index = settled(Some("w"));
+        index.configure(mesh(root));
+        policies().into_iter().for_each(|policy| drop(index.apply(object(policy))));
+        (0..6).for_each(|_| drop(settle(&mut index)));
+        index
+    };
+    let (mut index, other) = (started("istio-system"), started("policies"));
+    let before = said(&index);
+    assert!(before.1.contains(&"istio-system/selecting".to_owned()), "{:?}", before.1);
+    assert_ne!(before, said(&other));
+    let changes = index.configure(mesh("policies"));
+    assert!(changes.policy_status && changes.policies.contains(&NamespacedName::new("policies", "all")));
+    assert_eq!(said(&index), said(&other), "as if it had always been so");
+    assert_eq!(said(&index).2, [1, 1]);
+    let refused =
+        said(&index).3.into_iter().find(|p| p.name == NamespacedName::new("istio-system", "of-class"));
+    let message = refused.unwrap().judgements.remove(0).message;
+    assert!(message.contains("in namespace ambit-system and policies only"), "{message}");
+    index.configure(mesh("istio-system"));
+    assert_eq!(said(&index), before, "and back");
 }

@@ -4,6 +4,7 @@ use ambit_model::{
 };
 
 use super::*;
+use crate::policies::roots;
 use crate::policies::{Reach, Target};
 
 mod fields;
@@ -12,7 +13,7 @@ mod refused;
 fn translated(action: &str, rules: serde_json::Value) -> Translation {
     let spec: AuthorizationPolicySpec =
         serde_json::from_value(serde_json::json!({"action": action, "rules": rules})).unwrap();
-    translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system")
+    translate(&NamespacedName::new("shop", "p"), &spec, &roots())
 }
 
 fn judged(found: &Translation) -> &Judgement {
@@ -181,7 +182,7 @@ fn a_node_denies_what_it_would_have_to_put_to_a_provider() {
 fn the_scope_follows_selector_and_namespace() {
     let scope = |namespace: &str, selector: serde_json::Value| {
         let spec = serde_json::from_value(serde_json::json!({"selector": selector})).unwrap();
-        at_nodes(&translate(&NamespacedName::new(namespace, "p"), &spec, "ambit-system")).unwrap().scope
+        at_nodes(&translate(&NamespacedName::new(namespace, "p"), &spec, &roots())).unwrap().scope
     };
     let labels = serde_json::json!({"matchLabels": {"app": "a"}});
     assert_eq!(scope("shop", labels.clone()), Scope::WorkloadSelector);
@@ -195,7 +196,7 @@ fn attached(action: &str, rules: serde_json::Value) -> Attachment<Arc<Policy>> {
         serde_json::json!({"targetRefs": [{"kind": "Service", "name": "a"}], "action": action, "rules": rules}),
     )
     .unwrap();
-    let found = translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system");
+    let found = translate(&NamespacedName::new("shop", "p"), &spec, &roots());
     assert_eq!((found.content.ztunnel(), &found.judgement), (None, &None), "nodes get nothing of it");
     found.content.attachment().unwrap().clone()
 }
@@ -310,7 +311,7 @@ fn an_attached_policy_with_anything_that_cannot_be_enforced_is_refused_as_a_whol
         "targetRef": {"kind": "Service", "name": "a"}, "selector": {"matchLabels": {"app": "a"}}, "rules": [{}]
     }))
     .unwrap();
-    let found = translate(&NamespacedName::new("shop", "p"), &spec, "ambit-system");
+    let found = translate(&NamespacedName::new("shop", "p"), &spec, &roots());
     assert!(found.content.attachment().unwrap().content.is_err(), "nobody knows which of the two was meant");
 }
 
@@ -326,14 +327,14 @@ fn object(annotations: serde_json::Value, spec: serde_json::Value) -> ambit_api:
 fn a_dry_run_enforces_nothing_wherever_it_is_attached() {
     let dry_run = || serde_json::json!({"istio.io/dry-run": "true"});
     let target = serde_json::json!([{"kind": "Service", "name": "a"}]);
-    let at_node = read(&object(dry_run(), serde_json::json!({"rules": [{}]})), "ambit-system");
+    let at_node = read(&object(dry_run(), serde_json::json!({"rules": [{}]})), &roots());
     assert!(at_node.content.ztunnel().unwrap().dry_run);
     assert!(at_node.judgements[0].message.starts_with("dry run"));
     let spec = serde_json::json!({"targetRefs": target, "rules": [{}]});
-    let attached = read(&object(dry_run(), spec), "ambit-system");
+    let attached = read(&object(dry_run(), spec), &roots());
     assert!(attached.content.attachment().unwrap().content.as_ref().unwrap().dry_run);
     let spec = serde_json::json!({"targetRefs": target, "action": "CUSTOM", "rules": [{}]});
-    let refused = read(&object(dry_run(), spec), "ambit-system");
+    let refused = read(&object(dry_run(), spec), &roots());
     assert!(refused.content.custom().unwrap().dry_run, "on trial nothing closes");
 }
 
@@ -349,7 +350,7 @@ fn a_status_that_no_longer_holds_is_taken_back_and_others_stay() {
         "conditions": [condition(ZTUNNEL_ACCEPTED), condition("Theirs")]
     }))
     .unwrap();
-    let facts = read(&object, "ambit-system");
+    let facts = read(&object, &roots());
     let judgement = facts.content.attachment().unwrap().judge(|_| Reach::NotFound);
     let patch = facts.status_patch(crate::Kind::AuthorizationPolicy, Some(judgement.clone())).unwrap();
     assert_eq!(patch.judgements, [judgement]);

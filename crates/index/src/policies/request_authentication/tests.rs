@@ -1,4 +1,5 @@
 use super::*;
+use crate::policies::roots;
 
 const KEYS: &str = r#"{"keys": [{"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}"#;
 
@@ -7,7 +8,7 @@ fn attached(rules: serde_json::Value) -> Attachment<Providers> {
         serde_json::json!({"targetRefs": [{"kind": "Service", "name": "a"}], "jwtRules": rules}),
     )
     .unwrap();
-    attachment(&NamespacedName::new("shop", "p"), &spec, "ambit-system").unwrap()
+    attachment(&NamespacedName::new("shop", "p"), &spec, &roots()).unwrap()
 }
 
 fn bound(_: &Target) -> Reach {
@@ -142,7 +143,7 @@ fn without_a_target_it_is_not_enforced_and_says_so() {
             "metadata": {"name": "p", "namespace": "shop"}, "spec": spec
         }))
         .unwrap();
-        let facts = read(&object, "ambit-system");
+        let facts = read(&object, &roots());
         assert!(facts.content.is_none());
         let patch = facts.status_patch(crate::Kind::RequestAuthentication, None).unwrap();
         let judgement = &patch.judgements[0];
@@ -152,7 +153,7 @@ fn without_a_target_it_is_not_enforced_and_says_so() {
         "selector": {"matchLabels": {"app": "a"}}, "targetRefs": [{"kind": "Service", "name": "a"}]
     }))
     .unwrap();
-    let found = attachment(&NamespacedName::new("shop", "p"), &both, "ambit-system").unwrap();
+    let found = attachment(&NamespacedName::new("shop", "p"), &both, &roots()).unwrap();
     assert!(found.content.is_err());
 }
 

@@ -229,7 +229,7 @@ fn table() -> Vec<(Layer, Value, bool)> {
 
 fn policy_of(spec: Value, is_dry: bool) -> AuthorizationFacts {
     let annotations = if is_dry { json!({"istio.io/dry-run": "T"}) } else { json!({}) };
-    read(&object(annotations, spec), "ambit-system")
+    read(&object(annotations, spec), &roots())
 }
 
 fn allowed_at_node(action: &str, rule: &Value, is_dry: bool) -> bool {

@@ -54,7 +54,7 @@ fn an_unknown_field_refuses_the_policy_and_everything_it_selects() {
         assert_eq!(at_nodes(&translated("AUDIT", json!([rule]))), None);
 
         let target = json!([{"kind": "Service", "name": "a"}]);
-        let trial = |spec: Value| read(&object(json!({"istio.io/dry-run": "1"}), spec), "ambit-system");
+        let trial = |spec: Value| read(&object(json!({"istio.io/dry-run": "1"}), spec), &roots());
         let at_node = trial(json!({"action": "DENY", "rules": [rule]}));
         assert!(at_node.content.ztunnel().unwrap().dry_run, "a dry run closes nothing");
         let at_waypoint = trial(json!({"action": "DENY", "rules": [rule], "targetRefs": target}));
@@ -71,7 +71,7 @@ fn unknown_fields_beside_the_rules_refuse_too() {
             "spec.selector.matchE",
         ),
     ] {
-        let facts = read(&object(json!({}), spec), "ambit-system");
+        let facts = read(&object(json!({}), spec), &roots());
         assert!(facts.judgements[0].message.starts_with(path), "{:?}", facts.judgements);
         assert_eq!(facts.content.ztunnel().unwrap().action, Action::Deny);
     }
@@ -80,7 +80,7 @@ fn unknown_fields_beside_the_rules_refuse_too() {
 #[test]
 fn a_reference_that_says_more_than_is_known_closes_its_target() {
     let target = json!([{"kind": "Service", "name": "a", "sectionName": "http"}]);
-    let facts = read(&object(json!({}), json!({"rules": [{}], "targetRefs": target})), "ambit-system");
+    let facts = read(&object(json!({}), json!({"rules": [{}], "targetRefs": target})), &roots());
     let attachment = facts.content.attachment().unwrap();
     assert_eq!(attachment.targets.len(), 1);
     let why = attachment.content.as_ref().unwrap_err();
@@ -92,7 +92,7 @@ fn a_dry_run_is_what_go_reads_as_true() {
     let table = [("1", true), ("t", true), ("T", true), ("TRUE", true), ("true", true), ("True", true)];
     let others = ["0", "f", "false", "", "yes", "tRUE", " true"].map(|text| (text, false));
     for (text, expected) in table.into_iter().chain(others) {
-        let facts = read(&object(json!({"istio.io/dry-run": text}), json!({"rules": [{}]})), "ambit-system");
+        let facts = read(&object(json!({"istio.io/dry-run": text}), json!({"rules": [{}]})), &roots());
         assert_eq!(facts.content.ztunnel().unwrap().dry_run, expected, "{text:?}");
     }
 }
@@ -119,7 +119,7 @@ fn a_wildcard_where_none_is_read_is_refused_and_never_ignored() {
         assert!(attached("DENY", rules).content.is_err());
     }
     let spec = json!({"selector": {"matchLabels": {"app": "a*"}}, "rules": [{}]});
-    let judgement = read(&object(json!({}), spec), "ambit-system").judgements.remove(0);
+    let judgement = read(&object(json!({}), spec), &roots()).judgements.remove(0);
     assert_eq!((judgement.holds, judgement.reason), (Holds::False, reason::INVALID));
     assert!(judgement.message.contains("app=a* holds a *"), "{judgement:?}");
 }
