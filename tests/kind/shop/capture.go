@@ -22,6 +22,8 @@ const (
 	receiveBuffer = 16 << 20
 	// pollEvery is how often the end is looked for when nothing arrives.
 	pollEvery = 100 * time.Millisecond
+	// restMax is how long reading what came before the end may take.
+	restMax = 5 * time.Second
 
 	protocolTCP     = 6
 	solPacket       = 263
@@ -87,12 +89,13 @@ func tcp(packet []byte) []byte {
 	return nil
 }
 
+// capture listens until its time is over or SIGTERM comes, and reads all that came before.
 func capture(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("capture", flag.ExitOnError)
 	iface := flags.String("iface", "eth0", "interface to listen on")
 	port := flags.Uint("port", 15008, "TCP port to count")
 	marker := flags.String("marker", "", "text to look for in packets")
-	seconds := flags.Float64("seconds", 5, "how long")
+	seconds := flags.Float64("seconds", 5, "how long at most; SIGTERM ends it sooner")
 	_ = flags.Parse(args)
 	socket, err := packetSocket(*iface)
 	if err != nil {
@@ -104,15 +107,29 @@ func capture(ctx context.Context, args []string) error {
 	defer cancel()
 	var counts seen
 	packet := make([]byte, packetMax)
-	for ctx.Err() == nil {
-		n, _, err := syscall.Recvfrom(socket, packet, 0)
+	// receive notes one packet; false when there was none.
+	receive := func(flags int) (bool, error) {
+		n, _, err := syscall.Recvfrom(socket, packet, flags)
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EINTR) {
-			continue
+			return errors.Is(err, syscall.EINTR), nil
 		}
-		if err != nil {
+		if err == nil {
+			counts.note(packet[:n], uint16(*port), []byte(*marker))
+		}
+		return true, err
+	}
+	for ctx.Err() == nil {
+		if _, err := receive(0); err != nil {
 			return err
 		}
-		counts.note(packet[:n], uint16(*port), []byte(*marker))
+	}
+	for end, more := time.Now().Add(restMax), true; more; {
+		if time.Now().After(end) {
+			return fmt.Errorf("what came before the end was not read within %s", restMax)
+		}
+		if more, err = receive(syscall.MSG_DONTWAIT); err != nil {
+			return err
+		}
 	}
 	if counts.Dropped, err = dropped(socket); err != nil {
 		return err

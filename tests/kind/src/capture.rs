@@ -9,6 +9,8 @@ use crate::{kubectl, wait};
 
 /// How long a capture listens, seconds.
 const SECONDS: u64 = 4;
+/// How soon its process listens once the pod runs.
+const LISTENS: Duration = Duration::from_secs(30);
 
 /// What a capture saw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub struct Capture {
     seconds: u64,
 }
 
-/// Starts a capture of so many seconds and waits until it runs.
+/// Starts a capture of at most so many seconds and waits until it listens.
 ///
 /// # Errors
 /// When the pod cannot run.
@@ -56,6 +58,10 @@ pub fn start(node: &str, marker: &str, seconds: u64) -> Result<Capture> {
     kubectl::apply(&manifest(&name, node, marker, seconds))?;
     let capture = Capture { name, seconds };
     capture.until(&["Running", "Succeeded", "Failed"])?;
+    wait::until("the capture to listen", LISTENS, || {
+        let log = kubectl::run(&["logs", "-n", NAMESPACE, &capture.name])?;
+        Ok(log.contains("capturing on").then_some(()))
+    })?;
     Ok(capture)
 }
 
@@ -67,6 +73,16 @@ impl Capture {
             Ok(phases.contains(&kubectl::text(&pod, "/status/phase")).then_some(()))
         })?;
         Ok(seen)
+    }
+
+    /// Ends it now, and says what it saw until then.
+    ///
+    /// # Errors
+    /// When its time was over before, or as [`Self::seen`].
+    pub fn end(&self) -> Result<Seen> {
+        let (ended, said) = kubectl::exec(NAMESPACE, &self.name, &["/bin/kill", "-TERM", "1"])?;
+        ensure!(ended, "the capture listened for less than was asked about: {}", said.trim());
+        self.seen()
     }
 
     /// What it saw, once its time is over.

@@ -21,8 +21,8 @@ const NAMESPACE: &str = "reboot-test";
 const MARKER: &str = "ANSWER-reboot-c0ffee";
 /// The file of the cluster's network on a node.
 const CONFIG: &str = "/etc/cni/net.d/10-cluster.conflist";
-/// How long a capture listens, seconds; a node must be back before.
-const SECONDS: u64 = 75;
+/// How long a capture listens at most, seconds; a node must be back before.
+const SECONDS: u64 = 240;
 /// Reboots when `REBOOTS` does not say how many.
 const REBOOTS: usize = 2;
 
@@ -122,7 +122,8 @@ fn until_back(url: &str, before: &serde_json::Value) -> Result<()> {
     Ok(())
 }
 
-/// One restart: answers in plaintext that the client outside got, and packets that held the marker.
+/// One restart, captured until the node is back: answers in plaintext that the client outside got, and packets that held
+/// the marker.
 fn reboot(
     name: &str,
     observer: &str,
@@ -131,7 +132,6 @@ fn reboot(
 ) -> Result<(usize, u64)> {
     let before = server()?;
     let capture = capture::start(observer, MARKER, SECONDS)?;
-    let began = Instant::now();
     let (stop, rewritten) = (AtomicBool::new(false), AtomicUsize::new(0));
     let answered = thread::scope(|scope| {
         let asking = scope.spawn(|| answers(outside, url, &stop));
@@ -141,9 +141,8 @@ fn reboot(
         let answered = asking.join().map_err(|_| anyhow::anyhow!("the client outside died"))?;
         back.and(answered)
     })?;
-    ensure!(began.elapsed() < Duration::from_secs(SECONDS), "the capture ended before the node was back");
     ensure!(rewritten.load(Ordering::Relaxed) > 0, "nobody rewrote the configuration");
-    Ok((answered, capture.seen()?.marker))
+    Ok((answered, capture.end()?.marker))
 }
 
 #[test]
@@ -165,13 +164,13 @@ fn a_node_that_starts_again_lets_nobody_in_unjudged() {
     assert!(!config.contains("ambit"), "the file of others stays as it is: {config}");
 
     // Without STRICT the answer is readable: what is looked for is there to be seen.
-    let capture = capture::start(observer, MARKER, 5).unwrap();
+    let capture = capture::start(observer, MARKER, SECONDS).unwrap();
     wait::until("an answer in plaintext", Duration::from_secs(30), || {
         let question = Ask { url: &url, times: 10, ..Ask::default() };
         Ok(outside.ask(&question)?.iter().all(|reply| reply.is(200)).then_some(()))
     })
     .unwrap();
-    assert!(capture.seen().unwrap().marker > 0);
+    assert!(capture.end().unwrap().marker > 0);
     kubectl::apply(STRICT).unwrap();
     wait::until("STRICT to hold", Duration::from_secs(30), || {
         let replies = outside.ask(&Ask { url: &url, ..Ask::default() })?;
@@ -181,6 +180,7 @@ fn a_node_that_starts_again_lets_nobody_in_unjudged() {
 
     #[expect(clippy::disallowed_methods, reason = "test programs are configured by the environment")]
     let count = std::env::var("REBOOTS").ok().and_then(|count| count.parse().ok()).unwrap_or(REBOOTS);
+    let began = Instant::now();
     for number in 1..=count {
         let (answered, readable) = reboot(name, observer, &outside, (&url, &config)).unwrap();
         assert_eq!(
@@ -188,6 +188,7 @@ fn a_node_that_starts_again_lets_nobody_in_unjudged() {
             (0, 0),
             "answers and packets in plaintext at reboot {number} of {count}"
         );
+        println!("{number} of {count} reboots in {} s: nothing in plaintext", began.elapsed().as_secs());
     }
     outside.stop().unwrap();
     kubectl::run(&["delete", "namespace", NAMESPACE, "--timeout=120s"]).unwrap();
