@@ -9,7 +9,7 @@ use crate::{kubectl, wait};
 
 /// How long a capture listens, seconds.
 const SECONDS: u64 = 4;
-/// How soon its process listens once the pod runs.
+/// How soon its pod is taken, and how soon its process listens once the pod runs.
 const LISTENS: Duration = Duration::from_secs(30);
 
 /// What a capture saw.
@@ -55,7 +55,10 @@ pub fn start(node: &str, marker: &str, seconds: u64) -> Result<Capture> {
         "--grace-period=0",
         "--force",
     ])?;
-    kubectl::apply(&manifest(&name, node, marker, seconds))?;
+    // A namespace that was made a moment ago has no service account yet, and takes no pod.
+    wait::until("the capture's pod to be taken", LISTENS, || {
+        kubectl::apply(&manifest(&name, node, marker, seconds)).map(Some)
+    })?;
     let capture = Capture { name, seconds };
     capture.until(&["Running", "Succeeded", "Failed"])?;
     wait::until("the capture to listen", LISTENS, || {

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::{kubectl, wait};
 
 /// Namespace of our own parts.
 pub const SYSTEM: &str = "ambit-system";
+/// Label of a namespace or pod that says whether it is enrolled.
+pub const MODE: &str = "istio.io/dataplane-mode";
 /// Annotation of a pod that is enrolled.
 const REDIRECTION: &str = "/metadata/annotations/ambient.istio.io~1redirection";
 /// How long a rollout, an enrollment or a removal may take.
@@ -115,11 +117,37 @@ pub fn part_on(app: &str, node: &str) -> Result<String> {
         .with_context(|| format!("no {app} on {node}"))
 }
 
-/// Applies the sample where there is no Mesh, and waits until it is ready.
+/// Applies the sample where there is no Mesh, and waits until it is ready. A Mesh that is there stays as it is.
 ///
 /// # Errors
 /// After [`LIMIT`], with the reason why not.
 pub fn require_ready() -> Result<()> {
-    kubectl::apply(include_str!("../../../config/samples/mesh.yaml"))?;
+    if kubectl::items(&["get", "meshes.ambit.dev"])?.is_empty() {
+        kubectl::apply(include_str!("../../../config/samples/mesh.yaml"))?;
+    }
     until_condition("Ready", "True").map(|_| ())
+}
+
+/// The trust domain of the Mesh.
+///
+/// # Errors
+/// When there is no Mesh.
+pub fn trust_domain() -> Result<String> {
+    let mesh = kubectl::json(&["get", "meshes.ambit.dev", "default"])?;
+    let domain = kubectl::text(&mesh, "/spec/trust/domain");
+    ensure!(!domain.is_empty(), "the Mesh has no trust domain");
+    Ok(domain.to_owned())
+}
+
+/// Makes a namespace with this value of the label that enrolls it (empty: none), and waits until pods can be made in it.
+///
+/// # Errors
+/// When it has no service account within [`LIMIT`].
+pub fn namespace(name: &str, mode: &str) -> Result<()> {
+    let labels = if mode.is_empty() { String::new() } else { format!(", labels: {{{MODE}: {mode}}}") };
+    kubectl::apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}{labels}}}}}"))?;
+    wait::until(&format!("the service account of {name}"), LIMIT, || {
+        kubectl::json(&["get", "serviceaccount", "-n", name, "default"]).map(Some)
+    })?;
+    Ok(())
 }

@@ -22,10 +22,6 @@ fn policy_condition(name: &str) -> Result<(String, String, String)> {
     Ok(condition)
 }
 
-fn namespace() -> Result<String> {
-    kubectl::apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}"))
-}
-
 #[test]
 #[ignore = "needs a cluster with the mesh: make test"]
 fn a_mesh_that_is_not_named_default_is_refused_with_the_reason() {
@@ -39,20 +35,21 @@ fn a_mesh_that_is_not_named_default_is_refused_with_the_reason() {
 #[ignore = "needs a cluster with the mesh: make test"]
 fn a_trust_domain_cannot_change_once_certificates_were_issued() {
     mesh::require_ready().unwrap();
+    let domain = mesh::trust_domain().unwrap();
     let patch = |domain: &str| {
-        let patch = format!("{{\"spec\":{{\"trust\":{{\"domain\":{domain}}}}}}}");
+        let patch = format!("{{\"spec\":{{\"trust\":{{\"domain\":\"{domain}\"}}}}}}");
         kubectl::run(&["patch", "meshes.ambit.dev", "default", "--type=merge", "-p", &patch])
     };
-    patch("\"other.example\"").unwrap();
+    patch("other.example").unwrap();
     let accepted = wait::until("the change to be refused", LIMIT, || {
         let (status, reason, message) = mesh::condition("Accepted")?;
         if status == "False" { Ok(Some((reason, message))) } else { bail!("Accepted is {status}") }
     });
-    patch("null").unwrap();
+    patch(&domain).unwrap();
     mesh::until_condition("Ready", "True").unwrap();
     let ((reason, message), _) = accepted.unwrap();
     assert_eq!(reason, "TrustDomainImmutable");
-    assert!(message.contains("cluster.local"), "{message}");
+    assert!(message.contains(&domain), "{message}");
 }
 
 #[test]
@@ -83,7 +80,7 @@ fn a_missing_ca_secret_is_named_and_the_old_certificates_stay() {
 #[ignore = "needs a cluster with the mesh: make test"]
 fn a_policy_that_cannot_be_enforced_as_written_says_what_is_enforced() {
     mesh::require_ready().unwrap();
-    namespace().unwrap();
+    mesh::namespace(NAMESPACE, "").unwrap();
     let policy = |name: &str, spec: &str| {
         format!(
             "{{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {{name: {name}, namespace: {NAMESPACE}}}, spec: {spec}}}"

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ambit_kind_tests::{capture, kubectl, mesh, mesh::Enrolled, shop::Shop};
 
-const MODE: &str = "istio.io/dataplane-mode";
 const REQUESTS: u64 = 60;
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -15,14 +14,14 @@ fn a_running_namespace_goes_in_and_out_without_a_failed_request_or_a_restart() {
     let shop = Shop::start("enroll-test").unwrap();
     let (before, lives) = (shop.load().totals().unwrap(), shop.lives().unwrap());
 
-    mesh::label(shop.namespace, MODE, "ambient").unwrap();
+    mesh::label(shop.namespace, mesh::MODE, "ambient").unwrap();
     mesh::until_enrolled(shop.namespace, Enrolled::All).unwrap();
     let inside = shop.load().since(before, REQUESTS, LIMIT).unwrap();
     assert_eq!(inside.failed, 0, "going in: {:?}", shop.load().failures());
     capture::until_hidden(&shop.node_a, &shop.marker(), LIMIT).unwrap();
 
     let before = shop.load().totals().unwrap();
-    mesh::label(shop.namespace, MODE, "").unwrap();
+    mesh::label(shop.namespace, mesh::MODE, "").unwrap();
     mesh::until_enrolled(shop.namespace, Enrolled::None).unwrap();
     let outside = shop.load().since(before, REQUESTS, LIMIT).unwrap();
     assert_eq!(outside.failed, 0, "going out: {:?}", shop.load().failures());
@@ -36,10 +35,7 @@ fn a_new_pod_of_an_enrolled_namespace_is_enrolled_before_its_first_process_runs(
     mesh::require_ready().unwrap();
     let node = mesh::nodes().unwrap().remove(0);
     let namespace = "enroll-new-test";
-    kubectl::apply(&format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{{MODE}: ambient}}}}}}"
-    ))
-    .unwrap();
+    mesh::namespace(namespace, "ambient").unwrap();
     // The first thing the process does is to print the rules of its own network namespace.
     let pod = format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: first, namespace: {namespace}}}, spec: {{nodeName: {node}, restartPolicy: Never, \

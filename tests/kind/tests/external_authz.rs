@@ -9,15 +9,15 @@ use ambit_kind_tests::{
     wait, waypoint,
 };
 
-const PROVIDERS: &str = "authz-providers";
+const PROVIDERS: &str = "authz-providers-test";
 /// jane, secret
 const JANE: &str = "Basic amFuZTpzZWNyZXQ=";
 
 const KNOWN: &str = r#"{"spec": {"extensionProviders": [
-  {"name": "oauth2-proxy", "envoyExtAuthzHttp": {"service": "oauth2-proxy.authz-providers.svc.cluster.local", "port": 4180,
+  {"name": "oauth2-proxy", "envoyExtAuthzHttp": {"service": "oauth2-proxy.authz-providers-test.svc.cluster.local", "port": 4180,
     "includeRequestHeadersInCheck": ["authorization", "cookie"], "headersToUpstreamOnAllow": ["x-auth-request-user"],
     "headersToDownstreamOnDeny": ["set-cookie"]}},
-  {"name": "checker", "envoyExtAuthzGrpc": {"service": "authz-providers/checker", "port": 9191, "statusOnError": "503"}}]}}"#;
+  {"name": "checker", "envoyExtAuthzGrpc": {"service": "authz-providers-test/checker", "port": 9191, "statusOnError": "503"}}]}}"#;
 const UNKNOWN: &str = r#"{"spec": {"extensionProviders": null}}"#;
 
 fn know(providers: &str) -> Result<()> {
@@ -85,7 +85,8 @@ fn real_providers_decide_and_without_one_nothing_passes() {
     let anna = until(&shop, 200, &Ask { headers: &[("x-pass", "anna")], ..passed }).unwrap();
     assert!(anna.body.contains("anna"), "{}", anna.body);
     // The check came by a tunnel, from the waypoint, about the client.
-    assert!(anna.body.contains("spiffe://cluster.local/ns/external-authz-test/sa/"), "{}", anna.body);
+    let client = format!("spiffe://{}/ns/external-authz-test/sa/", mesh::trust_domain().unwrap());
+    assert!(anna.body.contains(&client), "{}", anna.body);
 
     kubectl::run(&["scale", "-n", PROVIDERS, "deploy/checker", "--replicas=0"]).unwrap();
     until(&shop, 503, &Ask { headers: &[("x-pass", "anna")], ..passed }).unwrap();

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ambit_kind_tests::{Result, kubectl, mesh, mesh::Enrolled, wait};
+use anyhow::ensure;
 
-const MODE: &str = "istio.io/dataplane-mode";
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Takes a part away (and the operator, which would put the drifted field back), does `work`, brings it back.
@@ -21,11 +21,13 @@ fn without<T>(part: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         );
         kubectl::run(&["patch", "-n", mesh::SYSTEM, &daemon_set, "--type=merge", "-p", &patch])
     };
-    scale("--replicas=0")?;
-    gone("ambit-operator")?;
-    nowhere("\"yes\"")?;
-    gone(part)?;
-    let done = work();
+    let taken = || {
+        scale("--replicas=0")?;
+        gone("ambit-operator")?;
+        nowhere("\"yes\"")?;
+        gone(part)
+    };
+    let done = taken().and_then(|_| work());
     nowhere("null")?;
     scale("--replicas=2")?;
     done
@@ -36,12 +38,9 @@ fn without<T>(part: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
 fn pods_outside_the_mesh_start_at_once_and_enrolled_ones_wait_and_say_why() {
     mesh::require_ready().unwrap();
     let node = mesh::nodes().unwrap().remove(0);
-    let (inside, outside) = ("agent-down-inside", "agent-down-outside");
-    kubectl::apply(&format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {inside}, labels: {{{MODE}: ambient}}}}}}"
-    ))
-    .unwrap();
-    kubectl::apply(&format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {outside}}}}}")).unwrap();
+    let (inside, outside) = ("agent-down-test", "agent-down-outside");
+    mesh::namespace(inside, "ambient").unwrap();
+    mesh::namespace(outside, "").unwrap();
     // Enrolled once while all is well, so that the node knows the namespace.
     kubectl::apply(&pod(inside, "before", &node)).unwrap();
     mesh::until_enrolled(inside, Enrolled::All).unwrap();
@@ -72,11 +71,8 @@ fn pods_outside_the_mesh_start_at_once_and_enrolled_ones_wait_and_say_why() {
 fn a_pod_of_an_enrolled_namespace_waits_for_ztunnel_and_says_why() {
     mesh::require_ready().unwrap();
     let node = mesh::nodes().unwrap().remove(0);
-    let namespace = "ztunnel-down";
-    kubectl::apply(&format!(
-        "{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{{MODE}: ambient}}}}}}"
-    ))
-    .unwrap();
+    let namespace = "ztunnel-down-test";
+    mesh::namespace(namespace, "ambient").unwrap();
     without("ztunnel", || {
         kubectl::apply(&pod(namespace, "waits", &node))?;
         let of = "--field-selector=involvedObject.name=waits";
@@ -86,7 +82,8 @@ fn a_pod_of_an_enrolled_namespace_waits_for_ztunnel_and_says_why() {
             Ok(events.contains("ztunnel").then_some(()))
         })?;
         let pod = kubectl::json(&["get", "pod", "-n", namespace, "waits"])?;
-        assert_eq!(kubectl::text(&pod, "/status/phase"), "Pending", "it has not started outside the mesh");
+        let phase = kubectl::text(&pod, "/status/phase");
+        ensure!(phase == "Pending", "it has started outside the mesh: {phase}");
         Ok(())
     })
     .unwrap();

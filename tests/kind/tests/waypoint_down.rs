@@ -25,14 +25,17 @@ fn pod_ip(namespace: &str, app: &str) -> Result<String> {
 fn without_waypoint(namespace: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let operator = |replicas| kubectl::run(&["scale", "-n", mesh::SYSTEM, "deploy/ambit-operator", replicas]);
     let waypoint = |replicas| kubectl::run(&["scale", "-n", namespace, "deploy/waypoint", replicas]);
-    operator("--replicas=0")?;
-    let gone = ["pod", "-l", "app=ambit-operator", "--for=delete", "--timeout=60s"];
-    kubectl::run(&[&["wait", "-n", mesh::SYSTEM], &gone[..]].concat())?;
-    waypoint("--replicas=0")?;
-    waypoint::kill(namespace)?;
-    let gone = ["pod", "-l", waypoint::PODS, "--for=delete", "--timeout=60s"];
-    kubectl::run(&[&["wait", "-n", namespace], &gone[..]].concat())?;
-    let done = work();
+    let gone = |namespace: &str, pods: &str| {
+        kubectl::run(&["wait", "-n", namespace, "pod", "-l", pods, "--for=delete", "--timeout=60s"])
+    };
+    let taken = || {
+        operator("--replicas=0")?;
+        gone(mesh::SYSTEM, "app=ambit-operator")?;
+        waypoint("--replicas=0")?;
+        waypoint::kill(namespace)?;
+        gone(namespace, waypoint::PODS)
+    };
+    let done = taken().and_then(|_| work());
     operator("--replicas=2")?;
     waypoint("--replicas=1")?;
     done
@@ -47,7 +50,7 @@ fn none_answered(who: &str, replies: &[Reply]) -> Result<()> {
 #[test]
 #[ignore = "needs a cluster with the mesh: make test"]
 fn a_waypoint_that_is_down_closes_its_services_to_everyone() {
-    let shop = Shop::start_with_waypoint("waypoint-down").unwrap();
+    let shop = Shop::start_with_waypoint("waypoint-down-test").unwrap();
     let outside = Outside::start("waypoint-down-outside", &shop.node_b).unwrap();
     let by_service = format!("http://cart.{}/", shop.namespace);
     let by_pod = format!("http://{}:8080/", pod_ip(shop.namespace, "cart").unwrap());
@@ -89,7 +92,7 @@ fn a_waypoint_that_is_down_closes_its_services_to_everyone() {
 #[test]
 #[ignore = "needs a cluster with the mesh: make test"]
 fn killed_under_load_a_waypoint_lets_nothing_round_its_policies_and_heals() {
-    let shop = Shop::start_with_waypoint("waypoint-killed").unwrap();
+    let shop = Shop::start_with_waypoint("waypoint-killed-test").unwrap();
     kubectl::apply(DENY).unwrap();
     let denied = Ask { url: "http://cart/admin/keys", ..Ask::default() };
     wait::until("the path to be denied", LIMIT, || {
@@ -113,7 +116,7 @@ fn killed_under_load_a_waypoint_lets_nothing_round_its_policies_and_heals() {
 const DENY: &str = "
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
-metadata: {name: no-admin, namespace: waypoint-killed}
+metadata: {name: no-admin, namespace: waypoint-killed-test}
 spec:
   targetRefs: [{group: '', kind: Service, name: cart}]
   action: DENY

@@ -40,8 +40,8 @@ fn enroll(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.check("no pod was restarted or replaced", same(&lives, &shop.lives()?));
     checks.check("no request failed", none_failed(shop, before));
     checks.check("traffic between the nodes is TLS on 15008, the marker is not readable", hidden(shop));
-    let id = "spiffe://cluster.local/ns/shop/sa/cart";
-    checks.check("the access log of redis's node names cart by its SPIFFE id", logged(shop, id));
+    let id = format!("spiffe://{}/ns/shop/sa/cart", mesh::trust_domain()?);
+    checks.check("the access log of redis's node names cart by its SPIFFE id", logged(shop, &id));
     Ok(())
 }
 
