@@ -429,6 +429,7 @@ mod closed;
 mod custom;
 mod endpoints;
 mod past;
+mod peer_levels;
 mod policy_settings;
 mod roots;
 mod routes;
