@@ -5,11 +5,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use ambit_index::{Changes, Enrollment, Index, NodeEnrollment, Wanted};
+use ambit_index::{Changes, Enrollment, Index, NodeEnrollment, ProbeCall, Sends, Wanted};
 use ambit_model::BoundService;
 use ambit_proto::node::{
-    Enrollment as Message, NodeEnrollment as NodeMessage, PodEnrollment, Wanted as WantedMessage,
-    enrollment::Subject,
+    Enrollment as Message, NodeEnrollment as NodeMessage, PodEnrollment, Probe, Wanted as WantedMessage,
+    enrollment::Subject, probe::Kind,
 };
 use ambit_wds::{Packed, pack_bound_service, pack_policy, pack_service, pack_workload};
 use ambit_xds::{Change, TooLarge};
@@ -132,10 +132,20 @@ fn pod(enrollment: &Enrollment) -> Bytes {
         reason: enrollment.reason.to_owned(),
         bypass_inbound: enrollment.bypass_inbound,
         wanted_from_start: enrollment.wanted_from_start,
-        probe_ports: enrollment.probe_ports.iter().map(|port| u32::from(*port)).collect(),
+        probes: enrollment.probes.iter().map(probe).collect(),
         reroute_interfaces: enrollment.reroute_interfaces.iter().cloned().collect(),
     };
     Message { subject: Some(Subject::Pod(pod)) }.encode_to_vec().into()
+}
+
+fn probe(call: &ProbeCall) -> Probe {
+    let (kind, target, host) = match &call.sends {
+        Sends::Nothing => (Kind::Tcp, "", ""),
+        Sends::Get { target, host } => (Kind::Http, target.as_str(), host.as_str()),
+        Sends::Tls => (Kind::Tls, "", ""),
+        Sends::Http2 => (Kind::Http2, "", ""),
+    };
+    Probe { port: call.port.into(), kind: kind.into(), target: target.to_owned(), host: host.to_owned() }
 }
 
 fn own(node: &NodeEnrollment) -> Bytes {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ambit_netns::NetNs;
-use ambit_redirect::{Config, Direction, PROBE_PORTS_MAX, PodConfig, ProbePorts, Redirector, cgroup, flag};
+use ambit_redirect::{Config, Direction, PROBES_MAX, PodConfig, Probe, Redirector, cgroup, flag};
 use ambit_zds::{Kind, Listener};
 use tokio::sync::oneshot;
 
@@ -181,7 +181,7 @@ impl Kernel {
         cookie: u64,
         steering: Steering,
         ips: &[IpAddr],
-        probe_ports: &[u16],
+        probes: &[Probe],
     ) -> Result<(), Error> {
         let all = PodConfig::enrolled(ips).map_err(|source| ambit_redirect::Error::Addresses {
             uid: format!("with namespace cookie {cookie}"),
@@ -192,15 +192,10 @@ impl Kernel {
             Steering::AllButInbound => PodConfig { flags: all.flags & !flag::CAPTURE_INBOUND, ..all },
             Steering::Tunnels => all.only_hbone(),
         };
-        if probe_ports.len() > PROBE_PORTS_MAX {
-            tracing::warn!(
-                cookie,
-                limit = PROBE_PORTS_MAX,
-                "Further probe ports of a pod are judged as plaintext"
-            );
+        if probes.len() > PROBES_MAX {
+            tracing::warn!(cookie, limit = PROBES_MAX, "Further probes of a pod are not known to the kernel");
         }
-        let probe_ports = ProbePorts::new(probe_ports.iter().copied());
-        self.redirector()?.switch(cookie, Some(config), probe_ports)?;
+        self.redirector()?.switch(cookie, Some(config), probes)?;
         Ok(())
     }
 

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use ambit_proto::node::{self, NodeEnrollment, PodEnrollment};
+use ambit_proto::node::{self, NodeEnrollment, PodEnrollment, probe::Kind};
+use ambit_redirect::{Probe, Sends};
 use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use crate::{
@@ -184,7 +185,7 @@ impl Node {
             ips: ips.collect::<Result<_, _>>()?,
             inbound: if enrollment.bypass_inbound { Inbound::Bypassed } else { Inbound::Captured },
             wanted_from_start: enrollment.wanted_from_start || restarted_enrolled,
-            probe_ports: enrollment.probe_ports.iter().filter_map(|port| u16::try_from(*port).ok()).collect(),
+            probes: enrollment.probes.iter().filter_map(probe).collect(),
             rerouted: enrollment.reroute_interfaces,
             uid: enrollment.uid,
             namespace: enrollment.namespace,
@@ -306,7 +307,7 @@ impl Node {
                 ips: Vec::new(),
                 inbound: Inbound::Captured,
                 wanted_from_start: false,
-                probe_ports: Vec::new(),
+                probes: Vec::new(),
                 rerouted: Vec::new(),
             });
             let member = self.drive(Intent { pod, wanted: Wanted::Gone }, Position::inherited());
@@ -371,4 +372,14 @@ impl Node {
         };
         timeout(limit, all).await.is_ok()
     }
+}
+/// A probe of a pod; none if its port is no port.
+fn probe(probe: &node::Probe) -> Option<Probe> {
+    let sends = match probe.kind() {
+        Kind::Tcp => Sends::Nothing,
+        Kind::Http => Sends::Get { target: probe.target.clone(), host: probe.host.clone() },
+        Kind::Tls => Sends::Tls,
+        Kind::Http2 => Sends::Http2,
+    };
+    Some(Probe { port: u16::try_from(probe.port).ok()?, sends })
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use crate::{
     nodes::DataplaneMode,
-    pods::PodFacts,
+    pods::{PodFacts, probes::ProbeCall},
     settings::{Presence, Settings},
 };
 
@@ -67,8 +67,8 @@ pub struct Enrollment {
     pub ips: Vec<IpAddr>,
     /// Inbound traffic is not redirected.
     pub bypass_inbound: bool,
-    /// Ports that its own probes and lifecycle hooks name.
-    pub probe_ports: BTreeSet<u16>,
+    /// What the kubelet sends to it by its own probes and lifecycle hooks.
+    pub probes: BTreeSet<ProbeCall>,
     /// Devices in it whose inbound traffic is its own outbound traffic.
     pub reroute_interfaces: BTreeSet<String>,
     /// The pod carries the annotation that says its traffic is redirected.

@@ -27,6 +27,7 @@ pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
 pub use gateways::Serves;
 pub use index::{Index, PodIdentity};
 pub use object::{Key, Kind, Object, name_of};
+pub use pods::probes::{ProbeCall, Sends};
 pub use policies::{
     Attachment, Holds, Judgement, Reach, StatusPatch, Target, authorization, peer_authentication,
     request_authentication,

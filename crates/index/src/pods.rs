@@ -1,6 +1,6 @@
 //! Pods: the facts the model needs of one, and what follows from its own fields alone.
 
-mod probes;
+pub(crate) mod probes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,8 +48,8 @@ pub(crate) struct PodFacts {
     pub(crate) mode: DataplaneMode,
     pub(crate) redirected: bool,
     pub(crate) bypass_inbound: bool,
-    /// Ports that its own probes and lifecycle hooks name.
-    pub(crate) probe_ports: BTreeSet<u16>,
+    /// Its own probes and lifecycle hooks.
+    pub(crate) probes: BTreeSet<probes::ProbeCall>,
     pub(crate) reroute_interfaces: BTreeSet<String>,
     /// What its labels ask for.
     pub(crate) wish: Wish,
@@ -92,7 +92,7 @@ impl PodFacts {
             mode: dataplane_mode(metadata),
             redirected: annotation(metadata, labels::REDIRECTION) == Some(labels::ENABLED),
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
-            probe_ports: probes::ports(spec),
+            probes: probes::calls(spec),
             reroute_interfaces: reroute_interfaces(metadata),
             wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
             enforced: annotation(metadata, labels::WAYPOINT_ENFORCED).and_then(named),

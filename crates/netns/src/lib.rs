@@ -10,9 +10,7 @@ mod sockets;
 pub mod testing;
 
 pub use namespace::{NetNs, NetNsId, cookie_here, run_in};
-pub use sockets::{
-    BACKLOG, ListenerFacts, MARK, inspect, is_proxys_own, listener, outbound, upstream_to_app,
-};
+pub use sockets::{BACKLOG, ListenerFacts, inspect, is_proxys_own, listener, outbound, upstream_to_app};
 
 use std::io;
 use std::net::SocketAddr;

@@ -9,20 +9,13 @@ use std::os::fd::AsFd;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use ambit_redirect_common::{MARK, PROXY_MARK};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{Error, NetNs, Result, raw, run_in};
 
 /// Connections a listener may hold that nobody has accepted yet; the kernel cuts it to the namespace's `somaxconn`.
 pub const BACKLOG: i32 = 4096;
-/// Mark of a socket whose packets take the pod's loopback route.
-pub const MARK: u32 = 0x111;
-
-/// Mark of every other connection that a proxy opens: it takes the ways of any packet, and should it come back to the
-/// proxy's own listener (its destination is an address of the pod that nobody knew to be), the accepted socket has it too.
-/// No rule of redirection may select it: it uses [`MARK`] and 0x112, for packets that the pod forwards.
-const PROXY_MARK: u32 = 0x113;
-
 const LOOPBACK: &[u8] = b"lo";
 /// Source ports toward the application, below those that clients draw from (32768 and up by default).
 ///

@@ -1,6 +1,6 @@
 //! Addresses as the kernel programs see them.
 
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// 128 bits as four words in network byte order; IPv4 is v4-mapped.
 pub type Address = [u32; 4];
@@ -55,6 +55,31 @@ pub fn words(ip: IpAddr) -> Address {
             let [a, b, c, d, e, f, g, h] = ip6.segments();
             let word = |high: u16, low: u16| ((u32::from(high) << 16) | u32::from(low)).to_be();
             [word(a, b), word(c, d), word(e, f), word(g, h)]
+        }
+    }
+}
+
+/// The address of the words.
+#[must_use]
+pub fn ip(address: &Address) -> IpAddr {
+    mapped_ip4(address).map_or_else(
+        || {
+            let [a, b, c, d] = address.map(|word| u128::from(u32::from_be(word)));
+            Ipv6Addr::from_bits(a << 96 | b << 64 | c << 32 | d).into()
+        },
+        |ip4| Ipv4Addr::from(ip4.to_ne_bytes()).into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_back() {
+        for text in ["10.1.2.3", "fd00::1:5", "::1", "2001:db8:1:2:3:4:5:6"] {
+            let address: IpAddr = text.parse().unwrap();
+            assert_eq!(ip(&words(address)), address);
         }
     }
 }

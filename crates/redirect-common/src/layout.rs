@@ -19,6 +19,11 @@ pub mod map {
     /// LRU hash: [`Flow`](crate::Flow) that may reach the application unjudged, to the boot time of its connect in
     /// nanoseconds: a probe of the kubelet, or what a proxy passes on after it judged. Used up by its first packet.
     pub const ADMITTED: &str = "ADMITTED";
+    /// Trie: [`Opening`](crate::Opening) of what the kubelet may send on an admitted connection, to
+    /// [`REST`](crate::REST) or 0.
+    pub const OPENINGS: &str = "OPENINGS";
+    /// Hash: cookie of a socket of the kubelet whose connection was admitted, to its [`Probing`](crate::Probing).
+    pub const PROBING: &str = "PROBING";
     /// Hash: address of an enrolled pod to its [`PodAddress`](crate::PodAddress).
     pub const ADDRESSES: &str = "ADDRESSES";
     /// Hash: id of a cgroup whose tasks are never captured, to 1.

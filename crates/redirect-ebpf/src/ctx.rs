@@ -7,16 +7,17 @@ use core::mem::{MaybeUninit, size_of};
 use core::ptr::{addr_of, write_volatile};
 
 use ambit_redirect_common::{
-    ADMITTED_NANOSECONDS, ANY, Address, Flow, Kind, ListenerKey, PodAddress, PodConfig, mapped, mapped_ip4,
+    ADMITTED_NANOSECONDS, ANY, Address, Flow, Kind, ListenerKey, PodAddress, PodConfig, Probing, mapped,
+    mapped_ip4,
 };
-use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr, sockaddr};
+use aya_ebpf::bindings::{__sk_buff, bpf_sock, bpf_sock_addr, sockaddr};
 use aya_ebpf::helpers::generated::{
-    bpf_bind, bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_getsockopt, bpf_ktime_get_ns, bpf_map_lookup_elem,
-    bpf_set_retval, bpf_setsockopt, bpf_sk_release,
+    bpf_bind, bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_getsockopt,
+    bpf_ktime_get_ns, bpf_map_lookup_elem, bpf_set_retval, bpf_setsockopt, bpf_sk_release,
 };
 use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
 
-use crate::maps::{ADDRESSES, ADMITTED, LISTENERS, NETNS, PODS, PROXIES};
+use crate::maps::{ADDRESSES, ADMITTED, LISTENERS, NETNS, PODS, PROBING, PROXIES};
 
 const AF_INET: u32 = 2;
 /// An address that no host has: reserved for future use (RFC 1112, 4), or to be discarded (RFC 6666).
@@ -67,8 +68,7 @@ impl Connect {
         let socket: *mut bpf_sock = field!(ctx, __bindgen_anon_1.sk);
         let (kind, protocol, family) = (field!(ctx, type_), field!(ctx, protocol), field!(ctx, family));
         let port = u32::from(u16::from_be(field!(ctx, user_port) as u16));
-        let mut connect =
-            Self { ctx, kind, protocol, family, port, device: 0, source: ANY, source_port: 0 };
+        let mut connect = Self { ctx, kind, protocol, family, port, device: 0, source: ANY, source_port: 0 };
         if !socket.is_null() {
             connect.device = field!(socket, bound_dev_if);
             connect.source_port = field!(socket, src_port);
@@ -300,6 +300,31 @@ impl Opening {
 pub fn pod_of(address: &Address) -> Option<&'static PodAddress> {
     // SAFETY: values are replaced, never changed in place: the map does not preallocate.
     unsafe { ADDRESSES.get(address) }
+}
+
+/// Begins to judge what the socket of a connection sends.
+#[inline(always)]
+pub fn watch_probe(ctx: &SockOpsContext, probing: &Probing) -> Result<(), ()> {
+    // SAFETY: the helper takes the context it was called with.
+    let socket = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
+    PROBING.insert(&socket, probing, 0).map_err(|_| ())
+}
+
+/// The connection of a socket has ended.
+#[inline(always)]
+pub fn forget_probe(ctx: &SockOpsContext) {
+    // SAFETY: the helper takes the context it was called with.
+    let socket = unsafe { bpf_get_socket_cookie(ctx.ops.cast()) };
+    let _ = PROBING.remove(&socket);
+}
+
+/// How far what the socket of a packet sends was judged.
+#[inline(always)]
+pub fn probing(skb: *mut __sk_buff) -> Option<&'static mut Probing> {
+    // SAFETY: the helper takes the context it was called with.
+    let socket = unsafe { bpf_get_socket_cookie(skb.cast()) };
+    // SAFETY: packets of one connection are sent one after another, under the lock of its socket.
+    PROBING.get_ptr_mut(&socket).map(|probing| unsafe { &mut *probing })
 }
 
 /// Nanoseconds since boot, without time asleep.

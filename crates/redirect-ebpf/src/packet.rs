@@ -3,14 +3,17 @@
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of, write_volatile};
 
-use ambit_redirect_common::{Address, Direction, Forwarded, Kind, ListenerKey, OUTER_MAX};
+use ambit_redirect_common::{
+    Address, Direction, Forwarded, Kind, ListenerKey, OPENING_BYTES_MAX, OUTER_MAX, Opening, Probing,
+};
 use aya_ebpf::bindings::{__sk_buff, bpf_fib_lookup as FibLookup};
 use aya_ebpf::helpers::generated::{
-    bpf_fib_lookup, bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_release, bpf_skb_load_bytes_relative,
+    bpf_fib_lookup, bpf_map_lookup_elem, bpf_sk_assign, bpf_sk_release, bpf_skb_load_bytes,
+    bpf_skb_load_bytes_relative,
 };
 
 use crate::ctx::field;
-use crate::maps::{FORWARDED, LISTENERS, OUTER};
+use crate::maps::{FORWARDED, LISTENERS, OPENINGS, OUTER};
 
 /// IP protocol number.
 pub const TCP: u8 = 6;
@@ -33,6 +36,16 @@ pub struct Packet {
     pub device: u32,
     pub mark: u32,
     ethertype: u16,
+    length: u32,
+}
+
+/// The data of a TCP packet.
+pub struct Segment {
+    pub sequence: u32,
+    /// Bytes of data.
+    pub length: u32,
+    /// Bytes of headers before it.
+    offset: u32,
 }
 
 /// What is read of the headers; of later fragments and behind IPv6 extension headers, nothing is.
@@ -57,6 +70,7 @@ impl Packet {
             device: field!(skb, ifindex),
             mark: field!(skb, mark),
             ethertype: u16::from_be(field!(skb, protocol) as u16),
+            length: field!(skb, len),
         }
     }
 
@@ -109,6 +123,63 @@ impl Packet {
             header.opens = flags & (SYN | ACK) == SYN;
         }
         Some(header)
+    }
+
+    /// The data of a packet that a TCP socket sends, at a hook where the packet begins with its network header.
+    #[inline(always)]
+    pub fn segment(&self) -> Option<Segment> {
+        let (protocol, start): (u8, u32) = match self.ethertype {
+            ETH_P_IP => {
+                let first: u8 = self.load(0)?;
+                (self.load(9)?, u32::from(first & 0x0f) * 4)
+            }
+            ETH_P_IPV6 => (self.load(6)?, 40),
+            _ => return None,
+        };
+        if protocol != TCP {
+            return None;
+        }
+        let sequence = u32::from_be(self.load(start + 4)?);
+        let header: u8 = self.load(start + 12)?;
+        let offset = start + u32::from(header >> 4) * 4;
+        Some(Segment { sequence, length: self.length.checked_sub(offset)?, offset })
+    }
+
+    /// Whether the data begins as one of the pod's own probes does, and whether what follows passes then.
+    #[inline(always)]
+    pub fn opening(&self, segment: &Segment, probing: &Probing) -> Option<u32> {
+        const WORDS: usize = size_of::<Opening>() / 4 + 1;
+        const BYTES_AT: usize = WORDS - OPENING_BYTES_MAX / 4;
+        let length = segment.length;
+        // SAFETY: it is a local. Volatile, or the verifier does not see the bounds that the compiler knows already.
+        let length = unsafe { addr_of!(length).read_volatile() };
+        if length == 0 {
+            return None;
+        }
+        let length = length.min(OPENING_BYTES_MAX as u32);
+        let [low, high] = Opening::halves(probing.cookie);
+        let mut key = MaybeUninit::<[u32; WORDS]>::uninit();
+        let start: *mut u32 = key.as_mut_ptr().cast();
+        for (index, word) in [Opening::bits(length), low, high, probing.port].into_iter().enumerate() {
+            // SAFETY: within the array. Volatile, as in `route`.
+            unsafe { write_volatile(start.add(index), word) };
+        }
+        for index in BYTES_AT..WORDS {
+            // SAFETY: within the array. Volatile, as in `route`.
+            unsafe { write_volatile(start.add(index), 0) };
+        }
+        let bytes = start.wrapping_add(BYTES_AT);
+        // Not relative to a header: that reads no further than where the kernel keeps headers.
+        // SAFETY: the helper writes `length` bytes behind the words above, which is within the array.
+        let result = unsafe { bpf_skb_load_bytes(self.skb.cast(), segment.offset, bytes.cast(), length) };
+        if result != 0 {
+            return None;
+        }
+        // SAFETY: the map is of this key type, and its values are never changed in place.
+        let rest: *mut u32 =
+            unsafe { bpf_map_lookup_elem(addr_of!(OPENINGS).cast_mut().cast(), start.cast()) }.cast();
+        // SAFETY: a value of the map outlives the program's run.
+        (!rest.is_null()).then(|| unsafe { *rest })
     }
 
     /// The device that the packet would leave by; `None` if it is for the pod itself, or goes nowhere.

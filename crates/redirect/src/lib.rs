@@ -9,13 +9,15 @@ mod links;
 mod maps;
 mod object;
 mod pins;
+mod probes;
 mod raw;
 mod redirector;
 mod routing;
 mod sysctls;
 
-pub use ambit_redirect_common::{Direction, Kind, PROBE_PORTS_MAX, PodConfig, ProbePorts, flag};
+pub use ambit_redirect_common::{Direction, Kind, PodConfig, flag};
 pub use devices::DeviceWatch;
+pub use probes::{PROBES_MAX, Probe, Sends};
 pub use redirector::{Attached, AttachedPod, Redirector};
 
 use std::io;

@@ -2,7 +2,8 @@
 
 #![expect(unsafe_code, reason = "keys and values are plain data")]
 
-use ambit_redirect_common::{Address, Forwarded, ListenerKey, PodAddress, PodConfig, map};
+use ambit_redirect_common::{Address, Forwarded, ListenerKey, Opening, PodAddress, PodConfig, map};
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{HashMap, Map, MapData, MapError, SockHash};
 use aya::{Ebpf, Pod};
 
@@ -36,10 +37,18 @@ pub(crate) struct ForwardedKey(pub(crate) Forwarded);
 // SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
 unsafe impl Pod for ForwardedKey {}
 
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub(crate) struct OpeningData(pub(crate) Opening);
+
+// SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
+unsafe impl Pod for OpeningData {}
+
 pub(crate) struct Maps {
     pub(crate) pods: HashMap<MapData, u64, PodValue>,
     pub(crate) addresses: HashMap<MapData, Address, AddressValue>,
     pub(crate) listeners: SockHash<MapData, ListenerPod>,
+    pub(crate) openings: LpmTrie<MapData, OpeningData, u32>,
     pub(crate) proxies: HashMap<MapData, u64, u64>,
     pub(crate) forwarded: HashMap<MapData, ForwardedKey, u64>,
 }
@@ -50,10 +59,31 @@ impl Maps {
             pods: take(ebpf, map::PODS)?,
             addresses: take(ebpf, map::ADDRESSES)?,
             listeners: take(ebpf, map::LISTENERS)?,
+            openings: take(ebpf, map::OPENINGS)?,
             proxies: take(ebpf, map::PROXIES)?,
             forwarded: take(ebpf, map::FORWARDED)?,
         })
     }
+}
+
+impl Maps {
+    /// Keys of what the kubelet may send to one namespace.
+    pub(crate) fn openings_of(&self, cookie: u64) -> Result<Vec<(u32, Opening)>> {
+        let mut found = Vec::new();
+        for key in self.openings.keys() {
+            let key = key.map_err(failed(map::OPENINGS))?;
+            let OpeningData(opening) = key.data();
+            if opening.cookie == Opening::halves(cookie) {
+                found.push((key.prefix_len(), opening));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The key in the trie.
+pub(crate) fn opening_key((bits, opening): &(u32, Opening)) -> Key<OpeningData> {
+    Key::new(*bits, OpeningData(*opening))
 }
 
 fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M> {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use ambit_redirect_common::map;
 use aya::maps::Array;
-use aya::programs::{CgroupSockAddr, Program, SchedClassifier, SkLookup, SockOps};
+use aya::programs::{CgroupSkb, CgroupSockAddr, Program, SchedClassifier, SkLookup, SockOps};
 use aya::{Ebpf, EbpfLoader};
 
 use crate::maps::{Maps, failed};
@@ -16,8 +16,16 @@ use crate::{Error, Result};
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../redirect-ebpf/ambit-redirect.o");
 
 /// The maps that all instances share.
-const SHARED: [&str; 6] =
-    [map::PODS, map::LISTENERS, map::ADMITTED, map::ADDRESSES, map::PROXIES, map::FORWARDED];
+const SHARED: [&str; 8] = [
+    map::PODS,
+    map::LISTENERS,
+    map::ADMITTED,
+    map::ADDRESSES,
+    map::OPENINGS,
+    map::PROBING,
+    map::PROXIES,
+    map::FORWARDED,
+];
 
 /// Name of a program: a symbol of the object, and the pin of its link if the node has one of it.
 pub(crate) mod program {
@@ -25,6 +33,7 @@ pub(crate) mod program {
     pub(crate) const CONNECT6: &str = "connect6";
     pub(crate) const INPOD: &str = "inpod";
     pub(crate) const PROBE: &str = "probe";
+    pub(crate) const PROBE_SENDS: &str = "probe_sends";
     pub(crate) const LEAVING: &str = "leaving";
     pub(crate) const ARRIVING: &str = "arriving";
     pub(crate) const REROUTED: &str = "rerouted";
@@ -84,6 +93,7 @@ impl Instance {
                 <&mut SchedClassifier>::try_from(&mut *program).and_then(SchedClassifier::load)
             }
             program::INPOD => <&mut SkLookup>::try_from(&mut *program).and_then(SkLookup::load),
+            program::PROBE_SENDS => <&mut CgroupSkb>::try_from(&mut *program).and_then(CgroupSkb::load),
             program::PROBE => <&mut SockOps>::try_from(&mut *program).and_then(SockOps::load),
             _ => <&mut CgroupSockAddr>::try_from(&mut *program).and_then(CgroupSockAddr::load),
         }

@@ -22,6 +22,7 @@ const BPF_LINK_TYPE_TCX: u32 = 11;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum AttachPoint {
+    CgroupEgress = 1,
     SockOps = 3,
     Connect4 = 10,
     Connect6 = 11,
@@ -34,6 +35,7 @@ impl AttachPoint {
     /// For the names of pins.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::CgroupEgress => "sends",
             Self::SockOps => "sockops",
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",

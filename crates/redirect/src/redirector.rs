@@ -6,15 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use ambit_netns::NetNs;
-use ambit_redirect_common::{
-    Direction, Forwarded, Kind, ListenerKey, PodAddress, PodConfig, ProbePorts, map,
-};
+use ambit_redirect_common::{Direction, Forwarded, Kind, ListenerKey, PodAddress, PodConfig, ip, map};
 use aya::maps::MapError;
 
 use crate::links::{self, Target};
-use crate::maps::{AddressValue, ForwardedKey, ListenerPod, Maps, PodValue, failed, removed};
+use crate::maps::{AddressValue, ForwardedKey, ListenerPod, Maps, PodValue, failed, opening_key, removed};
 use crate::object::{Object, program};
 use crate::pins::Pins;
+use crate::probes::{Plan, Probe};
 use crate::raw::{At, AttachPoint};
 use crate::sysctls::{self, Setting};
 use crate::{Config, Error, Result, cgroup, devices, routing};
@@ -152,11 +151,18 @@ impl Redirector {
 
     /// Switches redirection of a namespace to `config`, or off: one atomic write.
     ///
-    /// The kubelet may reach `probe_ports` all the same. Connections that are open go on as they are.
-    pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>, probe_ports: ProbePorts) -> Result<()> {
+    /// The kubelet's `probes` pass all the same. Connections that are open go on as they are.
+    pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>, probes: &[Probe]) -> Result<()> {
         let before = self.config(cookie)?;
+        let addresses: Vec<IpAddr> =
+            config.iter().flat_map(PodConfig::addresses).map(|address| ip(&address)).collect();
+        let plan = Plan::new(cookie, probes, &addresses);
+        // What they send is known before they are admitted.
+        for (key, rest) in &plan.openings {
+            self.maps.openings.insert(&opening_key(key), rest, 0).map_err(failed(map::OPENINGS))?;
+        }
         // Probes of the kubelet are admitted for as long as anything could capture them.
-        let value = AddressValue(PodAddress { cookie, probe_ports });
+        let value = AddressValue(PodAddress { cookie, probe_ports: plan.ports });
         for address in config.iter().flat_map(PodConfig::addresses) {
             self.maps.addresses.insert(address, value, 0).map_err(failed(map::ADDRESSES))?;
         }
@@ -171,6 +177,12 @@ impl Redirector {
             // By now another pod may have the address.
             if matches!(self.maps.addresses.get(&address, 0), Ok(AddressValue(of)) if of.cookie == cookie) {
                 removed(map::ADDRESSES, self.maps.addresses.remove(&address))?;
+            }
+        }
+        if before.is_some() || config.is_none() {
+            let known = self.maps.openings_of(cookie)?;
+            for key in known.iter().filter(|key| !plan.openings.contains_key(key)) {
+                removed(map::OPENINGS, self.maps.openings.remove(&opening_key(key)))?;
             }
         }
         Ok(())
@@ -269,7 +281,7 @@ impl Redirector {
 
     /// Removes a namespace from the maps: redirection off, slots empty.
     pub fn forget(&mut self, cookie: u64) -> Result<()> {
-        self.switch(cookie, None, ProbePorts::default())?;
+        self.switch(cookie, None, &[])?;
         for direction in Direction::ALL {
             let key = ForwardedKey(Forwarded::new(cookie, direction));
             removed(map::FORWARDED, self.maps.forwarded.remove(&key))?;
@@ -277,16 +289,23 @@ impl Redirector {
         Kind::ALL.into_iter().try_for_each(|kind| self.disarm(cookie, kind))
     }
 
-    /// Lets the kubelet's connections through: those of sockets of the `host` namespace, opened in this cgroup.
+    /// Lets the kubelet's probes through: connections of sockets of the `host` namespace, opened in this cgroup, that
+    /// send what [`switch`](Self::switch) was given.
     ///
     /// Again with another cgroup, it moves there.
     pub fn attach_kubelet(&mut self, cgroup: &Path, host: &NetNs) -> Result<()> {
         let mut instance = self.object.instance(host.cookie())?;
         let directory = open_cgroup(cgroup)?;
         let at = At::Fd(directory.as_fd());
-        let target = Target { at, id: cgroup::id(cgroup)?, point: AttachPoint::SockOps };
-        let pin = self.pins.node(program::PROBE);
-        links::place(&self.pins, &pin, instance.program(program::PROBE)?, target)
+        let id = cgroup::id(cgroup)?;
+        // What they send is judged before the first is admitted.
+        for (name, point) in
+            [(program::PROBE_SENDS, AttachPoint::CgroupEgress), (program::PROBE, AttachPoint::SockOps)]
+        {
+            let target = Target { at, id, point };
+            links::place(&self.pins, &self.pins.node(name), instance.program(name)?, target)?;
+        }
+        Ok(())
     }
 
     /// Removes every pin: all programs and maps go once nobody holds them.
@@ -295,7 +314,7 @@ impl Redirector {
     /// have no effect without a mark.
     pub fn remove_everything(mut self) -> Result<()> {
         for cookie in self.enrolled()? {
-            self.switch(cookie, None, ProbePorts::default())?;
+            self.switch(cookie, None, &[])?;
         }
         self.pins.remove_all()
     }

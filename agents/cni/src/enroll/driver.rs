@@ -10,6 +10,7 @@ use std::{
 
 use ambit_netns::NetNs;
 use ambit_proto::node::{PodReport, Stage};
+use ambit_redirect::Probe;
 use ambit_runtime::Backoff;
 use tokio::sync::watch;
 
@@ -47,8 +48,8 @@ pub struct Pod {
     pub inbound: Inbound,
     /// It was wanted in the mesh before it had a network: what it did outside, it did past every policy.
     pub wanted_from_start: bool,
-    /// Ports that the kubelet may reach unjudged.
-    pub probe_ports: Vec<u16>,
+    /// What the kubelet may send to it unjudged.
+    pub probes: Vec<Probe>,
     /// Devices whose inbound traffic is the pod's own (annotation `istio.io/reroute-virtual-interfaces`).
     pub rerouted: Vec<String>,
 }

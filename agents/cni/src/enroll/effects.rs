@@ -5,7 +5,7 @@
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use ambit_netns::{NetNs, diag};
-use ambit_redirect::DeviceWatch;
+use ambit_redirect::{DeviceWatch, Probe};
 use ambit_zds::Connections;
 
 use super::{
@@ -53,7 +53,7 @@ pub struct Effects {
     sandbox: Option<Sandbox>,
     ips: Vec<IpAddr>,
     inbound: Inbound,
-    probe_ports: Vec<u16>,
+    probes: Vec<Probe>,
     rerouted: Vec<String>,
     /// Covers devices that appear.
     following: Option<Following>,
@@ -70,7 +70,7 @@ impl Effects {
             sandbox: None,
             ips: Vec::new(),
             inbound: Inbound::Captured,
-            probe_ports: Vec::new(),
+            probes: Vec::new(),
             rerouted: Vec::new(),
             following: None,
             is_first: true,
@@ -120,12 +120,11 @@ impl Effects {
         self.sandbox = sandbox.cloned();
         // What CNI gave is true of this namespace; what the operator knows may be of the one before, or nothing yet.
         let ips = self.sandbox.as_ref().map_or_else(|| pod.ips.clone(), |sandbox| sandbox.ips.clone());
-        let (told, known) =
-            ((&ips, pod.inbound, &pod.probe_ports), (&self.ips, self.inbound, &self.probe_ports));
+        let (told, known) = ((&ips, pod.inbound, &pod.probes), (&self.ips, self.inbound, &self.probes));
         if told != known || pod.rerouted != self.rerouted {
             let is_first = self.ips.is_empty();
             (self.ips, self.inbound) = (ips, pod.inbound);
-            self.probe_ports.clone_from(&pod.probe_ports);
+            self.probes.clone_from(&pod.probes);
             self.rerouted.clone_from(&pod.rerouted);
             if !is_first {
                 for know in [&mut at.attached, &mut at.captured] {
@@ -246,11 +245,10 @@ impl Effects {
     }
 
     async fn steer(&self, uid: &str, steering: Steering) -> Result<(), Error> {
-        let (ips, probe_ports) = (self.ips.clone(), self.probe_ports.clone());
+        let (ips, probes) = (self.ips.clone(), self.probes.clone());
         match self.namespace(uid).await? {
             Some(netns) => {
-                let steer =
-                    move |kernel: &mut Kernel| kernel.steer(netns.cookie(), steering, &ips, &probe_ports);
+                let steer = move |kernel: &mut Kernel| kernel.steer(netns.cookie(), steering, &ips, &probes);
                 self.tools.kernel.call(steer).await
             }
             // Nobody is left whose connections could be steered.

@@ -201,7 +201,7 @@ fn enroll(
     for (kind, listener) in &listeners {
         redirector.arm(attached.cookie, redirect_kind(*kind), listener.as_fd()).unwrap();
     }
-    redirector.switch(attached.cookie, Some(attached.config), ambit_redirect::ProbePorts::default()).unwrap();
+    redirector.switch(attached.cookie, Some(attached.config), &[]).unwrap();
     Enrolled { netns, pod, ztunnel, listeners }
 }
 

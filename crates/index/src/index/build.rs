@@ -127,7 +127,7 @@ impl Index {
             reason,
             ips: pod.ips.clone(),
             bypass_inbound: pod.bypass_inbound,
-            probe_ports: pod.probe_ports.clone(),
+            probes: pod.probes.clone(),
             reroute_interfaces: pod.reroute_interfaces.clone(),
             redirected: pod.redirected,
         })

@@ -1,7 +1,7 @@
 //! A pod, a peer, the listeners of a proxy, and a cgroup of our own.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ambit_netns::testing::{End, namespace, veth};
 use ambit_netns::{NetNs, listener, run_in};
-use ambit_redirect::{Attached, Config, Kind, ProbePorts, Redirector, cgroup};
+use ambit_redirect::{Attached, Config, Kind, Probe, Redirector, Sends, cgroup};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use socket2::SockRef;
@@ -92,13 +92,11 @@ impl World {
     }
 
     pub(crate) fn switch_on(&mut self) {
-        self.redirector
-            .switch(self.attached.cookie, Some(self.attached.config), ProbePorts::new([PROBED]))
-            .unwrap();
+        self.redirector.switch(self.attached.cookie, Some(self.attached.config), &[own_probe()]).unwrap();
     }
 
     pub(crate) fn switch_off(&mut self) {
-        self.redirector.switch(self.attached.cookie, None, ProbePorts::default()).unwrap();
+        self.redirector.switch(self.attached.cookie, None, &[]).unwrap();
     }
 
     /// Gives the redirector away.
@@ -130,6 +128,11 @@ impl Proxy {
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         }
     }
+}
+
+/// The probe of the pod itself.
+pub(crate) fn own_probe() -> Probe {
+    Probe { port: PROBED, sends: Sends::Get { target: "/healthz".into(), host: String::new() } }
 }
 
 /// Tries until it succeeds.
@@ -203,16 +206,17 @@ pub(crate) fn talk(mut one: &TcpStream, mut other: &TcpStream) {
     assert_eq!(&buffer, b"pong");
 }
 
-/// A process of a cgroup and a namespace that connects, and then holds the connection until its input ends.
+/// A process of a cgroup and a namespace that connects, and then sends what it is given until its input ends.
 pub(crate) fn connect_from(cgroup: &Path, netns: &NetNs, to: SocketAddr) -> Held {
     let script = format!(
-        "echo $$ > {}/cgroup.procs && exec 3<>/dev/tcp/{}/{} && read -r line",
+        "echo $$ > {}/cgroup.procs && exec 3<>/dev/tcp/{}/{} || exit; \
+         while read -r line; do printf '%b' \"$line\" | dd bs=64k iflag=fullblock status=none >&3; echo sent; done",
         cgroup.display(),
         to.ip(),
         to.port()
     );
     let mut command = Command::new("bash");
-    command.args(["-c", &script]).stdin(Stdio::piped());
+    command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
     Held(run_in(netns, || command.spawn()).unwrap().unwrap())
 }
 
@@ -222,6 +226,15 @@ pub(crate) struct Held(Child);
 impl Held {
     pub(crate) fn pid(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Sends it in one piece, and returns when the kernel has taken it.
+    pub(crate) fn send(&mut self, text: &str) {
+        let line = text.replace('\\', "\\\\").replace('\r', "\\r").replace('\n', "\\n");
+        writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
+        let mut sent = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut sent).unwrap();
+        assert_eq!(sent, "sent\n");
     }
 }
 

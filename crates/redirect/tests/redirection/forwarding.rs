@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ambit_netns::testing::{End, ip as run_ip, namespace, veth};
 use ambit_netns::{NetNs, run_in};
-use ambit_redirect::{Direction, ProbePorts};
+use ambit_redirect::Direction;
 
 use crate::fixture::*;
 
@@ -213,7 +213,7 @@ fn a_pod_that_is_not_redirected_forwards_as_it_likes() {
         }
     };
     let leaving = world.attached.config.only_hbone();
-    world.redirector.switch(world.attached.cookie, Some(leaving), ProbePorts::default()).unwrap();
+    world.redirector.switch(world.attached.cookie, Some(leaving), &[]).unwrap();
     forwards("on its way out");
     world.redirector.detach(&world.uid, Some(&world.pod)).unwrap();
     forwards("out");

@@ -12,4 +12,5 @@ mod forwarding;
 mod inbound;
 mod local;
 mod outbound;
+mod probes;
 mod switching;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use ambit_netns::run_in;
 use ambit_netns::testing::ip as run_ip;
-use ambit_redirect::ProbePorts;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::fixture::*;
@@ -109,7 +108,7 @@ fn a_family_the_pod_has_no_address_of_is_refused_as_if_there_were_no_route() {
     let mut world = World::attached();
     let proxy = world.arm();
     let only_v4 = world.redirector.attach(&world.uid, &world.pod, &[ip(POD[0])]).unwrap();
-    world.redirector.switch(only_v4.cookie, Some(only_v4.config), ProbePorts::default()).unwrap();
+    world.redirector.switch(only_v4.cookie, Some(only_v4.config), &[]).unwrap();
     let _server = serve(&world.peer, 80);
     let error = connect_within(&world.pod, socket(PEER[1], 80), AT_ONCE).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENETUNREACH), "an address that the mesh does not know of");

@@ -1,7 +1,5 @@
 //! Redirection on and off, under connections that are open.
 
-use ambit_redirect::ProbePorts;
-
 use crate::fixture::*;
 
 #[test]
@@ -33,7 +31,7 @@ fn a_pod_on_its_way_out_serves_tunnels_only() {
     let (mut world, proxy) = World::enrolled();
     let (app, peer_app) = (serve(&world.pod, 8080), serve(&world.peer, 80));
     let leaving = world.attached.config.only_hbone();
-    world.redirector.switch(world.attached.cookie, Some(leaving), ProbePorts::default()).unwrap();
+    world.redirector.switch(world.attached.cookie, Some(leaving), &[]).unwrap();
     for (pod_ip, peer_ip) in [(POD[0], PEER[0]), (POD[1], PEER[1])] {
         let client = connect(&world.pod, socket(peer_ip, 80)).unwrap();
         talk(&client, &accept(&peer_app).stream);
