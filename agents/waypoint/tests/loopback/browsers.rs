@@ -78,21 +78,29 @@ async fn without_rules_for_it_a_preflight_is_a_request_as_any_other() {
 }
 
 #[tokio::test]
-async fn a_redirect_keeps_the_scheme_that_the_client_speaks_with_whoever_ends_its_tls() {
-    let elsewhere =
-        Redirect { scheme: None, hostname: Some("new.example".into()), path: None, port: None, status: 302 };
-    let mut moved = rule(Vec::new());
-    moved.filters = vec![Filter::Redirect(elsewhere)];
-    let mesh = Mesh::with_cart(routed(vec![moved], &["cart"]), http1(echo("cart"))).await;
-    for (scheme, expected) in [
-        (Some("https"), "https://new.example/"),
-        (Some("http"), "http://new.example/"),
-        (None, "http://new.example/"),
+async fn a_redirect_takes_the_clients_scheme_from_trusted_proxies_only() {
+    for (trusts_forwarded_proto, scheme, expected) in [
+        (true, Some("https"), "https://new.example/"),
+        (true, Some("http"), "http://new.example/"),
+        (true, None, "http://new.example/"),
+        (false, Some("https"), "http://new.example/"),
     ] {
+        let elsewhere = Redirect {
+            scheme: None,
+            hostname: Some("new.example".into()),
+            path: None,
+            port: None,
+            status: 302,
+            trusts_forwarded_proto,
+        };
+        let mut moved = rule(Vec::new());
+        moved.filters = vec![Filter::Redirect(elsewhere)];
+        let mesh = Mesh::with_cart(routed(vec![moved], &["cart"]), http1(echo("cart"))).await;
         let mut request = Request::get("/");
         if let Some(scheme) = scheme {
             request = request.header("x-forwarded-proto", scheme);
         }
-        assert_eq!(ask(&mesh, request).await.headers()["location"], expected, "{scheme:?}");
+        let answer = ask(&mesh, request).await;
+        assert_eq!(answer.headers()["location"], expected, "{trusts_forwarded_proto} {scheme:?}");
     }
 }

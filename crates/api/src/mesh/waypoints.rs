@@ -23,6 +23,7 @@ pub struct Waypoints {
     /// Number of trusted proxies in front of the gateway that calls a waypoint, as in Istio's gatewayTopology. With 0, remoteIpBlocks and remote.ip are
     /// the last address of X-Forwarded-For; with n, the address n places before it. The annotation proxy.istio.io/config of a Gateway overrides it.
     /// If neither is set, X-Forwarded-For is used only by rules that name their peers, with serviceAccounts or complete principals.
+    /// If either is set, a redirect takes the client's scheme from X-Forwarded-Proto.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16))]
     pub num_trusted_proxies: Option<u32>,

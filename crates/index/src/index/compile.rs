@@ -116,6 +116,7 @@ impl Index {
         let mut compiler = Compiler {
             world: self.world(),
             service: &service.name,
+            trusts_forwarded_proto: self.trusted_proxies(waypoint).is_some(),
             policy: |key: &RouteKey| self.requests_of_route(key),
             destinations: BTreeSet::new(),
         };

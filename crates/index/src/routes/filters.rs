@@ -78,6 +78,8 @@ fn redirect(redirect: &HttpRequestRedirect) -> Result<Redirect, String> {
         path: redirect.path.as_ref().map(path).transpose()?,
         port,
         status: status.ok_or_else(|| "statusCode is none of 301, 302, 303, 307, 308".to_owned())?,
+        // Its waypoint, and so who stands in front of it, is known once the route is compiled.
+        trusts_forwarded_proto: false,
     })
 }
 

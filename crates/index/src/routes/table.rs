@@ -6,7 +6,7 @@ use ambit_model::{
     Destination, NamespacedName,
     bound::{
         Backend, Filter, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror, NamedStream, PathMatch,
-        RequestPolicy, Routes, ValueMatch, WeightedBackend,
+        Redirect, RequestPolicy, Routes, ValueMatch, WeightedBackend,
     },
 };
 use ambit_route::Table;
@@ -20,6 +20,8 @@ pub(crate) struct Compiler<'a, P> {
     pub(crate) world: World<'a>,
     /// Whose routes they are.
     pub(crate) service: &'a NamespacedName,
+    /// Whether proxies in front of the waypoint are trusted to give a client's scheme.
+    pub(crate) trusts_forwarded_proto: bool,
     /// The policy attached to a route.
     pub(crate) policy: P,
     /// Every destination met.
@@ -108,6 +110,10 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
         let mut compiled = Vec::with_capacity(filters.len());
         for filter in filters {
             match filter {
+                FilterFacts::Ready(Filter::Redirect(redirect)) => {
+                    let trusts_forwarded_proto = self.trusts_forwarded_proto;
+                    compiled.push(Filter::Redirect(Redirect { trusts_forwarded_proto, ..redirect.clone() }));
+                }
                 FilterFacts::Ready(filter) => compiled.push(filter.clone()),
                 FilterFacts::Mirror { to, fraction } => {
                     if let Ok(to) = self.world.destination(route, to) {

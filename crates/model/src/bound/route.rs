@@ -153,6 +153,8 @@ pub struct Redirect {
     pub port: Option<u16>,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
+    /// Whether `x-forwarded-proto` gives the client's scheme: there are proxies in front of the waypoint that are trusted.
+    pub trusts_forwarded_proto: bool,
 }
 
 /// Another address for the upstream request.

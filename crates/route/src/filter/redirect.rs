@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header, uri::Authority
 use super::{Arrival, header::authority, path};
 use crate::{Invalid, RequestHead};
 
+const HTTP: &str = "http";
 const HTTPS: &str = "https";
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
@@ -21,6 +22,7 @@ pub(super) struct Redirection {
     path: Option<PathChange>,
     port: Option<u16>,
     status: StatusCode,
+    trusts_forwarded_proto: bool,
 }
 
 impl Redirection {
@@ -42,6 +44,7 @@ impl Redirection {
             path: redirect.path.as_ref().map(path::compile).transpose()?,
             port: redirect.port,
             status,
+            trusts_forwarded_proto: redirect.trusts_forwarded_proto,
         })
     }
 
@@ -59,7 +62,7 @@ impl Redirection {
     }
 
     fn location(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Option<String> {
-        let of_client = scheme_of_client(head);
+        let of_client = if self.trusts_forwarded_proto { scheme_of_client(head) } else { HTTP };
         let scheme = self.scheme.as_deref().unwrap_or(of_client);
         // What a client calls a host is told back only if it is one.
         let given = || head.hostname().filter(|host| host.parse::<Authority>().is_ok());
@@ -81,20 +84,20 @@ impl Redirection {
     }
 }
 
-/// What the client speaks with the first proxy on its way, as that proxy says: whoever opens a tunnel to a waypoint has
-/// proved to be of the mesh. Several lines, or a list, say nothing.
+/// The scheme that the client used with the first proxy on its way, as that proxy wrote it. Several lines, or a list, are
+/// ambiguous and count for nothing.
 fn scheme_of_client(head: &RequestHead<'_>) -> &'static str {
     let mut lines = head.headers.get_all(FORWARDED_PROTO).iter();
     match (lines.next(), lines.next()) {
         (Some(said), None) if said.as_bytes().eq_ignore_ascii_case(HTTPS.as_bytes()) => HTTPS,
-        _ => "http",
+        _ => HTTP,
     }
 }
 
 /// The port that a scheme has by itself.
 fn scheme_port(scheme: &str) -> Option<u16> {
     match scheme {
-        "http" => Some(80),
+        HTTP => Some(80),
         HTTPS => Some(443),
         _ => None,
     }
@@ -107,7 +110,15 @@ mod tests {
 
     use super::*;
 
-    const NOTHING: Redirect = Redirect { scheme: None, hostname: None, path: None, port: None, status: 302 };
+    const NOTHING: Redirect = Redirect {
+        scheme: None,
+        hostname: None,
+        path: None,
+        port: None,
+        status: 302,
+        trusts_forwarded_proto: false,
+    };
+    const BEHIND_PROXIES: Redirect = Redirect { trusts_forwarded_proto: true, ..NOTHING };
 
     fn answer(redirect: &Redirect, uri: &str, host: Option<&str>, port: u16) -> (u16, Option<String>) {
         let mut request = http::Request::builder().uri(uri);
@@ -172,18 +183,20 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_speaks_https_is_led_to_https() {
-        let port = |port| Redirect { port: Some(port), ..NOTHING };
-        let plain = Redirect { scheme: Some("http".into()), ..NOTHING };
-        let cases: [(&Redirect, &str, &[&str], &str); 8] = [
-            (&NOTHING, "echo", &["https"], "https://echo/foo"),
-            (&NOTHING, "echo:8443", &["HTTPS"], "https://echo:8443/foo"),
-            (&NOTHING, "[::1]:8443", &["https"], "https://[::1]:8443/foo"),
-            (&NOTHING, "echo", &["http"], "http://echo:8080/foo"),
-            (&NOTHING, "echo", &["https", "http"], "http://echo:8080/foo"),
-            (&NOTHING, "echo", &["https, http"], "http://echo:8080/foo"),
+    fn a_client_that_speaks_https_with_a_trusted_proxy_is_led_to_https() {
+        let port = |port| Redirect { port: Some(port), ..BEHIND_PROXIES };
+        let plain = Redirect { scheme: Some("http".into()), ..BEHIND_PROXIES };
+        let cases: [(&Redirect, &str, &[&str], &str); 10] = [
+            (&BEHIND_PROXIES, "echo", &["https"], "https://echo/foo"),
+            (&BEHIND_PROXIES, "echo:8443", &["HTTPS"], "https://echo:8443/foo"),
+            (&BEHIND_PROXIES, "[::1]:8443", &["https"], "https://[::1]:8443/foo"),
+            (&BEHIND_PROXIES, "echo", &["http"], "http://echo:8080/foo"),
+            (&BEHIND_PROXIES, "echo", &["https", "http"], "http://echo:8080/foo"),
+            (&BEHIND_PROXIES, "echo", &["https, http"], "http://echo:8080/foo"),
             (&port(9443), "echo", &["https"], "https://echo:9443/foo"),
             (&plain, "echo", &["https"], "http://echo/foo"),
+            (&NOTHING, "echo", &["https"], "http://echo:8080/foo"),
+            (&NOTHING, "echo:8443", &["https"], "http://echo:8080/foo"),
         ];
         for (redirect, host, said, expected) in cases {
             let mut request = http::Request::get("/foo").header("host", host);

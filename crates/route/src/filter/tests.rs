@@ -22,6 +22,7 @@ fn redirect() -> Filter {
         path: None,
         port: None,
         status: 301,
+        trusts_forwarded_proto: false,
     })
 }
 

@@ -150,6 +150,7 @@ fn a_filter_that_cannot_be_executed_makes_its_rule_invalid_of_a_backend_too() {
         path: replace("/x"),
         port: None,
         status: 302,
+        trusts_forwarded_proto: false,
     });
     let backend = |filters| WeightedBackend { weight: 1, backend: Backend::Invalid("none".into()), filters };
     let rule = |filters, backends| HttpRule { filters, backends, ..HttpRule::default() };

@@ -1,6 +1,6 @@
 //! What the Mesh and a Gateway say, as policies at nodes and waypoints hold it.
 
-use ambit_model::{Match, StringMatch};
+use ambit_model::{Match, StringMatch, bound::Filter};
 
 use super::{
     waypoints::{gateway, key, name, settle, settled},
@@ -72,4 +72,33 @@ fn trusted_proxies_are_the_gateways_or_the_meshs_and_without_either_the_status_s
     index.apply(object(gateway("w", json!({}))));
     settle(&mut index);
     assert_eq!(seen(&index), (None, true));
+}
+
+#[test]
+fn a_redirect_takes_the_clients_scheme_only_where_proxies_are_trusted() {
+    let mut index = settled(Some("w"));
+    let spec = json!({"parentRefs": [{"group": "", "kind": "Service", "name": "cart"}],
+        "rules": [{"filters": [{"type": "RequestRedirect", "requestRedirect": {"statusCode": 301}}]}]});
+    index.apply(object(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "r", "namespace": "shop", "generation": 1}, "spec": spec})));
+    settle(&mut index);
+    let trusts = |index: &Index| {
+        let bound = index.bound_service(&name("w"), &key("cart")).unwrap();
+        let filters = &bound.ports[0].routes.http.as_ref().unwrap().rules[0].filters;
+        let [Filter::Redirect(redirect)] = filters.as_slice() else { panic!("{filters:?}") };
+        redirect.trusts_forwarded_proto
+    };
+    assert!(!trusts(&index));
+    index.configure(Settings {
+        presence: Presence::Present,
+        trusted_proxies: Some(0),
+        ..Settings::default()
+    });
+    assert!(trusts(&index));
+    index.configure(Settings { presence: Presence::Present, ..Settings::default() });
+    assert!(!trusts(&index));
+    let config = json!({"metadata": {"annotations": {"proxy.istio.io/config": "gatewayTopology: {numTrustedProxies: 1}"}}});
+    index.apply(object(gateway("w", config)));
+    settle(&mut index);
+    assert!(trusts(&index));
 }

@@ -79,6 +79,7 @@ fn encode_redirect(redirect: &Redirect) -> wire::Redirect {
         path: redirect.path.as_ref().map(encode_path),
         port: redirect.port.map(u32::from),
         status: redirect.status.into(),
+        trusts_forwarded_proto: redirect.trusts_forwarded_proto,
     }
 }
 
@@ -97,6 +98,7 @@ fn decode_redirect(message: wire::Redirect) -> Result<Redirect, Invalid> {
         path: message.path.map(|path| decode_path("redirect.path", path)).transpose()?,
         port: message.port.map(|port| field::port("redirect.port", port)).transpose()?,
         status,
+        trusts_forwarded_proto: message.trusts_forwarded_proto,
     })
 }
 

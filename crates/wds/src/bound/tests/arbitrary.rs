@@ -74,8 +74,9 @@ prop_compose! {
         path in option::of(path_change()),
         port in option::of(1..=u16::MAX),
         status in select(vec![301, 302, 303, 307, 308]),
+        trusts_forwarded_proto in any::<bool>(),
     ) -> Redirect {
-        Redirect { scheme, hostname, path, port, status }
+        Redirect { scheme, hostname, path, port, status, trusts_forwarded_proto }
     }
 }
 
