@@ -24,6 +24,13 @@ pub struct Limit {
     pub resource: &'static str,
 }
 
+/// How a check by a provider of external authorization ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CheckResult {
+    /// `allowed`, `denied`, `error` or `timeout`, after Envoy's statistics of `ext_authz`.
+    pub result: &'static str,
+}
+
 /// Counters of the process. Clones share.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -37,6 +44,10 @@ pub struct Metrics {
     pub copies_failed: Counter,
     /// Endpoints ejected by outlier detection.
     pub ejections: Counter,
+    /// Checks of external authorization, one for each request and provider.
+    pub checks: Family<CheckResult, Counter>,
+    /// Checks without an answer whose request went on, because the provider has `failOpen`.
+    pub checks_failed_open: Counter,
     /// Requests that a rate limit refused.
     pub rate_limited: Counter,
     /// Requests accepted with a token that never expires.
@@ -66,16 +77,23 @@ impl Metrics {
             }
             let overflows = self.overflows.clone();
             registry.register("ambit_waypoint_overflows", "Refused by a circuit breaker", overflows);
+            let checks = self.checks.clone();
+            registry.register("ambit_waypoint_ext_authz_checks", "Checks by external authorization", checks);
             registry.register("ambit_waypoint_services", "Services bound here", self.services.clone());
             self.xds.register(registry);
         });
     }
 
-    fn counters(&self) -> [(&'static str, &'static str, &Counter); 9] {
+    fn counters(&self) -> [(&'static str, &'static str, &Counter); 10] {
         [
             ("ambit_waypoint_retries", "Tries after the first", &self.retries),
             ("ambit_waypoint_mirrors_failed", "Copies of requests not delivered", &self.copies_failed),
             ("ambit_waypoint_ejections", "Endpoints ejected by outlier detection", &self.ejections),
+            (
+                "ambit_waypoint_ext_authz_failed_open",
+                "Requests admitted without an answer of their provider (failOpen)",
+                &self.checks_failed_open,
+            ),
             ("ambit_waypoint_rate_limited", "Requests refused by a rate limit", &self.rate_limited),
             (
                 "ambit_waypoint_handshakes_failed",
@@ -103,6 +121,7 @@ mod tests {
         let (all, shown) = (Metrics::default(), admin::Metrics::default());
         all.register(&shown);
         all.overflows.get_or_create(&Limit { resource: "connections" }).inc();
+        all.checks.get_or_create(&CheckResult { result: "denied" }).inc();
         let text = shown.encode();
         for line in [
             "istio_build{component=\"waypoint\",tag=\"0.1.0\"} 1",
@@ -113,6 +132,8 @@ mod tests {
             "ambit_waypoint_rate_limited_total 0",
             "ambit_waypoint_tokens_without_expiry_total 0",
             "ambit_waypoint_overflows_total{resource=\"connections\"} 1",
+            "ambit_waypoint_ext_authz_checks_total{result=\"denied\"} 1",
+            "ambit_waypoint_ext_authz_failed_open_total 0",
             "ambit_waypoint_spans_dropped_total 0",
             "# TYPE istio_requests counter",
             "# TYPE istio_request_duration_milliseconds histogram",

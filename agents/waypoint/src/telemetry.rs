@@ -10,7 +10,7 @@ use http::HeaderMap;
 
 use crate::{
     access_log::{AccessLog, End, Record},
-    metrics::{self, Cache, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
+    metrics::{self, Cache, CheckResult, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
     peer::{Known, Peer},
     trace::{Trace, Tracer, Tried},
     upstream::Endpoint,
@@ -153,6 +153,16 @@ impl Telemetry {
     /// Counts a copy of a request that did not reach its destination.
     pub fn copy_failed(&self) {
         self.sinks.metrics.copies_failed.inc();
+    }
+
+    /// Counts a check of external authorization with this [`CheckResult::result`].
+    pub fn checked(&self, result: &'static str) {
+        self.sinks.metrics.checks.get_or_create(&CheckResult { result }).inc();
+    }
+
+    /// Counts a request that goes on although its provider gave no answer.
+    pub fn check_failed_open(&self) {
+        self.sinks.metrics.checks_failed_open.inc();
     }
 
     /// Counts a request that a rate limit refused.

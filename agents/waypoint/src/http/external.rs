@@ -94,6 +94,7 @@ pub(super) async fn check(
             .inspect_err(|_| exchange.code_details = "ext_authz_error".into())?;
         let host = RequestHead::from(&*parts).authority().unwrap_or_default().to_owned();
         let decision = put(one, session, parts, &Shown { host, body }).await;
+        session.local.telemetry.checked(result(&decision));
         let changes = weigh(provider, decision, (service, &parts.headers), exchange)?;
         changes.removed.iter().for_each(|name| _ = parts.headers.remove(name));
         apply(&changes.request, &mut parts.headers);
@@ -103,6 +104,16 @@ pub(super) async fn check(
         parts.extensions.insert(Passed(met.iter().map(|one| one.check.clone()).collect()));
     }
     Ok(Granted(granted))
+}
+
+/// The result of a check as it is counted.
+fn result(decision: &Result<Decision, NoAnswer>) -> &'static str {
+    match decision {
+        Ok(Decision::Admit(_)) => "allowed",
+        Ok(Decision::Refuse(_)) => "denied",
+        Err(NoAnswer::Late) => "timeout",
+        Err(NoAnswer::Unreachable(_) | NoAnswer::BrokenOff(_) | NoAnswer::Unusable(_)) => "error",
+    }
 }
 
 /// The consequence of an answer, or of a missing one.
@@ -121,6 +132,7 @@ fn weigh(
             tracing::warn!(provider = %name, %service, %error, fail_open = provider.fail_open, "A provider gave no answer");
             exchange.detail = Some(format!("provider {name}: {error}"));
             if provider.fail_open {
+                exchange.session.local.telemetry.check_failed_open();
                 let removed = match &provider.protocol {
                     CheckProtocol::Grpc => Vec::new(),
                     CheckProtocol::Http(http) => web::reserved(http, headers),

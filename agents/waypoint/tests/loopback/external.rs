@@ -19,6 +19,7 @@ use ambit_proto::{
     },
     google::rpc::Status,
 };
+use ambit_waypoint::metrics::CheckResult;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -128,6 +129,13 @@ async fn mesh(cart: BoundService, serve: Option<Serve>) -> Mesh {
     mesh
 }
 
+/// The checks that were counted.
+fn results(mesh: &Mesh) -> [(&'static str, u64); 4] {
+    let checks = &mesh.shared.sinks.metrics.checks;
+    ["allowed", "denied", "error", "timeout"]
+        .map(|result| (result, checks.get_or_create(&CheckResult { result }).get()))
+}
+
 async fn ask(mesh: &Mesh, path: &str, headers: &[(&str, &str)], body: &'static str) -> Response<Incoming> {
     let mut request = Request::post(path).header("host", "cart");
     for (name, value) in headers {
@@ -162,6 +170,7 @@ async fn a_grpc_provider_decides_about_what_meets_the_policy_and_about_nothing_e
     // Spellings that a server may read as the same path are put to the provider too.
     assert_eq!(ask(&mesh, "/public/../private/a", &[], "").await.status(), 401);
     assert_eq!(count.get(), 3);
+    assert_eq!(results(&mesh), [("allowed", 1), ("denied", 2), ("error", 0), ("timeout", 0)]);
 }
 
 #[tokio::test]
@@ -225,14 +234,14 @@ async fn no_answer_refuses_unless_the_owner_asked_for_the_opposite() {
     });
     let failing = http1(|_| Response::builder().status(500).body(String::new()).unwrap());
     let quick = |protocol| CheckProvider { timeout: Duration::from_millis(300), ..provider(protocol) };
-    for (serve, provider) in [
-        (None, quick(CheckProtocol::Grpc)),
-        (None, quick(http())),
-        (Some(silent.clone()), quick(CheckProtocol::Grpc)),
-        (Some(silent), quick(http())),
-        (Some(failing), provider(http())),
+    for (serve, provider, result) in [
+        (None, quick(CheckProtocol::Grpc), "error"),
+        (None, quick(http()), "error"),
+        (Some(silent.clone()), quick(CheckProtocol::Grpc), "timeout"),
+        (Some(silent), quick(http()), "timeout"),
+        (Some(failing), provider(http()), "error"),
         // Not what it is asked for.
-        (Some(http1(echo("authz"))), quick(CheckProtocol::Grpc)),
+        (Some(http1(echo("authz"))), quick(CheckProtocol::Grpc), "error"),
     ] {
         let mesh = mesh(checked(provider.clone()), serve).await;
         assert_eq!(ask(&mesh, "/private", &[], "").await.status(), 403, "{provider:?}");
@@ -247,6 +256,9 @@ async fn no_answer_refuses_unless_the_owner_asked_for_the_opposite() {
             !is_http,
             "what is the provider's alone does not go on"
         );
+        let counted = results(&mesh).into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>();
+        assert_eq!(counted, [(result, 3)], "{provider:?}");
+        assert_eq!(mesh.shared.sinks.metrics.checks_failed_open.get(), 1);
     }
 }
 

@@ -52,7 +52,9 @@ impl Custom {
                 if judgement.holds == Holds::True {
                     let to = &provider.to;
                     judgement.message = format!(
-                        "{}; requests are put to provider {} (Service {}, port {}), and what carries none is refused",
+                        "{}; HTTP and gRPC requests that meet it are put to provider {} (Service {}, port {}); TCP and TLS \
+                         connections cannot be put to a provider and are refused where its L4 fields match (ports in its rules \
+                         leave other ports out)",
                         judgement.message, provider.name, to.service, to.port
                     );
                 }
