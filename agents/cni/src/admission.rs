@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -11,19 +12,22 @@ use std::{
 };
 
 use ambit_netns::NetNs;
-use bytes::Bytes;
-use http::{Method, Request as HttpRequest, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::UnixListener, sync::Semaphore, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::timeout,
+};
 
 use crate::{
     Error, Problem,
     enroll::{driver::Sandbox, stage::Wanted},
     metrics::{AdmissionLabels, Metrics},
     node::{Member, Node},
-    plugin::protocol::{ADD_PATH, Answer, BODY_BYTES_MAX, Request},
+    plugin::{
+        frame::{self, FrameError},
+        protocol::{Answer, Request},
+    },
 };
 
 /// How long a pod may take to be enrolled before the runtime is told to try again; below the plugin's own limit.
@@ -35,12 +39,23 @@ pub const UNNAMED_TIME_MAX: Duration = Duration::from_secs(5);
 pub const UNHEARD_TIME_MAX: Duration = Duration::from_millis(300);
 /// Pods that may start at once.
 const CONNECTIONS_MAX: usize = 256;
-/// How long the plugin may take to send its request.
-const HEADER_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long the plugin may take to send its question, and to take its answer.
+const FRAME_TIME_MAX: Duration = Duration::from_secs(5);
 /// Pause after `accept` failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Only root may speak to the agent.
 const SOCKET_MODE: u32 = 0o600;
+
+/// Why the plugin got no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    #[error("it did not send its question, or take the answer, in time")]
+    Late,
+    #[error("its connection broke off: {0}")]
+    Broken(#[source] io::Error),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
 
 /// Listens at `path`; a socket that an earlier agent left is replaced.
 ///
@@ -50,7 +65,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, Error> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error| Error::io(format!("listen at {}", path.display()))(error);
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
@@ -73,35 +88,40 @@ pub async fn serve(listener: UnixListener, node: Node, metrics: Metrics) -> Infa
         };
         let (node, metrics) = (node.clone(), metrics.clone());
         tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let (node, metrics) = (node.clone(), metrics.clone());
-                async move { Ok::<_, Infallible>(respond(request, &node, &metrics).await) }
+            let answered = answer(stream, async |request| {
+                let answer = admit(&node, &request).await;
+                count(&request, &answer, &metrics);
+                answer
             });
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME_MAX)
-                .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "A request of the CNI plugin ended early");
+            if let Err(error) = answered.await {
+                tracing::warn!(%error, "A call of the CNI plugin got no answer; a pod of the mesh waits and is tried again");
             }
             drop(permit);
         });
     }
 }
 
-async fn respond(request: HttpRequest<Incoming>, node: &Node, metrics: &Metrics) -> Response<Full<Bytes>> {
-    if request.method() != Method::POST || request.uri().path() != ADD_PATH {
-        return reply(StatusCode::NOT_FOUND, String::new());
-    }
-    let body = timeout(HEADER_TIME_MAX, Limited::new(request.into_body(), BODY_BYTES_MAX).collect()).await;
-    let body = body.ok().and_then(Result::ok).map(http_body_util::Collected::to_bytes).unwrap_or_default();
-    let request: Request = match serde_json::from_slice(&body) {
-        Ok(request) => request,
-        Err(error) => return reply(StatusCode::BAD_REQUEST, error.to_string()),
-    };
-    let answer = admit(node, &request).await;
-    let outcome = match &answer {
+/// Answers one question. One that cannot be read is not answered: the connection ends, and the plugin decides by its file.
+async fn answer(
+    mut stream: UnixStream,
+    admit: impl AsyncFnOnce(Request) -> Answer,
+) -> Result<(), Unanswered> {
+    let request = timeout(FRAME_TIME_MAX, receive(&mut stream)).await.map_err(|_| Unanswered::Late)??;
+    let answer = frame::encode(&admit(request).await)?;
+    let sent = timeout(FRAME_TIME_MAX, stream.write_all(&answer)).await;
+    sent.map_err(|_| Unanswered::Late)?.map_err(Unanswered::Broken)
+}
+
+async fn receive(stream: &mut UnixStream) -> Result<Request, Unanswered> {
+    let mut prefix = [0; frame::PREFIX_BYTES];
+    stream.read_exact(&mut prefix).await.map_err(Unanswered::Broken)?;
+    let mut json = vec![0; frame::length(prefix)?];
+    stream.read_exact(&mut json).await.map_err(Unanswered::Broken)?;
+    Ok(frame::decode(&json)?)
+}
+
+fn count(request: &Request, answer: &Answer, metrics: &Metrics) {
+    let outcome = match answer {
         Answer::Allow => "allow".to_owned(),
         Answer::Wait { reason, message } => {
             tracing::warn!(
@@ -115,16 +135,6 @@ async fn respond(request: HttpRequest<Incoming>, node: &Node, metrics: &Metrics)
         }
     };
     metrics.admissions.get_or_create(&AdmissionLabels { outcome }).inc();
-    match serde_json::to_string(&answer) {
-        Ok(text) => reply(StatusCode::OK, text),
-        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-    }
-}
-
-fn reply(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response
 }
 
 /// Whether the pod may start, once that is known.
@@ -193,3 +203,6 @@ fn open_netns(path: &str) -> Result<NetNs, ambit_netns::Error> {
         None => Err(error),
     })
 }
+
+#[cfg(test)]
+mod tests;

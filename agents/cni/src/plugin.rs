@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod decide;
+pub mod frame;
 pub mod invocation;
 pub mod protocol;
 

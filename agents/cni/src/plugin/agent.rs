@@ -1,4 +1,4 @@
-//! One HTTP/1.1 exchange with the agent over its unix socket, bounded in time and size.
+//! One question to the agent over its unix socket, bounded in time and size.
 
 use std::{
     io::{self, Read, Write},
@@ -7,7 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::protocol::{ADD_PATH, Answer, BODY_BYTES_MAX, Request};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{
+    frame,
+    protocol::{Answer, Request},
+};
 
 /// The agent gave no usable answer; holds why.
 #[derive(Debug)]
@@ -18,50 +23,71 @@ pub struct Unreachable(pub String);
 /// # Errors
 /// When nobody listens, nothing comes in time, or what comes is no answer.
 pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<Answer, Unreachable> {
-    let started = Instant::now();
-    exchange(socket, request, &|| limit.checked_sub(started.elapsed()).filter(|left| !left.is_zero()))
-        .and_then(|answer| parse(&answer))
+    exchange(socket, request, &Deadline(Instant::now() + limit))
         .map_err(|error| Unreachable(format!("{}: {error}", socket.display())))
 }
 
-fn exchange(socket: &Path, request: &Request, left: &dyn Fn() -> Option<Duration>) -> io::Result<Vec<u8>> {
-    let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-    let mut stream = UnixStream::connect(socket)?;
-    let body = serde_json::to_vec(request).map_err(io::Error::other)?;
-    let head = format!(
-        "POST {ADD_PATH} HTTP/1.1\r\nhost: node-agent\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.set_write_timeout(Some(left().ok_or_else(late)?))?;
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(&body)?;
-    let mut answer = Vec::new();
-    let mut part = [0_u8; 4096];
-    loop {
-        stream.set_read_timeout(Some(left().ok_or_else(late)?))?;
-        let read = match stream.read(&mut part) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(late()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        answer.extend_from_slice(part.get(..read).unwrap_or_default());
-        if read == 0 {
-            return Ok(answer);
-        }
-        if answer.len() > BODY_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the answer is too large"));
-        }
+/// When the answer must be there.
+struct Deadline(Instant);
+
+impl Deadline {
+    /// What is left; more than nothing.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.0.saturating_duration_since(Instant::now());
+        if left.is_zero() { Err(late()) } else { Ok(left) }
     }
 }
 
-fn parse(answer: &[u8]) -> io::Result<Answer> {
-    let invalid = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
-    let text = std::str::from_utf8(answer).map_err(|error| invalid(error.to_string()))?;
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| invalid("not an HTTP answer".into()))?;
-    let status = head.lines().next().unwrap_or_default();
-    if !status.starts_with("HTTP/1.1 200") {
-        return Err(invalid(format!("the agent answers {status:?}")));
+fn late() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+}
+
+fn exchange(socket: &Path, request: &Request, deadline: &Deadline) -> io::Result<Answer> {
+    let question = frame::encode(request).map_err(io::Error::other)?;
+    let mut stream = connect(socket, deadline)?;
+    send(&mut stream, &question, deadline)?;
+    let mut prefix = [0; frame::PREFIX_BYTES];
+    receive(&mut stream, &mut prefix, deadline)?;
+    let mut answer = vec![0; frame::length(prefix).map_err(io::Error::other)?];
+    receive(&mut stream, &mut answer, deadline)?;
+    frame::decode(&answer).map_err(io::Error::other)
+}
+
+/// The limit holds for connecting too: an agent that does not accept any more has a queue that fills (unix(7): the
+/// timeout for sending bounds connect).
+fn connect(path: &Path, deadline: &Deadline) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(deadline.left()?))?;
+    socket.connect(&SockAddr::unix(path)?).map_err(timed_out)?;
+    Ok(socket.into())
+}
+
+fn send(stream: &mut UnixStream, mut bytes: &[u8], deadline: &Deadline) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.set_write_timeout(Some(deadline.left()?))?;
+        match stream.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(timed_out(error)),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+        }
     }
-    serde_json::from_str(body).map_err(|error| invalid(error.to_string()))
+    Ok(())
+}
+
+fn receive(stream: &mut UnixStream, mut bytes: &mut [u8], deadline: &Deadline) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.set_read_timeout(Some(deadline.left()?))?;
+        match stream.read(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(timed_out(error)),
+            Ok(0) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer ended early")),
+            Ok(read) => bytes = bytes.get_mut(read..).unwrap_or_default(),
+        }
+    }
+    Ok(())
+}
+
+/// A blocking socket says so when its timeout is over (socket(7), `SO_RCVTIMEO`).
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { late() } else { error }
 }

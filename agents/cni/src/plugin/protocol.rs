@@ -6,11 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::install::files;
 
-/// Path of the one request, a `POST`.
-pub const ADD_PATH: &str = "/add";
-/// Largest request and answer, in bytes.
-pub const BODY_BYTES_MAX: usize = 64 << 10;
-
 /// A pod whose network exists and whose first process has not started.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -48,19 +48,17 @@ impl Scene {
         enrolled.write(&self.directory.join("enrolled.json")).unwrap();
     }
 
-    fn agent(&self, answer: &'static str) -> std::thread::JoinHandle<String> {
+    /// An agent that says `answer` to one question, whatever that is, and ends.
+    fn agent(&self, answer: Vec<u8>) -> std::thread::JoinHandle<Request> {
         let listener = UnixListener::bind(self.directory.join("sock")).unwrap();
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut request = vec![0; 4096];
-            let mut length = 0;
-            while !request[..length].ends_with(b"}") {
-                let read = stream.read(&mut request[length..]).unwrap();
-                assert_ne!(read, 0, "the request ended early");
-                length += read;
-            }
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8(request[..length].to_vec()).unwrap()
+            let mut prefix = [0; frame::PREFIX_BYTES];
+            stream.read_exact(&mut prefix).unwrap();
+            let mut question = vec![0; frame::length(prefix).unwrap()];
+            stream.read_exact(&mut question).unwrap();
+            stream.write_all(&answer).unwrap();
+            frame::decode(&question).unwrap()
         })
     }
 
@@ -134,22 +132,18 @@ fn the_decision_table() {
 #[test]
 fn an_allowed_pod_gets_the_previous_result_unchanged_and_the_agent_hears_all() {
     let scene = Scene::new("allow");
-    let agent = scene.agent("HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{\"verdict\":\"allow\"}");
+    let agent = scene.agent(frame::encode(&Answer::Allow).unwrap());
     assert_eq!(scene.add("shop"), Outcome { stdout: PREVIOUS.into(), code: 0 });
     let heard = agent.join().unwrap();
-    let body: Request = serde_json::from_str(heard.split_once("\r\n\r\n").unwrap().1).unwrap();
-    assert_eq!((body.netns.as_str(), body.uid.as_str()), ("/run/netns/x", "u-1"));
-    assert_eq!(body.ips, ["10.42.0.7", "fd00::7"]);
-    assert!(heard.starts_with("POST /add HTTP/1.1\r\n"), "{heard}");
+    assert_eq!((heard.netns.as_str(), heard.uid.as_str()), ("/run/netns/x", "u-1"));
+    assert_eq!(heard.ips, ["10.42.0.7", "fd00::7"]);
 }
 
 #[test]
 fn a_pod_that_must_wait_gets_a_retriable_error_with_the_reason() {
     let scene = Scene::new("wait");
-    let agent = scene.agent(concat!(
-        "HTTP/1.1 200 OK\r\n\r\n",
-        r#"{"verdict":"wait","reason":"ProxyNotConnected","message":"no ztunnel on this node"}"#
-    ));
+    let wait = Answer::Wait { reason: "ProxyNotConnected".into(), message: "no ztunnel on this node".into() };
+    let agent = scene.agent(frame::encode(&wait).unwrap());
     let outcome = scene.add("shop");
     agent.join().unwrap();
     let value: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
@@ -180,11 +174,29 @@ fn without_an_agent_only_pods_of_enrolled_namespaces_wait() {
 
 #[test]
 fn an_answer_that_is_none_counts_as_no_agent() {
-    for answer in ["", "HTTP/1.1 500 x\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\nnonsense", "garbage"] {
+    let allow = r#"{"version":1,"body":{"verdict":"allow"}}"#;
+    let frame =
+        |json: &str| [&u32::try_from(json.len()).unwrap().to_be_bytes()[..], json.as_bytes()].concat();
+    for answer in [
+        Vec::new(),
+        vec![0, 0],
+        allow.as_bytes().to_vec(),
+        frame(allow)[..20].to_vec(),
+        frame("nonsense"),
+        frame(r#"{"verdict":"allow"}"#),
+        frame(r#"{"version":2,"body":{"verdict":"allow"}}"#),
+        frame(r#"{"version":1,"body":{"verdict":"perhaps"}}"#),
+        // An agent of before, which spoke HTTP.
+        b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        b"HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{\"verdict\":\"allow\"}".to_vec(),
+        u32::MAX.to_be_bytes().to_vec(),
+    ] {
         let scene = Scene::new("odd");
         scene.enroll("shop");
-        let agent = scene.agent(answer);
-        assert_eq!(scene.add("shop").code, 1, "{answer:?}");
+        let agent = scene.agent(answer.clone());
+        let outcome = scene.add("shop");
+        assert_eq!(outcome.code, 1, "{answer:?}");
+        assert!(outcome.stdout.contains("NodeAgentUnavailable"), "{}", outcome.stdout);
         agent.join().unwrap();
     }
 }
