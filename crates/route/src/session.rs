@@ -4,12 +4,16 @@
 //! of the service's endpoints and no other address. Nothing is stored here, so every replica and every restart of a
 //! waypoint understands the same value.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    hash::Hasher as _,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use ambit_model::{
     NamespacedName,
     bound::{PathMatch, SessionCookie, SessionLifetime, SessionPersistence},
 };
+use fnv::FnvHasher;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::RequestHead;
@@ -31,8 +35,11 @@ pub struct Session {
 /// What stands for an endpoint in the sessions of a route.
 pub fn endpoint(route: &NamespacedName, uid: &str) -> u64 {
     // FNV-1a: this must be the same in every build, and nobody gains by a collision.
-    let bytes = route.namespace.bytes().chain([0]).chain(route.name.bytes()).chain([0]).chain(uid.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    let mut fnv = FnvHasher::default();
+    for part in [route.namespace.as_bytes(), &[0], route.name.as_bytes(), &[0], uid.as_bytes()] {
+        fnv.write(part);
+    }
+    fnv.finish()
 }
 
 /// The session a request belongs to. None: it has none, or one that is over or was not written by a waypoint.

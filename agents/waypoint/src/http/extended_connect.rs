@@ -3,6 +3,7 @@
 //! Invariant: it is authorized and routed as that GET. To such a client every 2xx status means that the connection has
 //! switched, so it gets one only if the endpoint has switched.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header, request::Parts};
 use hyper::ext::Protocol;
 
@@ -11,7 +12,6 @@ use super::hop_by_hop;
 const WEBSOCKET: &str = "websocket";
 const ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
 const KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Whether a request is an extended CONNECT for WebSocket.
 pub(super) fn is_one(parts: &Parts) -> bool {
@@ -36,10 +36,7 @@ pub(super) fn read(parts: &mut Parts, random: impl FnOnce() -> u128) {
 
 /// A `sec-websocket-key`: 16 bytes in base64 (RFC 6455 4.1).
 fn key(random: u128) -> String {
-    let letter = |bits: u128| BASE64.get(usize::try_from(bits & 63).unwrap_or(0)).copied();
-    // 21 times six bits, and the two that are left at the upper end of their letter.
-    let letters = (0..21).map(|nth| random >> (6 * nth)).chain([random >> 126 << 4]);
-    letters.filter_map(letter).map(char::from).chain("==".chars()).collect()
+    STANDARD.encode(random.to_le_bytes())
 }
 
 /// Converts a request that came as extended CONNECT back, for an endpoint of HTTP/2.
