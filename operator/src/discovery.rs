@@ -14,13 +14,13 @@ use ambit_proto::{
     ca::istio_certificate_service_server::IstioCertificateServiceServer,
     node::node_reports_server::NodeReportsServer,
 };
-use ambit_runtime::DrainWatch;
 use ambit_xds::{DiscoveryServer, Stats};
 use prometheus_client::registry::Registry;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
 };
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 pub use admit::Admission;
@@ -91,14 +91,18 @@ pub enum DiscoveryError {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// Serves until draining begins, and then at most [`SHUTDOWN_TIME_MAX`]. Waits for an issuer first.
+/// Serves until `stop` is cancelled, and then at most [`SHUTDOWN_TIME_MAX`]. Waits for an issuer first.
 ///
 /// # Errors
 /// When the port cannot be served.
-pub async fn serve(listener: TcpListener, parts: Discovery, drain: DrainWatch) -> Result<(), DiscoveryError> {
+pub async fn serve(
+    listener: TcpListener,
+    parts: Discovery,
+    stop: CancellationToken,
+) -> Result<(), DiscoveryError> {
     let mut issuer = parts.issuer.clone();
     let first = tokio::select! {
-        () = drain.begun() => return Ok(()),
+        () = stop.cancelled() => return Ok(()),
         found = issuer.wait_for(Option::is_some) => match found {
             Ok(found) => found.clone(),
             // Whoever establishes trust has ended; there is nothing to serve with.
@@ -108,13 +112,13 @@ pub async fn serve(listener: TcpListener, parts: Discovery, drain: DrainWatch) -
     let Some(first) = first else { return Ok(()) };
     let (acceptor, renew_at) = certificate::first(&first, &parts.clock)?;
     let renewal = certificate::keep_fresh(acceptor.clone(), issuer, parts.clock.clone(), renew_at);
-    let (stop, stopping) = watch::channel(false);
+    let (tell, stopping) = watch::channel(false);
     let server = router(parts, &stopping).serve_with_incoming_shutdown(acceptor.incoming(listener), async {
-        drain.begun().await;
-        stop.send_replace(true);
+        stop.cancelled().await;
+        tell.send_replace(true);
     });
     let overdue = async {
-        drain.begun().await;
+        stop.cancelled().await;
         tokio::time::sleep(SHUTDOWN_TIME_MAX).await;
     };
     tokio::select! {

@@ -16,8 +16,6 @@ pub const ROOTS: &str = "istio-ca-root-cert";
 pub const ROOTS_KEY: &str = "root-cert.pem";
 /// Secret of the self-signed authority.
 pub const CA_SECRET: &str = "ambit-ca";
-/// Name that agents verify the operator by.
-pub const SERVER_NAME: &str = "ambit-operator.ambit-system.svc";
 /// Audience of the tokens that agents send.
 pub const TOKEN_AUDIENCE: &str = "istio-ca";
 /// Port of discovery, certificates and reports.

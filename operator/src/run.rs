@@ -6,13 +6,14 @@ use std::{
 };
 
 use ambit_index::{Index, Settings};
-use ambit_runtime::{Blocker, Drain, Readiness, admin, signal};
+use ambit_runtime::{Blocker, Readiness, admin, signal};
 use anyhow::Context as _;
 use kube::Client;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     ca::{Authenticator, Issuer, IssuerWatch, KubeReviewer},
@@ -57,7 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let metrics = admin::Metrics::default();
     let discovery_metrics = DiscoveryMetrics::default();
-    let drain = Drain::default();
+    let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let (mesh_sender, mesh) = watch::channel(MeshState::Unknown);
     let (lead, leads) = watch::channel(false);
@@ -93,13 +94,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mesh = MeshClient::new(shared.index.clone(), issuer.clone(), &config.pod_name);
     tasks.spawn(jwks::run(Fetcher::new(mesh)?, wanted, shared.seen.clone()));
     let agents = agents(&shared, issuer, discovery_metrics, &mut tasks);
-    let server = tokio::spawn(discovery::serve(port, agents, drain.watch()));
+    let mut server = tokio::spawn(discovery::serve(port, agents, stop.clone()));
     let election = tasks.spawn(leader::elect(shared.client.clone(), config.pod_name.clone(), lead));
     tracing::info!(replica = config.pod_name, "The operator runs");
 
     tokio::select! {
         stopped = signal::shutdown() => stopped?,
-        served = server => served.context("the agents' port")??,
+        served = &mut server => served.context("the agents' port")??,
         Some(ended) = tasks.join_next() => {
             ended.context("a task of the operator failed")?;
             anyhow::bail!("a task of the operator ended by itself");
@@ -108,8 +109,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     // A candidate would take the Lease again.
     election.abort();
     leader::release(shared.client, &config.pod_name).await;
-    if !drain.drain(DRAIN_TIME_MAX).await {
-        tracing::warn!(waited = ?DRAIN_TIME_MAX, "Some tasks did not end in time");
+    stop.cancel();
+    match tokio::time::timeout(DRAIN_TIME_MAX, server).await {
+        Ok(served) => served.context("the agents' port")??,
+        Err(_elapsed) => tracing::warn!(waited = ?DRAIN_TIME_MAX, "Calls of agents did not end in time"),
     }
     tasks.shutdown().await;
     Ok(())

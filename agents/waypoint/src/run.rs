@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
+use ambit_identity::{CaClient, ChannelConfig, Manager, OPERATOR_NAME, Token, channel};
 use ambit_model::HBONE_PORT;
 use ambit_runtime::{Backoff, Blocker, Readiness, admin, lines, signal};
 use tokio::task::JoinSet;
@@ -34,8 +34,6 @@ const SPANS_TIMEOUT: Duration = Duration::from_secs(2);
 /// First and longest pause between two requests for the waypoint's own certificate.
 const CERTIFY_PAUSE_MIN: Duration = Duration::from_millis(100);
 const CERTIFY_PAUSE_MAX: Duration = Duration::from_secs(10);
-/// The name in the operator's certificate.
-const OPERATOR_NAME: &str = "ambit-operator.ambit-system.svc";
 
 /// Why the program cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use ambit_identity::{CaClient, ChannelConfig, Manager, Token, channel};
+use ambit_identity::{CaClient, ChannelConfig, Manager, OPERATOR_NAME, Token, channel};
 use ambit_runtime::{Readiness, admin, env::ProxyConfig, lines, signal};
 use ambit_store::Store;
 use tokio::{task::JoinSet, time::interval};
@@ -23,8 +23,6 @@ use crate::{
 const HEALTH_PORT: u16 = 15021;
 /// Port of `/metrics`.
 const METRICS_PORT: u16 = 15020;
-/// The name in the operator's certificate.
-const OPERATOR_NAME: &str = "ambit-operator.ambit-system.svc";
 
 /// Why the program cannot run.
 #[derive(Debug, thiserror::Error)]

@@ -11,8 +11,8 @@ use std::{
 };
 
 use ambit_identity::{
-    Authority, CaClient, ChannelConfig, PrivateKey, Source as _, Svid, Token, channel, request,
-    server::Acceptor,
+    Authority, CaClient, ChannelConfig, OPERATOR_NAME, PrivateKey, Source as _, Svid, Token, channel,
+    request, server::Acceptor,
 };
 use ambit_model::Spiffe;
 use ambit_proto::{
@@ -28,8 +28,6 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Server};
 
-/// The name in its certificate, which agents expect.
-const SERVER_NAME: &str = "ambit-operator.ambit-system.svc";
 /// How long certificates live.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -56,7 +54,7 @@ impl Control {
     /// Listens on `address` and serves from now on; files go to `folder`.
     pub(crate) async fn start(address: SocketAddr, folder: PathBuf) -> Result<Self> {
         let authority = Arc::new(Authority::self_signed("cluster.local", TTL, SystemTime::now())?);
-        let certificate = authority.server_certificate(SERVER_NAME, TTL, SystemTime::now())?;
+        let certificate = authority.server_certificate(OPERATOR_NAME, TTL, SystemTime::now())?;
         let credentials =
             Credentials { address, roots: folder.join("root-cert.pem"), token: folder.join("token") };
         std::fs::write(&credentials.roots, authority.root_bundle())?;
@@ -119,7 +117,7 @@ impl Control {
 pub(crate) async fn certified(credentials: &Credentials, identity: &Spiffe) -> Result<Arc<Svid>> {
     let channel = channel::connect(ChannelConfig {
         address: credentials.address,
-        server_name: SERVER_NAME.into(),
+        server_name: OPERATOR_NAME.into(),
         roots_path: credentials.roots.clone(),
     })?;
     let client = CaClient::new(channel, Token::new(&credentials.token), TTL);

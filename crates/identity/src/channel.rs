@@ -13,6 +13,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{Error, certificate::parse_pem, tls};
 
+/// The DNS name in the operator's certificate: that of its Service.
+pub const OPERATOR_NAME: &str = "ambit-operator.ambit-system.svc";
 /// Between PINGs, also while no call runs.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest wait for an answer to a PING.

@@ -22,7 +22,7 @@ pub mod token;
 pub mod web;
 
 pub use authority::{Authority, Parts, ServerCertificate};
-pub use channel::ChannelConfig;
+pub use channel::{ChannelConfig, OPERATOR_NAME};
 pub use client::CaClient;
 pub use client_hello::{ClientHello, client_hello};
 pub use csr::CsrFacts;

@@ -4,7 +4,6 @@
 
 pub mod admin;
 pub mod backoff;
-pub mod drain;
 pub mod env;
 pub mod lines;
 pub mod readiness;
@@ -14,6 +13,5 @@ pub mod sockets;
 pub mod telemetry;
 
 pub use backoff::Backoff;
-pub use drain::{Drain, DrainWatch};
 pub use env::{Env, EnvError, Environment};
 pub use readiness::{Blocker, Readiness};

@@ -5,13 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use ambit_identity::{Clock, Error, server::Acceptor};
+use ambit_identity::{Clock, Error, OPERATOR_NAME, server::Acceptor};
 use tokio::time::sleep;
 
-use crate::{
-    ca::{Issuer, IssuerWatch},
-    names::SERVER_NAME,
-};
+use crate::ca::{Issuer, IssuerWatch};
 
 /// Life of the port's certificate.
 pub const SERVER_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -20,7 +17,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) fn first(issuer: &Issuer, clock: &Clock) -> Result<(Acceptor, SystemTime), Error> {
     let now = clock();
-    let certificate = issuer.authority.server_certificate(SERVER_NAME, SERVER_CERTIFICATE_TTL, now)?;
+    let certificate = issuer.authority.server_certificate(OPERATOR_NAME, SERVER_CERTIFICATE_TTL, now)?;
     Ok((Acceptor::new(&certificate)?, halfway(now, certificate.not_after())))
 }
 
@@ -59,7 +56,7 @@ fn continue_after(renew_at: &mut SystemTime, clock: &Clock) {
 }
 
 fn renew(acceptor: &Acceptor, issuer: &Arc<Issuer>, now: SystemTime) -> Result<SystemTime, Error> {
-    let certificate = issuer.authority.server_certificate(SERVER_NAME, SERVER_CERTIFICATE_TTL, now)?;
+    let certificate = issuer.authority.server_certificate(OPERATOR_NAME, SERVER_CERTIFICATE_TTL, now)?;
     acceptor.swap(&certificate)?;
     tracing::info!("Certificate of the agents' port renewed");
     Ok(halfway(now, certificate.not_after()))

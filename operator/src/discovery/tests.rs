@@ -9,11 +9,11 @@ use ambit_proto::{
     ca::{IstioCertificateRequest, istio_certificate_service_client::IstioCertificateServiceClient},
     node::{NodeReport, PodReport, Stage, node_reports_client::NodeReportsClient},
 };
-use ambit_runtime::Drain;
 use futures::future::BoxFuture;
 use k8s_openapi::api::authentication::v1::{TokenReviewStatus, UserInfo};
 use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, transport::Channel};
 
 use super::*;
@@ -113,7 +113,7 @@ struct World {
     feeds: Arc<Feeds>,
     events: mpsc::Receiver<ReportEvent>,
     issuer: watch::Sender<Option<Arc<Issuer>>>,
-    drain: Drain,
+    stop: CancellationToken,
     served: JoinHandle<Result<(), DiscoveryError>>,
     metrics: DiscoveryMetrics,
 }
@@ -147,14 +147,14 @@ async fn world(name: &str) -> World {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (drain, feeds, metrics) = (Drain::default(), parts.feeds.clone(), parts.metrics.clone());
-    let served = tokio::spawn(serve(listener, parts, drain.watch()));
-    World { address, roots, feeds, events, issuer, drain, served, metrics }
+    let (stop, feeds, metrics) = (CancellationToken::new(), parts.feeds.clone(), parts.metrics.clone());
+    let served = tokio::spawn(serve(listener, parts, stop.clone()));
+    World { address, roots, feeds, events, issuer, stop, served, metrics }
 }
 
 impl World {
     fn channel(&self) -> Channel {
-        let server_name = names::SERVER_NAME.to_owned();
+        let server_name = ambit_identity::OPERATOR_NAME.to_owned();
         channel::connect(ChannelConfig { address: self.address, server_name, roots_path: self.roots.clone() })
             .unwrap()
     }
@@ -290,10 +290,10 @@ async fn reports_become_events_and_are_acknowledged_and_shutdown_ends_the_stream
     let stream = bearing(tokio_stream::wrappers::ReceiverStream::new(reports), "ztunnel/z1/n1");
     assert_eq!(client.report(stream).await.unwrap_err().code(), Code::PermissionDenied);
 
-    assert!(timeout(TEST_TIME_MAX, world.drain.drain(TEST_TIME_MAX)).await.unwrap());
+    world.stop.cancel();
     let ended = timeout(TEST_TIME_MAX, acks.message()).await.unwrap();
     assert_eq!(ended.unwrap_err().code(), Code::Unavailable);
-    world.served.await.unwrap().unwrap();
+    timeout(TEST_TIME_MAX, world.served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
