@@ -16,7 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("netns", 1),
     ("resilience", 1),
     ("route", 1),
-    ("runtime", 2),
+    ("runtime", 1),
     ("identity", 2),
     ("hbone", 2),
     ("xds", 2),

@@ -1,12 +1,12 @@
 //! Growing pauses between tries.
 //!
-//! Invariant: a pause is never longer than `max` and never shorter than `min` less the jitter.
+//! Invariant: a pause is never longer than `max` and never shorter than half of `min`.
 
 use std::time::Duration;
 
 use rand::Rng;
 
-/// Doubling pauses with jitter of a fifth either way.
+/// Doubling pauses. Each is between half of its step and all of it, so that clients of a restarted server spread out.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     min: Duration,
@@ -29,7 +29,7 @@ impl Backoff {
 
     /// The pause before the next try, with jitter.
     pub fn pause(&mut self) -> Duration {
-        self.step().mul_f64(rand::rng().random_range(0.8..1.2)).min(self.max)
+        self.step().mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
     /// The last try succeeded.

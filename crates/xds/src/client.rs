@@ -17,8 +17,8 @@ use std::{
 };
 
 use ambit_proto::discovery::DeltaDiscoveryRequest;
+use ambit_runtime::Backoff;
 use bytes::Bytes;
-use rand::Rng;
 use session::Session;
 use tokio::{
     sync::{mpsc, watch},
@@ -159,7 +159,7 @@ where
     H: Handler,
 {
     let mut session = Session::new(&config);
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
     loop {
         let mut link = Link {
             session: &mut session,
@@ -282,29 +282,6 @@ async fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Ended> {
         .map_err(|_| unusable(std::io::Error::new(std::io::ErrorKind::InvalidData, "not a token")))?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// Doubling pauses.
-#[derive(Debug)]
-struct Backoff(Duration);
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self(BACKOFF_MIN)
-    }
-}
-
-impl Backoff {
-    /// Between half of the step and all of it, so that clients of a restarted server spread out.
-    fn pause(&mut self) -> Duration {
-        let step = self.0;
-        self.0 = step.saturating_mul(2).min(BACKOFF_MAX);
-        step.mul_f64(rand::rng().random_range(0.5..=1.0))
-    }
-
-    fn reset(&mut self) {
-        self.0 = BACKOFF_MIN;
-    }
 }
 
 /// An error with its causes.
