@@ -10,6 +10,7 @@ mod client_hello;
 mod crowd;
 pub mod csr;
 pub mod error;
+mod forward;
 mod handshakes;
 pub mod manager;
 pub mod request;

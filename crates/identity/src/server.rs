@@ -32,7 +32,7 @@ pub use places::{
     KNOWN_MAX, PROVEN_PER_ADDRESS_MAX, Peer, Place, Places, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX,
 };
 
-use crate::{Error, HandshakeError, ServerCertificate, svid::HANDSHAKE_TIMEOUT, tls};
+use crate::{Error, HandshakeError, ServerCertificate, forward::forward_write, svid::HANDSHAKE_TIMEOUT, tls};
 
 /// How long a connection may last, its handshake included, before it has shown a token that is believed. Longer than a
 /// handshake and a review of the token may take.
@@ -180,29 +180,7 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
+    forward_write!(stream);
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use crate::{
     Error, HandshakeError, PrivateKey,
     certificate::{Facts, parse_pem},
+    forward::forward_write,
     tls::{self, Credentials},
 };
 
@@ -197,33 +198,7 @@ macro_rules! forward_io {
         }
 
         impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for $stream<IO> {
-            fn poll_write(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &[u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.0).poll_write(cx, buf)
-            }
-
-            fn poll_write_vectored(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                bufs: &[io::IoSlice<'_>],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
-            }
-
-            fn is_write_vectored(&self) -> bool {
-                self.0.is_write_vectored()
-            }
-
-            fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.0).poll_flush(cx)
-            }
-
-            fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-                Pin::new(&mut self.0).poll_shutdown(cx)
-            }
+            forward_write!(0);
         }
 
         impl<IO> $stream<IO> {
