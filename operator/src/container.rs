@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ambit_api::mesh::Resources;
+use ambit_api::mesh::{LogFormat, Resources};
 use k8s_openapi::{
     api::core::v1::{
         ConfigMapVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource,
@@ -40,14 +40,15 @@ pub(crate) fn field(name: &str, path: &str) -> EnvVar {
     EnvVar { name: name.into(), value_from: Some(source), ..EnvVar::default() }
 }
 
-/// Who the pod is, and whom it dials.
-pub(crate) fn common_env(address: &str, log_level: &str) -> Vec<EnvVar> {
+/// Who the pod is, whom it dials, and what it logs.
+pub(crate) fn common_env(address: &str, log_level: &str, log_format: LogFormat) -> Vec<EnvVar> {
     vec![
         field("NODE_NAME", "spec.nodeName"),
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         value("AMBIT_OPERATOR_ADDRESS", address),
         value("RUST_LOG", log_level),
+        value("LOG_FORMAT", log_format.as_str()),
     ]
 }
 

@@ -6,10 +6,9 @@ use clap::Parser;
 
 /// Enrolls the pods of one node into the mesh: redirection, hand-over to ztunnel, CNI plugin.
 ///
-/// Configured by environment variables. Required: NODE_NAME, POD_NAME, AMBIT_OPERATOR_ADDRESS (ip:port).
-/// Optional: POD_NAMESPACE, AMBIT_OPERATOR_NAME, AMBIT_ROOTS_PATH, AMBIT_TOKEN_PATH, AMBIT_HEALTH_PORT (15023),
-/// AMBIT_METRICS_PORT (15022), AMBIT_RUN_DIR, AMBIT_STATE_DIR, AMBIT_CNI_CONF_DIR, AMBIT_CNI_BIN_DIR,
-/// AMBIT_PLUGIN_SOURCE, AMBIT_BPFFS_DIR, AMBIT_CGROUP_ROOT, RUST_LOG, AMBIT_LOG_FORMAT (text or json).
+/// Configured by environment variables. Required: NODE_NAME, POD_NAME, POD_NAMESPACE, AMBIT_OPERATOR_ADDRESS (ip:port).
+/// Optional: XDS_ROOT_CA, AUTH_TOKEN, AMBIT_HEALTH_PORT (15023), AMBIT_METRICS_PORT (15022), RUST_LOG,
+/// LOG_FORMAT (text or json).
 #[derive(Debug, Parser)]
 #[command(version, name = "ambit-node-agent")]
 struct Arguments {}
@@ -18,6 +17,6 @@ struct Arguments {}
 async fn main() -> anyhow::Result<()> {
     Arguments::parse();
     let config = Config::parse(&ProcessEnvironment)?;
-    telemetry::init(&config.log_filter, config.log_format);
+    telemetry::init(&config.agent.log_filter, config.agent.log_format);
     run::run(config).await
 }

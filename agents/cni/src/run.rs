@@ -2,15 +2,15 @@
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
-use ambit_identity::{ChannelConfig, Token, channel};
+use ambit_identity::{ChannelConfig, OPERATOR_NAME, Token, channel};
 use ambit_redirect::{Config as RedirectConfig, cgroup};
-use ambit_runtime::{Blocker, Readiness, admin, signal};
+use ambit_runtime::{Blocker, Readiness, admin, env::AgentConfig, signal};
 use anyhow::Context;
 use tokio::sync::watch;
 
 use crate::{
     Problem, admission,
-    config::Config,
+    config::{self, Config},
     enroll::effects::Tools,
     forwarding,
     install::{self, Installer, State, conflist},
@@ -43,36 +43,33 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve_health(admin::bind(config.health_port).await?, readiness));
     tokio::spawn(admin::serve_metrics(admin::bind(config.metrics_port).await?, all_metrics));
 
-    directories(&config).context("prepare the directories of the node")?;
+    directories().context("prepare the directories of the node")?;
     // Looked at before redirection pins anything.
-    let start = Start::of(&config.bpffs_dir, &config.state_file());
-    let tools = tools(&config, metrics.clone()).await?;
+    let start = Start::of(config::BPFFS_DIR.as_ref(), config::STATE_FILE.as_ref());
+    let tools = tools(metrics.clone()).await?;
     // Said before the first report: a node serves only once the plugin is installed.
     tools.reporter.install(Some(Problem { reason: "NodeAgentStarting", message: "the agent starts".into() }));
     let attached = tools.kernel.call(|kernel| kernel.inherited()).await?;
     tracing::info!(pods = attached.len(), ?start, "Redirection is loaded");
-    let node = Node::new(tools.clone(), config.state_file(), Past { attached, start });
-    let socket = admission::bind(&config.cni_socket())?;
+    let node = Node::new(tools.clone(), config::STATE_FILE.into(), Past { attached, start });
+    let socket = admission::bind(config::CNI_SOCKET.as_ref())?;
     tokio::spawn(admission::serve(socket, node.clone(), metrics.clone()));
     tokio::spawn(forwarding::count(tools.clone()));
     tokio::spawn(kubelet::follow(tools.kernel.clone(), PROC.into()));
-    converse(&config, &node, &tools.reporter, xds_pending)?;
+    converse(&config.agent, &node, &tools.reporter, xds_pending)?;
 
     // The plugin comes last: from here on pods that start rely on the agent.
-    let installer = install::watch(paths(&config), entry(&config)).context("start the installer")?;
+    let installer = install::watch(paths(), entry(&config.agent.namespace)).context("start the installer")?;
     tokio::spawn(follow_install(installer.state(), tools.reporter.clone(), metrics, install_pending));
     tokio::select! {
         stopped = signal::shutdown() => stopped.context("wait for a signal"),
-        () = leave(&config, &node, &tools, &installer) => Ok(()),
+        () = leave(&node, &tools, &installer) => Ok(()),
     }
 }
 
-async fn tools(config: &Config, metrics: Metrics) -> anyhow::Result<Tools> {
-    let cgroup = match &config.cgroup_root {
-        Some(root) => root.clone(),
-        None => cgroup::root().context("find the cgroup v2 hierarchy of the node")?,
-    };
-    let kernel = KernelThread::start(RedirectConfig { bpffs: config.bpffs_dir.clone(), cgroup })
+async fn tools(metrics: Metrics) -> anyhow::Result<Tools> {
+    let cgroup = cgroup::root().context("find the cgroup v2 hierarchy of the node")?;
+    let kernel = KernelThread::start(RedirectConfig { bpffs: config::BPFFS_DIR.into(), cgroup })
         .await
         .context("load redirection")?;
     let (roster, reporter) = (Arc::new(Roster::default()), Reporter::default());
@@ -83,27 +80,25 @@ async fn tools(config: &Config, metrics: Metrics) -> anyhow::Result<Tools> {
         metrics: metrics.clone(),
         proc: PROC.into(),
     };
-    let proxy = Proxy::start(&config.zds_socket(), around).context("listen for the proxy")?;
+    let proxy = Proxy::start(config::ZDS_SOCKET.as_ref(), around).context("listen for the proxy")?;
     Ok(Tools { roster, kernel, proxy, reporter, metrics, proc: PROC.into() })
 }
 
 /// Starts what talks to the operator.
-fn converse(config: &Config, node: &Node, reporter: &Reporter, pending: Blocker) -> anyhow::Result<()> {
+fn converse(config: &AgentConfig, node: &Node, reporter: &Reporter, pending: Blocker) -> anyhow::Result<()> {
     let operator = ChannelConfig {
-        address: config.operator_address,
-        server_name: config.operator_name.clone(),
-        roots_path: config.roots_path.clone(),
+        address: config.operator,
+        server_name: OPERATOR_NAME.to_owned(),
+        roots_path: config.roots.clone(),
     };
+    let AgentConfig { node: node_name, pod, namespace, .. } = config;
     let xds = ambit_xds::Config {
         node: ambit_xds::Node {
-            id: format!(
-                "nodeagent~0.0.0.0~{}.{}~{}.svc.cluster.local",
-                config.pod_name, config.namespace, config.namespace
-            ),
-            metadata: [("NODE_NAME".to_owned(), config.node_name.clone())].into(),
+            id: format!("nodeagent~0.0.0.0~{pod}.{namespace}~{namespace}.svc.cluster.local"),
+            metadata: [("NODE_NAME".to_owned(), node_name.clone())].into(),
         },
         types: vec![ambit_proto::ENROLLMENT],
-        token_path: Some(config.token_path.clone()),
+        token_path: Some(config.token.clone()),
         cluster_id: "Kubernetes".to_owned(),
     };
     let (status, mut statuses) = watch::channel(ambit_xds::Status::default());
@@ -113,7 +108,7 @@ fn converse(config: &Config, node: &Node, reporter: &Reporter, pending: Blocker)
     };
     tokio::spawn(ambit_xds::run(xds, connect, Enrollments(node.clone()), status));
     let channel = channel::connect(operator).context("prepare the channel to the operator")?;
-    let token = Token::new(&config.token_path);
+    let token = Token::new(&config.token);
     tokio::spawn(follow_stream(statuses.clone(), node.clone()));
     let (node, reporter) = (node.clone(), reporter.clone());
     tokio::spawn(async move {
@@ -169,7 +164,7 @@ async fn follow_install(
 
 /// Waits until the mesh leaves the node, removes every trace, says so, and returns when the mesh comes back: the
 /// next process starts from nothing.
-async fn leave(config: &Config, node: &Node, tools: &Tools, installer: &Installer) {
+async fn leave(node: &Node, tools: &Tools, installer: &Installer) {
     let mut duty = node.duty();
     if duty.wait_for(|duty| *duty == Duty::Leave).await.is_err() {
         return std::future::pending().await;
@@ -183,7 +178,7 @@ async fn leave(config: &Config, node: &Node, tools: &Tools, installer: &Installe
         tokio::time::sleep(LEAVE_PAUSE).await;
     }
     // Files go before pins: an agent that finds the state file and no pins concludes that the node was restarted.
-    if let Err(error) = sweep(config) {
+    if let Err(error) = sweep() {
         tracing::error!(%error, "Files are left on the node");
     }
     if let Err(error) = tools.kernel.call(|kernel| kernel.remove_everything()).await {
@@ -197,19 +192,15 @@ async fn leave(config: &Config, node: &Node, tools: &Tools, installer: &Installe
 }
 
 /// Removes the files of the agent. Its directories may be mount points here, so only what is in them.
-fn sweep(config: &Config) -> io::Result<()> {
-    let files = [config.state_file(), config.cni_socket(), config.zds_socket()];
-    files.iter().try_for_each(|path| install::files::remove(path))?;
-    let _ = fs::remove_dir(config.run_dir.join("zds"));
+fn sweep() -> io::Result<()> {
+    let files = [config::STATE_FILE, config::CNI_SOCKET, config::ZDS_SOCKET];
+    files.iter().try_for_each(|path| install::files::remove(path.as_ref()))?;
+    let _ = fs::remove_dir(config::ZDS_DIR);
     Ok(())
 }
 
-fn directories(config: &Config) -> io::Result<()> {
-    let zds = config.run_dir.join("zds");
-    for path in [config.run_dir.as_path(), zds.as_path(), config.state_dir.as_path()] {
-        private(path)?;
-    }
-    Ok(())
+fn directories() -> io::Result<()> {
+    [config::RUN_DIR, config::ZDS_DIR, config::STATE_DIR].iter().try_for_each(|path| private(path.as_ref()))
 }
 
 fn private(path: &Path) -> io::Result<()> {
@@ -217,20 +208,20 @@ fn private(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o700))
 }
 
-fn paths(config: &Config) -> install::Paths {
+fn paths() -> install::Paths {
     install::Paths {
-        conf_dir: config.conf_dir.clone(),
-        bin_dir: config.bin_dir.clone(),
-        plugin_source: config.plugin_source.clone(),
+        conf_dir: config::CONF_DIR.into(),
+        bin_dir: config::BIN_DIR.into(),
+        plugin_source: config::PLUGIN_SOURCE.into(),
     }
 }
 
-fn entry(config: &Config) -> conflist::Entry {
+fn entry(system_namespace: &str) -> conflist::Entry {
     conflist::Entry {
         plugin: conflist::PLUGIN.to_owned(),
-        socket: config.cni_socket().display().to_string(),
-        state_file: config.state_file().display().to_string(),
-        system_namespace: config.namespace.clone(),
+        socket: config::CNI_SOCKET.to_owned(),
+        state_file: config::STATE_FILE.to_owned(),
+        system_namespace: system_namespace.to_owned(),
         embeds: None,
         replaces: None,
     }

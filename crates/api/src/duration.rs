@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-/// Pattern of a duration, for CRD schemas.
-pub const PATTERN: &str = "^([0-9]+[dhms])+$";
+/// Pattern of what [`parse_duration`] takes, for CRD schemas.
+pub(crate) const PATTERN: &str = "^([0-9]+(d|h|m|s|ms))+$";
+/// Pattern of the durations of the Gateway API (GEP-2257).
+pub(crate) const GATEWAY_PATTERN: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
 /// Why a text does not parse as a duration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -98,7 +98,7 @@ pub struct Trust {
     pub aliases: Vec<String>,
     /// Lifetime of a workload certificate, 10m to 90d. Proxies renew it after half of that time.
     #[serde(rename = "certificateTTL")]
-    #[schemars(regex(pattern = r"^([0-9]+[dhms])+$"))]
+    #[schemars(regex(pattern = crate::duration::PATTERN))]
     pub certificate_ttl: String,
     /// The certificate authority: at most one of selfSigned and secret. Defaults to selfSigned.
     pub ca: CertificateAuthority,
@@ -135,7 +135,7 @@ pub struct CertificateAuthority {
 pub struct SelfSigned {
     /// Lifetime of the root certificate, at least 30d. It is read only when the root is created.
     #[serde(rename = "rootTTL")]
-    #[schemars(regex(pattern = r"^([0-9]+[dhms])+$"))]
+    #[schemars(regex(pattern = crate::duration::PATTERN))]
     pub root_ttl: String,
 }
 
@@ -229,6 +229,8 @@ pub struct Resources {
 pub struct Observability {
     /// Which connections ztunnels log and which requests waypoints log.
     pub access_log: AccessLog,
+    /// Format of the log lines of ztunnels, waypoints and node agents.
+    pub log_format: LogFormat,
     /// Where waypoints send trace spans. If unset they send none, but still propagate the trace context of requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tracing: Option<Tracing>,
@@ -271,6 +273,26 @@ impl AccessLog {
             Self::None => "Off",
             Self::Errors => "Errors",
             Self::All => "All",
+        }
+    }
+}
+
+/// Format of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum LogFormat {
+    /// Text for people.
+    #[default]
+    Text,
+    /// One JSON object a line, for collectors of logs.
+    Json,
+}
+
+impl LogFormat {
+    /// The word, as the agents read it from LOG_FORMAT.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
         }
     }
 }

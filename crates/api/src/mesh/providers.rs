@@ -39,7 +39,7 @@ pub struct ExtAuthzGrpc {
     pub port: i32,
     /// Timeout of one check, at most 10m. (Istio's default is 10m.)
     #[serde(default = "timeout")]
-    #[schemars(regex(pattern = r"^([0-9]+(d|h|m|s|ms))+$"))]
+    #[schemars(regex(pattern = crate::duration::PATTERN))]
     pub timeout: String,
     /// Whether a request is allowed if the check fails. A client that can make the provider fail is then allowed too.
     #[serde(default)]
@@ -65,7 +65,7 @@ pub struct ExtAuthzHttp {
     pub port: i32,
     /// Timeout of one check, at most 10m. (Istio's default is 10m.)
     #[serde(default = "timeout")]
-    #[schemars(regex(pattern = r"^([0-9]+(d|h|m|s|ms))+$"))]
+    #[schemars(regex(pattern = crate::duration::PATTERN))]
     pub timeout: String,
     /// Prefix for the path of the check request.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -51,7 +51,7 @@ pub enum MatchKind {
 #[serde(rename_all = "camelCase")]
 pub struct FaultDelay {
     /// Length of the delay, at most 1h, for example 500ms or 2s.
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = crate::duration::GATEWAY_PATTERN))]
     pub duration: String,
     /// Percentage of the requests.
     #[serde(default = "all")]

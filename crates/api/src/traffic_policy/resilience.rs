@@ -40,15 +40,15 @@ pub struct OutlierDetection {
     pub success_rate: Option<SuccessRate>,
     /// How often success rates are compared.
     #[serde(default = "ten_seconds")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = crate::duration::GATEWAY_PATTERN))]
     pub interval: String,
     /// Duration of the first ejection; the n-th lasts n times as long.
     #[serde(default = "half_a_minute")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = crate::duration::GATEWAY_PATTERN))]
     pub base_ejection_time: String,
     /// Longest duration of an ejection.
     #[serde(default = "five_minutes")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = crate::duration::GATEWAY_PATTERN))]
     pub max_ejection_time: String,
     /// Largest percentage of endpoints that may be ejected at the same time. One endpoint may always be.
     #[serde(default = "a_tenth")]
@@ -127,7 +127,7 @@ pub struct RateLimit {
     pub requests: i32,
     /// Length of the interval.
     #[serde(default = "second")]
-    #[schemars(regex(pattern = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"))]
+    #[schemars(regex(pattern = crate::duration::GATEWAY_PATTERN))]
     pub interval: String,
     /// Size of a burst after an idle time. Defaults to the value of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]

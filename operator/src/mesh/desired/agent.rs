@@ -63,7 +63,7 @@ pub(super) fn daemon_set(valid: &Valid, given: &Given<'_>, address: &str) -> Dae
 
 fn container(valid: &Valid, given: &Given<'_>, address: &str) -> Container {
     let agent = &valid.spec.data_plane.node_agent;
-    let mut env = common_env(address, &agent.log_level);
+    let mut env = common_env(address, &agent.log_level, valid.spec.observability.log_format);
     env.push(value("AMBIT_HEALTH_PORT", names::NODE_AGENT_HEALTH_PORT.to_string()));
     env.push(value("AMBIT_METRICS_PORT", names::NODE_AGENT_METRICS_PORT.to_string()));
     let port = ContainerPort {

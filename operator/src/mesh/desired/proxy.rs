@@ -61,7 +61,7 @@ pub(super) fn daemon_set(valid: &Valid, given: &Given<'_>, address: &str) -> Dae
 
 fn container(valid: &Valid, given: &Given<'_>, address: &str) -> Container {
     let proxy = &valid.spec.data_plane.ztunnel;
-    let mut env = common_env(address, &proxy.log_level);
+    let mut env = common_env(address, &proxy.log_level, valid.spec.observability.log_format);
     env.extend([
         field("INSTANCE_IP", "status.podIP"),
         value("CLUSTER_ID", "Kubernetes"),

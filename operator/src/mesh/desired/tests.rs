@@ -54,7 +54,7 @@ fn no_agent_holds_kubernetes_credentials() {
 fn what_the_spec_says_reaches_the_containers() {
     let spec = serde_json::json!({
         "dataPlane": {"ztunnel": {"logLevel": "debug", "resources": {"limits": {"memory": "1Gi"}}}},
-        "observability": {"accessLog": "Errors"}, "trust": {"certificateTTL": "1h"}
+        "observability": {"accessLog": "Errors", "logFormat": "Json"}, "trust": {"certificateTTL": "1h"}
     });
     let valid = validate(&serde_json::from_value(spec).unwrap(), None).unwrap();
     let images = Images::default();
@@ -65,6 +65,7 @@ fn what_the_spec_says_reaches_the_containers() {
     };
     assert_eq!(env("RUST_LOG"), "debug");
     assert_eq!(env("AMBIT_ACCESS_LOG"), "Errors");
+    assert_eq!(env("LOG_FORMAT"), "json");
     assert_eq!(env("SECRET_TTL"), "3600s");
     assert_eq!(env("AMBIT_OPERATOR_ADDRESS"), "[fd00::7]:15012");
     let resources = pod.containers[0].resources.clone().unwrap();

@@ -103,7 +103,7 @@ fn container(valid: &Valid, given: &Given<'_>) -> Container {
 /// What the waypoint's `--help` lists.
 fn env(valid: &Valid, given: &Given<'_>) -> Vec<EnvVar> {
     let observability = &given.mesh.observability;
-    let mut env = common_env(&operator_address(given.operator_ip), "info");
+    let mut env = common_env(&operator_address(given.operator_ip), "info", observability.log_format);
     env.extend([
         field("INSTANCE_IP", "status.podIP"),
         field("SERVICE_ACCOUNT", "spec.serviceAccountName"),

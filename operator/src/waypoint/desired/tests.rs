@@ -120,7 +120,7 @@ fn one_pod_has_no_autoscaler_and_no_budget_and_a_fixed_number_no_autoscaler() {
 #[test]
 fn what_the_mesh_and_the_parameters_say_reaches_the_pod() {
     let mesh: MeshSpec = serde_json::from_value(json!({"observability": {
-        "accessLog": "Errors", "tracing": {"endpoint": "http://otel:4317", "sampling": 5}
+        "accessLog": "Errors", "logFormat": "Json", "tracing": {"endpoint": "http://otel:4317", "sampling": 5}
     }}))
     .unwrap();
     let owner = owner();
@@ -130,6 +130,7 @@ fn what_the_mesh_and_the_parameters_say_reaches_the_pod() {
     let env = env(&objects);
     let says = |name: &str| env[name].clone().unwrap();
     assert_eq!(says("AMBIT_ACCESS_LOG"), "Errors");
+    assert_eq!(says("LOG_FORMAT"), "json");
     assert_eq!(says("AMBIT_OPERATOR_ADDRESS"), "[fd00::7]:15012");
     assert_eq!(says("OTEL_EXPORTER_OTLP_ENDPOINT"), "http://otel:4317");
     assert_eq!(says("OTEL_TRACES_SAMPLER_ARG"), "0.05");
