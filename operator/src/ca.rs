@@ -47,6 +47,8 @@ pub trait NodePods: Send + Sync + 'static {
     fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool;
     /// Pods of the node that are marked as redirected.
     fn redirected_on(&self, node: &str) -> Vec<PodIdentity>;
+    /// The uid of the node's object: another one once the node has registered again.
+    fn node_uid(&self, node: &str) -> Option<Arc<str>>;
     /// The waypoint that a pod is of, by its labels, its account and its Deployment.
     fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName>;
     /// The waypoint whose identity a service account is.
@@ -73,6 +75,10 @@ impl NodePods for RwLock<Index> {
         let index = self.read().unwrap_or_else(PoisonError::into_inner);
         let redirected = |pod: &PodIdentity| index.enrollment(&pod.uid).is_some_and(|e| e.redirected);
         index.pods_on(node).filter(redirected).collect()
+    }
+
+    fn node_uid(&self, node: &str) -> Option<Arc<str>> {
+        self.read().unwrap_or_else(PoisonError::into_inner).node_uid(node)
     }
 
     fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ambit_api::{AuthorizationPolicy, RequestAuthentication};
-use ambit_model::{Locality, NamespacedName, Policy, Workload};
+use ambit_model::{NamespacedName, Policy, Workload};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
 use self::{endpoints::Slices, layer7::Layer7};
@@ -14,7 +14,7 @@ use crate::{
     changes::Changes,
     enrollment::{Enrollment, NodeEnrollment},
     gateways::{ClassFacts, GatewayFacts},
-    nodes::{NamespaceFacts, locality},
+    nodes::{NamespaceFacts, NodeFacts},
     object::{Key, Kind, Object},
     pods::PodFacts,
     policies::{AuthorizationFacts, PeerFacts, RequestFacts, peer_authentication},
@@ -77,7 +77,7 @@ pub struct Index {
     services_by_key: HashMap<NamespacedName, NamespacedName>,
     slices: Slices,
     other_workloads: BTreeMap<Arc<str>, Arc<Workload>>,
-    nodes: BTreeMap<Arc<str>, Locality>,
+    nodes: BTreeMap<Arc<str>, NodeFacts>,
     namespaces: BTreeMap<Arc<str>, NamespaceFacts>,
     /// As read, so that the root namespaces can change under them.
     kube_authorization: BTreeMap<NamespacedName, Box<AuthorizationPolicy>>,
@@ -133,7 +133,7 @@ impl Index {
                 self.set_service(name, Some(*service), &mut changes);
             }
             Object::EndpointSlice(slice) => self.set_slice(name, SliceFacts::read(&slice), &mut changes),
-            Object::Node(node) => self.set_node(name.name, Some(locality(&node)), &mut changes),
+            Object::Node(node) => self.set_node(name.name, Some(NodeFacts::read(&node)), &mut changes),
             Object::Namespace(metadata) => {
                 self.set_namespace(name.name, Some(NamespaceFacts::read(&metadata)), &mut changes);
             }

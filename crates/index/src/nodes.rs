@@ -8,10 +8,22 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{object::label, services::Distribution, waypoints::binding::Wish};
 
-/// Where a node is.
-pub(crate) fn locality(metadata: &ObjectMeta) -> Locality {
-    let part = |key| label(metadata, key).unwrap_or_default().into();
-    Locality { region: part(labels::REGION), zone: part(labels::ZONE), subzone: part(labels::SUBZONE) }
+/// What is known of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeFacts {
+    /// Where it is.
+    pub locality: Locality,
+    /// Of its object: another one once it has registered again.
+    pub uid: Arc<str>,
+}
+
+impl NodeFacts {
+    pub(crate) fn read(metadata: &ObjectMeta) -> Self {
+        let part = |key| label(metadata, key).unwrap_or_default().into();
+        let (region, zone, subzone) = (part(labels::REGION), part(labels::ZONE), part(labels::SUBZONE));
+        let uid = metadata.uid.as_deref().unwrap_or_default().into();
+        Self { locality: Locality { region, zone, subzone }, uid }
+    }
 }
 
 /// What the label of a namespace or pod asks for.

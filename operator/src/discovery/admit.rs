@@ -104,6 +104,10 @@ mod tests {
             Vec::new()
         }
 
+        fn node_uid(&self, _: &str) -> Option<Arc<str>> {
+            None
+        }
+
         fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
             (&*pod.name != "own").then(|| NamespacedName::new("shop", "waypoint"))
         }

@@ -88,6 +88,10 @@ impl NodePods for Pods {
         Vec::new()
     }
 
+    fn node_uid(&self, _: &str) -> Option<Arc<str>> {
+        None
+    }
+
     fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
         None
     }

@@ -33,6 +33,8 @@ pub(super) struct Digest {
     /// Marked as redirected and not named by the complete state, until when.
     unnamed: HashMap<Arc<str>, Instant>,
     problem: Option<Option<(String, String)>>,
+    /// Uid of the node's object when it was last said that the node serves.
+    served: Option<Arc<str>>,
     clean: bool,
 }
 
@@ -53,6 +55,7 @@ impl Digest {
             waiting: HashMap::new(),
             unnamed: HashMap::new(),
             problem: None,
+            served: None,
             clean: false,
         }
     }
@@ -64,7 +67,7 @@ impl Digest {
     /// Takes a report in.
     pub(super) fn take(&mut self, report: NodeReport, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
         let mut events = Vec::new();
-        self.take_node(&report, &mut events);
+        self.take_node(&report, pods, &mut events);
         if report.snapshot {
             self.waiting.clear();
             self.left_out(&report, pods, now);
@@ -98,9 +101,10 @@ impl Digest {
         !self.waiting.is_empty() || !self.unnamed.is_empty()
     }
 
-    /// Tries again what waits, and gives up what waited too long.
+    /// Tries again what waits, and gives up what waited too long; looks whether the node has registered again.
     pub(super) fn retry(&mut self, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
         let mut events = Vec::new();
+        self.registered_again(pods, &mut events);
         self.give_up_unnamed(pods, now, &mut events);
         for (uid, (report, until)) in std::mem::take(&mut self.waiting) {
             if self.take_pod(&report, pods, &mut events) {
@@ -115,7 +119,17 @@ impl Digest {
         events
     }
 
-    fn take_node(&mut self, report: &NodeReport, events: &mut Vec<ReportEvent>) {
+    /// A node that registers again begins with its startup taint, also where its agent has run on and has nothing new to
+    /// report.
+    fn registered_again(&mut self, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) {
+        let uid = pods.node_uid(&self.node);
+        if self.problem == Some(None) && uid.is_some() && uid != self.served {
+            self.served = uid;
+            events.push(ReportEvent::NodeServes { node: self.node.clone() });
+        }
+    }
+
+    fn take_node(&mut self, report: &NodeReport, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) {
         let node = || self.node.clone();
         if report.clean && !self.clean {
             events.push(ReportEvent::NodeClean { node: node(), agent: self.agent.clone() });
@@ -134,7 +148,9 @@ impl Digest {
                 None => ReportEvent::NodeServes { node: node() },
             });
             self.problem = Some(problem);
+            self.served = pods.node_uid(&self.node);
         }
+        self.registered_again(pods, events);
     }
 
     /// A restarted agent names its pods one by one as it finds them, so those not named yet are given time: taking the

@@ -15,6 +15,8 @@ use crate::ca::NodePods;
 
 /// Pause between looks for pods that were not known yet.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Pause between looks for a node that has registered again.
+const REGISTRATION_PAUSE: Duration = Duration::from_secs(2);
 
 struct Reports {
     reports: Streaming<NodeReport>,
@@ -59,12 +61,12 @@ pub(super) fn acks(
 impl Reports {
     async fn next(&mut self) -> Result<Option<ReportAck>, Status> {
         loop {
-            let waiting = self.digest.is_waiting();
+            let pause = if self.digest.is_waiting() { RETRY_PAUSE } else { REGISTRATION_PAUSE };
             let woken = tokio::select! {
                 biased;
                 _ = self.stop.wait_for(|stop| *stop) => Woken::Stop,
                 report = self.reports.message() => Woken::Report(report),
-                () = sleep(RETRY_PAUSE), if waiting => Woken::Retry,
+                () = sleep(pause) => Woken::Retry,
             };
             match woken {
                 Woken::Stop => return Err(Status::unavailable("the server is shutting down")),

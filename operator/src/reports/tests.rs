@@ -13,6 +13,7 @@ use super::{
 struct Pods {
     known: Mutex<Vec<PodIdentity>>,
     redirected: Vec<PodIdentity>,
+    node_uid: Mutex<Option<Arc<str>>>,
 }
 
 impl NodePods for Pods {
@@ -30,6 +31,10 @@ impl NodePods for Pods {
 
     fn redirected_on(&self, node: &str) -> Vec<PodIdentity> {
         self.redirected.iter().filter(|pod| &*pod.node == node).cloned().collect()
+    }
+
+    fn node_uid(&self, _: &str) -> Option<Arc<str>> {
+        self.node_uid.lock().unwrap().clone()
     }
 
     fn waypoint_of(&self, _: &NamespacedName) -> Option<NamespacedName> {
@@ -148,6 +153,30 @@ fn says_how_the_node_is_on_every_change() {
     ] {
         assert_eq!(lines(digest.take(report.clone(), &pods, now)), expected, "{report:?}");
     }
+}
+
+#[test]
+fn a_node_that_registers_again_while_its_agent_serves_is_said_to_serve_again() {
+    let (mut digest, pods, now) = (digest(), pods(), Instant::now());
+    let register = |uid: Option<&str>| *pods.node_uid.lock().unwrap() = uid.map(Arc::from);
+    let away = NodeReport { proxy_connected: false, ..says(vec![]) };
+    register(Some("first"));
+    assert!(digest.retry(&pods, now).is_empty(), "nothing was reported yet");
+    assert_eq!(lines(digest.take(says(vec![]), &pods, now)), ["serves n1"]);
+    assert!(digest.retry(&pods, now).is_empty());
+    register(None);
+    assert!(digest.retry(&pods, now).is_empty());
+    register(Some("second"));
+    assert_eq!(lines(digest.retry(&pods, now)), ["serves n1"]);
+    assert!(digest.retry(&pods, now).is_empty());
+    assert_eq!(lines(digest.take(away, &pods, now)), ["problem n1 ProxyNotConnected"]);
+    register(Some("third"));
+    assert!(digest.retry(&pods, now).is_empty(), "it does not serve");
+    // Its object may come after the first report about it.
+    register(None);
+    assert_eq!(lines(digest.take(says(vec![]), &pods, now)), ["serves n1"]);
+    register(Some("fourth"));
+    assert_eq!(lines(digest.take(says(vec![]), &pods, now)), ["serves n1"]);
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl Index {
             services,
             health: pod.health,
             cluster_id: settings.cluster_id.clone(),
-            locality: self.nodes.get(&pod.node).cloned().unwrap_or_default(),
+            locality: self.nodes.get(&pod.node).map(|node| node.locality.clone()).unwrap_or_default(),
             network_mode: pod.network_mode(),
             capacity: 1,
         })

@@ -6,14 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use ambit_model::{Health, Locality, NamespacedName, Policy};
+use ambit_model::{Health, NamespacedName, Policy};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
 use super::{Index, PodEntry, build::of_namespace, endpoints::addresses, layer7::Subject};
 use crate::{
     changes::Changes,
     enrollment::{NodeEnrollment, enrolls_itself, is_enrolled_namespace, takes_pods_of},
-    nodes::NamespaceFacts,
+    nodes::{NamespaceFacts, NodeFacts},
     pods::PodFacts,
     services::{Distribution, ServiceFacts},
 };
@@ -183,12 +183,12 @@ impl Index {
         self.refresh_namespace(&name.namespace, changes);
     }
 
-    pub(super) fn set_node(&mut self, name: Arc<str>, locality: Option<Locality>, changes: &mut Changes) {
-        if self.nodes.get(&name) == locality.as_ref() {
+    pub(super) fn set_node(&mut self, name: Arc<str>, facts: Option<NodeFacts>, changes: &mut Changes) {
+        if self.nodes.get(&name) == facts.as_ref() {
             return;
         }
-        let is_known = match &locality {
-            Some(locality) => self.nodes.insert(name.clone(), locality.clone()).is_some(),
+        let is_known = match facts {
+            Some(facts) => self.nodes.insert(name.clone(), facts).is_some(),
             None => {
                 self.nodes.remove(&name);
                 false

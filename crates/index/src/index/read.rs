@@ -66,6 +66,11 @@ impl Index {
         self.nodes.contains_key(name)
     }
 
+    /// The uid of a node's object: another one once the node has registered again.
+    pub fn node_uid(&self, name: &str) -> Option<Arc<str>> {
+        self.nodes.get(name).map(|node| node.uid.clone())
+    }
+
     /// What every node agent must know beside its pods.
     pub fn node_enrollment(&self) -> &Arc<NodeEnrollment> {
         &self.node_enrollment

@@ -27,6 +27,10 @@ impl NodePods for Pods {
         Vec::new()
     }
 
+    fn node_uid(&self, _: &str) -> Option<Arc<str>> {
+        None
+    }
+
     fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName> {
         (*pod == NamespacedName::new("shop", "waypoint-1")).then(|| NamespacedName::new("shop", "waypoint"))
     }
