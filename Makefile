@@ -26,15 +26,16 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)/$(TARGET)/release
 STATIC := -C target-feature=+crt-static
 # What `make test` runs, in this order.
 STAGES ?= unit netns cluster
-PROGRAMS := --bin ambit-operator --bin ambit-ztunnel --bin ambit-waypoint --bin ambit-node-agent --bin ambit-cni-plugin
+PROGRAMS := ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-cni-plugin
 
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(OWN_CLUSTER) gateway-api install ## from nothing to an enrolled namespace, shown as a table of checks
-	@$(CARGO) run --locked --quiet -p ambit-kind-tests --bin demo
+demo: PROGRAMS += demo
+demo: install gateway-api ## from nothing to an enrolled namespace, shown as a table of checks
+	@$(BUILT)/demo
 
 .PHONY: test
 test: ## unit, model, namespace and cluster tests; last line: N passed, N failed
@@ -78,19 +79,29 @@ cluster-down: ## take the test cluster away
 
 .PHONY: build
 build: ## the programs as static binaries
-	@RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TARGET) $(PROGRAMS)
+	@RUSTFLAGS="$(STATIC)" MAKEFLAGS= $(CARGO) build --locked --release --target $(TARGET) $(PROGRAMS:%=--bin %)
+
+# The cluster waits for the network while it loads and starts; the compiler has use for the cores then.
+.PHONY: cluster-beside-build
+cluster-beside-build:
+	@$(MAKE) --no-print-directory -j2 $(OWN_CLUSTER) build PROGRAMS="$(PROGRAMS)"
 
 .PHONY: images
 images: build ## one FROM-scratch image a program, and the test images
 	@images/build.sh
 
 .PHONY: load
-load: images ## put the images onto the cluster's nodes, without a registry
+load: cluster-beside-build images ## put the images onto the cluster's nodes, without a registry
 	@tests/kind/load.sh target/images/*.tar
 
 .PHONY: install
-install: $(OWN_CLUSTER) load ## install the operator (config/install.yaml) and wait for it
+install: load ## install the operator (config/install.yaml) and wait for it
 	@tests/install.sh
+
+.PHONY: providers
+providers: ## the image of the providers that tests of external authorization ask
+	@images/build.sh ambit-authz
+	@tests/kind/load.sh target/images/ambit-authz.tar
 
 .PHONY: gateway-api
 gateway-api: $(OWN_CLUSTER) ## install the Gateway API's CRDs where the cluster has none

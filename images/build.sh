@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Make the image archives in target/images: one FROM-scratch image a program (`make build` comes first), and the test images.
 #
-#   images/build.sh [IMAGE...]     ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis ambit-authz; all
-#                                  unless named
+#   images/build.sh [IMAGE...]     ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis, which are all
+#                                  unless named, and ambit-authz, which only the tests of external authorization need
 #
 # Invariant: an archive is a function of what is in it. Test images are kept in the cache by the content of their recipe.
 set -euo pipefail
@@ -13,6 +13,8 @@ out=$repo/target/images
 cache=${AMBIT_CACHE:-$HOME/.cache/ambit}/images
 # Operator and waypoints need nothing of their node; the others enter network namespaces and load BPF programs.
 readonly NOBODY=65532 ROOT=0
+# As in tests/kind/build.sh, so that packages which both need are compiled once.
+export CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false -trimpath -gcflags=all=-dwarf=false'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -51,7 +53,7 @@ box() {
   chmod 1777 "$root/tmp"
   cp "$work/busybox/bin/busybox" "$root/bin/busybox"
   for applet in $("$root/bin/busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"; done
-  (cd "$repo/tests/kind" && CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false -trimpath' go build -ldflags='-s -w' -o "$root/bin/shop" ./shop)
+  (cd "$repo/tests/kind" && go build -ldflags='-s -w' -o "$root/bin/shop" ./shop)
   echo 'root:x:0:0::/:/bin/sh' > "$root/etc/passwd"
   pack ambit-box "$root"
 }
@@ -83,7 +85,6 @@ redis() {
 authz() {
   local root=$work/authz
   mkdir -p "$root/bin"
-  export CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false -trimpath'
   (cd "$repo/tests/kind/authz" && go build -ldflags='-s -w' -o "$root/bin/oauth2-proxy" github.com/oauth2-proxy/oauth2-proxy/v7 &&
     go build -ldflags='-s -w' -o "$root/bin/checker" ./checker)
   pack ambit-authz "$root"
@@ -118,7 +119,7 @@ image() {
 
 command -v go >/dev/null || die "no go: the test images need it"
 mkdir -p "$out"
-[ $# -gt 0 ] || set -- ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis ambit-authz
+[ $# -gt 0 ] || set -- ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-box ambit-redis
 printf '%-32s %10s\n' IMAGE SIZE
 for name in "$@"; do
   image "$name"

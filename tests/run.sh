@@ -22,7 +22,7 @@ for wanted in "$@"; do
     # Tests that make namespaces, cgroups and BPF links of their own: one at a time. Cluster tests are another stage.
     netns) stage netns cargo test --locked --workspace --exclude ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
     cluster)
-      stage install make --no-print-directory gateway-api install
+      stage install make --no-print-directory install gateway-api providers
       case " ${broken[*]} " in *" install "*) continue ;; esac
       stage e2e cargo test --locked -p ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1
       ;;

@@ -13,7 +13,8 @@ readonly IMAGE=registry.k8s.io/gateway-api/echo-advanced:v1.5.1
 readonly ECHO=istio.io/istio/pkg/test/echo/cmd
 readonly DAYS=3650
 command -v go >/dev/null || { echo "error: no go: install the Go toolchain that tests/kind/go.mod names" >&2; exit 1; }
-export GOFLAGS='-mod=readonly -buildvcs=false -trimpath' CGO_ENABLED=0
+# The flags of ../build.sh, so that packages which both need are compiled once.
+export GOFLAGS='-mod=readonly -buildvcs=false -trimpath -gcflags=all=-dwarf=false' CGO_ENABLED=0
 cd "$here/.."
 hash=$( { go version; cat go.mod go.sum conformance/build.sh conformance/*.go ../../images/mkimage.py; } | sha256sum | cut -c1-16)
 out=$cache/$hash
