@@ -1,8 +1,8 @@
 //! The mesh's certificate authority.
 //!
-//! Invariant: an [`Authority`] holds a key that belongs to its certificate, a certificate that may sign, and a chain that
-//! was proven to lead to its roots when it was made; so what it signs, peers accept. It decides on no identity: the
-//! caller says for whom.
+//! Invariant: when an [`Authority`] is created, its key matches its certificate, the certificate
+//! may sign, and its chain verifiably leads to its roots; peers therefore accept what it signs. It
+//! does not decide which identity a requester may have: the caller does.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +24,7 @@ use crate::{
     tls::{self, Credentials},
 };
 
-/// How far certificates reach into the past, for peers whose clocks are behind.
+/// How far before the time of signing certificates become valid, for peers whose clocks are behind.
 pub const NOT_BEFORE_SKEW: Duration = Duration::from_secs(120);
 const SERIAL_BYTES: usize = 16;
 
@@ -35,7 +35,8 @@ pub struct Parts {
     pub cert: String,
     /// Its key, PKCS#8, PKCS#1 or SEC1 (`ca-key.pem`, `tls.key`).
     pub key: String,
-    /// What leads from the signing certificate to a root; may repeat both, may be empty (`cert-chain.pem`).
+    /// Certificates from the signing certificate to a root (`cert-chain.pem`). May be empty, and
+    /// may include both ends.
     pub chain: String,
     /// The trusted roots (`root-cert.pem`, `ca.crt`).
     pub root: String,
@@ -44,7 +45,7 @@ pub struct Parts {
 /// Signs certificates of workloads and of the operator's own server.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    /// The signing certificate and what leads to the roots, without these.
+    /// The signing certificate and its intermediates, without the roots.
     intermediates: Vec<CertificateDer<'static>>,
     roots: Vec<CertificateDer<'static>>,
     parts: Parts,
@@ -59,14 +60,14 @@ pub struct ServerCertificate {
 }
 
 impl Parts {
-    /// From the data of a Secret in the layout of Istio's `cacerts` or of `kubernetes.io/tls`.
+    /// Reads the data of a Secret in the layout of Istio's `cacerts` or of `kubernetes.io/tls`.
     pub fn from_secret<V: AsRef<[u8]>>(data: &BTreeMap<String, V>) -> Result<Self, Error> {
         let text = |key: &'static str| {
             let bytes = data.get(key).ok_or(Error::MissingPart(key))?;
             String::from_utf8(bytes.as_ref().to_vec()).map_err(|_| Error::Pem { what: key })
         };
         if data.contains_key("tls.crt") {
-            // tls.crt holds the signing certificate first, and then what leads to ca.crt.
+            // tls.crt starts with the signing certificate; the rest is the chain to ca.crt.
             let cert = text("tls.crt")?;
             return Ok(Self { chain: cert.clone(), cert, key: text("tls.key")?, root: text("ca.crt")? });
         }
@@ -76,7 +77,7 @@ impl Parts {
 }
 
 impl Authority {
-    /// A new root that signs by itself.
+    /// Creates a new root that signs workload certificates directly.
     pub fn self_signed(trust_domain: &str, ttl: Duration, now: SystemTime) -> Result<Self, Error> {
         let failed = |source| Error::Crypto { doing: "making a root certificate", source };
         let key = PrivateKey::generate()?;
@@ -95,7 +96,7 @@ impl Authority {
         Self::from_pem(parts, now)
     }
 
-    /// A CA that someone else made. Refuses one whose certificates peers would refuse.
+    /// Loads an existing CA. Rejects one whose certificates peers would not accept.
     pub fn from_pem(parts: Parts, now: SystemTime) -> Result<Self, Error> {
         let cert = parse_pem("the CA certificate", &parts.cert)?
             .into_iter()
@@ -127,12 +128,12 @@ impl Authority {
         Ok(authority)
     }
 
-    /// The same CA as text, for a Secret.
+    /// The CA as PEM, for a Secret.
     pub fn to_pem(&self) -> &Parts {
         &self.parts
     }
 
-    /// All trusted roots, as one PEM text.
+    /// All trusted roots as one PEM bundle.
     pub fn root_bundle(&self) -> String {
         self.roots.iter().map(to_pem).collect()
     }
@@ -142,8 +143,9 @@ impl Authority {
         self.not_after
     }
 
-    /// Certifies the key of a request as `identity`, whatever names the request asks for. The answer is PEM: leaf,
-    /// intermediates one by one, and last all roots in one element. `ttl` is cut to the end of the chain.
+    /// Certifies the public key of a request for `identity`, whatever names the request contains.
+    /// The result is PEM: leaf, intermediates one by one, and last all roots in one element. `ttl`
+    /// is limited to the end of the chain.
     pub fn sign(
         &self,
         csr_pem: &str,
@@ -188,7 +190,7 @@ impl Authority {
             return Err(Error::CaNotValidNow);
         }
         let mut params = CertificateParams::default();
-        // Without a subject the names are critical (RFC 5280 4.2.1.6), as SPIFFE wants them.
+        // Without a subject the SAN extension is critical (RFC 5280 4.2.1.6), as SPIFFE requires.
         params.distinguished_name = DistinguishedName::new();
         params.subject_alt_names = vec![name];
         params.is_ca = IsCa::ExplicitNoCa;
@@ -203,8 +205,8 @@ impl Authority {
         Ok(signed.map_err(|source| Error::Crypto { doing: "signing a certificate", source })?.der().clone())
     }
 
-    /// Signs a certificate that no one gets and verifies it as a peer would: this covers path length, usages,
-    /// constraints and everything else that makes a chain fail.
+    /// Signs a throwaway certificate and verifies it as a peer would. This covers path length,
+    /// usages, name constraints and every other reason for a chain to fail.
     fn prove_chain(&self, now: SystemTime) -> Result<(), Error> {
         let key = PrivateKey::generate()?;
         let probe = Spiffe {
@@ -222,13 +224,13 @@ impl Authority {
 }
 
 impl ServerCertificate {
-    /// When it must have been replaced.
+    /// The end of its validity.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
 }
 
-/// A signing certificate that is a root itself bounds what it signs just as an intermediate does.
+/// A root that signs directly limits the validity of its certificates, as an intermediate does.
 fn validity(
     cert: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'static>],

@@ -1,6 +1,6 @@
-//! What a certificate says, as far as a mesh asks.
+//! Parsing the parts of a certificate that the mesh uses.
 //!
-//! Says nothing about whether the certificate can be believed: that is the verifier's part.
+//! This does not verify the certificate; the TLS verifier does.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,16 +18,16 @@ use crate::Error;
 /// `uniformResourceIdentifier [6]` (RFC 5280 4.2.1.6).
 const URI_TAG: Tag = Tag(6);
 
-/// The facts of one certificate.
+/// The parsed parts of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) not_before: SystemTime,
     pub(crate) not_after: SystemTime,
-    /// URI names in their order.
+    /// URI names, in the order of the certificate.
     pub(crate) uris: Vec<String>,
-    /// True when it may sign certificates.
+    /// Whether it may sign certificates.
     pub(crate) signs: bool,
-    /// The key itself, without its algorithm.
+    /// The public key, without its algorithm identifier.
     pub(crate) public_key: Vec<u8>,
 }
 
@@ -51,8 +51,9 @@ impl Facts {
         (self.not_before..=self.not_after).contains(&now)
     }
 
-    /// The one URI, if it is an identity of a mesh. A certificate with several is nobody's (X509-SVID section 2: it must
-    /// be refused): who signs for others too could have one read for the other.
+    /// The single URI name, if it is a mesh identity. A certificate with several URI names is
+    /// rejected (X509-SVID section 2): otherwise a CA could have a certificate for one identity
+    /// read as another.
     pub(crate) fn identity(&self) -> Option<Spiffe> {
         match self.uris.as_slice() {
             [uri] => uri.parse().ok(),
@@ -61,7 +62,7 @@ impl Facts {
     }
 }
 
-/// All certificates in a text; an error when something in it is broken.
+/// All certificates in a PEM text; an error if any of them is malformed.
 pub(crate) fn parse_pem(what: &'static str, text: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
     CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<_, _>>().map_err(|_| Error::Pem { what })
 }
@@ -76,7 +77,7 @@ pub(crate) fn to_pem(certificate: &CertificateDer<'_>) -> String {
 fn uris(certificate: &X509Certificate<'_>) -> Vec<String> {
     let names = certificate.subject_alternative_name().ok().flatten();
     let uri = |name: &GeneralName<'_>| {
-        // One that is no text is a name all the same, and is counted.
+        // A name that is not text still counts as a name.
         let broken = matches!(name, GeneralName::Invalid(URI_TAG, _)).then(String::new);
         if let GeneralName::URI(uri) = name { Some((*uri).to_owned()) } else { broken }
     };
@@ -89,7 +90,7 @@ fn signs(certificate: &X509Certificate<'_>) -> bool {
     certificate.is_ca() && usage_allows
 }
 
-/// Times before 1970 are as good as 1970.
+/// Times before 1970 are treated as 1970.
 fn time(time: ASN1Time) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }

@@ -1,7 +1,7 @@
 //! The gRPC channel from an agent to the operator.
 //!
-//! The root bundle is read at each connection, so that a rotated one is used without a restart; without a readable
-//! bundle nothing is dialed.
+//! The root bundle is read for each connection, so that rotated roots take effect without a
+//! restart. Without a readable bundle no connection is made.
 
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -15,30 +15,31 @@ use crate::{Error, certificate::parse_pem, tls};
 
 /// The DNS name in the operator's certificate: that of its Service.
 pub const OPERATOR_NAME: &str = "ambit-operator.ambit-system.svc";
-/// Between PINGs, also while no call runs.
+/// Interval between HTTP/2 PINGs, also while no call is active.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// The longest wait for an answer to a PING.
+/// The longest wait for a PING response.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest wait for TCP and TLS together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest root bundle read, in bytes: some hundred roots.
+/// The largest root bundle that is read, in bytes: several hundred roots.
 const ROOTS_MAX_BYTES: usize = 1 << 20;
 
-/// Where the operator is and how it is known.
+/// Address of the operator and how to verify it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelConfig {
-    /// Its address: names cannot be resolved in a static binary.
+    /// An address, because a static binary cannot resolve names.
     pub address: SocketAddr,
-    /// The DNS name that its certificate must hold.
+    /// The DNS name that the operator's certificate must contain.
     pub server_name: String,
     /// The PEM file of trusted roots.
     pub roots_path: PathBuf,
 }
 
-/// A channel that connects at first use and again after each loss; its calls fail while there is no connection.
+/// A channel that connects at first use and reconnects after each loss. Calls fail while there is
+/// no connection.
 pub fn connect(config: ChannelConfig) -> Result<Channel, Error> {
     let name = ServerName::try_from(config.server_name.clone()).map_err(|e| Error::Tls(e.to_string()))?;
-    // The scheme is http because TLS is the connector's, not tonic's.
+    // The scheme is http because the connector, not tonic, does TLS.
     let endpoint = Endpoint::from_shared(format!("http://{}:{}", config.server_name, config.address.port()))
         .map_err(|e| Error::Tls(e.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)

@@ -1,6 +1,7 @@
-//! Certificates from the operator, or from any CA that speaks Istio's `CreateCertificate`.
+//! Certificates from the operator, or from any CA that implements Istio's `CreateCertificate`.
 //!
-//! The private key stays here; the request names the identity, and the token says who asks.
+//! The private key stays in this process. The request names the identity; the token authenticates
+//! the requester.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,12 +14,12 @@ use tonic::{Request, transport::Channel};
 
 use crate::{SourceError, Token, manager::Source};
 
-/// The lifetime asked for.
+/// The requested certificate lifetime.
 pub const TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// In the request's metadata: for whom a node asks.
+/// Request metadata key: the identity a node agent requests a certificate for.
 pub const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
-/// Asks for certificates of the workloads of this node.
+/// Requests certificates for the workloads of this node.
 #[derive(Clone, Debug)]
 pub struct CaClient {
     channel: Channel,
@@ -27,7 +28,7 @@ pub struct CaClient {
 }
 
 impl CaClient {
-    /// `ttl` is what is asked for ([`TTL`] by default); the CA may give less.
+    /// `ttl` is the requested lifetime ([`TTL`] by default); the CA may shorten it.
     pub fn new(channel: Channel, token: Token, ttl: Duration) -> Self {
         Self { channel, token, ttl }
     }

@@ -1,26 +1,28 @@
-//! The server name that a TLS client asks for, out of the first bytes of its connection.
+//! Reading the server name (SNI) from the first bytes of a TLS connection.
 //!
-//! Invariant: nothing is answered, and nothing is held: who asks again gives all bytes again, and bounds them.
+//! Invariant: stateless. The caller buffers and limits the bytes, and passes all of them at each
+//! call.
 
 use rustls::server::Acceptor;
 
-/// What the first bytes of a connection say.
+/// Result of reading the first bytes of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientHello {
-    /// Not enough to tell.
+    /// More bytes are needed.
     More,
-    /// TLS, with the name that the client asks for, in lower case, if it names one.
+    /// A TLS ClientHello, with its server name in lower case if it has one.
     Tls(Option<String>),
-    /// It begins as TLS and goes on as none that can be read here; another reader may read more.
+    /// It starts like TLS, but this parser rejects it; another one might not.
     Unreadable,
-    /// Anything else.
+    /// Not TLS.
     NotTls,
 }
 
 /// Content type of a handshake record (RFC 8446 5.1).
 const HANDSHAKE: u8 = 22;
 
-/// Reads the first bytes of a connection; its first message may come in several records, and in pieces.
+/// Parses the first bytes of a connection. The ClientHello may span several records and arrive in
+/// pieces.
 pub fn client_hello(mut bytes: &[u8]) -> ClientHello {
     match bytes.first() {
         None => return ClientHello::More,
@@ -29,14 +31,14 @@ pub fn client_hello(mut bytes: &[u8]) -> ClientHello {
     }
     let mut acceptor = Acceptor::default();
     while !bytes.is_empty() {
-        // Reading from memory does not fail; a buffer that is full means a message that is none.
+        // Reading from memory cannot fail, so a full buffer means a malformed message.
         if acceptor.read_tls(&mut bytes).is_err() {
             return ClientHello::Unreadable;
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
-                // RFC 6066 3: without the dot at the end, which servers may overlook.
+                // RFC 6066 3: the name has no trailing dot, but servers may accept one.
                 let name = hello.server_name().map(|name| name.trim_end_matches('.').to_ascii_lowercase());
                 return ClientHello::Tls(name);
             }
@@ -55,7 +57,7 @@ mod tests {
 
     use super::*;
 
-    /// What a client says first.
+    /// A ClientHello for `name`.
     fn hello(name: &str) -> Vec<u8> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config =
@@ -68,7 +70,7 @@ mod tests {
         said
     }
 
-    /// The same message, `length` bytes of it in each record.
+    /// The same message split into records of `length` bytes.
     fn in_records(hello: &[u8], length: usize) -> Vec<u8> {
         let record = |part: &[u8]| {
             let length = u16::try_from(part.len()).unwrap().to_be_bytes();
@@ -88,7 +90,7 @@ mod tests {
         for length in [1, 7, 100] {
             assert_eq!(client_hello(&in_records(&whole, length)), named, "{length}");
         }
-        // What comes behind it is none of ours.
+        // Bytes after the ClientHello are ignored.
         assert_eq!(client_hello(&[whole, vec![0; 100]].concat()), named);
     }
 

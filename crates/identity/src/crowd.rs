@@ -1,7 +1,8 @@
-//! Those who have not proved who they are, in the order of their arrival.
+//! Bounded admission of unauthenticated peers, in order of arrival.
 //!
-//! Invariant: there are never more than so many, nor so many of one address. Where there is no room the oldest of the address
-//! that holds most goes, and one that is known only for another that is.
+//! Invariant: both the total and the number per address are bounded. When full, the oldest entry of
+//! the address with the most entries is evicted; an address that never authenticated is evicted in
+//! favour of one that did.
 
 use std::{
     cmp::Reverse,
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Places of strangers.
+/// Entries of unauthenticated peers.
 #[derive(Debug)]
 pub(crate) struct Crowd {
     limits: Limits,
@@ -19,14 +20,15 @@ pub(crate) struct Crowd {
     next: u64,
 }
 
-/// How many.
+/// Upper bounds of the entries.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) total_max: usize,
     pub(crate) per_address_max: usize,
 }
 
-/// One of them. When it is dropped, the other end of `_held` learns that the place is somebody else's.
+/// One entry. Dropping it notifies the holder of the other end of `_held` that the entry was
+/// evicted.
 #[derive(Debug)]
 pub(crate) struct Member {
     pub(crate) address: IpAddr,
@@ -38,7 +40,8 @@ impl Crowd {
         Self { limits, members: BTreeMap::new(), next: 0 }
     }
 
-    /// A place; none where all others come before this address.
+    /// Adds an entry, evicting another if necessary; `None` when no entry may be evicted for this
+    /// address.
     pub(crate) fn enter(
         &mut self,
         address: IpAddr,
@@ -63,7 +66,7 @@ impl Crowd {
         Some((self.next, taken))
     }
 
-    /// It goes by itself, or has proved who it is.
+    /// Removes an entry because its peer left or authenticated.
     pub(crate) fn leave(&mut self, id: u64) -> Option<Member> {
         self.members.remove(&id)
     }
@@ -87,7 +90,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { total_max: 6, per_address_max: 3 };
 
-    /// Who is left after these came in this order; those in `known` are known.
+    /// The entries left after these arrivals; addresses in `known` have authenticated before.
     fn left(known: &[u8], arrivals: &[u8]) -> (Vec<u8>, Vec<bool>) {
         let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
         let mut crowd = Crowd::new(LIMITS);

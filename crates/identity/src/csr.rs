@@ -1,29 +1,30 @@
-//! What a certificate request asks for.
+//! Validation of certificate signing requests.
 //!
-//! Invariant: [`CsrFacts`] exist only for a request whose signature proves that the requester holds the key, and whose
-//! names are URIs of printable bytes. The names are a wish: whoever signs decides on the identity.
+//! Invariant: a [`CsrFacts`] exists only for a request whose signature proves possession of the key
+//! and whose names are URIs of printable bytes. The signer decides on the identity; the names in
+//! the request are not binding.
 
 use rcgen::{CertificateSigningRequestParams, PublicKeyData as _, SanType, SignatureAlgorithm};
 use rustls_pki_types::CertificateSigningRequestDer;
 
 use crate::{Error, error::RequestRefused};
 
-/// The largest request read, in bytes of PEM; one of this mesh has about 500.
+/// The largest accepted request, in bytes of PEM; requests of this mesh have about 500.
 pub const CSR_MAX_BYTES: usize = 16 << 10;
-/// RSA keys below 2048 bits are refused, in bytes of the encoded public key.
+/// Smallest accepted encoded RSA public key, in bytes: rejects keys below 2048 bits.
 const RSA_KEY_MIN_BYTES: usize = 256;
 const P256_POINT_BYTES: usize = 65;
 const P384_POINT_BYTES: usize = 97;
 
-/// A request that may be considered.
+/// A validated request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CsrFacts {
-    /// URI names it asks for, in order; often one, perhaps none.
+    /// Requested URI names, in order; often one, possibly none.
     pub uris: Vec<String>,
     pub(crate) public_key: rcgen::PublicKey,
 }
 
-/// Reads a PEM PKCS#10 request and checks its signature, names and kind of key.
+/// Parses a PEM PKCS#10 request and checks its signature, names and key type.
 pub fn inspect(text: &str) -> Result<CsrFacts, Error> {
     if text.len() > CSR_MAX_BYTES {
         return Err(RequestRefused::TooLarge.into());
@@ -55,7 +56,7 @@ fn refused(error: rcgen::Error) -> RequestRefused {
     }
 }
 
-/// A NUL or another control byte would let a name end early in a peer that counts as C does.
+/// A control character such as NUL could truncate the name in a peer that uses C strings.
 fn uri(name: &SanType) -> Result<String, RequestRefused> {
     let SanType::URI(uri) = name else { return Err(RequestRefused::Name) };
     let plain = uri.as_str().bytes().all(|b| b.is_ascii_graphic());

@@ -1,98 +1,98 @@
-//! Why an identity could not be had, held or believed.
+//! Errors of certificates, keys, requests and handshakes.
 //!
-//! A peer that is not who it should be ([`HandshakeError::WrongIdentity`]) is never mixed up with a connection that
-//! failed: the first is an incident, the second is weather.
+//! A peer with a wrong identity ([`HandshakeError::WrongIdentity`]) is kept apart from a connection
+//! failure: the first is a security incident, the second is routine.
 
 use std::{io, path::PathBuf, sync::Arc};
 
 use ambit_model::Spiffe;
 
-/// Anything about certificates, keys and requests that is not a handshake.
+/// Errors of certificates, keys and requests, other than handshakes.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Text that should hold PEM does not.
+    /// The input is not valid PEM.
     #[error("{what} is not PEM of the expected kind")]
     Pem {
-        /// Which input, e.g. `ca-cert.pem`.
+        /// Name of the input, e.g. `ca-cert.pem`.
         what: &'static str,
     },
-    /// A certificate that cannot be read.
+    /// The certificate cannot be parsed.
     #[error("{what} is not a certificate this mesh can read: {reason}")]
     Certificate {
-        /// Which input.
+        /// Name of the input.
         what: &'static str,
-        /// What the parser says.
+        /// The parser's error.
         reason: String,
     },
-    /// A Secret without one of the keys of its layout.
+    /// The Secret lacks a key of its layout.
     #[error("the CA Secret has no key {0}; give the layout of cacerts or of kubernetes.io/tls with ca.crt")]
     MissingPart(&'static str),
-    /// The CA's key is not the one its certificate names.
+    /// The CA's key does not match its certificate.
     #[error("the CA's private key does not belong to its certificate; replace both together")]
     KeyMismatch,
     /// The CA certificate may not sign certificates.
     #[error("the CA certificate has no CA bit or may not sign certificates")]
     NotCa,
-    /// A certificate on the way to the root is not valid now.
+    /// A certificate of the chain is not valid now.
     #[error("the CA chain is not valid at this time; renew it or check the clock")]
     CaNotValidNow,
-    /// The chain does not end at a given root.
+    /// The chain does not lead to a given root.
     #[error("the CA chain does not lead to the given root: {0}")]
     ChainWithoutRoot(String),
-    /// A request that is not signed, not readable, or asks for what no workload may have.
+    /// The certificate request was rejected.
     #[error("certificate request refused: {0}")]
     Request(#[from] RequestRefused),
-    /// A lifetime of zero.
+    /// The requested lifetime is zero.
     #[error("a certificate must live for longer than nothing")]
     ZeroTtl,
-    /// Making a key or signing failed.
+    /// Generating a key or signing failed.
     #[error("{doing} failed: {source}")]
     Crypto {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// From the library.
+        /// The library's error.
         #[source]
         source: rcgen::Error,
     },
-    /// TLS could not be configured from a key and its chain.
+    /// The key and its chain cannot be used for TLS.
     #[error("TLS cannot use this certificate: {0}")]
     Tls(String),
-    /// The answer to a request is for someone else.
+    /// The CA returned a certificate for another identity.
     #[error("the CA answered with a certificate for {got} instead of {expected}")]
     WrongSubject {
-        /// Whom it was asked for.
+        /// The requested identity.
         expected: Spiffe,
-        /// The URI names it holds.
+        /// The URI names of the certificate.
         got: String,
     },
-    /// An SVID that is not valid now.
+    /// The SVID is not valid now.
     #[error("the certificate of {0} is not valid at this time; check the clocks of node and operator")]
     SvidNotValidNow(Spiffe),
-    /// A file that must be there cannot be read.
+    /// A required file cannot be read.
     #[error("{path} cannot be read: {source}")]
     File {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// From the system.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// A token file without a token.
+    /// The file contains no usable token.
     #[error("{0} holds no usable token")]
     Token(PathBuf),
-    /// The CA could not be asked, or refused.
+    /// The CA could not be reached, or refused.
     #[error("no certificate for {identity}: {source}")]
     Issue {
-        /// For whom.
+        /// The requested identity.
         identity: Spiffe,
-        /// What the CA said.
+        /// The CA's error.
         #[source]
         source: SourceError,
     },
-    /// The last try failed; the cause is shared by all who wait for the same identity.
+    /// The last attempt failed; all waiters for the same identity share the cause.
     #[error("{0}")]
     Unavailable(Arc<Error>),
-    /// Too many wait for the same identity already.
+    /// Too many callers are waiting for the same identity.
     #[error("too many connections wait for the certificate of {0}; is the CA reachable?")]
     Busy(Spiffe),
     /// The manager's task has ended: the program is shutting down.
@@ -100,72 +100,73 @@ pub enum Error {
     Stopped,
 }
 
-/// What is wrong with a certificate request.
+/// Why a certificate request was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestRefused {
-    /// Larger than any request this mesh makes.
+    /// Larger than [`crate::CSR_MAX_BYTES`].
     #[error("it is too large")]
     TooLarge,
-    /// Not one PEM block of the kind CERTIFICATE REQUEST, or its content cannot be read.
+    /// Not exactly one PEM block of type CERTIFICATE REQUEST, or malformed.
     #[error("it cannot be read")]
     Unreadable,
-    /// It asks for an extension other than names and usages.
+    /// It requests an extension other than names and usages.
     #[error("it asks for an extension that is not signed here")]
     Extension,
-    /// The requester does not hold the key.
+    /// The signature is invalid, so possession of the key is not proven.
     #[error("its signature is wrong")]
     Signature,
-    /// A name that is not a URI, or a URI with bytes no SPIFFE id has.
+    /// A name is not a URI, or contains bytes that no SPIFFE id may contain.
     #[error("it names something other than plain URIs")]
     Name,
-    /// A kind or size of key that is not signed.
+    /// The key's type or size is not accepted.
     #[error("its kind of key is not accepted; use ECDSA P-256")]
     Key,
 }
 
-/// Why a source gave no certificate.
+/// Why a source returned no certificate.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum SourceError {
-    /// The call failed or was refused.
+    /// The call failed or was rejected.
     #[error("CA answered {code}: {message}")]
     Call {
-        /// gRPC code.
+        /// gRPC status code.
         code: tonic::Code,
-        /// The CA's words.
+        /// gRPC status message.
         message: String,
     },
-    /// No answer in time.
+    /// No response in time.
     #[error("CA did not answer in time")]
     Timeout,
-    /// This program could not even ask, e.g. for want of a token.
+    /// The call could not be made, e.g. because the token is missing.
     #[error("CA could not be asked: {0}")]
     Local(String),
 }
 
-/// A connection between two workloads could not be secured.
+/// Why a connection between two workloads could not be secured.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// TLS failed: no TLS peer, an untrusted or expired chain, a lost connection.
+    /// TLS failed: the peer does not use TLS, its chain is untrusted or expired, or the connection
+    /// was lost.
     #[error("TLS handshake failed: {0}")]
     Tls(#[source] io::Error),
-    /// The peer took too long.
+    /// The handshake took too long.
     #[error("TLS handshake took too long")]
     Timeout,
-    /// Newer ones needed its place.
+    /// Evicted in favour of newer handshakes.
     #[error("TLS handshake given up for newer ones: too many are under way")]
     Crowded,
-    /// The peer's certificate has no URI name, several, or one that is no identity of a mesh.
+    /// The peer's certificate does not contain exactly one URI name that is a mesh identity.
     #[error("the peer's certificate does not name exactly one SPIFFE identity")]
     NoIdentity,
-    /// A resumed session whose certificate has expired since.
+    /// The session was resumed with a certificate that has expired since.
     #[error("the peer {0} resumed a session with a certificate that has expired")]
     Expired(Spiffe),
-    /// The peer is trusted, but is not who it must be.
+    /// The peer is trusted but has an unexpected identity.
     #[error("the peer is {got}; expected {expected}")]
     WrongIdentity {
-        /// Whom it proved to be.
+        /// The identity that the peer proved.
         got: Spiffe,
-        /// Whom this side would talk to.
+        /// The identities that were expected.
         expected: String,
     },
 }

@@ -1,9 +1,9 @@
-//! What a stream that wraps another one passes on.
+//! Forwarding of the `AsyncWrite` methods of stream wrappers.
 //!
-//! Invariant: nothing is left to a default of the trait: without `poll_write_vectored` a head and its body would cost two
-//! TLS records.
+//! Invariant: no method uses the trait's default: without `poll_write_vectored`, a header and its
+//! body would take two TLS records.
 
-/// The methods of `AsyncWrite`, for the stream in the field `$inner`.
+/// Implements the methods of `AsyncWrite` for a wrapper by forwarding to field `$inner`.
 macro_rules! forward_write {
     ($inner:tt) => {
         fn poll_write(

@@ -1,6 +1,8 @@
-//! Handshakes of peers under way: a budget of their own, so that those who never end one take no place from those who have.
+//! A limit on concurrent handshakes, so that peers that never finish one take no resources from
+//! established connections.
 //!
-//! Invariant: where there is no room the oldest handshake of the address that has most is given up; a new one is always begun.
+//! Invariant: a new handshake always starts. When full, the oldest handshake of the address with
+//! the most handshakes is cancelled.
 
 use std::{
     future::Future,
@@ -13,23 +15,23 @@ use crate::{
     crowd::{Crowd, Limits},
 };
 
-/// The handshakes of one server.
+/// The handshakes in progress at one server.
 #[derive(Debug)]
 pub struct Handshakes(Mutex<Crowd>);
 
-/// Leaves when it is dropped.
+/// Removes its entry when dropped.
 struct Entered<'a>(&'a Handshakes, u64);
 
 impl Handshakes {
-    /// So many at a time, and so many of one address.
+    /// Limits in total and per address.
     pub fn new(total_max: usize, per_address_max: usize) -> Self {
         Self(Mutex::new(Crowd::new(Limits { total_max, per_address_max })))
     }
 
-    /// Runs what leads to a secured connection.
+    /// Runs a handshake within the limits.
     ///
     /// # Errors
-    /// Its own, or [`HandshakeError::Crowded`].
+    /// Those of the handshake, or [`HandshakeError::Crowded`] when it was cancelled.
     pub async fn within<T, E: From<HandshakeError>>(
         &self,
         client: IpAddr,

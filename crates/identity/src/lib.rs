@@ -1,6 +1,7 @@
-//! Get, hold, rotate and check SVIDs, and sign them; the only place that says rustls.
+//! Obtaining, holding, rotating, verifying and signing SVIDs; the only crate that uses rustls.
 //!
-//! No private key and no token is ever printed: types that hold one have a `Debug` that leaves it out.
+//! Private keys and tokens are never printed: the `Debug` implementation of types that hold one
+//! omits it.
 
 pub mod authority;
 mod certificate;

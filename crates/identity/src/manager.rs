@@ -1,8 +1,8 @@
-//! Holds the certificates of this node's workloads and renews them at half of their life.
+//! Holds the certificates of this node's workloads and renews them halfway through their lifetime.
 //!
-//! Invariant: what [`Manager::get`] returns is valid at that moment. A certificate that cannot be renewed is kept until it
-//! ends. One task owns all state; readers see a snapshot and take no lock. Requests for the same identity share one call
-//! to the CA.
+//! Invariant: what [`Manager::get`] returns is valid at that moment. A certificate that cannot be
+//! renewed is kept until it expires. One task owns all state; readers use a snapshot and take no
+//! lock. Requests for the same identity share one call to the CA.
 
 use std::{
     collections::HashMap,
@@ -29,19 +29,20 @@ pub use schedule::{BACKOFF_MAX, BACKOFF_MIN, backoff, refresh_at};
 
 use book::Book;
 
-/// Calls to the CA at a time.
+/// Concurrent calls to the CA.
 pub const FETCHES_MAX: usize = 8;
-/// The longest wait for one answer of the CA.
+/// The longest wait for one response of the CA.
 pub const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Wishes that wait for the task.
+/// Commands queued for the task.
 const COMMANDS_MAX: usize = 1024;
 
-/// The time of day; tests give another.
+/// Wall clock time; tests replace it.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
 
-/// Gives certificates.
+/// Issues certificates.
 pub trait Source: Send + Sync + 'static {
-    /// Certifies the request's key as `identity`: leaf, intermediates, and last the roots, each as PEM.
+    /// Certifies the request's key for `identity`. Returns leaf, intermediates, and last the roots,
+    /// each as PEM.
     fn issue(
         &self,
         identity: &Spiffe,
@@ -49,18 +50,18 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<String>, SourceError>> + Send;
 }
 
-/// How urgent a certificate is, least first.
+/// Urgency of a certificate request, least urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// A renewal: the old one still serves.
+    /// A renewal: the current certificate is still valid.
     Background,
-    /// A workload has arrived on the node and will soon connect.
+    /// A workload was added to the node and will connect soon.
     Warmup,
-    /// A connection waits.
+    /// A connection is waiting.
     RealTime,
 }
 
-/// Asks for certificates. Clones share.
+/// Handle to the certificate manager. Clones share its state.
 #[derive(Clone)]
 pub struct Manager {
     held: Arc<Held>,
@@ -78,7 +79,8 @@ enum Command {
 }
 
 impl Manager {
-    /// The second half owns the state: spawn it. It ends when the last manager is dropped.
+    /// Returns the handle, and the future of the task that owns the state: spawn it. It ends when
+    /// the last handle is dropped.
     pub fn new<S: Source>(source: S, clock: Clock) -> (Self, impl Future<Output = ()> + Send + use<S>) {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let held = Arc::new(Held::default());
@@ -86,7 +88,7 @@ impl Manager {
         (manager, run(inbox, held, Arc::new(source), clock))
     }
 
-    /// The certificate of an identity, fetched when none is held.
+    /// The certificate of an identity, fetched if necessary.
     pub async fn get(&self, identity: &Spiffe) -> Result<Arc<Svid>, Error> {
         if let Some(svid) = self.held(identity) {
             return Ok(svid);
@@ -96,18 +98,18 @@ impl Manager {
         asked.await.map_err(|_| Error::Stopped)?
     }
 
-    /// The certificate that is held and valid, without waiting.
+    /// The current certificate if it is valid, without waiting.
     pub fn held(&self, identity: &Spiffe) -> Option<Arc<Svid>> {
         self.held.load().get(identity).filter(|svid| svid.is_valid_at((self.clock)())).cloned()
     }
 
-    /// Begins to hold the certificate of an identity, and to renew it until it is forgotten. Waits for room, never for
-    /// the CA.
+    /// Fetches the certificate of an identity and renews it until [`Self::forget`]. Waits for space
+    /// in the queue, never for the CA.
     pub async fn prefetch(&self, identity: &Spiffe, priority: Priority) -> Result<(), Error> {
         self.tell(Command::Prefetch(identity.clone(), priority)).await
     }
 
-    /// Drops the certificate of an identity that has left the node, and stops to renew it.
+    /// Drops the certificate of an identity that left the node, and stops its renewal.
     pub async fn forget(&self, identity: &Spiffe) -> Result<(), Error> {
         self.tell(Command::Forget(identity.clone())).await
     }
@@ -155,7 +157,7 @@ async fn run<S: Source>(mut inbox: mpsc::Receiver<Command>, held: Arc<Held>, sou
     }
 }
 
-/// Only the task writes, so that nothing can come between reading and storing.
+/// Only the task writes, so nothing can change between reading and storing.
 fn publish(held: &Held, identity: &Spiffe, svid: Option<Arc<Svid>>) {
     let mut next = HashMap::clone(&held.load());
     match svid {

@@ -1,6 +1,6 @@
-//! A fresh key, and the request to have it certified.
+//! Generating a key and a certificate signing request for it.
 //!
-//! A key never leaves the process that made it: it can be used and compared, not printed or exported.
+//! A private key never leaves the process: it can be used and compared, not printed or exported.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::Error;
 pub struct PrivateKey(KeyPair);
 
 impl PrivateKey {
-    /// From the system's random numbers.
+    /// Generates a key with the system's random number generator.
     pub fn generate() -> Result<Self, Error> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
         Ok(Self(key.map_err(|source| Error::Crypto { doing: "making a key", source })?))

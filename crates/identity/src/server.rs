@@ -1,8 +1,9 @@
-//! The operator's TLS port: clients prove themselves by token, so that no client certificate is asked for.
+//! The operator's TLS port. Clients authenticate by token, so no client certificate is requested.
 //!
-//! A slow or broken handshake never holds up the next connection; the certificate is replaced without closing anything.
+//! A slow or failed handshake never delays other connections, and replacing the certificate closes
+//! no connection.
 //!
-//! Invariant: whoever connects has a place among strangers until somebody calls [`Peer::prove`], for at most
+//! Invariant: until [`Peer::prove`] is called, a connection counts as unauthenticated, for at most
 //! [`PROVE_TIME_MAX`].
 
 mod places;
@@ -34,35 +35,35 @@ pub use places::{
 
 use crate::{Error, HandshakeError, ServerCertificate, forward::forward_write, svid::HANDSHAKE_TIMEOUT, tls};
 
-/// How long a connection may last, its handshake included, before it has shown a token that is believed. Longer than a
-/// handshake and a review of the token may take.
+/// How long a connection may stay unauthenticated, its handshake included. Longer than a handshake
+/// and a token review may take.
 pub const PROVE_TIME_MAX: Duration = Duration::from_secs(30);
-/// Secured connections that wait for the server to take them.
+/// Secured connections waiting for the server to accept them.
 const READY_MAX: usize = 64;
-/// After the system refused to accept, e.g. for want of file descriptors.
+/// Pause after accept failed, e.g. because file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Secures accepted connections with the certificate of the day.
+/// Secures accepted connections with the current certificate.
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<ArcSwap<rustls::ServerConfig>>,
 }
 
 impl Acceptor {
-    /// Begins with this certificate.
+    /// Starts with this certificate.
     pub fn new(certificate: &ServerCertificate) -> Result<Self, Error> {
         let config = tls::plain_server(&certificate.credentials)?;
         Ok(Self { config: Arc::new(ArcSwap::new(config)) })
     }
 
-    /// Handshakes from now on use this certificate; connections made before keep theirs.
+    /// Uses this certificate for new handshakes; established connections keep theirs.
     pub fn swap(&self, certificate: &ServerCertificate) -> Result<(), Error> {
         self.config.store(tls::plain_server(&certificate.credentials)?);
         Ok(())
     }
 
-    /// Secured connections of a listener, for `serve_with_incoming`. Failed handshakes are logged and left out. Must be
-    /// called on a runtime; drop the stream to stop listening.
+    /// Secured connections of a listener, for `serve_with_incoming`. Failed handshakes are logged
+    /// and skipped. Must be called on a runtime; drop the stream to stop listening.
     pub fn incoming(self, listener: TcpListener) -> Incoming {
         let (ready, connections) = mpsc::channel(READY_MAX);
         let mut task = JoinSet::new();
@@ -77,7 +78,7 @@ impl Acceptor {
                 Some(_ended) = handshakes.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((socket, peer)) => {
-                        // Nobody to tell: the place is needed by those who were here before.
+                        // The connection is dropped: all slots belong to earlier peers.
                         let Some(place) = places.enter(peer.ip()) else { continue };
                         handshakes.spawn(self.clone().receive(socket, place, ready.clone()));
                     }
@@ -90,7 +91,7 @@ impl Acceptor {
         }
     }
 
-    /// One connection, until it is secured and taken, or its place is somebody else's.
+    /// Handles one connection until it is secured and accepted, or its slot is evicted.
     async fn receive(self, socket: TcpStream, mut place: Place, ready: mpsc::Sender<Connection>) {
         let peer = place.peer().address();
         let prove_by = Box::pin(sleep(PROVE_TIME_MAX));
@@ -101,7 +102,7 @@ impl Acceptor {
         match secured {
             Ok(stream) => {
                 let connection = Connection { stream, place, prove_by: Some(prove_by) };
-                // Nobody takes it: the server is going down.
+                // The receiver is gone only while the server shuts down.
                 _ = ready.send(connection).await;
             }
             Err(error) => tracing::debug!(%peer, %error, "TLS handshake failed"),
@@ -120,7 +121,7 @@ impl Acceptor {
 #[derive(Debug)]
 pub struct Incoming {
     connections: mpsc::Receiver<Connection>,
-    /// Ends with the stream.
+    /// Aborted when the stream is dropped.
     _task: JoinSet<()>,
 }
 
@@ -132,17 +133,17 @@ impl Stream for Incoming {
     }
 }
 
-/// A connection of an agent, or of a stranger who has not shown a token yet.
+/// A connection of an agent, or of a peer that has not authenticated yet.
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     place: Place,
-    /// None once it has shown one.
+    /// Deadline for authentication; `None` once authenticated.
     prove_by: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    /// Why it must end, if it must; else the task is woken when it must.
+    /// Ready with the reason when the connection must end; otherwise registers a wakeup.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         if Pin::new(&mut self.place.taken).poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
@@ -171,7 +172,7 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A server always reads, so this is where time passes.
+        // A server always reads, so the deadline is checked here.
         if let Poll::Ready(end) = self.poll_end(cx) {
             return Poll::Ready(Err(end));
         }

@@ -1,8 +1,8 @@
 //! A workload's certificate in use: TLS on both ends of a tunnel.
 //!
-//! Invariant: an [`Svid`] holds a certificate of exactly the identity it says, with a chain that leads to its roots. TLS
-//! configurations are made once per certificate, not per handshake. No byte of an application passes before the peer's
-//! identity is known and, on the connecting side, is one of those expected.
+//! Invariant: an [`Svid`] holds a certificate for exactly its identity, with a chain to its roots.
+//! TLS configurations are built once per certificate, not per handshake. No application byte passes
+//! before the peer's identity is known and, on the connecting side, is one of those expected.
 
 use std::{
     fmt, io,
@@ -28,10 +28,10 @@ use crate::{
     tls::{self, Credentials},
 };
 
-/// How long a peer may take for its half of a handshake.
+/// How long a handshake may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A certificate ready for use.
+/// A certificate with its TLS configurations.
 pub struct Svid {
     identity: Spiffe,
     not_before: SystemTime,
@@ -41,8 +41,9 @@ pub struct Svid {
 }
 
 impl Svid {
-    /// From a CA's answer: leaf, intermediates, and last the root or roots. Refuses a certificate of someone else, one
-    /// that is not valid now, and a chain that peers with the same roots would refuse.
+    /// Builds an SVID from a CA's response: leaf, intermediates, and last the root or roots.
+    /// Rejects a certificate for another identity, one that is not valid now, and a chain that
+    /// peers with the same roots would reject.
     pub fn new(
         key: &PrivateKey,
         chain: &[String],
@@ -68,7 +69,7 @@ impl Svid {
         tls::client_verifier(Arc::clone(&roots))?
             .verify_client_cert(leaf, intermediates, at)
             .map_err(|e| Error::ChainWithoutRoot(e.to_string()))?;
-        // rustls refuses a key that is not the leaf's.
+        // rustls rejects a key that does not match the leaf.
         let credentials = Credentials { chain: certificates, key: key.der() };
         Ok(Self {
             identity: expected.clone(),
@@ -79,22 +80,22 @@ impl Svid {
         })
     }
 
-    /// Who this is.
+    /// The identity it certifies.
     pub fn identity(&self) -> &Spiffe {
         &self.identity
     }
 
-    /// When the certificate became valid.
+    /// Start of its validity.
     pub fn not_before(&self) -> SystemTime {
         self.not_before
     }
 
-    /// When the certificate ends.
+    /// End of its validity.
     pub fn not_after(&self) -> SystemTime {
         self.not_after
     }
 
-    /// False before and after the certificate's time.
+    /// Whether the certificate is valid at `now`.
     pub fn is_valid_at(&self, now: SystemTime) -> bool {
         (self.not_before..=self.not_after).contains(&now)
     }
@@ -117,7 +118,8 @@ pub struct ServerStream<IO>(server::TlsStream<IO>);
 #[derive(Debug)]
 pub struct ClientStream<IO>(client::TlsStream<IO>);
 
-/// Secures an accepted connection: the peer must prove an identity of our own trust domain, which is returned.
+/// Secures an accepted connection. Returns the peer's identity, which must be of our own trust
+/// domain.
 pub async fn accept<IO>(svid: &Svid, io: IO) -> Result<(ServerStream<IO>, Spiffe), HandshakeError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -132,8 +134,8 @@ where
     Ok((ServerStream(stream), peer))
 }
 
-/// Secures a dialed connection: the peer must prove one of the `expected` identities, which is returned. None expected
-/// means none is right.
+/// Secures a dialed connection. Returns the peer's identity, which must be one of `expected`; if
+/// `expected` is empty, every peer is rejected.
 pub async fn connect<IO>(
     svid: &Svid,
     expected: &[Spiffe],
@@ -160,8 +162,8 @@ async fn within_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Resul
     }
 }
 
-/// Under which name rustls remembers a session. It is never sent (no SNI). One per set of identities, so that a ticket
-/// goes back only to those who gave it.
+/// The key of rustls' session cache, never sent (SNI is disabled). One per set of identities, so
+/// that a ticket returns only to the peers that issued it.
 fn session_name(expected: &[Spiffe]) -> ServerName<'static> {
     let mut text = String::new();
     for identity in expected {
@@ -170,11 +172,12 @@ fn session_name(expected: &[Spiffe]) -> ServerName<'static> {
     }
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
     let label: String = digest.as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect();
-    // 32 hexadecimal digits are always a DNS label; the address is only there to have no other way out.
+    // 32 hexadecimal digits are always a valid DNS label; the address only avoids a panic.
     ServerName::try_from(label).unwrap_or(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()))
 }
 
-/// Who the peer proved to be. A resumed session skips the verifier, so the certificate's time is looked at again.
+/// The identity that the peer proved. A resumed session skips the verifier, so the certificate's
+/// validity is checked again.
 fn peer(certificates: Option<&[CertificateDer<'static>]>, now: SystemTime) -> Result<Spiffe, HandshakeError> {
     let leaf = certificates.and_then(<[_]>::first).ok_or(HandshakeError::NoIdentity)?;
     let facts = Facts::of("the peer's certificate", leaf).map_err(|_| HandshakeError::NoIdentity)?;
@@ -202,7 +205,7 @@ macro_rules! forward_io {
         }
 
         impl<IO> $stream<IO> {
-            /// The stream beneath, e.g. to ask a socket for its addresses.
+            /// The underlying stream, e.g. to query a socket's addresses.
             pub fn get_ref(&self) -> &IO {
                 self.0.get_ref().0
             }

@@ -1,6 +1,6 @@
-//! A certificate authority in memory, for tests of this and of other crates.
+//! An in-memory certificate authority, for tests of this and other crates.
 //!
-//! It signs for anyone who asks: never use it outside of tests.
+//! It signs for every requester: never use it outside of tests.
 
 use std::{
     sync::Arc,
@@ -11,14 +11,14 @@ use ambit_model::Spiffe;
 
 use crate::{Authority, Clock, Error, PrivateKey, SourceError, Svid, manager::Source, request::csr};
 
-/// A day, as the mesh's certificates live.
+/// One day, the lifetime of the mesh's certificates.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const CA_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// Signs at once, in this process.
+/// Signs immediately, in this process.
 #[derive(Clone, Debug)]
 pub struct FakeCa {
-    /// To sign other things, or to read the roots.
+    /// For signing other certificates, or reading the roots.
     pub authority: Arc<Authority>,
     clock: Time,
     ttl: Duration,
@@ -34,18 +34,18 @@ impl std::fmt::Debug for Time {
 }
 
 impl FakeCa {
-    /// A new root of its own, certificates of a day, the system's time.
+    /// Uses a new root, certificates of one day, and the system clock.
     pub fn new(trust_domain: &str) -> Result<Self, Error> {
         Self::with_clock(trust_domain, TTL, Arc::new(SystemTime::now))
     }
 
-    /// With another lifetime of certificates and another clock.
+    /// Uses another certificate lifetime and clock.
     pub fn with_clock(trust_domain: &str, ttl: Duration, clock: Clock) -> Result<Self, Error> {
         let authority = Arc::new(Authority::self_signed(trust_domain, CA_TTL, (clock)())?);
         Ok(Self { authority, clock: Time(clock), ttl })
     }
 
-    /// A certificate in use.
+    /// An SVID that is ready for use.
     pub fn svid(&self, identity: &Spiffe) -> Result<Arc<Svid>, Error> {
         let now = (self.clock.0)();
         let key = PrivateKey::generate()?;
@@ -57,7 +57,7 @@ impl FakeCa {
 impl Source for FakeCa {
     async fn issue(&self, identity: &Spiffe, csr: &str) -> Result<Vec<String>, SourceError> {
         let signed = self.authority.sign(csr, identity, self.ttl, (self.clock.0)());
-        // Yields once, as a call over the network does.
+        // Yields once, as a network call would.
         tokio::task::yield_now().await;
         signed.map_err(|e| SourceError::Local(e.to_string()))
     }

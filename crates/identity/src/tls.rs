@@ -1,7 +1,7 @@
-//! TLS as the mesh speaks it: version 1.3, AES-GCM, HTTP/2, roots of the mesh only.
+//! TLS settings of the mesh: version 1.3, AES-GCM, HTTP/2, only the mesh's roots.
 //!
-//! Invariant: every configuration made here verifies its peer's chain, save for the operator's server, whose clients
-//! prove themselves by token.
+//! Invariant: every configuration verifies its peer's chain, except that of the operator's server,
+//! whose clients authenticate by token.
 
 use std::sync::{Arc, LazyLock};
 
@@ -24,13 +24,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use crate::Error;
 
-/// The application protocol of HBONE and of gRPC.
+/// The ALPN protocol of HBONE and of gRPC.
 const H2: &[u8] = b"h2";
-/// The application protocol of HTTP/1.1.
+/// The ALPN protocol of HTTP/1.1.
 const HTTP1: &[u8] = b"http/1.1";
-/// Tickets per handshake: pooled connections rarely need a second.
+/// Session tickets per handshake: pooled connections rarely need a second one.
 const TICKETS: usize = 1;
-/// Peers whose sessions a client remembers.
+/// Peers whose sessions a client caches.
 const SESSIONS_MAX: usize = 1024;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
@@ -58,16 +58,18 @@ pub(crate) fn root_store(roots: &[CertificateDer<'static>]) -> Result<Arc<RootCe
     Ok(Arc::new(store))
 }
 
-/// Verifies that a client certificate leads to a root, is in time and may be used by a client.
+/// Verifies that a client certificate leads to a root, is valid now and permits client
+/// authentication.
 pub(crate) fn client_verifier(roots: Arc<RootCertStore>) -> Result<Arc<dyn ClientCertVerifier>, Error> {
     WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER))
-        // Peers know whose mesh they are in: the hint would only cost bytes in each handshake.
+        // Peers know their mesh; the hint would only cost bytes in each handshake.
         .clear_root_hint_subjects()
         .build()
         .map_err(|e| Error::Tls(e.to_string()))
 }
 
-/// The accepting end between workloads. Tickets die with the configuration, and so with the roots they were issued under.
+/// Server side between workloads. Tickets are valid only with this configuration, and so only with
+/// its roots.
 pub(crate) fn mutual_server(
     credentials: &Credentials,
     roots: Arc<RootCertStore>,
@@ -85,8 +87,8 @@ pub(crate) fn mutual_server(
     Ok(Arc::new(config))
 }
 
-/// The connecting end between workloads. Whose identity the peer must have differs by connection, so that is checked
-/// after the handshake.
+/// Client side between workloads. The expected identity differs per connection and is checked after
+/// the handshake.
 pub(crate) fn mutual_client(
     credentials: &Credentials,
     roots: Arc<RootCertStore>,
@@ -105,7 +107,7 @@ pub(crate) fn mutual_client(
     Ok(Arc::new(config))
 }
 
-/// The operator's server: clients need no certificate.
+/// The operator's server: no client certificates.
 pub(crate) fn plain_server(credentials: &Credentials) -> Result<Arc<ServerConfig>, Error> {
     let failed = |e: rustls::Error| Error::Tls(e.to_string());
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER))
@@ -118,7 +120,7 @@ pub(crate) fn plain_server(credentials: &Credentials) -> Result<Arc<ServerConfig
     Ok(Arc::new(config))
 }
 
-/// The operator's clients: the server must have the DNS name that is dialed.
+/// Clients of the operator: the server certificate must contain the dialed DNS name.
 pub(crate) fn plain_client(roots: Arc<RootCertStore>) -> Result<Arc<ClientConfig>, Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
         .with_protocol_versions(&[&TLS13])
@@ -130,7 +132,7 @@ pub(crate) fn plain_client(roots: Arc<RootCertStore>) -> Result<Arc<ClientConfig
     Ok(Arc::new(config))
 }
 
-/// A client of servers outside of the mesh: roots that browsers trust, and the name that is dialed.
+/// Clients of servers outside of the mesh: public roots, and the dialed DNS name.
 pub(crate) fn web_client() -> Result<Arc<ClientConfig>, Error> {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -143,7 +145,7 @@ pub(crate) fn web_client() -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(config))
 }
 
-/// Checks chain, time and usage of a server's certificate, but not its name.
+/// Verifies chain, validity and usage of a server certificate, but not its name.
 #[derive(Debug)]
 struct ChainVerifier {
     roots: Arc<RootCertStore>,

@@ -1,6 +1,7 @@
 //! The service account token that authenticates an agent to the operator.
 //!
-//! Read from its file at each use, because the kubelet replaces it there; never kept, never printed.
+//! Read from its file at each use, because the kubelet replaces it there; never cached, never
+//! printed.
 
 use std::{
     fmt, fs,
@@ -11,7 +12,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::Error;
 
-/// Where the token is.
+/// Path of the token file.
 #[derive(Clone)]
 pub struct Token {
     path: PathBuf,
@@ -23,8 +24,8 @@ impl Token {
         Self { path: path.as_ref().to_owned() }
     }
 
-    /// The value of an `authorization` header, marked as sensitive. Reads a few hundred bytes of a memory-backed file,
-    /// which is why it does not wait.
+    /// The value of an `authorization` header, marked as sensitive. Blocking: reads a few hundred
+    /// bytes from a memory-backed file.
     pub fn bearer(&self) -> Result<MetadataValue<Ascii>, Error> {
         let text = fs::read_to_string(&self.path)
             .map_err(|source| Error::File { path: self.path.clone(), source })?;

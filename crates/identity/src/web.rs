@@ -1,7 +1,7 @@
-//! TLS to servers outside of the mesh, such as one that publishes the keys of an issuer.
+//! TLS to servers outside of the mesh, such as the one that publishes an issuer's keys.
 //!
-//! Invariant: the server has the name that is dialed, and a chain to a root that browsers trust; nothing of the mesh's
-//! own trust counts here.
+//! Invariant: the server's certificate contains the dialed name and leads to a public root; the
+//! mesh's own roots are not trusted here.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::{Error, tls};
 /// The longest wait for a handshake.
 pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Makes connections.
+/// A TLS client for public servers.
 #[derive(Clone)]
 pub struct WebClient(Arc<rustls::ClientConfig>);
 
 impl WebClient {
-    /// A client that speaks HTTP/1.1.
+    /// A client with ALPN for HTTP/1.1.
     ///
     /// # Errors
     /// When TLS cannot be configured, which is a bug.
@@ -30,10 +30,10 @@ impl WebClient {
         tls::web_client().map(Self)
     }
 
-    /// A handshake on an open connection.
+    /// Runs a handshake on an open connection.
     ///
     /// # Errors
-    /// When the server cannot prove that it has `name`, or takes too long.
+    /// When the server cannot prove that it is `name`, or the handshake takes too long.
     pub async fn connect<IO>(&self, name: &str, stream: IO) -> io::Result<TlsStream<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,

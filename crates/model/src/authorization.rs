@@ -1,7 +1,7 @@
-//! What an authorization policy is, and how it decides about a connection or a request.
+//! Authorization policies and how they are evaluated for a connection or a request.
 //!
-//! Invariant: evaluation is total and fails closed; a policy that is referenced but unknown denies, and the L4
-//! projection of a policy never allows what the whole policy refuses.
+//! Invariant: evaluation is total and fails closed. A policy that is referenced but unknown denies,
+//! and the L4 projection of a policy never allows what the full policy denies.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -25,119 +25,119 @@ pub use request::{Attribute, AttributeMatch, Headers, Request, RequestMatch, Tok
 
 use crate::{NamespacedName, Spiffe};
 
-/// Where a policy applies.
+/// Which workloads a policy applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Every workload.
     Global,
-    /// Every workload of the policy's namespace.
+    /// Every workload in the policy's namespace.
     Namespace,
-    /// The workloads that name it.
+    /// Only workloads that list the policy in [`crate::Workload::authorization_policies`].
     WorkloadSelector,
 }
 
-/// What a match does.
+/// The effect of a matching rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Only what matches some ALLOW policy passes.
+    /// Once any ALLOW policy applies, only matching traffic passes.
     Allow,
-    /// What matches is refused, whatever else allows it.
+    /// Matching traffic is denied, even if an ALLOW policy matches too.
     Deny,
-    /// What matches is noted; it decides nothing.
+    /// Matching traffic is logged; the verdict does not change.
     Audit,
 }
 
-/// A string to compare with.
+/// A pattern for one string value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum StringMatch {
-    /// Equal.
+    /// The value equals this text.
     Exact(Arc<str>),
-    /// Starts with.
+    /// The value starts with this text.
     Prefix(Arc<str>),
-    /// Ends with.
+    /// The value ends with this text.
     Suffix(Arc<str>),
-    /// Not empty.
+    /// The value is not empty.
     Presence,
 }
 
-/// One alternative: every field that is not empty must match; values of a field are alternatives.
+/// One alternative: every field that is not empty must match. Values of one field are alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Match {
     /// Namespace of the peer's identity.
     pub namespaces: Vec<StringMatch>,
-    /// Not this namespace.
+    /// Namespaces that must not match.
     pub not_namespaces: Vec<StringMatch>,
-    /// Peer identity without `spiffe://`.
+    /// Peer identity, without the `spiffe://` prefix.
     pub principals: Vec<StringMatch>,
-    /// Not this identity.
+    /// Identities that must not match, without the `spiffe://` prefix.
     pub not_principals: Vec<StringMatch>,
     /// Trust domain of the peer's identity.
     pub trust_domains: Vec<StringMatch>,
-    /// Not this trust domain.
+    /// Trust domains that must not match.
     pub not_trust_domains: Vec<StringMatch>,
-    /// Peer address.
+    /// Address of the direct peer.
     pub source_ips: Vec<IpNet>,
-    /// Not this peer address.
+    /// Peer addresses that must not match.
     pub not_source_ips: Vec<IpNet>,
-    /// Address on the workload.
+    /// Destination address on the workload.
     pub destination_ips: Vec<IpNet>,
-    /// Not this address.
+    /// Destination addresses that must not match.
     pub not_destination_ips: Vec<IpNet>,
     /// Port on the workload (the target port, never 15008).
     pub destination_ports: Vec<u16>,
-    /// Not this port.
+    /// Destination ports that must not match.
     pub not_destination_ports: Vec<u16>,
-    /// `(namespace, service account)` of the peer, whatever its trust domain.
+    /// `(namespace, service account)` of the peer, in any trust domain.
     pub service_accounts: Vec<NamespacedName>,
-    /// Not this service account.
+    /// Service accounts that must not match.
     pub not_service_accounts: Vec<NamespacedName>,
-    /// What only a request can be asked (L7); boxed, because most matches have none.
+    /// Conditions on the request (L7). Boxed because most matches have none.
     pub request: Option<Box<RequestMatch>>,
 }
 
-/// Alternatives, one of which must match.
+/// One condition of a rule: at least one of its matches must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Clause {
-    /// Alternatives.
+    /// The alternatives.
     pub matches: Vec<Match>,
 }
 
-/// Clauses, all of which must match; no clause matches everything.
+/// All clauses must hold; a rule without clauses matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// Clauses.
+    /// The conditions, combined with AND.
     pub clauses: Vec<Clause>,
 }
 
-/// One policy.
+/// One authorization policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// `namespace/name`, the xDS resource name.
     pub key: NamespacedName,
-    /// Where it applies.
+    /// Which workloads it applies to.
     pub scope: Scope,
-    /// What a match does.
+    /// The effect when a rule matches.
     pub action: Action,
-    /// Alternatives; no rule never matches.
+    /// One of them must match. A policy without rules never matches.
     pub rules: Vec<Rule>,
-    /// Judge and log, do not enforce.
+    /// Evaluate and log, but do not enforce.
     pub dry_run: bool,
 }
 
-/// The connection to judge.
+/// The connection to evaluate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// Identity proven by mTLS; none for plaintext.
+    /// Peer identity proven by mTLS; `None` for plaintext.
     pub source: Option<Spiffe>,
-    /// Address of the client.
+    /// Client address.
     pub source_ip: IpAddr,
-    /// Address on the workload.
+    /// Destination address on the workload.
     pub destination_ip: IpAddr,
-    /// Port on the workload.
+    /// Destination port on the workload.
     pub destination_port: u16,
 }
 
-/// The judgement, with the policy that decided it.
+/// The result of an evaluation, with the policy that decided it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// No policy applies.
@@ -146,18 +146,18 @@ pub enum Verdict {
     AllowedBy(NamespacedName),
     /// A DENY policy matched.
     DeniedBy(NamespacedName),
-    /// ALLOW policies apply and none matched.
+    /// ALLOW policies apply, but none of them matched.
     NotAllowed,
-    /// The workload names a policy that is not known here.
+    /// The workload lists a policy that this process has not received.
     UnknownPolicy(NamespacedName),
-    /// A policy applies that could not be read, so nobody knows what it denies.
+    /// A policy applies that could not be parsed, so what it denies is unknown.
     UnreadablePolicy(NamespacedName),
     /// No policies have been received yet.
     PoliciesNotReceived,
 }
 
 impl Verdict {
-    /// Whether the connection may proceed.
+    /// Whether the connection or request may proceed.
     pub fn is_allowed(&self) -> bool {
         match self {
             Self::AllowedByDefault | Self::AllowedBy(_) => true,
@@ -169,7 +169,7 @@ impl Verdict {
         }
     }
 
-    /// The policy that decided, if one did.
+    /// The policy that decided, if a single policy did.
     pub fn policy(&self) -> Option<&NamespacedName> {
         match self {
             Self::AllowedBy(key)

@@ -1,8 +1,8 @@
-//! What a waypoint does with the traffic of one service that is bound to it, or of the pods of one namespace: the
-//! control plane compiles it, the waypoint only executes it.
+//! What a waypoint does with the traffic of one service bound to it, or of the pods of one
+//! namespace. The control plane compiles this; the waypoint only executes it.
 //!
-//! Invariant: nothing in here needs another look at Kubernetes, and what could not be compiled is present as a
-//! refusal ([`Backend::Invalid`], [`BoundService::unenforceable`]), never left out.
+//! Invariant: executing it needs no further look at Kubernetes. Whatever could not be compiled is
+//! present as a refusal ([`Backend::Invalid`], [`BoundService::unenforceable`]), never left out.
 
 mod authentication;
 mod external;
@@ -28,10 +28,10 @@ pub use traffic::{
 
 use crate::{NamespacedName, Policy};
 
-/// What a port speaks.
+/// The application protocol of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AppProtocol {
-    /// Nobody said: the first bytes tell HTTP from anything else.
+    /// Not declared: the first bytes of a connection distinguish HTTP from other protocols.
     #[default]
     Detect,
     /// HTTP/1.1, or HTTP/2 with prior knowledge.
@@ -40,13 +40,13 @@ pub enum AppProtocol {
     Http2,
     /// Opaque bytes.
     Tcp,
-    /// TLS that the application terminates itself: opaque bytes.
+    /// TLS that the application terminates itself, forwarded as opaque bytes.
     Tls,
 }
 
 impl AppProtocol {
-    /// What is spoken on a port of which nobody said: SMTP, DNS, MySQL and MongoDB have theirs, and their clients may wait
-    /// for the server to speak first.
+    /// The protocol of a port that declares none. SMTP, DNS, MySQL and MongoDB ports are opaque,
+    /// because there the client may wait for the server to speak first.
     pub fn of_port(number: u16) -> Self {
         match number {
             25 | 53 | 3306 | 27017 => Self::Tcp,
@@ -55,21 +55,21 @@ impl AppProtocol {
     }
 }
 
-/// A service port, as a route or a mirror names it.
+/// A service port, as routes and mirrors reference it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Destination {
     /// `namespace/hostname` of the service.
     pub service: NamespacedName,
-    /// Its port.
+    /// Service port.
     pub port: u16,
 }
 
-/// How to treat a destination, whichever route leads there.
+/// Settings of one destination, whichever route leads there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationSettings {
-    /// What its endpoints speak.
+    /// The protocol of its endpoints.
     pub protocol: AppProtocol,
-    /// Limits and balancing, of the TrafficPolicy attached to the service.
+    /// Limits and load balancing from the TrafficPolicy attached to the service.
     pub policy: Arc<DestinationPolicy>,
 }
 
@@ -78,68 +78,73 @@ pub struct DestinationSettings {
 pub struct BoundPort {
     /// Service port.
     pub port: u16,
-    /// What clients speak on it.
+    /// The protocol that clients use.
     pub protocol: AppProtocol,
     /// Where its traffic goes.
     pub routes: Routes,
-    /// By namespace of the client's identity; such routes replace [`Self::routes`] for that client.
+    /// Consumer routes by namespace of the client's identity; they replace [`Self::routes`] for
+    /// that client.
     pub consumers: BTreeMap<Arc<str>, Routes>,
 }
 
 /// Where the traffic of a port goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// HTTP. None: no route is attached, and everything goes to the service itself.
-    /// A request that no match of a table takes is answered 404.
+    /// HTTP routes. `None`: no route is attached, and everything goes to the service itself. A
+    /// request that no match accepts gets 404.
     pub http: Option<Arc<HttpTable>>,
-    /// TCP and TLS, by weight. None: no route is attached, and everything goes to the service itself.
+    /// TCP and TLS backends by weight. `None`: no route is attached, and everything goes to the
+    /// service itself.
     pub stream: Option<Vec<WeightedBackend>>,
-    /// TLS by server name, which comes before [`Self::stream`]; of equals the first.
+    /// TLS backends by server name, checked before [`Self::stream`]; the first of equal names wins.
     pub named: Vec<NamedStream>,
 }
 
-/// Where TLS connections for some names go.
+/// Backends for TLS connections with these server names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NamedStream {
-    /// Names in lower case, at least one; `*.` stands for one label or more.
+    /// Server names in lower case, at least one; `*.` matches one or more labels.
     pub names: Vec<Arc<str>>,
-    /// By weight.
+    /// Backends by weight.
     pub backends: Vec<WeightedBackend>,
 }
 
-/// Whose traffic it is about.
+/// What the traffic is addressed to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Addressed {
     /// Traffic addressed to the service.
     #[default]
     Service,
-    /// Traffic addressed to pods of the namespace: those whose [`crate::Workload::waypoint`] is this waypoint, and those
-    /// of these uids, which are on their way to it or from it.
+    /// Traffic addressed to pods of the namespace: those whose [`crate::Workload::waypoint`] is
+    /// this waypoint, and those with these uids, which are being moved to or from it.
     Pods(BTreeSet<Arc<str>>),
 }
 
-/// Name, in the place of a hostname, of what is about the pods of a namespace.
+/// Used in place of a hostname in the key for the pods of a namespace.
 pub const PODS: &str = "*";
 
-/// A service bound to a waypoint, or the pods of a namespace that are.
+/// A service bound to a waypoint, or the bound pods of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BoundService {
-    /// `namespace/hostname`, the xDS resource name; `namespace/*` of pods.
+    /// The xDS resource name: `namespace/hostname` of a service, `namespace/*` for pods.
     pub key: NamespacedName,
-    /// Whose traffic it is about.
+    /// What the traffic is addressed to.
     pub addressed: Addressed,
-    /// Its ports; a tunnel to any other port is refused. None of pods, whose every port is served.
+    /// Ports of the service; a tunnel to any other port is refused. Empty for pods, where every
+    /// port is served.
     pub ports: Vec<BoundPort>,
-    /// Every destination that a route, a mirror or the service itself leads to.
+    /// Settings of every destination that a route, a mirror or the service itself leads to.
     pub destinations: BTreeMap<Destination, DestinationSettings>,
-    /// What is done to requests before they are routed.
+    /// Faults and rate limits, applied before routing.
     pub requests: Arc<RequestPolicy>,
-    /// Who may vouch for a request.
+    /// Accepted token issuers.
     pub authentication: Vec<JwtProvider>,
-    /// Policies that judge its requests and connections.
+    /// Policies evaluated for its requests and connections.
     pub authorization: Vec<Arc<Policy>>,
-    /// Policies of action CUSTOM: requests that meet one are put to its provider before the others judge.
+    /// CUSTOM policies: a request that matches one is sent to its provider before the other
+    /// policies are evaluated.
     pub checks: Vec<ExternalCheck>,
-    /// Policies that apply and cannot be enforced, with the reason; while there is one, everything is refused.
+    /// Policies that apply but cannot be enforced, with the reason. While there is one, everything
+    /// is refused.
     pub unenforceable: Vec<(NamespacedName, Arc<str>)>,
 }

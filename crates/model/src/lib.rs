@@ -1,6 +1,6 @@
-//! The nouns of the mesh, and how a policy decides.
+//! The data model of the mesh, and the evaluation of policies.
 //!
-//! Plain data and plain functions: no I/O, no clock, no async, no Kubernetes, no wire format.
+//! Plain data and functions: no I/O, no clock, no async, no Kubernetes, no wire format.
 
 pub mod authorization;
 pub mod bound;
@@ -28,5 +28,5 @@ pub const HBONE_PORT: u16 = 15008;
 pub const OUTBOUND_PORT: u16 = 15001;
 /// TCP port of a proxy's plaintext inbound listener inside a pod.
 pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
-/// The trust domain that the wire leaves out.
+/// The trust domain that xDS resources omit.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";

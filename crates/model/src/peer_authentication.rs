@@ -1,17 +1,17 @@
-//! PeerAuthentication as one total function.
+//! The effective PeerAuthentication mode of a port.
 
-/// Whether a workload port takes plaintext.
+/// Whether a workload port accepts plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// Only mTLS.
+    /// mTLS only.
     Strict,
     /// mTLS or plaintext.
     Permissive,
 }
 
-/// The mode in force on one port: the most specific level that says something wins, and a mesh that says
-/// nothing is permissive. `None` is UNSET; DISABLE is read as [`Mode::Permissive`], because a tunnel that
-/// arrives is never refused.
+/// The mode in force on one port: the most specific level that sets one wins, and the default is
+/// permissive. `None` is UNSET. DISABLE is treated as [`Mode::Permissive`], because an incoming
+/// tunnel is never refused.
 pub fn effective_mode(
     mesh: Option<Mode>,
     namespace: Option<Mode>,

@@ -1,4 +1,4 @@
-//! What a service is: virtual addresses, ports, and how its endpoints are chosen.
+//! Services: virtual addresses, ports, and load balancing.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::{GatewayAddress, NamespacedName, NetworkAddress};
 pub struct ServicePort {
     /// Port on the virtual address.
     pub port: u16,
-    /// Port on the endpoints; 0 when it is named, and each endpoint says which it is.
+    /// Port on the endpoints; 0 when it is a named port, whose number each endpoint defines.
     pub target_port: u16,
 }
 
-/// A scope that an endpoint may share with the client.
+/// A topology level at which client and endpoint can match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LoadBalancingScope {
     /// Same region.
@@ -30,40 +30,40 @@ pub enum LoadBalancingScope {
     Network,
 }
 
-/// What the scopes mean.
+/// How the scopes are applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LoadBalancingMode {
-    /// All endpoints alike.
+    /// Scopes are ignored.
     #[default]
     Standard,
-    /// Only endpoints that share every scope.
+    /// Only endpoints that match the client in every scope.
     Strict,
-    /// The endpoints that share the longest prefix of the scopes.
+    /// Prefers the endpoints that match the longest prefix of the scopes.
     Failover,
-    /// The original destination, untouched.
+    /// The original destination, without load balancing.
     Passthrough,
 }
 
-/// Which endpoints count.
+/// Which endpoints are eligible.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HealthPolicy {
-    /// Ready ones.
+    /// Only ready endpoints.
     #[default]
     OnlyHealthy,
-    /// All (`publishNotReadyAddresses`).
+    /// All endpoints (`publishNotReadyAddresses`).
     AllowAll,
 }
 
-/// How endpoints are chosen.
+/// How endpoints are selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LoadBalancing {
-    /// Scopes, most important first.
+    /// Topology levels, most important first.
     pub routing_preference: Vec<LoadBalancingScope>,
-    /// What they mean.
+    /// How the scopes are applied.
     pub mode: LoadBalancingMode,
-    /// Which endpoints count.
+    /// Which endpoints are eligible.
     pub health_policy: HealthPolicy,
-    /// Whether a client stays with an endpoint, by its address (`sessionAffinity: ClientIP`).
+    /// Client IP affinity (`sessionAffinity: ClientIP`).
     pub by_client: bool,
 }
 
@@ -78,20 +78,21 @@ pub struct Service {
     pub hostname: Arc<str>,
     /// Virtual addresses; empty for a headless service.
     pub addresses: Vec<NetworkAddress>,
-    /// Ports.
+    /// TCP ports.
     pub ports: Vec<ServicePort>,
-    /// SPIFFE ids its endpoints may also present.
+    /// Further SPIFFE ids that its endpoints may present.
     pub subject_alt_names: Vec<Arc<str>>,
-    /// Waypoint for traffic addressed to it.
+    /// Waypoint for traffic addressed to the service.
     pub waypoint: Option<GatewayAddress>,
-    /// How endpoints are chosen.
+    /// How endpoints are selected.
     pub load_balancing: LoadBalancing,
-    /// The one definition that wins when several name one host.
+    /// Whether this definition wins when several services have the same hostname.
     pub canonical: bool,
 }
 
 impl Service {
-    /// Whether a client is only given endpoints of its own node (`internalTrafficPolicy: Local`).
+    /// Whether clients are restricted to endpoints on their own node (`internalTrafficPolicy:
+    /// Local`).
     pub fn is_node_local(&self) -> bool {
         let LoadBalancing { mode, routing_preference, .. } = &self.load_balancing;
         *mode == LoadBalancingMode::Strict && routing_preference[..] == [LoadBalancingScope::Node]

@@ -1,6 +1,8 @@
-//! SPIFFE ids as the mesh writes them: `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
+//! SPIFFE ids in the format of the mesh: `spiffe://<trust domain>/ns/<namespace>/sa/<service
+//! account>`.
 //!
-//! Invariant: a [`Spiffe`] made by parsing holds no empty part, no `/`, no NUL, no white space and no control character.
+//! Invariant: no part of a parsed [`Spiffe`] is empty or contains `/`, NUL, white space or a
+//! control character.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -15,7 +17,7 @@ pub struct Spiffe {
     pub service_account: Arc<str>,
 }
 
-/// Why a string is not an identity of this mesh.
+/// The string is not a SPIFFE id of this mesh.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not spiffe://<trust domain>/ns/<namespace>/sa/<service account>")]
 pub struct InvalidSpiffe(pub String);

@@ -1,4 +1,4 @@
-//! What a workload is: one pod (or other endpoint) as every proxy of the mesh sees it.
+//! Workloads: pods and other endpoints, as every proxy of the mesh sees them.
 
 use std::{
     collections::BTreeMap,
@@ -9,17 +9,17 @@ use std::{
 
 use crate::Spiffe;
 
-/// `namespace/name`: of a service (`name` is then its FQDN hostname), a policy or any other named object.
+/// `namespace/name` of a service (`name` is then its hostname), a policy or another named object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespacedName {
-    /// Kubernetes namespace, or empty for "mesh-wide".
+    /// Kubernetes namespace; empty for mesh-wide objects.
     pub namespace: Arc<str>,
     /// Object name, or a hostname.
     pub name: Arc<str>,
 }
 
 impl NamespacedName {
-    /// Joins the two parts.
+    /// Builds a name from its two parts.
     pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
     }
@@ -31,19 +31,19 @@ impl fmt::Display for NamespacedName {
     }
 }
 
-/// An address within a named network; the empty network is the cluster's own.
+/// An address within a named network; an empty name is the cluster's own network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NetworkAddress {
     /// Network id.
     pub network: Arc<str>,
-    /// Address in it.
+    /// Address in that network.
     pub address: IpAddr,
 }
 
-/// Whether peers tunnel to this workload.
+/// Whether clients must tunnel to this workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TunnelProtocol {
-    /// Plain TCP to the pod.
+    /// Plain TCP.
     #[default]
     None,
     /// HBONE on [`crate::HBONE_PORT`].
@@ -53,7 +53,7 @@ pub enum TunnelProtocol {
 /// What kind of controller owns the workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WorkloadKind {
-    /// Deployment or the like.
+    /// Deployment, or another kind without a value of its own.
     #[default]
     Deployment,
     /// CronJob.
@@ -64,7 +64,7 @@ pub enum WorkloadKind {
     Job,
 }
 
-/// Whether the workload takes traffic addressed to its services.
+/// Whether the workload receives traffic addressed to its services.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Health {
     /// Ready.
@@ -84,7 +84,7 @@ pub enum NetworkMode {
     HostNetwork,
 }
 
-/// Topology of a workload, empty where unknown.
+/// Topology of a workload; unknown parts are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Locality {
     /// `topology.kubernetes.io/region`
@@ -95,25 +95,25 @@ pub struct Locality {
     pub subzone: Arc<str>,
 }
 
-/// Where a gateway (waypoint) is.
+/// How a gateway (waypoint) is referenced.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GatewayDestination {
-    /// A service by name.
+    /// By service name.
     Hostname(NamespacedName),
-    /// An address.
+    /// By address.
     Address(NetworkAddress),
 }
 
 /// A gateway (waypoint) and its HBONE port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GatewayAddress {
-    /// Where it is.
+    /// Service or address of the gateway.
     pub destination: GatewayDestination,
-    /// TCP port on which it terminates HBONE.
+    /// TCP port of its HBONE listener.
     pub hbone_mtls_port: u16,
 }
 
-/// One service port as this workload serves it.
+/// How one service port maps to this workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PortMapping {
     /// Port of the service.
@@ -122,7 +122,7 @@ pub struct PortMapping {
     pub target_port: u16,
 }
 
-/// One endpoint of the mesh.
+/// One workload, usually a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Workload {
     /// `<cluster>//Pod/<namespace>/<name>`, the xDS resource name.
@@ -131,11 +131,11 @@ pub struct Workload {
     pub name: Arc<str>,
     /// Pod namespace.
     pub namespace: Arc<str>,
-    /// Pod addresses, most preferred first.
+    /// Pod addresses, in order of preference.
     pub addresses: Vec<IpAddr>,
-    /// Network the addresses are in.
+    /// Network of the addresses.
     pub network: Arc<str>,
-    /// Whether peers tunnel to it.
+    /// Whether clients must tunnel to it.
     pub tunnel_protocol: TunnelProtocol,
     /// Trust domain of its identity; never empty after decoding.
     pub trust_domain: Arc<str>,
@@ -145,37 +145,38 @@ pub struct Workload {
     pub waypoint: Option<GatewayAddress>,
     /// Node it runs on.
     pub node: Arc<str>,
-    /// `service.istio.io/canonical-name`, or derived.
+    /// Label `service.istio.io/canonical-name`, or a derived name.
     pub canonical_name: Arc<str>,
-    /// `service.istio.io/canonical-revision`, or derived.
+    /// Label `service.istio.io/canonical-revision`, or a derived revision.
     pub canonical_revision: Arc<str>,
     /// Kind of its controller.
     pub kind: WorkloadKind,
     /// Name of its controller.
     pub workload_name: Arc<str>,
-    /// The application speaks HBONE itself.
+    /// The application itself terminates HBONE.
     pub native_tunnel: bool,
-    /// Services it is an endpoint of, and its ports for each. Key: `namespace/hostname`.
+    /// The services it is an endpoint of, with its ports for each. Key: `namespace/hostname`.
     pub services: BTreeMap<NamespacedName, Vec<PortMapping>>,
-    /// Selector policies that apply to it (`namespace/name`). One that a proxy does not know denies.
+    /// Policies with a selector that apply to it (`namespace/name`). A proxy that has not received
+    /// one of them denies.
     pub authorization_policies: Vec<NamespacedName>,
-    /// Whether it takes service traffic.
+    /// Whether it receives traffic addressed to its services.
     pub health: Health,
     /// Cluster it is in.
     pub cluster_id: Arc<str>,
     /// Topology.
     pub locality: Locality,
-    /// Whether its address is its node's.
+    /// Whether it shares its node's address.
     pub network_mode: NetworkMode,
-    /// Load-balancing weight; 0 takes no traffic.
+    /// Load balancing weight; 0 receives no traffic.
     pub capacity: u32,
 }
 
-/// What stands before the name of a policy that lets nobody but waypoints reach a workload.
+/// Name prefix of the policies that admit only waypoints to a workload.
 pub const GUARD_PREFIX: &str = "ambit-waypoint-";
 
 impl Workload {
-    /// Whether only waypoints may reach it.
+    /// Whether only waypoints may connect to it.
     pub fn is_guarded(&self) -> bool {
         self.authorization_policies.iter().any(|policy| policy.name.starts_with(GUARD_PREFIX))
     }
@@ -189,12 +190,12 @@ impl Workload {
         }
     }
 
-    /// The port that serves `port` of `service` here, if the workload names it.
+    /// Its port for `port` of `service`, if the workload maps it.
     pub fn target_port(&self, service: &NamespacedName, port: u16) -> Option<u16> {
         self.services.get(service)?.iter().find(|p| p.service_port == port).map(|p| p.target_port)
     }
 
-    /// Where peers reach its HBONE listener.
+    /// The address of its HBONE listener.
     pub fn hbone_address(&self, ip: IpAddr) -> SocketAddr {
         SocketAddr::new(ip, crate::HBONE_PORT)
     }

@@ -1,4 +1,4 @@
-//! What is signed, and which CAs are refused.
+//! Signing, and CAs that are rejected.
 
 use rcgen::{CertificateParams, Issuer};
 
@@ -12,7 +12,7 @@ fn cart() -> Spiffe {
     "spiffe://cluster.local/ns/shop/sa/cart".parse().unwrap()
 }
 
-/// Whole seconds, as certificates have.
+/// Rounded to whole seconds, the resolution of certificates.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000)
 }
@@ -28,7 +28,7 @@ fn ca_params(name: &str, from: SystemTime, to: SystemTime) -> CertificateParams 
     params
 }
 
-/// A root and an intermediate under it; `change` spoils the intermediate.
+/// A root and an intermediate below it; `change` modifies the intermediate.
 fn plugged_in(change: impl Fn(&mut CertificateParams)) -> Parts {
     let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
     let root = ca_params("root", now() - YEAR, now() + 10 * YEAR);

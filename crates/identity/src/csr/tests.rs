@@ -1,4 +1,4 @@
-//! Requests that are read, and requests that are refused.
+//! Accepted and rejected requests.
 
 use proptest::prelude::*;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
@@ -53,7 +53,7 @@ fn refuses_names_that_are_no_plain_uris() {
 fn refuses_a_request_whose_signature_is_not_by_its_key() {
     let good = with_names(vec![uri_name("spiffe://a/ns/b/sa/c")]);
     let mut block = pem::parse(&good).unwrap().into_contents();
-    // The last bytes are the signature's.
+    // The signature is at the end.
     let last = block.len() - 1;
     block[last] ^= 1;
     let forged = pem::encode(&pem::Pem::new("CERTIFICATE REQUEST", block));
@@ -64,7 +64,8 @@ fn refuses_a_request_whose_signature_is_not_by_its_key() {
 fn refuses_other_keys_extensions_sizes_and_what_is_no_request() {
     let sign = |key: &KeyPair| CertificateParams::default().serialize_request(key).unwrap().pem().unwrap();
     let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
-    // Which of the two depends on the libraries: one cannot verify it, we would not sign it.
+    // Which of the two depends on the libraries: the key cannot be verified, or is not accepted for
+    // signing.
     assert!(matches!(refusal(&sign(&p521)), RequestRefused::Key | RequestRefused::Signature));
     let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
     inspect(&sign(&rsa)).unwrap();

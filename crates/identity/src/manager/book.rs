@@ -1,7 +1,7 @@
-//! Which identities are wanted, how far each has come, and who waits.
+//! Bookkeeping of the manager: requested identities, their state, and their waiters.
 //!
-//! Invariant: an identity has at most one fetch in flight from this book's view; whoever waits is answered by the fetch
-//! that is queued or running, whether it succeeds or fails. Does no I/O.
+//! Invariant: at most one fetch per identity is in flight. Every waiter is answered by the queued
+//! or running fetch, whether it succeeds or fails. No I/O.
 
 use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
@@ -11,20 +11,20 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Answer, BACKOFF_MIN, Priority, backoff, refresh_at};
 use crate::{Error, Svid};
 
-/// Connections that may wait for the same certificate.
+/// Callers that may wait for the same certificate.
 pub(super) const WAITERS_MAX: usize = 4096;
 
 #[derive(Default)]
 pub(super) struct Book {
     entries: HashMap<Spiffe, Entry>,
-    /// Orders equal priorities by arrival.
+    /// Sequence number that orders requests of equal priority.
     arrivals: u64,
 }
 
 struct Entry {
     stage: Stage,
     svid: Option<Arc<Svid>>,
-    /// In a row, since the last success.
+    /// Consecutive failures.
     failures: u32,
     waiters: Vec<oneshot::Sender<Answer>>,
 }
@@ -35,11 +35,11 @@ enum Stage {
         arrival: u64,
     },
     Fetching,
-    /// Held; renewed at that time.
+    /// A certificate is held; it is renewed at that time.
     Fresh {
         refresh: Instant,
     },
-    /// The last try failed; the next is at `retry`, or on demand a little after `failed`.
+    /// The last attempt failed. The next one is at `retry`, or shortly after `failed` on demand.
     Failed {
         failed: Instant,
         retry: Instant,
@@ -65,7 +65,7 @@ impl Book {
             _ => None,
         };
         if let Some(reply) = reply {
-            // Who no longer waits needs no answer.
+            // The waiter may be gone.
             let _ = answer.send(reply);
             return;
         }
@@ -92,7 +92,7 @@ impl Book {
         self.entries.remove(identity);
     }
 
-    /// The most urgent fetch; from now on it counts as running.
+    /// Takes the most urgent queued fetch and marks it as running.
     pub(super) fn next_fetch(&mut self) -> Option<Spiffe> {
         let queued = self.entries.iter_mut().filter_map(|(identity, entry)| match entry.stage {
             Stage::Queued { priority, arrival } => {
@@ -105,12 +105,12 @@ impl Book {
         Some(identity.clone())
     }
 
-    /// When [`Book::due`] has something to do.
+    /// The time of the next call to [`Book::due`].
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.entries.values().filter_map(Entry::due).min()
     }
 
-    /// Queues what is to be renewed or tried again.
+    /// Queues due renewals and retries.
     pub(super) fn due(&mut self, now: Instant) {
         let arrival = self.arrive();
         for entry in self.entries.values_mut().filter(|e| e.due().is_some_and(|due| due <= now)) {
@@ -118,7 +118,7 @@ impl Book {
         }
     }
 
-    /// Answers all who wait. Returns the certificate to hold, if there is a new one and it is still wanted.
+    /// Answers all waiters. Returns the certificate if it should be held.
     pub(super) fn fetched(
         &mut self,
         identity: &Spiffe,
@@ -180,7 +180,7 @@ impl Entry {
         }
     }
 
-    /// Queued from now on, at least this urgently; a running fetch runs on.
+    /// Queues the fetch, or raises its priority; a running fetch continues.
     fn raise(&mut self, priority: Priority, arrival: u64) {
         match &mut self.stage {
             Stage::Queued { priority: queued, .. } => *queued = priority.max(*queued),

@@ -1,28 +1,28 @@
-//! When to renew, and when to try again.
+//! When to renew, and when to retry.
 //!
-//! Pure: the clock and the dice are the caller's.
+//! Pure: time and randomness are arguments.
 
 use std::time::{Duration, SystemTime};
 
-/// The pause after the first failure.
+/// The delay after the first failure.
 pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
-/// The longest pause between tries.
+/// The longest delay between attempts.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(150);
-/// No renewal comes sooner than this after the last, however short the certificate.
+/// Shortest time between two renewals, however short the certificate's lifetime.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
-/// Doublings that reach any pause below [`BACKOFF_MAX`].
+/// Number of doublings after which any delay exceeds [`BACKOFF_MAX`].
 const DOUBLINGS_MAX: u32 = 16;
 
-/// Half way between now (or a later beginning) and the end. What lies before now does not count: a CA dates certificates
-/// back, and a short one would otherwise be renewed without a pause.
+/// Halfway between now (or a later `not_before`) and `not_after`. Time before now does not count: a
+/// CA backdates certificates, and a short one would otherwise be renewed continuously.
 pub fn refresh_at(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> SystemTime {
     let start = not_before.max(now);
     let half = not_after.duration_since(start).unwrap_or_default() / 2;
     (start + half).max(now + REFRESH_MIN)
 }
 
-/// The pause after this many failures in a row. `jitter` is from 0 to 1 and moves the pause by a fifth either way, so that
-/// the nodes of a cluster do not come back all at once.
+/// The delay after this many consecutive failures. `jitter` is from 0 to 1 and changes the delay by
+/// up to a fifth either way, so that the nodes of a cluster do not retry in step.
 pub fn backoff(failures: u32, jitter: f64) -> Duration {
     let doubled = BACKOFF_MIN * 2u32.saturating_pow(failures.saturating_sub(1).min(DOUBLINGS_MAX));
     doubled.min(BACKOFF_MAX).mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)).min(BACKOFF_MAX)

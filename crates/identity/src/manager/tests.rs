@@ -1,4 +1,4 @@
-//! Rotation, failures and urgency, in paused time.
+//! Rotation, failures and priorities, with paused time.
 
 use std::{collections::HashMap, sync::Mutex, time::UNIX_EPOCH};
 
@@ -14,13 +14,13 @@ fn id(name: &str) -> Spiffe {
     format!("spiffe://cluster.local/ns/shop/sa/{name}").parse().unwrap()
 }
 
-/// Moves with paused time.
+/// A wall clock that advances with paused time.
 fn clock() -> Clock {
     let (start, wall) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(1_800_000_000));
     Arc::new(move || wall + start.elapsed())
 }
 
-/// A CA that writes down who asked when, that may be down, and that may hold back its answers.
+/// A CA that records its calls and can fail or delay its responses.
 #[derive(Clone)]
 struct Recorder {
     ca: FakeCa,
@@ -92,7 +92,7 @@ async fn a_certificate_is_renewed_at_half_of_its_life() {
     let new = manager.get(&id("cart")).await.unwrap();
     assert!(new.not_after() > old.not_after());
     sleep(30 * DAY).await;
-    // 60 renewals in 30 days, plus those already counted.
+    // 60 renewals in 30 days, plus those counted before.
     assert!((61..=63).contains(&recorder.called().len()), "{}", recorder.called().len());
 }
 
@@ -142,10 +142,10 @@ async fn a_failure_is_told_to_all_who_wait_and_who_comes_later_tries_again() {
     let got = join_all((0..10).map(|_| manager.get(&cart))).await;
     assert!(got.iter().all(|g| matches!(g, Err(Error::Unavailable(_)))));
     assert!(got[0].as_ref().unwrap_err().to_string().contains("down"));
-    // At once: the same answer, without another call.
+    // The cached error is returned without another call.
     assert!(manager.get(&cart).await.is_err());
     assert_eq!(recorder.called().len(), 1);
-    // Long before a background try would come: one more call per second at most, on demand.
+    // On demand there is at most one attempt per second, long before the next background attempt.
     for _ in 0..5 {
         sleep(BACKOFF_MIN).await;
         assert!(manager.get(&cart).await.is_err());
@@ -178,7 +178,7 @@ async fn no_more_calls_run_at_a_time_than_allowed_and_connections_come_first() {
     recorder.answers.add_permits(PLENTY);
     waiting.await.unwrap().unwrap();
     raised.await.unwrap().unwrap();
-    // `raised` was queued before `urgent` and keeps its place among equals.
+    // `raised` was queued before `urgent` and keeps its position at equal priority.
     assert_eq!(recorder.called()[FETCHES_MAX..], [id("raised"), id("urgent"), id("warm"), id("background")]);
 }
 
@@ -219,7 +219,7 @@ async fn a_ca_that_never_answers_is_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn a_certificate_for_someone_else_is_refused() {
-    /// Certifies everyone as the same workload.
+    /// A CA that certifies every requester as the same workload.
     struct Confused(FakeCa);
     impl Source for Confused {
         async fn issue(&self, _: &Spiffe, csr: &str) -> Result<Vec<String>, SourceError> {

@@ -1,7 +1,8 @@
-//! Who may hold a connection to the operator, before and after it said who it is.
+//! Slots for connections to the operator, before and after authentication.
 //!
-//! Invariant: strangers have a bounded number of places, each address few of them, and none for long; where there is no room
-//! a stranger goes, and never one whose address has shown a token before.
+//! Invariant: unauthenticated connections have a bounded number of slots, in total and per address,
+//! for a bounded time. When full, an unauthenticated connection is evicted, and never one whose
+//! address has authenticated before.
 
 use std::{
     collections::HashMap,
@@ -13,29 +14,30 @@ use tokio::sync::oneshot;
 
 use crate::crowd::{Crowd, Limits, Member};
 
-/// Connections at a time that have not shown a token yet, handshakes among them: after a restart all agents of a large cluster
-/// come at once.
+/// Unauthenticated connections, handshakes included: after a restart all agents of a large cluster
+/// connect at once.
 pub const STRANGERS_MAX: usize = 2048;
-/// Of these from one address.
+/// Unauthenticated connections of one address.
 pub const STRANGERS_PER_ADDRESS_MAX: usize = 16;
-/// Connections of one address that have: those of all agents of a node, where something translates their addresses.
+/// Authenticated connections of one address: those of all agents of a node, or of several nodes
+/// behind NAT.
 pub const PROVEN_PER_ADDRESS_MAX: usize = 256;
-/// Addresses remembered that have shown a token: those of all agents of a large cluster.
+/// Addresses remembered as authenticated: those of all agents of a large cluster.
 pub const KNOWN_MAX: usize = 16_384;
 
-/// The places of one port.
+/// The slots of one port.
 #[derive(Clone, Debug, Default)]
 pub struct Places(Arc<Mutex<Table>>);
 
-/// One connection's place; given back when dropped.
+/// The slot of one connection, released when dropped.
 #[derive(Debug)]
 pub struct Place {
     peer: Peer,
-    /// Ends when the place is given to somebody else.
+    /// Resolves when the slot is evicted.
     pub(super) taken: oneshot::Receiver<()>,
 }
 
-/// Who is at the other end of a connection, for those who answer its requests.
+/// The peer of a connection, for request handlers.
 #[derive(Clone, Debug)]
 pub struct Peer {
     places: Places,
@@ -46,9 +48,9 @@ pub struct Peer {
 #[derive(Debug)]
 struct Table {
     strangers: Crowd,
-    /// Those that have shown a token.
+    /// Authenticated connections.
     proven: HashMap<u64, Member>,
-    /// When each has shown a token last, counted in tokens.
+    /// When each address last authenticated, as a count of authentications.
     known: HashMap<IpAddr, u64>,
     shown: u64,
 }
@@ -61,7 +63,7 @@ impl Default for Table {
 }
 
 impl Places {
-    /// A place for a connection from this address; none where others come first.
+    /// Takes a slot for a connection from this address; `None` when there is none.
     pub fn enter(&self, address: IpAddr) -> Option<Place> {
         let address = address.to_canonical();
         let mut table = self.lock();
@@ -77,12 +79,12 @@ impl Places {
 }
 
 impl Place {
-    /// Whose it is.
+    /// The peer that holds the slot.
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
 
-    /// Whether it has shown a token.
+    /// Whether the peer has authenticated.
     pub(super) fn is_proven(&self) -> bool {
         self.peer.places.lock().proven.contains_key(&self.peer.id)
     }
@@ -97,17 +99,18 @@ impl Drop for Place {
 }
 
 impl Peer {
-    /// Its address.
+    /// The peer's address.
     pub fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// Whether its address has shown a token before.
+    /// Whether the peer's address has authenticated before.
     pub fn is_known(&self) -> bool {
         self.places.lock().known.contains_key(&self.address)
     }
 
-    /// It has shown a token that is believed. False where its address has as many connections as it may: this one ends.
+    /// Marks the peer as authenticated. False when its address has too many connections: this one
+    /// must end.
     pub fn prove(&self) -> bool {
         self.places.lock().prove(self.id, self.address)
     }
@@ -140,7 +143,7 @@ mod tests {
         IpAddr::from(std::net::Ipv4Addr::from(0x0a00_0000 + u32::try_from(last).unwrap()))
     }
 
-    /// Whether the place is somebody else's now.
+    /// Whether the slot was evicted.
     fn is_gone(place: &mut Place) -> bool {
         place.taken.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }

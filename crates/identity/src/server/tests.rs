@@ -23,7 +23,7 @@ use crate::{
 const NAME: &str = "ambit-operator.ambit-system.svc";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Signs for whoever shows the one good token.
+/// Signs for any client with the one valid token.
 struct Operator {
     ca: FakeCa,
     asked: Arc<Mutex<Vec<IstioCertificateRequest>>>,
@@ -163,7 +163,7 @@ async fn a_rotated_root_bundle_and_a_swapped_certificate_are_used_without_a_rest
     let next = FakeCa::new("cluster.local").unwrap();
     let certificate = next.authority.server_certificate(NAME, DAY, SystemTime::now()).unwrap();
     world.acceptor.swap(&certificate).unwrap();
-    // The open connection goes on; a new one meets the new certificate and does not trust it.
+    // The open connection continues; a new one sees the new certificate and does not trust it.
     issue(&client).await.unwrap();
     let fresh = world.client(NAME);
     assert!(issue(&fresh).await.is_err());
@@ -179,12 +179,12 @@ async fn clients_that_never_speak_hold_up_nobody() {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     issue(&world.client(NAME)).await.unwrap();
-    // One address has few places, whoever it is.
+    // The limit per address applies whoever connects.
     let ended = timeout(HANDSHAKE_TIMEOUT / 2, silent[0].read(&mut [0; 8])).await;
     assert!(!matches!(ended.expect("the oldest ends at once"), Ok(1..)));
 }
 
-/// A client that secures a connection and says nothing.
+/// A client that completes the handshake and sends nothing.
 async fn idle(world: &World) -> tokio_rustls::client::TlsStream<TcpStream> {
     let roots = crate::certificate::parse_pem("test", &world.ca.authority.root_bundle()).unwrap();
     let config = tls::plain_client(tls::root_store(&roots).unwrap()).unwrap();
@@ -205,7 +205,7 @@ async fn a_secured_connection_without_a_token_has_the_place_of_a_stranger() {
     }
     let end = async { while let Ok(1..) = first.read(&mut [0; 512]).await {} };
     timeout(HANDSHAKE_TIMEOUT / 2, end).await.expect("the oldest ends at once");
-    // The one that has shown a token goes on over the same connection.
+    // The authenticated client continues on the same connection.
     issue(&client).await.unwrap();
 }
 

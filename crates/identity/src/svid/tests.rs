@@ -1,4 +1,4 @@
-//! Handshakes in memory: who is let in, who is turned away, and how the two failures differ.
+//! Handshakes in memory: accepted and rejected peers, and how the two kinds of failure differ.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -54,7 +54,7 @@ async fn a_trusted_peer_of_another_identity_is_a_mismatch_and_gets_no_byte() {
         let (connected, accepted) = shake(&client, &server, &expected).await;
         let error = connected.unwrap_err();
         assert!(matches!(&error, HandshakeError::WrongIdentity { got, .. } if *got == stock()), "{error}");
-        // The server may already notice while it hands out its ticket.
+        // The server may already notice while it sends its ticket.
         let Ok((mut far, _)) = accepted else { continue };
         let mut received = Vec::new();
         assert!(far.read_to_end(&mut received).await.is_err());
@@ -128,7 +128,7 @@ async fn a_silent_peer_is_not_waited_for() {
     assert!(matches!(connect(&svid, &[cart()], near).await.unwrap_err(), HandshakeError::Timeout));
 }
 
-/// Reads until the ticket, which follows the handshake, has been taken in.
+/// Reads until the ticket that follows the handshake has been processed.
 async fn with_ticket(connected: Connected, accepted: Accepted) -> (rustls::HandshakeKind, Spiffe, Spiffe) {
     let ((mut near, server_id), (mut far, client_id)) = (connected.unwrap(), accepted.unwrap());
     far.write_all(b"x").await.unwrap();
@@ -148,7 +148,7 @@ async fn a_second_handshake_resumes_and_still_proves_both_identities() {
     let (connected, accepted) = shake(&client, &server, &expected).await;
     let second = with_ticket(connected, accepted).await;
     assert_eq!(second, (rustls::HandshakeKind::Resumed, cart(), stock()));
-    // A renewed certificate begins anew: its roots may be others.
+    // A renewed certificate starts without sessions, because its roots may differ.
     let renewed = ca.svid(&stock()).unwrap();
     let (connected, accepted) = shake(&client, &renewed, &expected).await;
     assert_eq!(with_ticket(connected, accepted).await.0, rustls::HandshakeKind::Full);

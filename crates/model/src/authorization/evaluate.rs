@@ -1,8 +1,8 @@
-//! Whether one policy matches one connection, or one request on it.
+//! Matching one policy against one connection, or one request on it.
 //!
-//! Invariant: matching a connection allocates nothing. A peer without identity matches no positive condition about
-//! identity, and so satisfies every negated one. What cannot be answered counts as met for DENY and AUDIT, and not
-//! for ALLOW.
+//! Invariant: matching a connection does not allocate. A peer without identity matches no positive
+//! condition about identity and therefore satisfies every negated one. A condition that cannot be
+//! evaluated counts as met for DENY and AUDIT, and as not met for ALLOW.
 
 use std::net::IpAddr;
 
@@ -16,13 +16,13 @@ mod request;
 
 pub(super) use request::Seen;
 
-/// What is judged.
+/// The connection and, at L7, the request being evaluated.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) connection: &'a Connection,
-    /// None: nothing is known but the connection.
+    /// `None` when only the connection is known.
     pub(super) request: Option<&'a Seen<'a>>,
-    /// The rule names the peers that it is about.
+    /// The rule names its peers one by one, so their `X-Forwarded-For` is trusted.
     is_vouched: bool,
 }
 
@@ -33,12 +33,12 @@ impl<'a> Subject<'a> {
 }
 
 impl Policy {
-    /// Whether some rule matches, when nothing is known but the connection.
+    /// Whether any rule matches, given only the connection.
     pub fn matches(&self, connection: &Connection) -> bool {
         self.holds(Subject::new(connection, None))
     }
 
-    /// Whether some rule matches the request.
+    /// Whether any rule matches the request.
     pub fn matches_request(&self, connection: &Connection, request: &Request<'_>) -> bool {
         self.holds(Subject::new(connection, Some(&Seen::new(request))))
     }
@@ -51,7 +51,8 @@ impl Policy {
 impl Rule {
     fn holds(&self, action: Action, subject: Subject<'_>) -> bool {
         let doubt = match action {
-            // As a whole, not alternative by alternative: so the projection says the same.
+            // Checked for the policy as a whole, so that the result equals that of the L4
+            // projection.
             Action::Allow if subject.request.is_none() && self.is_l7() => return false,
             Action::Allow => false,
             Action::Deny | Action::Audit => true,
@@ -62,7 +63,7 @@ impl Rule {
 }
 
 impl Clause {
-    /// Whether it is about peers that it names one by one.
+    /// Whether every alternative names peers by service account or exact identity.
     fn names_peers(&self) -> bool {
         let is_name = |m: &StringMatch| matches!(m, StringMatch::Exact(_));
         let names = |m: &Match| {
@@ -71,14 +72,15 @@ impl Clause {
         !self.matches.is_empty() && self.matches.iter().all(names)
     }
 
-    /// A clause without alternatives says nothing; one whose alternatives are all empty can never hold.
+    /// A clause without alternatives always holds; a clause whose alternatives are all empty never
+    /// does.
     fn holds(&self, doubt: bool, subject: Subject<'_>) -> bool {
         self.matches.is_empty() || self.matches.iter().any(|m| !m.is_empty() && m.holds(doubt, subject))
     }
 }
 
 impl Match {
-    /// Whether it says nothing at all.
+    /// Whether the match has no condition at all.
     pub fn is_empty(&self) -> bool {
         let Self {
             namespaces,
@@ -144,7 +146,7 @@ impl Match {
 }
 
 impl StringMatch {
-    /// Compares with the concatenation of `parts` without building it.
+    /// Compares with the concatenation of `parts` without allocating it.
     pub(super) fn matches(&self, parts: &[&str]) -> bool {
         let bytes = || parts.iter().flat_map(|part| part.bytes());
         let length = || parts.iter().map(|part| part.len()).sum::<usize>();
@@ -160,17 +162,17 @@ impl StringMatch {
     }
 }
 
-/// One type of condition: some positive value holds (or there is none), and no negated one does.
+/// One kind of condition: a positive value matches (or none is given), and no negated value does.
 fn holds<T>(positive: &[T], negated: &[T], test: impl Fn(&T) -> bool) -> bool {
     (positive.is_empty() || positive.iter().any(&test)) && !negated.iter().any(&test)
 }
 
-/// The identity as policies spell it: without `spiffe://`.
+/// The identity in the form that policies use: without `spiffe://`.
 fn parts(id: &Spiffe) -> [&str; 5] {
     [&id.trust_domain, "/ns/", &id.namespace, "/sa/", &id.service_account]
 }
 
-/// IPv4 peers of a dual-stack socket arrive as `::ffff:a.b.c.d` and are meant by IPv4 networks.
+/// IPv4 peers of a dual-stack socket appear as `::ffff:a.b.c.d`; IPv4 networks must match them.
 fn contains(net: &IpNet, ip: IpAddr) -> bool {
     net.contains(&ip.to_canonical())
 }

@@ -1,7 +1,7 @@
-//! Patterns that paths are compared with.
+//! Path patterns.
 //!
-//! Invariant: a pattern is compared with each [`Reading`] of a path in the spelling of that reading, and one that no
-//! path can be like is refused.
+//! Invariant: a pattern is compared with each [`Reading`] of a path, in the spelling of that
+//! reading. A pattern that no path can match is rejected.
 
 use std::{borrow::Cow, fmt, str::FromStr, sync::Arc};
 
@@ -12,48 +12,48 @@ pub(super) mod readings;
 #[cfg(test)]
 mod tests;
 
-/// One path segment, not empty.
+/// Matches one path segment that is not empty.
 const ONE: &str = "{*}";
-/// Any rest of the path, with as many segments as it may have.
+/// Matches the rest of the path, any number of segments.
 const REST: &str = "{**}";
 
-/// Why a text is not a pattern for paths.
+/// Why a text is not a valid path pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPathPattern {
-    /// No path is like this.
+    /// It does not start with `/`, so no path can match.
     #[error("it must begin with / or *")]
     NotAbsolute,
-    /// A wildcard inside.
-    #[error("* may stand at its beginning or its end only, or as the segment {ONE} or {REST}")]
+    /// A `*` in the middle.
+    #[error("* is allowed only at its beginning or its end, or as the segment {ONE} or {REST}")]
     Wildcard,
-    /// An operator shares its segment, comes after the last one, or is unknown.
+    /// An operator is unknown, shares its segment with other text, or follows `{**}`.
     #[error(
         "{ONE} and {REST} must be whole segments, {REST} the last of them, and other braces are not allowed"
     )]
     Operator,
-    /// What cannot be in a path.
+    /// It contains a character that no path may contain.
     #[error(
-        "it holds what no path does: write spaces, ? and #, quotes, <, > and what is not ASCII percent-encoded, % as %25"
+        "it contains characters that no path contains: percent-encode spaces, ?, #, quotes, <, > and non-ASCII characters, and write % as %25"
     )]
     Unreadable,
 }
 
-/// What a path must be.
+/// A pattern for a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathPattern {
-    /// Equal, beginning or end.
+    /// Exact, prefix or suffix match.
     Text(StringMatch),
-    /// Segment by segment.
+    /// Match segment by segment.
     Template(PathTemplate),
 }
 
-/// `/users/{*}/files/{**}`: `{*}` is one segment, `{**}` (the last operator) any number of them.
+/// `/users/{*}/files/{**}`: `{*}` matches one segment, `{**}` (which must come last) any number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathTemplate {
     text: Arc<str>,
-    /// Segments before the rest.
+    /// Segments before `{**}`.
     head: Vec<Segment>,
-    /// What the path ends with after `{**}`; none when there is no `{**}`.
+    /// What the path must end with after `{**}`; `None` without a `{**}`.
     tail: Option<Arc<str>>,
 }
 
@@ -66,7 +66,7 @@ enum Segment {
 impl FromStr for PathPattern {
     type Err = InvalidPathPattern;
 
-    /// `*`, `*<suffix>`, `<prefix>*`, a template, or an exact path.
+    /// Accepts `*`, `*<suffix>`, `<prefix>*`, a template, or an exact path.
     fn from_str(text: &str) -> Result<Self, InvalidPathPattern> {
         if text.contains(['{', '}']) {
             return text.parse().map(Self::Template);
@@ -152,7 +152,7 @@ impl PathTemplate {
     }
 }
 
-/// The text as every path is written; what no path holds would never match.
+/// Normalizes the text as paths are normalized; without that it would never match.
 fn canonical_literal(text: &str) -> Result<Arc<str>, InvalidPathPattern> {
     let is_held = |byte: u8| byte.is_ascii_graphic() && !b"\"<>`".contains(&byte);
     if !text.bytes().all(is_held) || readings::has_lone_percent(text) {
@@ -164,7 +164,7 @@ fn canonical_literal(text: &str) -> Result<Arc<str>, InvalidPathPattern> {
 }
 
 impl Reading<'_> {
-    /// A piece of a pattern, spelled as this reading is.
+    /// A literal of the pattern, in the spelling of this reading.
     fn spell<'a>(&self, literal: &'a str) -> Cow<'a, str> {
         let undone = if literal.contains('%') { readings::undo(literal, self.undone) } else { None };
         let text = undone.map_or(Cow::Borrowed(literal), Cow::Owned);

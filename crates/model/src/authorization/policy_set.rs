@@ -1,6 +1,7 @@
-//! All the policies that apply to one workload or service, sorted once so that one pass judges.
+//! All policies that apply to one workload or service, sorted once so that a single pass evaluates
+//! them.
 //!
-//! Invariant: a set with a policy that is unknown or unreadable allows nothing.
+//! Invariant: a set that contains an unknown or unreadable policy allows nothing.
 
 use std::sync::Arc;
 
@@ -10,24 +11,24 @@ use super::{
 };
 use crate::NamespacedName;
 
-/// One policy that applies to a workload, as far as it is known.
+/// One policy that applies to a workload, as far as this process knows it.
 #[derive(Clone, Debug)]
 pub enum Applied {
-    /// Known.
+    /// Received and parsed.
     Known(Arc<Policy>),
-    /// Named by the workload, never received.
+    /// Listed by the workload, but never received.
     Unknown(NamespacedName),
-    /// Received, and not understood.
+    /// Received, but it could not be parsed.
     Unreadable(NamespacedName),
 }
 
 /// The policies of one workload.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
-    /// Why nothing is allowed, whatever the policies say.
+    /// When set, everything is denied, whatever the other policies say.
     refusal: Option<Verdict>,
     enforced: Lists,
-    /// The same with dry-run policies added; none when there is none.
+    /// The same lists with dry-run policies added; `None` when there are no dry-run policies.
     rehearsed: Option<Box<Lists>>,
 }
 
@@ -39,7 +40,7 @@ struct Lists {
 }
 
 impl PolicySet {
-    /// Sorts what applies to a workload.
+    /// Sorts the policies that apply to a workload.
     pub fn new(applied: impl IntoIterator<Item = Applied>) -> Self {
         let mut set = Self::default();
         let mut dry_run = Vec::new();
@@ -61,35 +62,38 @@ impl PolicySet {
         set
     }
 
-    /// The set of a proxy that has not heard of any policy: it allows nothing.
+    /// The set of a proxy that has not received any policies yet: it allows nothing.
     pub fn not_received() -> Self {
         Self { refusal: Some(Verdict::PoliciesNotReceived), ..Self::default() }
     }
 
-    /// Judges a connection of which no request is known. A DENY that matches wins, then a policy nobody could read
-    /// or find, then an ALLOW that matches; without any ALLOW policy the connection is allowed.
+    /// Evaluates a connection without a request. A matching DENY wins, then an unknown or
+    /// unreadable policy, then a matching ALLOW; without any ALLOW policy the connection is
+    /// allowed.
     pub fn evaluate(&self, connection: &Connection) -> Verdict {
         self.enforced.judge(self.refusal.as_ref(), Subject::new(connection, None))
     }
 
-    /// Judges a request, in the same order.
+    /// Evaluates a request, in the same order.
     pub fn judge(&self, connection: &Connection, request: &Request<'_>) -> Verdict {
         self.enforced.judge(self.refusal.as_ref(), Subject::new(connection, Some(&Seen::new(request))))
     }
 
-    /// What [`Self::evaluate`] would say if the dry-run policies were enforced too; `None` without any.
+    /// The result of [`Self::evaluate`] if dry-run policies were enforced too; `None` when there
+    /// are none.
     pub fn rehearse(&self, connection: &Connection) -> Option<Verdict> {
         Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), Subject::new(connection, None)))
     }
 
-    /// What [`Self::judge`] would say if the dry-run policies were enforced too; `None` without any.
+    /// The result of [`Self::judge`] if dry-run policies were enforced too; `None` when there are
+    /// none.
     pub fn rehearse_request(&self, connection: &Connection, request: &Request<'_>) -> Option<Verdict> {
         let seen = Seen::new(request);
         let subject = Subject::new(connection, Some(&seen));
         Some(self.rehearsed.as_ref()?.judge(self.refusal.as_ref(), subject))
     }
 
-    /// The AUDIT policies that match, whatever the verdict is.
+    /// The AUDIT policies that match, whatever the verdict.
     pub fn audited_by(&self, connection: &Connection, request: Option<&Request<'_>>) -> Vec<&NamespacedName> {
         if self.enforced.audit.is_empty() {
             return Vec::new();
@@ -99,14 +103,15 @@ impl PolicySet {
         self.enforced.audit.iter().filter(|policy| policy.holds(subject)).map(|policy| &policy.key).collect()
     }
 
-    /// Whether it allows everything and notes nothing, so that nothing need be asked.
+    /// Whether the set allows everything and audits nothing, so that evaluation can be skipped.
     pub fn is_empty(&self) -> bool {
         let Self { refusal, enforced, rehearsed } = self;
         let Lists { deny, allow, audit } = enforced;
         refusal.is_none() && rehearsed.is_none() && deny.is_empty() && allow.is_empty() && audit.is_empty()
     }
 
-    /// Whether both hold the very same policies, so that a judgement by one stands for the other.
+    /// Whether both sets hold the same policy objects, so that a verdict of one is valid for the
+    /// other.
     pub fn is_same(&self, other: &Self) -> bool {
         self.refusal == other.refusal
             && self.enforced.is_same(&other.enforced)

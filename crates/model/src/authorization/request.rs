@@ -1,6 +1,6 @@
-//! What a policy can ask of a request, and what a request answers.
+//! Request conditions of a policy, and the request they are evaluated against.
 //!
-//! Invariant: a [`Token`] is one that was verified; what a client merely claims never becomes one.
+//! Invariant: a [`Token`] has always been verified; unverified claims never become one.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -8,108 +8,112 @@ use ipnet::IpNet;
 
 use super::{PathPattern, StringMatch};
 
-/// Conditions on a request: every kind that is not empty must hold; values of a kind are alternatives.
+/// Conditions on a request: every kind that is not empty must hold. Values of one kind are
+/// alternatives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestMatch {
-    /// Host, compared without regard to case, with its port and without.
+    /// Host, compared case-insensitively, with its port and without.
     pub hosts: Vec<StringMatch>,
-    /// Not this host.
+    /// Hosts that must not match.
     pub not_hosts: Vec<StringMatch>,
-    /// Method, compared without regard to case.
+    /// Method, compared case-insensitively.
     pub methods: Vec<StringMatch>,
-    /// Not this method.
+    /// Methods that must not match.
     pub not_methods: Vec<StringMatch>,
-    /// Path, in every reading, without query.
+    /// Path without query, in every reading.
     pub paths: Vec<PathPattern>,
-    /// Not this path.
+    /// Paths that must not match.
     pub not_paths: Vec<PathPattern>,
-    /// `<issuer>/<subject>` of the token; the last `/` parts the two, so that a pattern for one says nothing of the other.
+    /// `<issuer>/<subject>` of the token, separated by the last `/`, so that a pattern for one part
+    /// does not match the other.
     pub principals: Vec<StringMatch>,
-    /// Not this `<issuer>/<subject>`.
+    /// Request principals that must not match.
     pub not_principals: Vec<StringMatch>,
-    /// Address of the client before proxies.
+    /// Client address, behind any proxies.
     pub remote_ips: Vec<IpNet>,
-    /// Not this address of the client.
+    /// Client addresses that must not match.
     pub not_remote_ips: Vec<IpNet>,
-    /// How many proxies stand before the one that calls, where somebody said so; each adds to `X-Forwarded-For`.
+    /// Number of trusted proxies in front of the peer, if configured. Each of them appends to
+    /// `X-Forwarded-For`.
     pub trusted_proxies: Option<u32>,
-    /// Attributes by name, all of which must hold.
+    /// Named conditions, all of which must hold.
     pub attributes: Vec<AttributeMatch>,
 }
 
-/// What an attribute must be.
+/// The accepted values of one attribute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttributeMatch {
-    /// Which attribute.
+    /// What the condition looks at.
     pub attribute: Attribute,
-    /// Alternatives; none takes any value, and none at all.
+    /// Alternatives. When empty, the attribute may have any value or be absent.
     pub values: Vec<StringMatch>,
-    /// Not this value.
+    /// Values that must not match.
     pub not_values: Vec<StringMatch>,
 }
 
-/// An attribute with a name of its own.
+/// What a `when` condition looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Attribute {
-    /// A header, lower case. A request with several values is judged as if there were one request for each, and one
-    /// with all of them joined.
+    /// A header, in lower case. If it has several values, each of them and all of them joined must
+    /// give the same result.
     Header(Arc<str>),
-    /// A header that holds a list with commas between, lower case; a set.
+    /// The members of a comma-separated header, in lower case, treated as a set.
     HeaderMembers(Arc<str>),
-    /// `:authority` or `Host`, as it came.
+    /// `:authority` or `Host`, unmodified.
     Authority,
-    /// Whom the token was issued to (`azp`); a set.
+    /// The authorized party of the token (`azp`), a set.
     Presenter,
-    /// Whom the token is for (`aud`); a set.
+    /// The audiences of the token (`aud`), a set.
     Audiences,
-    /// A claim of the token, by its path; a set.
+    /// A token claim by its path, a set.
     Claim(Vec<Arc<str>>),
-    /// Server name of the TLS handshake.
+    /// Server name (SNI) of the TLS handshake.
     Sni,
 }
 
-/// The header fields of a request, whatever holds them.
+/// Access to the header fields of a request, independent of the HTTP library.
 pub trait Headers {
-    /// Shows every value of a header to `visit`; the name is in lower case.
+    /// Calls `visit` with every value of a header; `name` is in lower case.
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
 }
 
-/// The request to judge.
+/// The request to evaluate.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// `:authority` or `Host`, as it came.
+    /// `:authority` or `Host`, unmodified.
     pub host: &'a str,
-    /// Method.
+    /// HTTP method.
     pub method: &'a str,
-    /// Path as it came, without query; judging reads it in every way.
+    /// Path without query, unmodified; evaluation considers every reading of it.
     pub path: &'a str,
     /// Header fields.
     pub headers: &'a dyn Headers,
-    /// Token that was verified, if there is one.
+    /// The verified token, if there is one.
     pub token: Option<&'a Token>,
-    /// Address of the peer; what proxies forwarded is among the headers.
+    /// Address of the direct peer; forwarded addresses are in the headers.
     pub remote_ip: IpAddr,
     /// Server name of the TLS handshake, if there was one.
     pub sni: Option<&'a str>,
 }
 
-/// What a verified token says.
+/// The content of a verified token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Token {
-    /// `iss`.
+    /// Claim `iss`.
     pub issuer: Arc<str>,
-    /// `sub`, empty if there is none; such a token proves no principal.
+    /// Claim `sub`, empty when absent; such a token has no principal.
     pub subject: Arc<str>,
-    /// `azp`.
+    /// Claim `azp`.
     pub presenters: Vec<Arc<str>>,
-    /// `aud`.
+    /// Claim `aud`.
     pub audiences: Vec<Arc<str>>,
-    /// Claims by path, so that nested ones are found without being joined; a single value is a list of one.
+    /// Claims by path, so that nested claims are found without joining names; a single value is a
+    /// list of one.
     pub claims: BTreeMap<Vec<Arc<str>>, Vec<Arc<str>>>,
 }
 
 impl RequestMatch {
-    /// Whether it says nothing at all.
+    /// Whether it has no condition at all.
     pub fn is_empty(&self) -> bool {
         let Self {
             hosts,

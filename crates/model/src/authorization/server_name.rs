@@ -1,11 +1,12 @@
-//! Policies of connections whose TLS server name is known, though no request is.
+//! Policies for connections whose TLS server name is known but whose requests are not.
 //!
-//! Invariant: what is left says of every request what the whole policy says of it and that name.
+//! Invariant: the reduced policy gives the same verdict for every request as the full policy does
+//! for that request and server name.
 
 use super::{Attribute, Clause, Match, Policy, Rule};
 
 impl Policy {
-    /// Whether some rule asks for the server name.
+    /// Whether any rule has a condition on the server name.
     pub fn asks_server_name(&self) -> bool {
         let matches = self.rules.iter().flat_map(|rule| &rule.clauses).flat_map(|clause| &clause.matches);
         matches
@@ -13,7 +14,8 @@ impl Policy {
             .any(|request| request.attributes.iter().any(|attribute| attribute.attribute == Attribute::Sni))
     }
 
-    /// The policy with its conditions about the server name answered; none: the client named nobody.
+    /// The policy with its server name conditions evaluated. `None`: the client sent no server
+    /// name.
     pub fn with_server_name(&self, name: Option<&str>) -> Self {
         let rules = self.rules.iter().filter_map(|rule| rule.with_server_name(name)).collect();
         Self { rules, ..self.clone() }
@@ -21,12 +23,12 @@ impl Policy {
 }
 
 impl Rule {
-    /// None when it can hold no more.
+    /// `None` when the rule can no longer match.
     fn with_server_name(&self, name: Option<&str>) -> Option<Self> {
         let mut clauses = Vec::with_capacity(self.clauses.len());
         for clause in &self.clauses {
             let left: Vec<_> = clause.matches.iter().filter_map(|m| m.with_server_name(name)).collect();
-            // One that asked for nothing else holds now, and so does the clause.
+            // An alternative without further conditions now always holds, and so does the clause.
             if left.contains(&None) {
                 continue;
             }
@@ -40,7 +42,7 @@ impl Rule {
 }
 
 impl Match {
-    /// None when it does not hold; nothing inside when it does, whatever else is the case.
+    /// `None` when it does not match; `Some(None)` when it matches regardless of anything else.
     fn with_server_name(&self, name: Option<&str>) -> Option<Option<Self>> {
         let mut left = self.clone();
         let Some(request) = &mut left.request else { return Some(Some(left)) };
@@ -70,7 +72,7 @@ mod tests {
         authorization::{AttributeMatch, RequestMatch},
     };
 
-    /// Alternatives, the name, the port: what ALLOW and DENY say.
+    /// Alternatives, server name, port, and the expected results for ALLOW and DENY.
     type Case = (Vec<Match>, Option<&'static str>, u16, [bool; 2]);
 
     fn about(values: &[&str], not_values: &[&str]) -> RequestMatch {
@@ -121,10 +123,10 @@ mod tests {
             (vec![at_port(named(&["a.example"]))], Some("a.example"), 443, [true, true]),
             (vec![at_port(named(&["a.example"]))], Some("a.example"), 80, [false, false]),
             (vec![named(&["b.example"]), named(&["a.example"])], Some("a.example"), 443, [true, true]),
-            // What only a request answers stays in doubt, unless the name has answered already.
+            // Request conditions stay in doubt, unless the server name already decided.
             (vec![with_method(named(&["a.example"]))], Some("a.example"), 443, [false, true]),
             (vec![with_method(named(&["a.example"]))], Some("b.example"), 443, [false, false]),
-            // An alternative that says nothing never holds.
+            // An alternative without conditions never matches.
             (vec![Match::default()], Some("a.example"), 443, [false, false]),
         ];
         for (matches, name, port, expected) in cases {

@@ -1,4 +1,4 @@
-//! Tables of nesting, strings and order, and a naive evaluator to agree with.
+//! Tables for nesting, string patterns and order, and a naive evaluator as a reference.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ fn id(text: &str) -> Option<Spiffe> {
     Some(text.parse().unwrap())
 }
 
-/// A client of namespace `shop`, account `web`, that reaches port 80.
+/// A client of namespace `shop`, account `web`, that connects to port 80.
 fn connection() -> Connection {
     Connection {
         source: id("spiffe://td/ns/shop/sa/web"),
@@ -44,7 +44,7 @@ fn policy(action: Action, name: &str, rules: Vec<Rule>) -> Policy {
     Policy { key: NamespacedName::new("ns", name), scope: Scope::Namespace, action, rules, dry_run: false }
 }
 
-/// Rules of clauses of matches.
+/// Builds rules from clauses of matches.
 fn rules(rules: Vec<Vec<Vec<Match>>>) -> Vec<Rule> {
     let clause = |matches| Clause { matches };
     rules.into_iter().map(|clauses| Rule { clauses: clauses.into_iter().map(clause).collect() }).collect()
@@ -226,7 +226,7 @@ fn sets_are_the_same_only_when_they_hold_the_same_policies() {
     assert!(!PolicySet::new([Applied::Known(dry)]).is_same(&PolicySet::default()));
 }
 
-/// The rules as prose has them, with strings built and nothing reused.
+/// The rules as documented, with strings built and no shortcuts.
 mod naive {
     use super::*;
 
@@ -324,7 +324,7 @@ prop_compose! {
         ports in proptest::array::uniform2(vec(80..82_u16, 0..2)),
         accounts in proptest::array::uniform2(vec(
             (word(), word()).prop_map(|(namespace, name)| NamespacedName::new(namespace, name)), 0..2)),
-        // Most matches say little, or nothing would ever match.
+        // Most fields are empty, or nothing would ever match.
         kept in proptest::array::uniform14(proptest::bool::weighted(0.2)),
     ) -> Match {
         let keep = |list: &Vec<StringMatch>, i: usize| if kept[i] { list.clone() } else { vec![] };

@@ -1,50 +1,51 @@
-//! Who may vouch for a request: RequestAuthentication, compiled.
+//! Token issuers, compiled from RequestAuthentication.
 
 use std::sync::Arc;
 
 /// One issuer of tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtProvider {
-    /// `iss` must be equal; empty takes any.
+    /// Required value of `iss`; empty accepts any.
     pub issuer: Arc<str>,
-    /// One of them must be in `aud`; empty takes any.
+    /// One of these must be in `aud`; empty accepts any.
     pub audiences: Vec<Arc<str>>,
-    /// The key set (RFC 7517), as JSON. None: it could not be fetched, so no token of the issuer is valid.
+    /// The key set (RFC 7517) as JSON. `None`: it could not be fetched, so no token of the issuer
+    /// is valid.
     pub jwks: Option<Arc<str>>,
-    /// Where tokens are looked for, in order; empty is the `authorization` header (`Bearer `), then the query
-    /// parameter `access_token`.
+    /// Where tokens are looked for, in order. Empty: the `authorization` header (`Bearer `), then
+    /// the query parameter `access_token`.
     pub locations: Vec<TokenLocation>,
-    /// Whether the token goes on to the service.
+    /// Whether the token is forwarded to the service.
     pub forward: bool,
-    /// Header that carries the payload, base64url, to the service.
+    /// Header that carries the payload to the service, encoded as base64url.
     pub payload_header: Option<Arc<str>>,
     /// Claims copied to headers.
     pub claim_headers: Vec<ClaimHeader>,
-    /// Claims whose text is a list with spaces between, beside those that always are.
+    /// Further claims whose text is a space-delimited list.
     pub space_delimited: Vec<Arc<str>>,
 }
 
-/// Where a token is.
+/// Where to find a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenLocation {
-    /// A header, and what stands before the token in it.
+    /// A header, and the prefix of its value.
     Header {
-        /// Lower case.
+        /// Header name in lower case.
         name: Arc<str>,
-        /// Removed before the token is read; a value without it holds no token.
+        /// Removed before the token is parsed; a value without this prefix contains no token.
         prefix: Arc<str>,
     },
-    /// A query parameter.
+    /// Name of a query parameter.
     Query(Arc<str>),
-    /// A cookie.
+    /// Name of a cookie.
     Cookie(Arc<str>),
 }
 
 /// A claim copied to a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimHeader {
-    /// Header, lower case.
+    /// Header name in lower case.
     pub header: Arc<str>,
-    /// Claim; nested ones are joined by dots.
+    /// Claim name; names of nested claims are joined by dots.
     pub claim: Arc<str>,
 }

@@ -1,74 +1,77 @@
-//! External authorization: which requests are put to whom, and what of the answer counts.
+//! External authorization: which requests are sent to which provider, and how its response is
+//! applied.
 //!
-//! Invariant: a provider that does not answer in time, or not in a way that is understood, refuses, unless its owner
-//! asked for the opposite ([`CheckProvider::fail_open`]).
+//! Invariant: a provider that does not respond in time, or whose response is not understood, denies
+//! the request, unless its owner configured the opposite ([`CheckProvider::fail_open`]).
 
 use std::{sync::Arc, time::Duration};
 
 use super::Destination;
 use crate::{Policy, StringMatch};
 
-/// An AuthorizationPolicy of action CUSTOM.
+/// An AuthorizationPolicy with action CUSTOM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalCheck {
-    /// Which requests. Its action is that of DENY, so that what is in doubt is put to the provider too.
+    /// Selects the requests. Its action is DENY, so that requests in doubt are sent to the provider
+    /// too.
     pub policy: Arc<Policy>,
-    /// Who decides about them.
+    /// The provider that decides.
     pub provider: Arc<CheckProvider>,
 }
 
-/// Who decides.
+/// An external authorization provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckProvider {
-    /// As `Mesh.spec.extensionProviders` names it.
+    /// Name in `Mesh.spec.extensionProviders`.
     pub name: Arc<str>,
-    /// Where it is.
+    /// Service port of the provider.
     pub to: Destination,
-    /// How long one check may take, connecting included.
+    /// Longest time for one check, connecting included.
     pub timeout: Duration,
-    /// Requests go on without an answer when there is none.
+    /// When the provider fails, let the request pass.
     pub fail_open: bool,
-    /// What a client gets when there is no answer.
+    /// HTTP status for the client when the provider fails.
     pub status_on_error: u16,
-    /// The part of the request's body that the provider sees. None: nothing.
+    /// How much of the request body is sent to the provider. `None`: nothing.
     pub body: Option<CheckBody>,
-    /// How it is asked.
+    /// Protocol of the provider.
     pub protocol: CheckProtocol,
 }
 
-/// How much of a body a provider sees.
+/// How much of a body is sent to the provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckBody {
-    /// Most of it.
+    /// Most bytes sent.
     pub max_bytes: u32,
-    /// What is larger is cut for the provider; else such a request is answered 413.
+    /// Larger bodies are truncated for the provider; otherwise such a request gets 413.
     pub allow_partial: bool,
-    /// As bytes, not as text (gRPC only).
+    /// Sent as bytes instead of text (gRPC only).
     pub pack_as_bytes: bool,
 }
 
-/// How a provider is asked.
+/// Protocol of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CheckProtocol {
     /// `envoy.service.auth.v3.Authorization/Check`
     Grpc,
-    /// The request itself without its body: 200 lets it pass.
+    /// The request itself without its body; 200 lets it pass.
     Http(Box<HttpCheck>),
 }
 
-/// What an HTTP provider gets and gives beside yes or no. Header names are compared in lower case.
+/// Header rules for an HTTP provider. Header names are compared in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpCheck {
-    /// Stands before the path of the request.
+    /// Prepended to the path of the request.
     pub path_prefix: Arc<str>,
-    /// Headers of the request that the provider sees beside the host and `authorization`.
+    /// Request headers sent to the provider in addition to the host and `authorization`.
     pub request_headers: Vec<StringMatch>,
-    /// Headers that the provider sees beside; they take the place of the request's.
+    /// Headers added for the provider; they replace those of the request.
     pub additional_headers: Vec<(Arc<str>, Arc<str>)>,
-    /// Headers that the provider alone sets on an admitted request; what the client sent under such a name goes.
+    /// Headers that only the provider may set on an admitted request; client-supplied values are
+    /// removed.
     pub upstream_on_allow: Vec<StringMatch>,
-    /// Headers of a refusal that the client sees; empty is all.
+    /// Headers of a denial that are passed to the client; empty passes all.
     pub downstream_on_deny: Vec<StringMatch>,
-    /// Headers of the provider's answer that the client of an admitted request sees.
+    /// Headers of the provider's response that are added to the response of an admitted request.
     pub downstream_on_allow: Vec<StringMatch>,
 }

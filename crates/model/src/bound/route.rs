@@ -1,4 +1,4 @@
-//! Routes as the Gateway API means them, in the order in which they are tried.
+//! Compiled Gateway API routes, in the order in which they are matched.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,9 +8,9 @@ use crate::NamespacedName;
 /// The HTTP routes of one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpTable {
-    /// Matches in order of precedence, each with the index of its rule; the first that holds wins.
+    /// Matches in order of precedence, each with the index of its rule; the first match wins.
     pub matches: Vec<(HttpMatch, usize)>,
-    /// Rules.
+    /// Rules, referenced by index.
     pub rules: Vec<HttpRule>,
 }
 
@@ -19,49 +19,52 @@ pub struct HttpTable {
 pub struct HttpRule {
     /// `<kind>/<namespace>/<name>/<rule name or index>`, for logs and metrics.
     pub name: Arc<str>,
-    /// What is done to every request of the rule, in order.
+    /// Applied to every request of the rule, in order.
     pub filters: Vec<Filter>,
-    /// Where requests go; all weights zero, or none at all, is answered 500 (unless a filter answers).
+    /// Backends by weight. If all weights are zero or there are none, the response is 500 (unless a
+    /// filter answers).
     pub backends: Vec<WeightedBackend>,
-    /// Limits of time.
+    /// Time limits.
     pub timeouts: RequestTimeouts,
-    /// Whether to try again.
+    /// When and how often to retry; `None` means never.
     pub retry: Option<Retry>,
-    /// Whether a client stays with its endpoint.
+    /// Session persistence, if the rule asks for it.
     pub session: Option<SessionPersistence>,
-    /// Policy attached to the route. Of a producer's route, what it sets replaces what the service's sets, kind by kind.
+    /// The TrafficPolicy attached to the route. For a producer route, each kind it sets replaces
+    /// the same kind of the service's policy.
     pub requests: Option<Arc<RequestPolicy>>,
-    /// The route is of another namespace than the service (a consumer route, GEP-1294): its policy is enforced in
-    /// addition to the service's, and takes the place of nothing.
+    /// The route is in another namespace than the service (a consumer route, GEP-1294): its policy
+    /// is enforced in addition to the service's and replaces nothing.
     pub is_consumer: bool,
 }
 
-/// All of it must hold.
+/// Conditions of a match; all of them must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HttpMatch {
-    /// The path.
+    /// Path condition.
     pub path: PathMatch,
-    /// The method; none takes any.
+    /// Required method; `None` accepts any.
     pub method: Option<Arc<str>>,
-    /// Headers.
+    /// Header conditions, all of which must hold.
     pub headers: Vec<HeaderMatch>,
-    /// Query parameters; the first value of a name counts.
+    /// Query conditions; only the first parameter of a name counts.
     pub query: Vec<QueryMatch>,
 }
 
-/// How a path is compared; percent-encoding and case are left as they come.
+/// How a path is compared. Percent-encoding and case are significant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathMatch {
-    /// Equal.
+    /// The path equals this text.
     Exact(Arc<str>),
-    /// Equal, or longer by whole elements: `/a` holds for `/a` and `/a/b`, not for `/ab`. Without trailing slash.
+    /// The path equals this text or continues it by whole segments: `/a` matches `/a` and `/a/b`,
+    /// not `/ab`. Without trailing slash.
     Prefix(Arc<str>),
-    /// The whole path matches (the `regex` crate's syntax).
+    /// The whole path matches this expression (syntax of the `regex` crate).
     Regex(Arc<str>),
 }
 
 impl Default for PathMatch {
-    /// Every path.
+    /// Matches every path.
     fn default() -> Self {
         Self::Prefix("".into())
     }
@@ -70,27 +73,27 @@ impl Default for PathMatch {
 /// How a value is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ValueMatch {
-    /// Equal.
+    /// The value equals this text.
     Exact(Arc<str>),
-    /// The whole value matches (the `regex` crate's syntax).
+    /// The whole value matches this expression (syntax of the `regex` crate).
     Regex(Arc<str>),
 }
 
-/// A header that must have a value.
+/// A condition on a header.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderMatch {
-    /// Lower case.
+    /// Header name in lower case.
     pub name: Arc<str>,
-    /// What some value of it must be.
+    /// At least one of its values must match.
     pub value: ValueMatch,
 }
 
-/// A query parameter that must have a value.
+/// A condition on a query parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueryMatch {
-    /// As written, compared exactly.
+    /// Parameter name, compared exactly.
     pub name: Arc<str>,
-    /// What its first value must be.
+    /// Its first value must match.
     pub value: ValueMatch,
 }
 
@@ -99,86 +102,88 @@ pub struct QueryMatch {
 pub struct Fraction {
     /// At most the denominator.
     pub numerator: u32,
-    /// Not zero.
+    /// Never zero.
     pub denominator: u32,
 }
 
-/// Something done to a request or its response.
+/// A change to a request or its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Headers of the request.
+    /// Change request headers.
     RequestHeaders(HeaderChange),
-    /// Headers of the response.
+    /// Change response headers.
     ResponseHeaders(HeaderChange),
-    /// Answered with another address.
+    /// Answer with a redirect.
     Redirect(Redirect),
-    /// Sent on under another address.
+    /// Rewrite host or path of the upstream request.
     Rewrite(Rewrite),
-    /// A copy to another service; its answer is thrown away.
+    /// Send a copy to another service and discard its response.
     Mirror(Mirror),
-    /// Answers preflights and marks responses (Fetch standard).
+    /// Answer preflights and add CORS headers to responses (Fetch standard).
     Cors(Cors),
 }
 
-/// Changes of headers: set, then add, then remove. Names are lower case.
+/// Header changes: set, then add, then remove. Names are in lower case.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeaderChange {
-    /// Replaces every value.
+    /// Replaces all existing values.
     pub set: Vec<(Arc<str>, Arc<str>)>,
-    /// Joins the values there are.
+    /// Appended to the existing values.
     pub add: Vec<(Arc<str>, Arc<str>)>,
-    /// Goes.
+    /// Header names to remove.
     pub remove: Vec<Arc<str>>,
 }
 
-/// A change of path; the query stays.
+/// A change of the path; the query is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathChange {
-    /// The whole path.
+    /// Replaces the whole path.
     Full(Arc<str>),
-    /// The prefix that the match of the rule named.
+    /// Replaces the prefix that the rule matched.
     Prefix(Arc<str>),
 }
 
-/// An answer with another address; what is not given stays as the client wrote it.
+/// A redirect; parts that are not set stay as in the request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Redirect {
     /// `http` or `https`.
     pub scheme: Option<Arc<str>>,
-    /// Host.
+    /// Host of the new location.
     pub hostname: Option<Arc<str>>,
-    /// Path.
+    /// Path of the new location.
     pub path: Option<PathChange>,
-    /// Port. None: the scheme's own when `scheme` is given, else the port the client used.
+    /// Port of the new location. `None`: the default port of `scheme` when that is set, otherwise
+    /// the port of the request.
     pub port: Option<u16>,
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
-    /// Whether `x-forwarded-proto` gives the client's scheme: there are proxies in front of the waypoint that are trusted.
+    /// Whether `x-forwarded-proto` gives the client's scheme, because trusted proxies stand in
+    /// front of the waypoint.
     pub trusts_forwarded_proto: bool,
 }
 
-/// Another address for the upstream request.
+/// Rewrites of the upstream request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Host header.
+    /// New host.
     pub hostname: Option<Arc<str>>,
-    /// Path.
+    /// New path.
     pub path: Option<PathChange>,
 }
 
-/// A copy of requests.
+/// Request mirroring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mirror {
-    /// Where copies go.
+    /// Destination of the copies.
     pub to: Destination,
-    /// How many requests are copied; none is all.
+    /// Share of requests to copy; `None` copies all.
     pub fraction: Option<Fraction>,
 }
 
 /// Cross-origin rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cors {
-    /// `*`, `scheme://host[:port]`, or with `*.` before the host.
+    /// `*`, `scheme://host[:port]`, or a host that starts with `*.`.
     pub allow_origins: Vec<Arc<str>>,
     /// Whether credentials may be sent.
     pub allow_credentials: bool,
@@ -186,79 +191,79 @@ pub struct Cors {
     pub allow_methods: Vec<Arc<str>>,
     /// Request headers, or `*`.
     pub allow_headers: Vec<Arc<str>>,
-    /// Response headers that scripts may read, or `*`.
+    /// Response headers exposed to scripts, or `*`.
     pub expose_headers: Vec<Arc<str>>,
-    /// How long a preflight's answer holds.
+    /// How long a preflight response may be cached.
     pub max_age: Duration,
 }
 
-/// A backend and its share.
+/// A backend and its weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WeightedBackend {
-    /// Its share of the sum of all; 0 takes nothing.
+    /// Share of the sum of all weights; 0 receives no traffic.
     pub weight: u32,
-    /// Where to.
+    /// Where requests go.
     pub backend: Backend,
-    /// What is done to its requests, after the filters of the rule.
+    /// Filters for requests to this backend, applied after those of the rule.
     pub filters: Vec<Filter>,
 }
 
-/// Where a rule leads.
+/// The target of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// A service.
     Service(Destination),
-    /// A reference that does not hold, with the reason: answered 500, streams are reset.
+    /// An invalid reference, with the reason: requests get 500, streams are reset.
     Invalid(Arc<str>),
 }
 
-/// Limits of time; none is no limit.
+/// Time limits; `None` means no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestTimeouts {
-    /// From the request to the end of the response, retries included: then 504.
+    /// From the request to the end of the response, retries included; then 504.
     pub request: Option<Duration>,
-    /// One try, from sending it to the end of its response.
+    /// One try, from sending it to the end of its response; then 504 or a retry.
     pub backend: Option<Duration>,
 }
 
-/// When and how often to try again. Only while no byte of a response went to the client, and only requests whose
-/// whole body is still held.
+/// When and how often to retry. Retries happen only before the first response byte reached the
+/// client, and only while the whole request body is buffered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retry {
-    /// Status codes that are tried again; a failed connection always is.
+    /// Response status codes that are retried; a failed connection always is.
     pub codes: Vec<u16>,
     /// Tries after the first.
     pub attempts: u32,
-    /// Shortest pause before a try; doubled for each further one, with jitter.
+    /// Shortest pause before a retry; doubled for each further one, with jitter.
     pub backoff: Option<Duration>,
 }
 
-/// A client stays with its endpoint.
+/// Session persistence: a client stays with its endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionPersistence {
     /// Name of the cookie or header.
     pub name: Arc<str>,
-    /// Cookie, or a header of this name.
+    /// Set for a cookie; `None` uses a header.
     pub cookie: Option<SessionCookie>,
-    /// Ends the session this long after it began.
+    /// The session ends this long after it began.
     pub absolute_timeout: Option<Duration>,
-    /// Ends the session after this long unused.
+    /// The session ends after this long without a request.
     pub idle_timeout: Option<Duration>,
-    /// Owner of the key that signs cookies: the route.
+    /// The route that owns the key with which cookies are signed.
     pub route: NamespacedName,
 }
 
-/// A cookie's life.
+/// Lifetime of a session cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCookie {
-    /// Whether it carries an expiry.
+    /// Whether the cookie carries an expiry.
     pub lifetime: SessionLifetime,
 }
 
-/// When a cookie ends.
+/// When a session cookie ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionLifetime {
-    /// With the client's session.
+    /// With the browser session.
     #[default]
     Session,
     /// At the absolute timeout.

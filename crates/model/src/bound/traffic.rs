@@ -1,157 +1,160 @@
-//! Resilience, as a TrafficPolicy asks for it: what is done to requests, and how a destination is treated.
+//! Compiled TrafficPolicy: what happens to requests, and how a destination is treated.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Fraction, HeaderMatch};
 
-/// What is done to requests before they are routed on.
+/// Applied to requests before routing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestPolicy {
-    /// Faults; the first whose headers hold applies.
+    /// Fault injection; the first fault whose headers match applies.
     pub faults: Vec<Fault>,
-    /// Limits, all of which must admit a request; else 429.
+    /// Rate limits; a request that any of them rejects gets 429.
     pub rate_limits: Vec<RateLimit>,
 }
 
-/// A fault for the sake of a test.
+/// Fault injection, for tests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
-    /// Requests it applies to; none is all.
+    /// Requests it applies to; empty matches all.
     pub headers: Vec<HeaderMatch>,
-    /// Waits first.
+    /// Delay before the request goes on.
     pub delay: Option<FaultDelay>,
-    /// Then answers instead of the service.
+    /// Response sent instead of forwarding the request, after the delay.
     pub abort: Option<FaultAbort>,
 }
 
-/// A pause.
+/// An injected delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultDelay {
-    /// How long.
+    /// Length of the delay.
     pub duration: Duration,
-    /// Share of requests.
+    /// Share of requests that are delayed.
     pub fraction: Fraction,
 }
 
-/// An answer.
+/// An injected response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultAbort {
-    /// HTTP status; a gRPC request gets the gRPC status that stands for it.
+    /// HTTP status; a gRPC request gets the corresponding gRPC status.
     pub status: u16,
-    /// Share of requests.
+    /// Share of requests that are aborted.
     pub fraction: Fraction,
 }
 
-/// A limit on requests: a token bucket.
+/// A rate limit: a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// What has a bucket.
+    /// What each bucket counts.
     pub scope: RateLimitScope,
     /// Requests admitted per interval.
     pub requests: u32,
-    /// The interval.
+    /// Length of the interval.
     pub interval: Duration,
-    /// Requests admitted at once after a pause; at least 1.
+    /// Capacity of the bucket: requests admitted at once after a pause. At least 1.
     pub burst: u32,
 }
 
-/// What has a bucket of its own.
+/// What each bucket counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RateLimitScope {
-    /// The service (or route) as a whole.
+    /// All requests of the service (or route).
     Service,
-    /// Each client identity; clients without one share a bucket.
+    /// The requests of one client identity; clients without identity share a bucket.
     Client,
 }
 
-/// How a destination is treated, whoever sends there.
+/// How a destination is treated, for all clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DestinationPolicy {
-    /// Limits.
+    /// Limits on connections, requests and retries.
     pub breaker: CircuitBreaker,
-    /// Which endpoints are left out for a while; none ejects nobody.
+    /// When endpoints are ejected; `None` ejects none.
     pub outliers: Option<OutlierDetection>,
-    /// How an endpoint is chosen.
+    /// Load balancing algorithm.
     pub balancer: Balancer,
-    /// How many retries there may be; none is [`RetryBudget::default`].
+    /// Limit on retries; `None` means [`RetryBudget::default`].
     pub retry_budget: Option<RetryBudget>,
 }
 
-/// Limits of one destination in one waypoint process; none is no limit. Beyond one: 503 at once.
+/// Limits for one destination in one waypoint process; `None` means no limit. Requests beyond a
+/// limit get 503 at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CircuitBreaker {
-    /// Connections to endpoints.
+    /// Connections to all endpoints together.
     pub max_connections: Option<u32>,
-    /// Requests that wait for a connection.
+    /// Requests waiting for a connection.
     pub max_pending_requests: Option<u32>,
-    /// Requests under way.
+    /// Requests in flight.
     pub max_requests: Option<u32>,
-    /// Retries under way.
+    /// Retries in flight.
     pub max_retries: Option<u32>,
 }
 
-/// When an endpoint is left out, and for how long.
+/// When an endpoint is ejected, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierDetection {
-    /// Failures (5xx, resets, failed connections) in a row; none does not count them.
+    /// Consecutive failures (5xx, resets, failed connections) after which an endpoint is ejected;
+    /// `None` does not count them.
     pub consecutive_failures: Option<u32>,
-    /// Ejects by comparison with the other endpoints.
+    /// Ejection by comparison with the other endpoints; `None` does not compare.
     pub success_rate: Option<SuccessRate>,
     /// How often success rates are compared.
     pub interval: Duration,
-    /// First ejection; the n-th takes n times as long.
+    /// Length of the first ejection; the n-th takes n times as long.
     pub base_ejection: Duration,
     /// Longest ejection.
     pub max_ejection: Duration,
-    /// Most endpoints that may be out at once, percent; at least one may always be.
+    /// Largest share of endpoints that may be ejected at once, in percent; one endpoint may always
+    /// be.
     pub max_ejected_percent: u32,
 }
 
 /// Ejects endpoints whose success rate is far below the mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SuccessRate {
-    /// Endpoints with enough requests that a comparison needs.
+    /// Number of endpoints with enough requests that a comparison needs.
     pub minimum_hosts: u32,
-    /// Requests in an interval that count as enough.
+    /// Requests in an interval that are enough.
     pub request_volume: u32,
-    /// Thousandths of a standard deviation below the mean that are too far.
+    /// Allowed distance below the mean, in thousandths of a standard deviation.
     pub stdev_factor_milli: u32,
 }
 
-/// How an endpoint is chosen.
+/// Load balancing algorithm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Balancer {
-    /// The better of two random ones, by requests under way and latency.
+    /// The better of two random endpoints, by requests in flight and latency.
     #[default]
     LeastLoaded,
-    /// One after the other.
+    /// Each endpoint in turn.
     RoundRobin,
-    /// The same key goes to the same endpoint.
+    /// Consistent hashing: the same key goes to the same endpoint.
     ConsistentHash(HashKey),
 }
 
-/// What is hashed.
+/// The hash key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HashKey {
-    /// A request header, lower case.
+    /// Value of a request header, named in lower case.
     Header(Arc<str>),
-    /// A cookie.
+    /// Value of a cookie.
     Cookie(Arc<str>),
-    /// The client's address.
+    /// Client address.
     SourceIp,
 }
 
-/// How many retries there may be beside first tries, so that they cannot multiply an overload.
+/// Limits retries in proportion to requests, so that they cannot multiply an overload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryBudget {
-    /// Retries under way, percent of requests under way.
+    /// Retries in flight, in percent of requests in flight.
     pub percent: u32,
-    /// Retries that are always allowed, per second.
+    /// Retries per second that are always allowed.
     pub min_per_second: u32,
 }
 
 impl Default for RetryBudget {
-    /// What Linkerd and Envoy recommend: a fifth, and ten a second.
+    /// The defaults of Linkerd and Envoy: 20 percent, and 10 per second.
     fn default() -> Self {
         Self { percent: 20, min_per_second: 10 }
     }

@@ -1,7 +1,8 @@
-//! Where a request came from, before proxies.
+//! The client address of a request when proxies stand in front (`remoteIpBlocks`).
 //!
-//! Invariant: what a client says of itself (`X-Forwarded-For`) is believed only where the Mesh or the Gateway says how many
-//! proxies to trust, or where a rule is about peers that it names one by one. Else it is doubt, and never suits the client.
+//! Invariant: a client-supplied `X-Forwarded-For` counts only where the Mesh or the Gateway sets
+//! the number of trusted proxies, or where the rule names its peers one by one. Otherwise the
+//! address is in doubt, and doubt is never resolved in the client's favour.
 
 use std::net::IpAddr;
 
@@ -10,22 +11,22 @@ use ipnet::IpNet;
 use super::{contains, holds};
 use crate::authorization::{Headers, Request, RequestMatch};
 
-/// The header that proxies add the address of their client to.
+/// Each proxy appends the address of its client to this header.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// What the header says.
+/// The client address according to the header.
 #[derive(Debug, PartialEq, Eq)]
 enum Forwarded {
-    /// Nothing.
+    /// The header is absent.
     Absent,
-    /// This address is the client's.
+    /// The client address.
     By(IpAddr),
-    /// No address, or fewer than there are proxies.
+    /// An entry is not an address, or there are fewer entries than trusted proxies.
     Unreadable,
 }
 
 impl RequestMatch {
-    /// Whether its addresses are those of the client. `is_vouched`: the rule names the peers that it is about.
+    /// Whether the client address satisfies `remote_ips`. `is_vouched`: the rule names /// its peers one by one.
     pub(super) fn holds_for_remote(&self, doubt: bool, is_vouched: bool, request: &Request<'_>) -> bool {
         if self.remote_ips.is_empty() && self.not_remote_ips.is_empty() {
             return true;
@@ -42,7 +43,7 @@ impl RequestMatch {
 }
 
 impl Forwarded {
-    /// The entry that the first trusted proxy wrote: the last, or the one before as many trusted proxies.
+    /// The entry written by the outermost trusted proxy, counted from the end of the list.
     fn read(headers: &dyn Headers, trusted_proxies: u32) -> Self {
         let mut lines = 0_usize;
         let mut entries = 0_usize;

@@ -1,7 +1,7 @@
-//! Whether conditions hold for one request.
+//! Evaluating the conditions on one request.
 //!
-//! Invariant: what a request leaves open (a path that is read in two ways, values of a header that differ, a host
-//! that is none) is decided by `doubt`, never by the value that suits the client.
+//! Invariant: where a request is ambiguous (a path with several readings, a header with different
+//! values, an invalid host), `doubt` decides; the client cannot choose the reading that suits it.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -11,18 +11,18 @@ use super::{
 };
 use crate::authorization::{Attribute, AttributeMatch, Request, RequestMatch, StringMatch, Token};
 
-/// A request, with what has to be worked out of it once.
+/// A request with the values that are computed once per evaluation.
 pub(in crate::authorization) struct Seen<'a> {
     request: &'a Request<'a>,
     host: Option<Host<'a>>,
     path: Option<Readings<'a>>,
 }
 
-/// Where a request says it goes.
+/// The authority of a request.
 struct Host<'a> {
-    /// Name or address, without trailing dot.
+    /// Name or address, without the trailing dot.
     name: &'a str,
-    /// The same with the port, if there is one.
+    /// The same with the port, if one was given.
     with_port: Option<Cow<'a, str>>,
 }
 
@@ -33,14 +33,15 @@ impl<'a> Seen<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// None when it is empty or holds what no host does, so that nobody can say which host it means.
+    /// `None` when it is empty or contains a character that no host may contain, so that the host
+    /// is ambiguous.
     fn read(text: &'a str) -> Option<Self> {
         let is_host = |c: char| c.is_ascii_alphanumeric() || "-._~[]:%".contains(c);
         if !text.chars().all(is_host) {
             return None;
         }
         let (name, port) = match text.rsplit_once(':') {
-            // The colon is one of an IPv6 address.
+            // The colon belongs to an IPv6 address.
             Some((_, after)) if after.contains(']') => (text, None),
             Some((name, port)) => (name, Some(port)),
             None => (text, None),
@@ -123,8 +124,8 @@ impl AttributeMatch {
         holds(&self.values, &self.not_values, test)
     }
 
-    /// Value by value, and all of them joined as proxies join lines (RFC 9110 5.3): if they do not all say the same,
-    /// the client may have meant either.
+    /// Compares each value, and all values joined as proxies join lines (RFC 9110 5.3). If the
+    /// results differ, the condition is in doubt.
     fn holds_for_header(&self, doubt: bool, request: &Request<'_>, name: &str) -> bool {
         let (mut yes, mut lines) = (0_usize, 0_usize);
         request.headers.each(name, &mut |value| {
@@ -150,7 +151,7 @@ impl AttributeMatch {
         }
     }
 
-    /// As text, and as the host that it means.
+    /// Compares both the literal text and the parsed host.
     fn holds_for_authority(&self, doubt: bool, seen: &Seen<'_>) -> bool {
         let Some(host) = &seen.host else { return doubt };
         let as_text = self.says(|m| m.matches_value(seen.request.host.as_bytes()));
@@ -159,8 +160,9 @@ impl AttributeMatch {
 }
 
 impl Token {
-    /// Whether its issuer and subject are meant; without either it has none. The last `/` of a pattern parts the two,
-    /// because an issuer is a URL; a pattern without `/` is about one of them.
+    /// Whether issuer and subject match; a token without either has no principal. The last `/` of a
+    /// pattern separates the two, because an issuer is a URL; a pattern without `/` constrains one
+    /// of them.
     fn is(&self, matching: &StringMatch) -> bool {
         let (issuer, subject) = (&*self.issuer, &*self.subject);
         let is_known = !issuer.is_empty() && !subject.is_empty();
@@ -181,7 +183,7 @@ impl Token {
 }
 
 impl StringMatch {
-    /// A value that is there, be it empty.
+    /// Matches a value that is present, even if it is empty.
     fn matches_value(&self, value: &[u8]) -> bool {
         match self {
             Self::Exact(text) => value == text.as_bytes(),

@@ -1,53 +1,55 @@
-//! The ways in which servers read one path.
+//! The different ways in which servers interpret the same path.
 //!
-//! Invariant: a path that servers read in different ways is never judged in the one way that suits the client:
-//! [`Readings`] holds what every order of the steps gives that servers take, and a path without a reading has no answer
-//! at all. Not among them: escapes that are undone twice, case, and a slash at the end.
+//! Invariant: a path that servers interpret differently is never judged only by the interpretation
+//! that suits the client. [`Readings`] holds the result of every order of the normalization steps
+//! that servers are known to apply; a path without readings cannot be judged. Not covered: double
+//! unescaping, case folding and trailing slashes.
 
 use std::borrow::Cow;
 
-/// Readings that one path may have; one with more has no answer.
+/// A path with more readings than this cannot be judged.
 const READINGS_MAX: usize = 64;
 
-/// A path that no server can read with certainty.
+/// A path whose interpretation is uncertain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the path is not absolute, has more readings than {READINGS_MAX}, or holds a control character, a query or a fragment"
 )]
 pub struct UnreadablePath;
 
-/// Which escapes were undone, beside those of RFC 3986 6.2.2.2.
+/// Which percent-escapes are decoded, in addition to the unreserved ones (RFC 3986 6.2.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Undone {
-    /// None.
+    /// No others.
     Needless,
-    /// Those of slashes and backslashes.
+    /// Slashes and backslashes.
     Slashes,
-    /// Those of every ASCII character.
+    /// Every ASCII character.
     All,
 }
 
-/// One way to read a path.
+/// One interpretation of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading<'a> {
     pub(super) text: Cow<'a, str>,
     pub(super) undone: Undone,
-    /// Without what follows a `;` in each segment.
+    /// Path parameters (`;` and what follows it in a segment) are removed.
     pub(super) is_cut: bool,
 }
 
-/// The ways in which servers read one path.
+/// All interpretations of one path.
 pub(crate) struct Readings<'a> {
-    /// As [`normalize_path`] says.
+    /// The result of [`normalize_path`].
     strict: Reading<'a>,
     others: Vec<Reading<'a>>,
 }
 
-/// The path as RFC 3986 6.2.2 normalizes it, and `\` read as `/`: escapes that need not be are undone, the others
-/// written in upper case, and dot segments removed. A `%` that escapes nothing is one of its own. Slashes are not merged.
+/// Normalizes a path by RFC 3986 6.2.2 and reads `\` as `/`: needless escapes are decoded, other
+/// escapes written in upper case, and dot segments removed. A `%` that is not an escape is kept as
+/// a literal. Repeated slashes are not merged.
 ///
 /// # Errors
-/// When nobody can say what the path means.
+/// When the meaning of the path is uncertain.
 pub fn normalize_path(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
     let text = slashed(canonical(raw)?);
     if text.starts_with('/') { Ok(without_dots(text)) } else { Err(UnreadablePath) }
@@ -60,11 +62,11 @@ impl<'a> Readings<'a> {
         let strict = whole(normalize_path(raw)?);
         let is_plain = !text.contains(['%', ';', '\\']) && !text.contains("//") && text == strict.text;
         if is_plain {
-            // A pattern may escape what the path does not.
+            // A pattern may escape characters that the path does not.
             let undone = Reading { undone: Undone::All, ..strict.clone() };
             return Ok(Self { strict, others: vec![undone] });
         }
-        // What goes on goes on as it came, to a server that may resolve neither dots nor `\`.
+        // The upstream receives the path unchanged, and may resolve neither dot segments nor `\`.
         let mut found = vec![whole(text)];
         let mut at = 0;
         while let Some(reading) = found.get(at).cloned() {
@@ -81,14 +83,15 @@ impl<'a> Readings<'a> {
         Ok(Self { strict, others: found })
     }
 
-    /// What `test` says of every reading; none when they differ.
+    /// The result of `test` if all readings agree; `None` when they differ.
     pub(crate) fn agree(&self, test: impl Fn(&Reading<'_>) -> bool) -> Option<bool> {
         let answer = test(&self.strict);
         self.others.iter().all(|other| test(other) == answer).then_some(answer)
     }
 }
 
-/// What some servers do to a path, in one order or another; none where there is nothing to do.
+/// Normalization steps that servers apply in varying order. Each returns `None` when it changes
+/// nothing.
 const STEPS: [for<'a> fn(&Reading<'a>) -> Option<Reading<'a>>; 6] =
     [undo_slashes, undo_all, read_backslashes, cut, merge, resolve];
 
@@ -107,7 +110,7 @@ fn changed<'a>(reading: &Reading<'a>, text: Option<String>, undone: Undone) -> R
     Reading { text, undone, is_cut: reading.is_cut }
 }
 
-/// WHATWG URL 4.4: browsers and many servers take `\` for a slash.
+/// WHATWG URL 4.4: browsers and many servers treat `\` as a slash.
 fn read_backslashes<'a>(reading: &Reading<'a>) -> Option<Reading<'a>> {
     reading.text.contains('\\').then(|| Reading { text: slashed(reading.text.clone()), ..reading.clone() })
 }
@@ -136,12 +139,12 @@ fn resolve<'a>(reading: &Reading<'a>) -> Option<Reading<'a>> {
     (is_absolute && text != reading.text).then(|| Reading { text: text.into(), ..reading.clone() })
 }
 
-/// The text without these escapes; none where it has none of them.
+/// The text with these escapes decoded; `None` when it contains none of them.
 pub(super) fn undo(text: &str, which: Undone) -> Option<String> {
     let is_meant = |byte: u8| match which {
         Undone::Needless => false,
         Undone::Slashes => matches!(byte, b'/' | b'\\'),
-        // What is no ASCII is compared escaped.
+        // Non-ASCII bytes are compared in escaped form.
         Undone::All => byte.is_ascii(),
     };
     let mut undone = String::with_capacity(text.len());
@@ -163,26 +166,26 @@ pub(super) fn undo(text: &str, which: Undone) -> Option<String> {
     (undone.len() < text.len()).then_some(undone)
 }
 
-/// RFC 3986 3.3: each segment without its parameters; none where there are none.
+/// RFC 3986 3.3: each segment without its parameters; `None` when there are none.
 pub(super) fn without_parameters(text: &str) -> Option<String> {
     let name = |segment| str::split(segment, ';').next().unwrap_or_default();
     text.contains(';').then(|| text.split('/').map(name).collect::<Vec<_>>().join("/"))
 }
 
-/// What follows a `%`: the byte that it escapes, and the rest; none where it escapes nothing.
+/// Splits the text after a `%` into the escaped byte and the rest; `None` when it is not an escape.
 fn escaped(after: &str) -> Option<(u8, &str)> {
     let (digits, rest) = after.split_at_checked(2)?;
     let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     is_hex.then(|| u8::from_str_radix(digits, 16).ok().map(|byte| (byte, rest))).flatten()
 }
 
-/// Whether a `%` in it escapes nothing.
+/// Whether the text contains a `%` that is not an escape.
 pub(super) fn has_lone_percent(text: &str) -> bool {
     text.split('%').skip(1).any(|after| escaped(after).is_none())
 }
 
-/// One spelling for what is spelled in several ways: RFC 3986 6.2.2.1 and 6.2.2.2; what is no ASCII (RFC 3987 3.1) and
-/// a `%` that escapes nothing are escaped.
+/// A single spelling for equivalent paths (RFC 3986 6.2.2.1 and 6.2.2.2): non-ASCII bytes (RFC 3987
+/// 3.1) and a `%` that is not an escape are escaped.
 pub(super) fn canonical(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
     if raw.bytes().any(|byte| byte.is_ascii_control() || matches!(byte, b'?' | b'#')) {
         return Err(UnreadablePath);
@@ -198,7 +201,7 @@ pub(super) fn canonical(raw: &str) -> Result<Cow<'_, str>, UnreadablePath> {
         rest = escape.map_or(after, |(_, left)| left);
         match escape {
             Some((0, _)) => return Err(UnreadablePath),
-            // RFC 3986 2.3, unreserved.
+            // Unreserved characters (RFC 3986 2.3).
             Some((byte, _)) if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') => {
                 text.push(char::from(byte));
             }
@@ -220,7 +223,7 @@ pub(super) fn slashed(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.contains('\\') { Cow::Owned(text.replace('\\', "/")) } else { text }
 }
 
-/// RFC 3986 5.2.4.
+/// Removes dot segments (RFC 3986 5.2.4).
 fn without_dots(path: Cow<'_, str>) -> Cow<'_, str> {
     if !path.contains("/.") {
         return path;

@@ -88,7 +88,7 @@ fn a_path_that_servers_treat_differently_has_several_readings() {
     }
 }
 
-/// What each kind of server makes of a path, written down without the steps above.
+/// What each kind of server makes of a path, computed without the steps above.
 #[test]
 fn whatever_order_a_server_takes_its_reading_is_among_them() {
     let paths = ["/a%2F..;x/b//c", "/;/..;a/%2Fy", "/x//..%5C./z", "/a%3B/..\\b", "/a/..%2F%2e/c;"];
@@ -114,7 +114,7 @@ fn whatever_order_a_server_takes_its_reading_is_among_them() {
             for place in 0..5 {
                 text = steps[order / 5_usize.pow(place) % 5](&text);
             }
-            // Nothing is undone twice.
+            // Nothing is decoded twice.
             assert!(known.contains(&text), "{raw} {order}: {text}");
         }
     }
@@ -167,7 +167,7 @@ fn patterns_compare_the_whole_path() {
     }
 }
 
-/// None: an ALLOW refuses it, and a DENY too.
+/// `None`: the readings disagree, so ALLOW does not match and DENY does.
 #[test]
 fn a_pattern_is_compared_in_the_spelling_of_each_reading() {
     let table = [

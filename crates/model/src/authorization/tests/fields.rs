@@ -1,12 +1,13 @@
-//! Every field that a node and a waypoint can ask, by kind of match, for a value that is there, that is not, and for
-//! several: Istio's documents (AuthorizationPolicy, "Authorization Policy Conditions") as one table.
+//! Every field that a node and a waypoint evaluate, by kind of match, for a present value, an
+//! absent value and several values. The table follows Istio's reference (AuthorizationPolicy,
+//! "Authorization Policy Conditions").
 
 use super::*;
 
-/// What the table asks: a field with a pattern, and what holds of it.
+/// A field with a pattern, and whether it holds.
 type Field = (&'static str, fn(StringMatch, bool) -> Match);
 
-/// Gives a token these values.
+/// Sets these values in a token.
 type Fill = fn(&mut Token, Vec<Arc<str>>);
 
 fn asked(positive: bool, value: StringMatch) -> (Vec<StringMatch>, Vec<StringMatch>) {
@@ -39,7 +40,7 @@ const L4: [Field; 3] =
 fn identity_is_compared_by_every_kind_of_match_and_its_absence_meets_only_negations() {
     let here = client("spiffe://one.example/ns/shop/sa/web");
     let nobody = plaintext();
-    // Field, match, whether it holds of the client.
+    // Field, match, and whether it holds for the client.
     let table = [
         ("namespaces", exact("shop"), true),
         ("namespaces", exact("sho"), false),
@@ -76,7 +77,7 @@ fn identity_is_compared_by_every_kind_of_match_and_its_absence_meets_only_negati
     }
 }
 
-/// `<issuer>/<subject>` is parted at the last `/`.
+/// `<issuer>/<subject>` is split at the last `/`.
 #[test]
 fn a_request_principal_is_compared_part_by_part() {
     let idp = || Token { issuer: "https://idp".into(), subject: "ann".into(), ..Token::default() };
@@ -196,7 +197,8 @@ fn one_member_of_a_list_header_is_enough_and_the_authority_is_a_host() {
             );
         }
     }
-    // What an ALLOW and a DENY say: the text decides, and what is only the same host is in doubt.
+    // The results for ALLOW and DENY: the literal text decides, and a host that is merely
+    // equivalent is in doubt.
     let authorities = [
         ("server", "server", true, true),
         ("server", "server:80", false, true),
@@ -214,7 +216,7 @@ fn one_member_of_a_list_header_is_enough_and_the_authority_is_a_host() {
 }
 
 prop_compose! {
-    /// A rule whose alternatives are of L4, of L7, or of both.
+    /// A rule whose alternatives have L4 conditions, L7 conditions, or both.
     fn a_mixed_rule()(
         clauses in vec(vec((a_match(), any::<bool>()), 0..3), 0..4),
     ) -> Rule {
@@ -239,7 +241,7 @@ fn combinations(rule: &Rule) -> Vec<Vec<Match>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
-    /// A node denies what some combination says of connections, whatever it says of requests beside that.
+    /// A node denies every combination that matches the connection, whatever its L7 conditions.
     #[test]
     fn a_node_denies_by_every_combination_that_is_not_l7_alone(
         rule in a_mixed_rule(), connection in a_connection(),

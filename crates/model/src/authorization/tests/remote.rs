@@ -1,4 +1,4 @@
-//! Whose word about the client's address a rule takes.
+//! Which source of the client address a rule uses.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn what_is_forwarded_counts_where_it_is_trusted_and_is_doubt_elsewhere() {
     let (office, pods) = ("198.51.100.0/24", "10.0.0.0/8");
     let (inside, outside) = (Some("198.51.100.7"), Some("203.0.113.9"));
     let chain = Some("198.51.100.7, 203.0.113.9");
-    // Name, match, header, whether an ALLOW and a DENY hit.
+    // Name, match, header, and whether ALLOW and DENY match.
     let table = [
         ("set: inside", asks(office, Some(0)), inside, true, true),
         ("set: outside", asks(office, Some(0)), outside, false, false),

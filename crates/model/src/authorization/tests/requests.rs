@@ -1,4 +1,4 @@
-//! Tables of what a request can be asked.
+//! Tables for request conditions.
 
 use super::*;
 
@@ -12,7 +12,7 @@ impl Headers for Fields {
     }
 }
 
-/// What a request is made of, owned.
+/// The parts of a request, owned.
 #[derive(Clone, Debug)]
 struct Sent {
     host: &'static str,
@@ -197,7 +197,7 @@ fn values_of_a_header_that_differ_never_suit_the_client() {
     let none = Sent { headers: vec![], ..sent() };
     let empty = Sent { headers: vec![("x-user", "")], ..sent() };
     let any = attribute(Attribute::Header("x-user".into()), vec![StringMatch::Presence], vec![]);
-    // Condition, request, whether an ALLOW and a DENY match.
+    // Condition, request, and whether ALLOW and DENY match.
     let table = [
         ("ann", header(&["ann"], &[]), &ann_and_bob, false, true),
         ("bob", header(&["bob"], &[]), &ann_and_bob, false, true),

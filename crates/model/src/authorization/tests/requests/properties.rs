@@ -1,4 +1,4 @@
-//! The properties that keep the two layers and all readings in step.
+//! Properties that keep both layers and all readings consistent.
 
 use super::*;
 
@@ -97,7 +97,7 @@ fn set(policies: &[Policy]) -> PolicySet {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
-    /// Design promise: L4 enforcement is never weaker than the policy as written.
+    /// Design guarantee: L4 enforcement is never weaker than the policy as written.
     #[test]
     fn what_the_projection_allows_the_whole_allows(
         policies in vec(a_whole_policy(), 0..4), connection in a_connection(), sent in a_sent(),
@@ -118,7 +118,7 @@ proptest! {
         prop_assert_eq!(set(&policies).evaluate(&connection), set(&l4).evaluate(&connection));
     }
 
-    /// A client gains nothing by sending a header twice.
+    /// Sending a header twice gains a client nothing.
     #[test]
     fn what_is_allowed_with_several_values_is_allowed_with_each(
         policies in vec(a_whole_policy(), 0..4), connection in a_connection(), sent in a_sent(),
@@ -134,7 +134,7 @@ proptest! {
         }
     }
 
-    /// Nor by a path that a server may read in another way.
+    /// Neither does a path that servers may interpret differently.
     #[test]
     fn what_is_allowed_under_an_odd_path_is_allowed_under_the_plain_one(
         policies in vec(a_whole_policy(), 0..4), connection in a_connection(), sent in a_sent(),
