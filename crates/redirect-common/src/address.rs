@@ -1,11 +1,11 @@
-//! Addresses as the kernel programs see them.
+//! Address representation shared with the eBPF programs.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// 128 bits as four words in network byte order; IPv4 is v4-mapped.
 pub type Address = [u32; 4];
 
-/// The unspecified IPv6 address, which is also an empty slot in a set of addresses.
+/// The unspecified IPv6 address; also marks an empty slot in a set of addresses.
 pub const ANY: Address = [0; 4];
 /// Third word of a v4-mapped address.
 pub const MAPPED_PREFIX: u32 = 0xffff_u32.to_be();
@@ -46,7 +46,7 @@ pub(crate) const fn is_link_local6(address: &Address) -> bool {
     address[0] & LINK_LOCAL6_MASK == LINK_LOCAL6
 }
 
-/// The words of an address.
+/// Converts an address to words.
 #[must_use]
 pub fn words(ip: IpAddr) -> Address {
     match ip {
@@ -59,7 +59,7 @@ pub fn words(ip: IpAddr) -> Address {
     }
 }
 
-/// The address of the words.
+/// Converts words to an address.
 #[must_use]
 pub fn ip(address: &Address) -> IpAddr {
     mapped_ip4(address).map_or_else(

@@ -1,28 +1,28 @@
-//! What the kernel programs decide, as plain functions over plain data.
+//! The decisions of the eBPF programs, as plain functions over plain data.
 //!
-//! Inlined into the programs, and tested here, where a test needs no kernel.
+//! Inlined into the programs, and unit-tested here without a kernel.
 
 use crate::address::{Address, is_link_local6, is_loopback, mapped_ip4};
 use crate::layout::{Kind, PodConfig, flag, same};
 use crate::{HBONE_PORT, address::ANY};
 
-/// Index of the loopback device, in every network namespace.
+/// Index of the loopback device in every network namespace.
 pub const LOOPBACK_INDEX: u32 = 1;
 
 /// What happens to a connection that a task of the pod opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outbound {
-    /// Goes its way.
+    /// It is not redirected.
     Pass,
-    /// Goes to the outbound listener.
+    /// It is redirected to the outbound listener.
     Capture,
-    /// Is refused: it cannot be captured, and must not leave in plaintext.
+    /// It is refused: it cannot be captured and must not leave as plaintext.
     Refuse,
-    /// Is refused as if there were no route: the pod has no address of the family.
+    /// It is refused as if there were no route: the pod has no address of the family.
     Unreachable,
 }
 
-/// Decides over a connect to `destination` from within the pod, by a task that is not a proxy.
+/// Decides about a `connect` to `destination` from within the pod, by a task that is not a proxy.
 #[inline(always)]
 #[must_use]
 pub const fn outbound(pod: &PodConfig, destination: &Address) -> Outbound {
@@ -34,17 +34,18 @@ pub const fn outbound(pod: &PodConfig, destination: &Address) -> Outbound {
     } else if pod.flags & family == 0 {
         Outbound::Unreachable
     } else if ip4.is_none() && is_link_local6(destination) {
-        // The scope id ties the socket to a device after the hook, past the route that captures.
+        // The scope id binds the socket to a device after the hook, so the capturing route would
+        // not apply.
         Outbound::Refuse
     } else {
         Outbound::Capture
     }
 }
 
-/// The first packet of a connection that reached the pod.
+/// The first packet of an inbound connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Index of the device it came in on.
+    /// Index of the device it arrived on.
     pub ingress_ifindex: u32,
     /// Source address.
     pub remote: Address,
@@ -54,28 +55,29 @@ pub struct Arrival {
     pub local_port: u32,
 }
 
-/// What happens to a connection that reached the pod.
+/// What happens to an inbound connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// The kernel looks for a socket as if we were not there.
+    /// Normal socket lookup.
     Pass,
-    /// Goes to the listener of this kind, and is reset without one.
+    /// It goes to the listener of this kind, and is reset if there is none.
     Steer(Kind),
-    /// Passes if its flow was admitted, and goes to the listener of this kind otherwise.
+    /// It passes if its flow was admitted; otherwise it goes to the listener of this kind.
     Judge(Kind),
 }
 
-/// Decides over a connection that reached the pod.
+/// Decides about an inbound connection.
 #[inline(always)]
 #[must_use]
 pub const fn inbound(pod: &PodConfig, arrival: &Arrival) -> Inbound {
     if arrival.ingress_ifindex == LOOPBACK_INDEX {
-        // A pod that dials an address of its own that `PODS` does not list has that address as its source, too.
+        // When a pod dials one of its addresses that `PODS` does not list, that address is the
+        // source too.
         if is_loopback(&arrival.local) || pod.owns(&arrival.local) || same(&arrival.remote, &arrival.local) {
             return Inbound::Pass;
         }
-        // A foreign destination on `lo` was marked by the connect hook, whatever the flags say by now; or it is a
-        // proxy that passes a client on to such an address.
+        // A foreign destination on `lo` was marked by the connect hook, whatever the flags are by
+        // now; or a proxy forwards a client to such an address.
         if pod.owns(&arrival.remote) {
             return Inbound::Steer(Kind::Outbound);
         }
@@ -87,7 +89,8 @@ pub const fn inbound(pod: &PodConfig, arrival: &Arrival) -> Inbound {
     if arrival.local_port == HBONE_PORT as u32 && pod.flags & flag::HBONE != 0 {
         return Inbound::Steer(Kind::Hbone);
     }
-    // A pod that dials its own address: the packet carries the index of the device that owns the address.
+    // When a pod dials its own address, the packet carries the index of the device that owns the
+    // address.
     if pod.flags & flag::CAPTURE_INBOUND == 0
         || pod.owns(&arrival.remote)
         || same(&arrival.remote, &arrival.local)

@@ -1,32 +1,32 @@
-//! Packets that a pod forwards: between its own devices and those of what runs inside it, a container or a virtual
-//! machine behind a virtual device, with a network of its own.
+//! Forwarded packets: between the pod's own devices and those of containers or virtual machines
+//! with a network of their own inside the pod.
 //!
-//! Invariant: what a pod forwards leaves by a device of the pod, or came in by one, only where redirection is off.
+//! Invariant: with redirection on, no forwarded packet enters or leaves by a device of the pod.
 
 use crate::layout::{PodConfig, flag};
 
-/// Mark of a packet that is taken out of forwarding and handed to the outbound listener.
+/// Mark of a packet that is taken out of forwarding and delivered to the outbound listener.
 ///
-/// Not [`MARK`](crate::MARK): what answers it must leave by the inner device, not by `lo`.
+/// Differs from [`MARK`](crate::MARK): replies must leave by the inner device, not by `lo`.
 pub const FORWARD_MARK: u32 = 0x112;
-/// Devices of a pod that lead out of it.
+/// Outer devices per pod.
 pub const OUTER_MAX: usize = 4;
 
 const UDP: u8 = 17;
 const DNS_PORT: u16 = 53;
 
-/// Which way a packet that is dropped was going.
+/// Direction of a dropped packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Direction {
     /// Out of the pod.
     Out = 0,
-    /// Into what is inside.
+    /// Into the container or virtual machine inside the pod.
     In = 1,
 }
 
 impl Direction {
-    /// Both.
+    /// Both directions.
     pub const ALL: [Self; 2] = [Self::Out, Self::In];
 }
 
@@ -36,14 +36,14 @@ impl Direction {
 pub struct Forwarded {
     /// Cookie of the pod's network namespace.
     pub cookie: u64,
-    /// A [`Direction`].
+    /// A [`Direction`] as a number.
     pub direction: u32,
-    /// Zero; keeps the key free of holes.
+    /// Zero; avoids padding in the key.
     pub pad: u32,
 }
 
 impl Forwarded {
-    /// The counter of one direction of one pod.
+    /// The counter of one pod and direction.
     #[inline(always)]
     #[must_use]
     pub const fn new(cookie: u64, direction: Direction) -> Self {
@@ -51,9 +51,10 @@ impl Forwarded {
     }
 }
 
-/// Whether a packet that came in by a device and is about to leave by another is dropped, and as what.
+/// Whether a forwarded packet must be dropped, and how it is counted.
 ///
-/// A device is outer if it leads out of the pod. Between inner ones the pod's network is its own business.
+/// A device is outer if it leads out of the pod. Packets between two inner devices are never
+/// dropped.
 #[inline(always)]
 #[must_use]
 pub const fn forwarded(pod: &PodConfig, came_by_outer: bool, leaves_by_outer: bool) -> Option<Direction> {
@@ -66,8 +67,8 @@ pub const fn forwarded(pod: &PodConfig, came_by_outer: bool, leaves_by_outer: bo
     }
 }
 
-/// Whether a packet asks a name server, or is its answer. Passed as the pod's own datagrams are: what is inside could
-/// not name what it is steered to otherwise.
+/// Whether a packet is a DNS query or its response. These pass, as the pod's own datagrams do:
+/// otherwise clients inside could not resolve the names of what they connect to.
 #[inline(always)]
 #[must_use]
 pub const fn is_name_query(direction: Direction, protocol: u8, source_port: u16, port: u16) -> bool {

@@ -5,62 +5,68 @@ use core::net::IpAddr;
 
 use crate::address::{ANY, Address, mapped_ip4, words};
 
-/// How many addresses of each family a pod may have.
+/// Addresses of each family that a pod may have.
 pub const ADDRESSES_MAX: usize = 4;
-/// How many ports of a pod the kubelet may probe; probes of further ones are judged as plaintext.
+/// Ports of a pod that the kubelet may probe; probes of further ports are subject to policy as
+/// plaintext.
 pub const PROBE_PORTS_MAX: usize = 32;
 
-/// Names of the maps: symbols in the object, file names under the pin directory.
+/// Map names: symbols in the object, and file names below the pin directory.
 pub mod map {
-    /// Hash: netns cookie to [`PodConfig`](crate::PodConfig). The one write that switches redirection.
+    /// Hash: network namespace cookie to [`PodConfig`](crate::PodConfig). Writing this one value
+    /// switches redirection.
     pub const PODS: &str = "PODS";
     /// Socket hash: [`ListenerKey`](crate::ListenerKey) to listening socket.
     pub const LISTENERS: &str = "LISTENERS";
-    /// LRU hash: [`Flow`](crate::Flow) that may reach the application unjudged, to the boot time of its connect in
-    /// nanoseconds: a probe of the kubelet, or what a proxy passes on after it judged. Used up by its first packet.
+    /// LRU hash: [`Flow`](crate::Flow) that may reach the application without authorization, to the
+    /// boot time of its connect in nanoseconds. It is a probe of the kubelet, or a connection that
+    /// a proxy forwards after authorizing it. Removed by its first packet.
     pub const ADMITTED: &str = "ADMITTED";
-    /// Trie: [`Opening`](crate::Opening) of what the kubelet may send on an admitted connection, to
-    /// [`REST`](crate::REST) or 0.
+    /// LPM trie: [`Opening`](crate::Opening) that the kubelet may send on an admitted connection,
+    /// to [`REST`](crate::REST) or 0.
     pub const OPENINGS: &str = "OPENINGS";
-    /// Hash: cookie of a socket of the kubelet whose connection was admitted, to its [`Probing`](crate::Probing).
+    /// Hash: cookie of a kubelet socket with an admitted connection, to its
+    /// [`Probing`](crate::Probing).
     pub const PROBING: &str = "PROBING";
     /// Hash: address of an enrolled pod to its [`PodAddress`](crate::PodAddress).
     pub const ADDRESSES: &str = "ADDRESSES";
-    /// Hash: id of a cgroup whose tasks are never captured, to 1.
+    /// Hash: id of a cgroup whose tasks are exempt from capture, to 1.
     pub const PROXIES: &str = "PROXIES";
-    /// Array of one: cookie of the network namespace this instance of a program serves. Never pinned.
+    /// Array of one: cookie of the network namespace that this instance of a program serves. Never
+    /// pinned.
     pub const NETNS: &str = "NETNS";
-    /// Array: indexes of the devices that lead out of the pod this instance serves; 0 is an empty slot. Never pinned.
+    /// Array: indexes of the outer devices of the pod that this instance serves; 0 is an empty
+    /// slot. Never pinned.
     pub const OUTER: &str = "OUTER";
-    /// Hash: [`Forwarded`](crate::Forwarded) to packets that were dropped.
+    /// Hash: [`Forwarded`](crate::Forwarded) to the number of dropped packets.
     pub const FORWARDED: &str = "FORWARDED";
-    /// Maps of earlier versions whose pins are removed.
+    /// Maps of earlier versions, whose pins are removed.
     pub const RETIRED: [&str; 2] = ["PROBES", "POD_IPS"];
 }
 
-/// What [`PodConfig::flags`] may hold.
+/// Bits of [`PodConfig::flags`].
 pub mod flag {
-    /// Outbound IPv4, mapped or not, goes to the outbound listener.
+    /// Capture outbound IPv4 connections, v4-mapped or not.
     pub const CAPTURE_V4: u32 = 1;
-    /// Outbound IPv6 goes to the outbound listener.
+    /// Capture outbound IPv6 connections.
     pub const CAPTURE_V6: u32 = 2;
-    /// Outbound connections are captured; those of a family whose bit is missing are refused.
+    /// Capture outbound connections; those of a family whose bit is not set are refused.
     pub const CAPTURE: u32 = CAPTURE_V4 | CAPTURE_V6;
-    /// Inbound connections on any port but HBONE's go to the plaintext listener.
+    /// Redirect inbound connections, except on the HBONE port, to the plaintext listener.
     pub const CAPTURE_INBOUND: u32 = 4;
-    /// Inbound connections on port 15008 go to the HBONE listener.
+    /// Redirect inbound connections on port 15008 to the HBONE listener.
     pub const HBONE: u32 = 8;
 }
 
-/// What a listener in a pod is for.
+/// Kind of a proxy listener in a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Kind {
-    /// Connections the pod opens.
+    /// Connections that the pod opens.
     Outbound = 0,
-    /// Connections to the pod that came without a tunnel.
+    /// Inbound connections without a tunnel.
     InboundPlaintext = 1,
-    /// Tunnels to the pod.
+    /// Inbound tunnels.
     Hbone = 2,
 }
 
@@ -68,7 +74,7 @@ impl Kind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Outbound, Self::InboundPlaintext, Self::Hbone];
 
-    /// The kind a map key holds.
+    /// The kind for the number in a map key.
     #[must_use]
     pub const fn from_u32(value: u32) -> Option<Self> {
         match value {
@@ -79,7 +85,7 @@ impl Kind {
         }
     }
 
-    /// Port of `127.0.0.1` that the listener of this kind is bound to.
+    /// The port of `127.0.0.1` that a listener of this kind is bound to.
     #[must_use]
     pub const fn port(self) -> u16 {
         match self {
@@ -96,9 +102,9 @@ impl Kind {
 pub struct ListenerKey {
     /// Cookie of the pod's network namespace.
     pub cookie: u64,
-    /// A [`Kind`].
+    /// A [`Kind`] as a number.
     pub kind: u32,
-    /// Zero; keeps the key free of holes.
+    /// Zero; avoids padding in the key.
     pub pad: u32,
 }
 
@@ -111,20 +117,20 @@ impl ListenerKey {
     }
 }
 
-/// Ports of a pod that its probes and lifecycle hooks name.
+/// Ports named by the pod's probes and lifecycle hooks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct ProbePorts([u16; PROBE_PORTS_MAX]);
 
 impl ProbePorts {
-    /// The first [`PROBE_PORTS_MAX`] of them.
+    /// Keeps the first [`PROBE_PORTS_MAX`] ports.
     pub fn new(ports: impl IntoIterator<Item = u16>) -> Self {
         let mut slots = [0; PROBE_PORTS_MAX];
         slots.iter_mut().zip(ports).for_each(|(slot, port)| *slot = port);
         Self(slots)
     }
 
-    /// Whether the port is one of them.
+    /// Whether the port is in the set.
     #[inline(always)]
     #[must_use]
     pub fn contains(&self, port: u32) -> bool {
@@ -132,13 +138,13 @@ impl ProbePorts {
     }
 }
 
-/// Value of `ADDRESSES`: whose address it is.
+/// Value of `ADDRESSES`: the pod with this address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct PodAddress {
     /// Cookie of the pod's network namespace.
     pub cookie: u64,
-    /// What the kubelet may reach unjudged.
+    /// Ports that the kubelet may connect to without authorization.
     pub probe_ports: ProbePorts,
 }
 
@@ -148,32 +154,33 @@ pub struct PodAddress {
 pub struct Flow {
     /// Cookie of the pod's network namespace.
     pub cookie: u64,
-    /// Address of whoever connects.
+    /// Address of the client.
     pub remote: Address,
-    /// Address that is connected to.
+    /// Destination address.
     pub local: Address,
-    /// Port of whoever connects, host byte order.
+    /// Port of the client, host byte order.
     pub remote_port: u32,
     /// Port of the pod, host byte order.
     pub local_port: u32,
 }
 
-/// Value of `PODS`: what is redirected in one network namespace, and which addresses are its own.
+/// Value of `PODS`: what is redirected in one network namespace, and the pod's own addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct PodConfig {
     /// Bits of [`flag`].
     pub flags: u32,
-    /// Own IPv4 addresses, network byte order; 0 is an empty slot.
+    /// Own IPv4 addresses in network byte order; 0 is an empty slot.
     pub ip4: [u32; ADDRESSES_MAX],
     /// Own IPv6 addresses; [`ANY`] is an empty slot.
     pub ip6: [Address; ADDRESSES_MAX],
 }
 
 impl PodConfig {
-    /// Everything of a pod's families redirected.
+    /// Redirects everything.
     ///
-    /// A family without an address is refused: nothing could capture it, and it must not leave in plaintext.
+    /// Connections of a family in which the pod has no address are refused: they could not be
+    /// captured and must not leave as plaintext.
     pub fn enrolled(addresses: &[IpAddr]) -> Result<Self, TooManyAddresses> {
         let mut config = Self {
             flags: flag::CAPTURE_INBOUND | flag::HBONE,
@@ -198,7 +205,7 @@ impl PodConfig {
         Ok(config)
     }
 
-    /// Nothing captured any more, but peers that still tunnel are served.
+    /// Captures nothing, but still accepts tunnels from peers.
     #[must_use]
     pub const fn only_hbone(self) -> Self {
         Self { flags: flag::HBONE, ..self }
@@ -218,14 +225,14 @@ impl PodConfig {
         }
     }
 
-    /// The addresses that are set.
+    /// The addresses, without empty slots.
     pub fn addresses(&self) -> impl Iterator<Item = Address> {
         let ip4 = self.ip4.into_iter().filter(|ip| *ip != 0).map(crate::address::mapped);
         ip4.chain(self.ip6.into_iter().filter(|ip| *ip != ANY))
     }
 }
 
-// Written out: `==` on arrays becomes a call to `memcmp`, which the kernel does not have.
+// Written out, because `==` on arrays becomes a call to `memcmp`, which is not available in eBPF.
 #[inline(always)]
 pub(crate) const fn same(left: &Address, right: &Address) -> bool {
     (left[0] ^ right[0]) | (left[1] ^ right[1]) | (left[2] ^ right[2]) | (left[3] ^ right[3]) == 0

@@ -1,8 +1,9 @@
-//! Map keys and values both sides of the kernel agree on, and the decisions taken over them.
+//! Map keys and values shared by user space and eBPF programs, and the decisions over them.
 //!
-//! Every type is `repr(C)` without padding holes, because the kernel compares keys byte by byte. Addresses are
-//! 128 bits as four words in network byte order, IPv4 in its v4-mapped form. The maps outlive the program that made
-//! them: a map whose shape changes gets a new name (see [`map::RETIRED`]), and [`LAYOUT`] changes only with all of them.
+//! Every type is `repr(C)` without padding, because the kernel compares keys byte by byte.
+//! Addresses are 128 bits as four words in network byte order, IPv4 in v4-mapped form. The maps
+//! outlive the program that created them: a map whose layout changes gets a new name (see
+//! [`map::RETIRED`]), and [`LAYOUT`] changes only when all of them do.
 
 #![no_std]
 
@@ -24,31 +25,31 @@ pub use probe::{OPENING_BYTES_MAX, Opening, Probing, REST};
 /// Version of the map layout; part of the pin path.
 pub const LAYOUT: u32 = 1;
 
-/// Mark that sends a packet of a pod through its own loopback device.
+/// Mark of packets that are routed through the pod's own loopback device.
 pub const MARK: u32 = 0x111;
-/// Mark of every other connection that a proxy opens: it takes the ways of any packet, and should it come back to the
-/// proxy's own listener (its destination is an address of the pod that nobody knew to be), the accepted socket has it
-/// too. No rule of redirection selects it.
+/// Mark of every other connection that a proxy opens. No redirection rule matches it, so it is
+/// routed normally. If it arrives at the proxy's own listener, because its destination is an
+/// unlisted address of the pod, the accepted socket carries the mark too.
 pub const PROXY_MARK: u32 = 0x113;
-/// Bits of the mark that belong to us; the others stay as the application set them.
+/// The bits of a mark that belong to us; the application's other bits are kept.
 pub const MARK_MASK: u32 = 0xfff;
-/// Routing table of a pod that holds the loopback default route.
+/// Routing table of a pod with the default route to loopback.
 pub const ROUTE_TABLE: u32 = 100;
-/// Priority of the rule that selects [`ROUTE_TABLE`] by mark: before `main` (32766).
+/// Priority of the rule that selects [`ROUTE_TABLE`] by [`MARK`]: before `main` (32766).
 pub const RULE_PRIORITY: u32 = 32764;
-/// Priority of the rule that does so for packets that are taken out of forwarding.
+/// Priority of the rule that selects it by [`FORWARD_MARK`](crate::FORWARD_MARK).
 pub const FORWARD_RULE_PRIORITY: u32 = 32763;
-/// Priority of the rule that sends what answers them, which has their mark, where it would go without one.
+/// Priority of the rule that routes replies with that mark normally.
 pub const ANSWER_RULE_PRIORITY: u32 = 32762;
 
-/// Destination port that peers tunnel to.
+/// Destination port of HBONE tunnels.
 pub const HBONE_PORT: u16 = 15008;
-/// For how long an admitted flow that nobody used may still reach the application, in nanoseconds.
+/// How long an admitted flow stays admitted without being used, in nanoseconds.
 ///
-/// Long enough for a SYN that was lost to be sent again; short, so that a masqueraded connection does not come upon
-/// the port of a probe that was never answered.
+/// Long enough for a lost SYN to be retransmitted. Short, so that a masqueraded connection does not
+/// reuse the source port of an unanswered probe.
 pub const ADMITTED_NANOSECONDS: u64 = 5_000_000_000;
 
-// One mark for each purpose, told apart by our bits alone.
+// Marks are compared by our bits only, so they must differ there.
 const _: () = assert!(MARK != FORWARD_MARK && MARK != PROXY_MARK && FORWARD_MARK != PROXY_MARK);
 const _: () = assert!((MARK | FORWARD_MARK | PROXY_MARK) & !MARK_MASK == 0);

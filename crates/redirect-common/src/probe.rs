@@ -1,42 +1,44 @@
-//! What the kubelet may send on a connection that reached a pod unjudged.
+//! What the kubelet may send on a connection that reached a pod without authorization.
 //!
-//! A probe of another pod may name this pod's address, one of its probe ports and any path. So each segment of data
-//! must begin as one of the pod's own probes does. Where only the beginning of a connection can be compared, because
-//! the rest is encrypted or binary, [`REST`] says that what follows it passes.
+//! A probe of another pod may use this pod's address, one of its probe ports and any path. Each
+//! data segment must therefore start like one of the pod's own probes. Where only the start of a
+//! connection can be compared, because the rest is encrypted or binary, [`REST`] lets everything
+//! after it pass.
 
-/// Bytes of a beginning. With cookie and port it is as long as the data of a trie may be: 256 bytes.
+/// Length of a prefix in bytes. Together with cookie and port this is the maximum key data of an
+/// LPM trie, 256 bytes.
 pub const OPENING_BYTES_MAX: usize = 244;
-/// Value of `OPENINGS`: what follows on the connection passes, too.
+/// Value of `OPENINGS`: the rest of the connection passes too.
 pub const REST: u32 = 1;
 
-/// What comes after the length in a key of `OPENINGS`.
+/// The key data of `OPENINGS`, after the prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(C)]
 pub struct Opening {
-    /// Cookie of the pod's network namespace, its lower half first.
+    /// Cookie of the pod's network namespace, lower half first.
     pub cookie: [u32; 2],
     /// Port of the pod, host byte order.
     pub port: u32,
-    /// What a segment begins with; zeros behind it.
+    /// Start of a segment, padded with zeros.
     pub bytes: [u8; OPENING_BYTES_MAX],
 }
 
 impl Opening {
-    /// Bits of the key for a beginning of so many bytes.
+    /// Key length in bits for a prefix of this many bytes.
     #[inline(always)]
     #[must_use]
     pub const fn bits(bytes: u32) -> u32 {
         ((size_of::<Self>() - OPENING_BYTES_MAX) as u32 + bytes) * 8
     }
 
-    /// The halves of a cookie.
+    /// The lower and upper half of a cookie.
     #[inline(always)]
     #[must_use]
     pub const fn halves(cookie: u64) -> [u32; 2] {
         [cookie as u32, (cookie >> 32) as u32]
     }
 
-    /// One beginning; none if it is empty or too long to be compared as a whole.
+    /// One prefix; `None` if it is empty or too long to be compared completely.
     #[must_use]
     pub fn new(cookie: u64, port: u16, text: &[u8]) -> Option<Self> {
         let mut bytes = [0; OPENING_BYTES_MAX];
@@ -45,7 +47,8 @@ impl Opening {
     }
 }
 
-/// Value of `PROBING`: a connection of the kubelet that was admitted, and how far what it sends was judged.
+/// Value of `PROBING`: an admitted connection of the kubelet, and how much of its data has been
+/// checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Probing {
@@ -55,22 +58,22 @@ pub struct Probing {
     pub port: u32,
     /// [`REST`] or 0.
     pub rest: u32,
-    /// Sequence number of the last segment that was judged.
+    /// Sequence number of the last checked segment.
     pub from: u32,
-    /// The number after it.
+    /// The sequence number after that segment.
     pub to: u32,
 }
 
 impl Probing {
-    /// Nothing was sent yet.
+    /// A connection on which nothing was sent yet.
     #[inline(always)]
     #[must_use]
     pub const fn new(cookie: u64, port: u32) -> Self {
         Self { cookie, port, rest: 0, from: 0, to: 0 }
     }
 
-    /// Whether a segment need not be compared: it holds nothing, is sent again, or follows what only begins in a
-    /// readable way.
+    /// Whether a segment needs no check: it is empty, a retransmission, or after a start that
+    /// admits the rest.
     #[inline(always)]
     #[must_use]
     pub const fn is_judged(&self, sequence: u32, length: u32) -> bool {
@@ -80,7 +83,7 @@ impl Probing {
         length == 0 || self.rest == REST || offset + length as u64 <= judged
     }
 
-    /// After a segment that begins as it should.
+    /// The state after a segment that passed the check.
     #[inline(always)]
     #[must_use]
     pub const fn after(self, sequence: u32, length: u32, rest: u32) -> Self {

@@ -1,4 +1,4 @@
-//! Sends a connection of a pod to its proxy, for both families.
+//! Redirects a pod's outbound connections to its proxy, for both families.
 
 use ambit_redirect_common::{Address, Flow, Kind, LOOPBACK_INDEX, MARK, MARK_MASK, Outbound, outbound};
 
@@ -13,9 +13,10 @@ const IPPROTO_MPTCP: u32 = 262;
 const ENETUNREACH: i32 = 101;
 const ECONNREFUSED: i32 = 111;
 
-/// Marks the socket if its connection is to be captured: the route lookup that follows then ends at `lo`.
+/// Marks the socket if its connection is to be captured, so that the route lookup that follows ends
+/// at `lo`.
 ///
-/// The destination is left as it is, so that the proxy reads it off the accepted socket.
+/// The destination is unchanged, so the proxy can read it from the accepted socket.
 #[inline(always)]
 pub fn capture(connect: &Connect, destination: &Address) -> i32 {
     if connect.kind != SOCK_STREAM || !(connect.protocol == IPPROTO_TCP || connect.protocol == IPPROTO_MPTCP)
@@ -33,8 +34,9 @@ pub fn capture(connect: &Connect, destination: &Address) -> i32 {
         pass_on(connect, cookie, destination);
         return ALLOW;
     }
-    // The socket of a connection to oneself is bound to that address now: by it the other end knows that it was not
-    // captured. Also for a proxy, which would otherwise be its own client.
+    // The socket of a connection to the pod itself is now bound to that address, which shows the
+    // other end that it was not captured. This applies to a proxy too, which would otherwise become
+    // its own client.
     if connect.is_local(destination) {
         return match unbind(connect) {
             Ok(()) => ALLOW,
@@ -48,7 +50,8 @@ pub fn capture(connect: &Connect, destination: &Address) -> i32 {
         Outbound::Pass => ALLOW,
         Outbound::Unreachable => refuse(ENETUNREACH),
         Outbound::Refuse => refuse(ECONNREFUSED),
-        // Without this check a SYN to nobody is lost, and IPv4 waits: a reset from a foreign address finds no way back.
+        // Without this check a SYN without a listener would be lost and IPv4 would wait for a
+        // timeout, because a reset from a foreign address finds no route back.
         Outbound::Capture if !is_listening(cookie, Kind::Outbound) => refuse(ECONNREFUSED),
         Outbound::Capture => match mark(connect) {
             Ok(()) => ALLOW,
@@ -57,7 +60,8 @@ pub fn capture(connect: &Connect, destination: &Address) -> i32 {
     }
 }
 
-/// A proxy passes a client on, under the client's address, to an address of the pod that `PODS` does not list.
+/// A proxy forwards a client, with the client's source address, to an address of the pod that
+/// `PODS` does not list.
 #[inline(always)]
 fn pass_on(connect: &Connect, cookie: u64, destination: &Address) {
     admit(&Flow {
@@ -76,7 +80,7 @@ fn mark(connect: &Connect) -> Result<(), ()> {
     connect.set_mark((mark & !MARK_MASK) | MARK)
 }
 
-/// Bound to the pod's device, a socket would never see a route over `lo`.
+/// A socket bound to the pod's device would not use a route over `lo`.
 #[inline(always)]
 fn unbind(connect: &Connect) -> Result<(), ()> {
     if connect.device == 0 { Ok(()) } else { connect.unbind_device() }

@@ -1,4 +1,4 @@
-//! `connect` to an IPv4 address, at the root of the cgroups.
+//! `connect` of IPv4 sockets, attached at the root cgroup.
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;

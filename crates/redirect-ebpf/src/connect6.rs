@@ -1,4 +1,4 @@
-//! `connect` of an IPv6 socket, to an IPv6 or a v4-mapped address, at the root of the cgroups.
+//! `connect` of IPv6 sockets, to an IPv6 or a v4-mapped address, attached at the root cgroup.
 
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;

@@ -1,7 +1,8 @@
-//! Typed access to program contexts, maps and helpers; all `unsafe` of the programs.
+//! Typed access to program contexts, maps and helpers; contains all `unsafe` code of the programs.
 //!
-//! Every context field is read once, volatile and before any branch. LLVM otherwise merges loads of two branches
-//! into one through a computed pointer, and the verifier refuses that ("dereference of modified ctx ptr").
+//! Every context field is read once, as volatile and before any branch. LLVM otherwise merges loads
+//! of two branches into one through a computed pointer, which the verifier rejects ("dereference of
+//! modified ctx ptr").
 
 use core::mem::{MaybeUninit, size_of};
 use core::ptr::{addr_of, write_volatile};
@@ -20,7 +21,8 @@ use aya_ebpf::programs::{SkLookupContext, SockAddrContext, SockOpsContext};
 use crate::maps::{ADDRESSES, ADMITTED, LISTENERS, NETNS, PODS, PROBING, PROXIES};
 
 const AF_INET: u32 = 2;
-/// An address that no host has: reserved for future use (RFC 1112, 4), or to be discarded (RFC 6666).
+/// An address that no host has: reserved for future use (RFC 1112, 4), or the discard prefix (RFC
+/// 6666).
 const NOBODY4: Address = mapped(0xf000_0001_u32.to_be());
 const NOBODY6: Address = [0x0100_0000_u32.to_be(), 0, 0, 1_u32.to_be()];
 const SOL_SOCKET: i32 = 1;
@@ -30,7 +32,8 @@ const BPF_TCP_LISTEN: u32 = 10;
 
 macro_rules! field {
     ($ctx:expr, $($field:tt)+) => {
-        // SAFETY: the kernel hands every program a context that is valid while it runs; the field is plain data.
+        // SAFETY: the kernel passes every program a context that is valid while it runs; the field
+        // is plain data.
         unsafe { core::ptr::read_volatile(core::ptr::addr_of!((*$ctx).$($field)+)) }
     };
 }
@@ -43,18 +46,18 @@ macro_rules! address {
     };
 }
 
-/// A task's `connect`.
+/// A `connect` call of a task.
 pub struct Connect {
     ctx: *mut bpf_sock_addr,
     /// Socket type.
     pub kind: u32,
     /// IP protocol.
     pub protocol: u32,
-    /// Device the socket is bound to, or 0.
+    /// Device that the socket is bound to, or 0.
     pub device: u32,
-    /// Address the socket is bound to, or [`ANY`].
+    /// Address that the socket is bound to, or [`ANY`].
     pub source: Address,
-    /// Port the socket is bound to, or 0; host byte order.
+    /// Port that the socket is bound to, or 0; host byte order.
     pub source_port: u32,
     /// Destination port, host byte order.
     pub port: u32,
@@ -82,11 +85,12 @@ impl Connect {
         connect
     }
 
-    /// Whether the destination is an address of the network namespace itself; the socket is then bound to it, which
-    /// the kernel would have done by itself.
+    /// Whether the destination is a local address of the network namespace. If so, the socket is
+    /// then bound to it, as the kernel would have done itself.
     ///
-    /// Only a bound socket tells: one may bind only local addresses, unless it has options (IP_FREEBIND), with which
-    /// it may bind any, and says nothing. A socket that its application bound says nothing either.
+    /// The test is whether `bind` succeeds, because only local addresses can be bound. Two kinds of
+    /// sockets give no answer: those with options such as IP_FREEBIND, which may bind any address,
+    /// and those that the application has bound.
     #[inline(always)]
     pub fn is_local(&self, destination: &Address) -> bool {
         let [a, b, c, d] = self.source;
@@ -104,7 +108,7 @@ impl Connect {
     #[inline(always)]
     fn bind(&self, address: &Address) -> Result<(), ()> {
         let [a, b, c, d] = *address;
-        // `sockaddr_in6`, or `sockaddr_in` in the words it has; the port behind the family is 0.
+        // The words of a `sockaddr_in6` or `sockaddr_in`; the port after the family is 0.
         let (words, length) = if self.family == AF_INET {
             ([self.family, d, 0, 0, 0, 0, 0], 16)
         } else {
@@ -112,10 +116,12 @@ impl Connect {
         };
         let mut to = MaybeUninit::<[u32; 7]>::uninit();
         for (index, word) in words.into_iter().enumerate() {
-            // SAFETY: within the array. Volatile, or it becomes a call to `memset`, which the kernel does not have.
+            // SAFETY: within the array. Volatile, or it becomes a call to `memset`, which is not
+            // available in eBPF.
             unsafe { write_volatile(to.as_mut_ptr().cast::<u32>().add(index), word) };
         }
-        // SAFETY: the helper takes its own context and reads `length` bytes of an address that outlives the call.
+        // SAFETY: the helper takes its own context and reads `length` bytes of an address that
+        // outlives the call.
         let result = unsafe { bpf_bind(self.ctx, to.as_mut_ptr().cast::<sockaddr>(), length) };
         if result == 0 { Ok(()) } else { Err(()) }
     }
@@ -158,7 +164,7 @@ impl Connect {
         self.set_option(SO_MARK, mark)
     }
 
-    /// Takes the socket off the device it is bound to.
+    /// Removes the socket's binding to a device.
     #[inline(always)]
     pub fn unbind_device(&self) -> Result<(), ()> {
         self.set_option(SO_BINDTOIFINDEX, 0)
@@ -180,34 +186,34 @@ impl Connect {
     }
 }
 
-/// Sets what the system call returns once the program refuses it.
+/// Sets the error that the system call returns when the program rejects it.
 #[inline(always)]
 pub fn set_return(errno: i32) {
     // SAFETY: the helper takes a number.
     unsafe { bpf_set_retval(-errno) };
 }
 
-/// What is redirected in a network namespace.
+/// The redirection config of a network namespace.
 #[inline(always)]
 pub fn pod(cookie: u64) -> Option<&'static PodConfig> {
-    // SAFETY: values are replaced, never changed in place: the map does not preallocate.
+    // SAFETY: values are replaced, never changed in place, because the map does not preallocate.
     unsafe { PODS.get(&cookie) }
 }
 
-/// Whether the running task is a proxy's.
+/// Whether the running task belongs to a proxy.
 #[inline(always)]
 pub fn is_proxy() -> bool {
-    // SAFETY: the helper takes nothing; the value is only tested for presence.
+    // SAFETY: the helper takes no argument; the value is only tested for presence.
     unsafe { PROXIES.get(&bpf_get_current_cgroup_id()).is_some() }
 }
 
-/// Whether somebody listens.
+/// Whether the listener is listening.
 ///
 /// A listener that was shut down stays in the map, so presence is not enough.
 #[inline(always)]
 pub fn is_listening(cookie: u64, kind: Kind) -> bool {
     let key = ListenerKey::new(cookie, kind);
-    // SAFETY: the map is of this key type; the reference is released below on the only path.
+    // SAFETY: the map has this key type; the reference is released below on the only path.
     let socket = unsafe { bpf_map_lookup_elem(addr_of!(LISTENERS).cast_mut().cast(), addr_of!(key).cast()) };
     if socket.is_null() {
         return false;
@@ -219,21 +225,21 @@ pub fn is_listening(cookie: u64, kind: Kind) -> bool {
     state == BPF_TCP_LISTEN
 }
 
-/// The network namespace this instance of the program serves.
+/// Cookie of the network namespace that this instance of the program serves.
 #[inline(always)]
 pub fn served_netns() -> u64 {
     NETNS.get(0).copied().unwrap_or(0)
 }
 
-/// The lookup of a socket for a packet.
+/// A socket lookup for a packet.
 pub struct Lookup {
     pub protocol: u32,
     pub ingress_ifindex: u32,
     pub remote: Address,
     pub local: Address,
-    /// Host byte order.
+    /// Port of the client, host byte order.
     pub remote_port: u32,
-    /// Host byte order.
+    /// Destination port, host byte order.
     pub local_port: u32,
 }
 
@@ -256,23 +262,23 @@ impl Lookup {
     }
 }
 
-/// Hands the connection to a listener of ours.
+/// Assigns the connection to a proxy listener.
 #[inline(always)]
 pub fn assign(ctx: &SkLookupContext, cookie: u64, kind: Kind) -> Result<(), ()> {
-    /// The very socket of the map, whatever else shares its port.
+    /// Selects exactly the socket of the map, even if others share its port.
     const BPF_SK_LOOKUP_F_NO_REUSEPORT: u64 = 2;
     let mut key = ListenerKey::new(cookie, kind);
     LISTENERS.redirect_sk_lookup(ctx, &mut key, BPF_SK_LOOKUP_F_NO_REUSEPORT).map_err(|_| ())
 }
 
-/// A connection about to be opened by a socket of a watched cgroup.
+/// A connection that a socket in a watched cgroup is about to open.
 pub struct Opening {
     pub cookie: u64,
     pub remote: Address,
     pub local: Address,
-    /// Host byte order.
+    /// Destination port, host byte order.
     pub remote_port: u32,
-    /// Host byte order.
+    /// Source port, host byte order.
     pub local_port: u32,
 }
 
@@ -295,14 +301,14 @@ impl Opening {
     }
 }
 
-/// The enrolled pod of this node that has an address.
+/// The enrolled pod of this node with this address.
 #[inline(always)]
 pub fn pod_of(address: &Address) -> Option<&'static PodAddress> {
-    // SAFETY: values are replaced, never changed in place: the map does not preallocate.
+    // SAFETY: values are replaced, never changed in place, because the map does not preallocate.
     unsafe { ADDRESSES.get(address) }
 }
 
-/// Begins to judge what the socket of a connection sends.
+/// Starts to check what the socket of a connection sends.
 #[inline(always)]
 pub fn watch_probe(ctx: &SockOpsContext, probing: &Probing) -> Result<(), ()> {
     // SAFETY: the helper takes the context it was called with.
@@ -310,7 +316,7 @@ pub fn watch_probe(ctx: &SockOpsContext, probing: &Probing) -> Result<(), ()> {
     PROBING.insert(&socket, probing, 0).map_err(|_| ())
 }
 
-/// The connection of a socket has ended.
+/// Stops checking a socket whose connection has ended.
 #[inline(always)]
 pub fn forget_probe(ctx: &SockOpsContext) {
     // SAFETY: the helper takes the context it was called with.
@@ -318,7 +324,7 @@ pub fn forget_probe(ctx: &SockOpsContext) {
     let _ = PROBING.remove(&socket);
 }
 
-/// How far what the socket of a packet sends was judged.
+/// The check state of the socket that sends a packet.
 #[inline(always)]
 pub fn probing(skb: *mut __sk_buff) -> Option<&'static mut Probing> {
     // SAFETY: the helper takes the context it was called with.
@@ -327,25 +333,25 @@ pub fn probing(skb: *mut __sk_buff) -> Option<&'static mut Probing> {
     PROBING.get_ptr_mut(&socket).map(|probing| unsafe { &mut *probing })
 }
 
-/// Nanoseconds since boot, without time asleep.
+/// Nanoseconds since boot, without time in suspend.
 #[inline(always)]
 fn now() -> u64 {
-    // SAFETY: the helper takes nothing.
+    // SAFETY: the helper takes no argument.
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Lets a flow through to the application.
+/// Admits a flow to the application.
 #[inline(always)]
 pub fn admit(flow: &Flow) {
-    // A full map forgets its oldest entry, so the insertion cannot fail for want of room.
+    // A full LRU map evicts its oldest entry, so the insertion cannot fail for lack of space.
     let _ = ADMITTED.insert(flow, now(), 0);
 }
 
-/// Whether a flow was admitted; it is not any more.
+/// Removes the admission of a flow. Returns whether there was a valid one.
 #[inline(always)]
 pub fn use_admission(flow: &Flow) -> bool {
     // SAFETY: a value torn by a concurrent write is an old or a new time of the same flow.
     let Some(admitted) = unsafe { ADMITTED.get(flow) }.copied() else { return false };
-    // Of two that find it, one removes it.
+    // If two programs find it, only one removes it.
     ADMITTED.remove(flow).is_ok() && now().wrapping_sub(admitted) < ADMITTED_NANOSECONDS
 }

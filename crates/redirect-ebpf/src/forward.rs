@@ -1,7 +1,8 @@
-//! What a pod forwards, at its devices: steered to the proxy where that can be, and dropped otherwise.
+//! Packets that a pod forwards, at its devices: redirected to the proxy where possible, otherwise
+//! dropped.
 //!
-//! Neither `connect` nor `sk_lookup` sees it: the sockets are in another network namespace, and no socket is looked up
-//! for a packet that is forwarded.
+//! Neither `connect` nor `sk_lookup` sees them: their sockets are in another network namespace, and
+//! no socket lookup happens for forwarded packets.
 
 use ambit_redirect_common::{Direction, FORWARD_MARK, Kind, MARK_MASK, flag, forwarded, is_name_query};
 use aya_ebpf::bindings::__sk_buff;
@@ -11,15 +12,15 @@ use aya_ebpf::programs::TcContext;
 use crate::ctx::{pod, served_netns};
 use crate::packet::{self, Packet};
 
-/// The next program decides, and without one the packet goes on.
+/// Continue with the next program; without one, the packet passes.
 const NEXT: i32 = -1;
 const DROP: i32 = 2;
 
-/// At every device of the pod, for what leaves by it.
+/// At every device of the pod, for packets that leave by it.
 #[classifier]
 pub fn leaving(ctx: TcContext) -> i32 {
     let packet = Packet::new(ctx.skb.skb);
-    // What a socket of the pod sends came in by no device.
+    // A packet of a socket of the pod itself has no ingress device.
     if packet.came_by == 0 {
         return NEXT;
     }
@@ -37,7 +38,7 @@ pub fn leaving(ctx: TcContext) -> i32 {
     DROP
 }
 
-/// At a device that leads to something inside, for what comes from there.
+/// At an inner device, for packets that arrive by it.
 #[classifier]
 pub fn arriving(ctx: TcContext) -> i32 {
     steer(ctx.skb.skb, packet::is_outer)
@@ -49,9 +50,9 @@ pub fn rerouted(ctx: TcContext) -> i32 {
     steer(ctx.skb.skb, |_| true)
 }
 
-/// Takes a TCP packet out of forwarding if it would leave by such a device: marked, it is delivered locally, and the
-/// first of a connection is given to the outbound listener. The proxy reads the destination off the socket, as of the
-/// connections that the pod itself opens.
+/// Takes a TCP packet out of forwarding if it would leave by such a device. The mark makes it
+/// delivered locally, and the first packet of a connection is assigned to the outbound listener.
+/// The proxy reads the destination from the socket, as for connections that the pod opens itself.
 #[inline(always)]
 fn steer(skb: *mut __sk_buff, is_captured: impl Fn(u32) -> bool) -> i32 {
     let packet = Packet::new(skb);

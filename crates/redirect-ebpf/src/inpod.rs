@@ -1,7 +1,7 @@
-//! The socket for a new connection, in the network namespace of one pod.
+//! Socket lookup for a new connection in the network namespace of one pod.
 //!
-//! Established connections never come here. The pod's entry in `PODS` is read each time, so that one write
-//! switches redirection while the program stays attached.
+//! Established connections skip this program. The pod's entry in `PODS` is read each time, so that
+//! one write switches redirection while the program stays attached.
 
 use ambit_redirect_common::{Arrival, Flow, Inbound, inbound};
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
@@ -39,7 +39,7 @@ pub fn inpod(ctx: SkLookupContext) -> u32 {
     }
 }
 
-/// Only the first packet of a connection asks: one that is sent again meets the socket of the first.
+/// Only the first packet of a connection gets here: a retransmission meets the socket of the first.
 #[inline(always)]
 fn is_admitted(lookup: &Lookup, cookie: u64) -> bool {
     use_admission(&Flow {

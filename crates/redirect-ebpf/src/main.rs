@@ -1,7 +1,8 @@
-//! The kernel's half of redirection: capture what a pod opens, steer what reaches it.
+//! The eBPF programs of redirection: they capture outbound connections of a pod and steer inbound
+//! ones.
 //!
-//! Whatever cannot be captured is refused: no program lets a connection out because something was missing, except that
-//! a network namespace absent from `PODS` is none of our business.
+//! A connection that cannot be captured is refused: no program lets one out because something was
+//! missing. A network namespace without an entry in `PODS` is not in the mesh and is left alone.
 
 #![no_std]
 #![no_main]
@@ -21,7 +22,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// The helpers that set socket options are for GPL-compatible programs only.
+// The helpers that set socket options are available to GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

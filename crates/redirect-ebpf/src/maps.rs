@@ -1,4 +1,4 @@
-//! The maps; names and shapes as `ambit-redirect-common` gives them.
+//! The maps, with names and types from `ambit-redirect-common`.
 
 use ambit_redirect_common::{
     Address, Flow, Forwarded, ListenerKey, OUTER_MAX, Opening, PodAddress, PodConfig, Probing,
@@ -7,18 +7,18 @@ use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, SockHash};
 
-/// Pods of one node, with room for those that are going.
+/// Pods of one node, including those that are being deleted.
 const PODS_MAX: u32 = 4096;
 const ADDRESSES_OF_A_POD: u32 = 8;
 const LISTENERS_OF_A_POD: u32 = 3;
 const DIRECTIONS: u32 = 2;
-/// Flows that were admitted and whose first packet is still on its way.
+/// Admitted flows whose first packet is still on its way.
 const ADMITTED_MAX: u32 = 8192;
-/// What probes of all pods begin with.
+/// Prefixes of the probes of all pods.
 const OPENINGS_MAX: u32 = PODS_MAX * 16;
-/// Probes under way; further ones are judged as plaintext.
+/// Open probe connections; further ones are subject to policy as plaintext.
 const PROBING_MAX: u32 = 8192;
-/// Generations of the proxy on one node, including those that drain.
+/// Cgroups of proxies on one node, including those that drain.
 const PROXIES_MAX: u32 = 64;
 
 #[map]
@@ -37,7 +37,7 @@ pub static ADMITTED: LruHashMap<Flow, u64> = LruHashMap::with_max_entries(ADMITT
 #[map]
 pub static OPENINGS: LpmTrie<Opening, u32> = LpmTrie::with_max_entries(OPENINGS_MAX, 0);
 
-/// An entry that were forgotten for want of room would let its connection say anything.
+/// Not an LRU map: an evicted entry would let its connection send anything.
 #[map]
 pub static PROBING: HashMap<u64, Probing> = HashMap::with_max_entries(PROBING_MAX, BPF_F_NO_PREALLOC);
 
@@ -46,14 +46,15 @@ pub static PROXIES: HashMap<u64, u64> = HashMap::with_max_entries(PROXIES_MAX, B
 
 /// Written by the loader before it attaches the instance.
 ///
-/// `sk_lookup` may not ask for the cookie of its network namespace, so every instance is told.
+/// `sk_lookup` programs cannot query the cookie of their network namespace, so it is set per
+/// instance.
 #[map]
 pub static NETNS: Array<u64> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static OUTER: Array<u32> = Array::with_max_entries(OUTER_MAX as u32, 0);
 
-/// Entries are made by the agent: no packet makes one.
+/// The agent creates the entries; the programs only increment them.
 #[map]
 pub static FORWARDED: HashMap<Forwarded, u64> =
     HashMap::with_max_entries(PODS_MAX * DIRECTIONS, BPF_F_NO_PREALLOC);

@@ -1,4 +1,4 @@
-//! A packet at a device: its headers, where it would go, and whom it is given to.
+//! A packet at a device: parsing, routing, and assignment to a listener.
 
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of, write_volatile};
@@ -25,39 +25,40 @@ const AF_INET6: u32 = 10;
 const FROM_NETWORK_HEADER: u32 = 1;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
-/// The lower 13 bits of the IPv4 fragment word: the offset.
+/// The offset bits (lower 13) of the IPv4 fragment field.
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
 pub struct Packet {
     skb: *mut __sk_buff,
-    /// Device it came in by, or 0.
+    /// Ingress device, or 0.
     pub came_by: u32,
-    /// Device whose hook this is.
+    /// The device that the program is attached to.
     pub device: u32,
     pub mark: u32,
     ethertype: u16,
     length: u32,
 }
 
-/// The data of a TCP packet.
+/// The payload of a TCP packet.
 pub struct Segment {
     pub sequence: u32,
-    /// Bytes of data.
+    /// Length of the payload in bytes.
     pub length: u32,
-    /// Bytes of headers before it.
+    /// Length of the headers before it in bytes.
     offset: u32,
 }
 
-/// What is read of the headers; of later fragments and behind IPv6 extension headers, nothing is.
+/// The parsed header fields. Ports are not read from later fragments or behind IPv6 extension
+/// headers.
 pub struct Header {
     pub protocol: u8,
     source: Address,
     destination: Address,
-    /// Host byte order.
+    /// Source port, host byte order.
     pub source_port: u16,
-    /// Host byte order.
+    /// Destination port, host byte order.
     pub port: u16,
-    /// A SYN that answers none.
+    /// A SYN without ACK.
     pub opens: bool,
 }
 
@@ -83,7 +84,7 @@ impl Packet {
     fn load<T: Copy>(&self, offset: u32) -> Option<T> {
         let mut value = MaybeUninit::<T>::uninit();
         let length = size_of::<T>() as u32;
-        // SAFETY: the helper writes `length` bytes to a value of that size, or says that it did not.
+        // SAFETY: the helper writes `length` bytes to a value of that size, or reports failure.
         let result = unsafe {
             bpf_skb_load_bytes_relative(
                 self.skb.cast(),
@@ -93,7 +94,8 @@ impl Packet {
                 FROM_NETWORK_HEADER,
             )
         };
-        // SAFETY: written above; every `T` used here is whole numbers, of which any bits are a value.
+        // SAFETY: written above; every `T` used here consists of integers, for which every bit
+        // pattern is valid.
         (result == 0).then(|| unsafe { value.assume_init() })
     }
 
@@ -106,7 +108,7 @@ impl Packet {
                 if fragment & FRAGMENT_OFFSET != 0 {
                     return None;
                 }
-                // As `route` wants it: the address in the first word.
+                // The layout that `route` needs: the address in the first word.
                 let one = |ip4: u32| [ip4, 0, 0, 0];
                 (self.load(9)?, one(self.load(12)?), one(self.load(16)?), u32::from(first & 0x0f) * 4)
             }
@@ -125,7 +127,8 @@ impl Packet {
         Some(header)
     }
 
-    /// The data of a packet that a TCP socket sends, at a hook where the packet begins with its network header.
+    /// The payload of a packet that a TCP socket sends, at a hook where the packet starts with its
+    /// network header.
     #[inline(always)]
     pub fn segment(&self) -> Option<Segment> {
         let (protocol, start): (u8, u32) = match self.ethertype {
@@ -145,13 +148,15 @@ impl Packet {
         Some(Segment { sequence, length: self.length.checked_sub(offset)?, offset })
     }
 
-    /// Whether the data begins as one of the pod's own probes does, and whether what follows passes then.
+    /// Whether the payload starts like one of the pod's own probes. Returns the map value, which
+    /// says whether the rest passes.
     #[inline(always)]
     pub fn opening(&self, segment: &Segment, probing: &Probing) -> Option<u32> {
         const WORDS: usize = size_of::<Opening>() / 4 + 1;
         const BYTES_AT: usize = WORDS - OPENING_BYTES_MAX / 4;
         let length = segment.length;
-        // SAFETY: it is a local. Volatile, or the verifier does not see the bounds that the compiler knows already.
+        // SAFETY: it is a local variable. Volatile, so that the verifier sees the bounds check that
+        // the compiler would remove.
         let length = unsafe { addr_of!(length).read_volatile() };
         if length == 0 {
             return None;
@@ -169,20 +174,22 @@ impl Packet {
             unsafe { write_volatile(start.add(index), 0) };
         }
         let bytes = start.wrapping_add(BYTES_AT);
-        // Not relative to a header: that reads no further than where the kernel keeps headers.
-        // SAFETY: the helper writes `length` bytes behind the words above, which is within the array.
+        // Not relative to a header, because that reads no further than the kernel's linear header
+        // area. SAFETY: the helper writes `length` bytes after the words above, which is within the
+        // array.
         let result = unsafe { bpf_skb_load_bytes(self.skb.cast(), segment.offset, bytes.cast(), length) };
         if result != 0 {
             return None;
         }
-        // SAFETY: the map is of this key type, and its values are never changed in place.
+        // SAFETY: the map has this key type, and its values are never changed in place.
         let rest: *mut u32 =
             unsafe { bpf_map_lookup_elem(addr_of!(OPENINGS).cast_mut().cast(), start.cast()) }.cast();
-        // SAFETY: a value of the map outlives the program's run.
+        // SAFETY: a map value outlives the run of the program.
         (!rest.is_null()).then(|| unsafe { *rest })
     }
 
-    /// The device that the packet would leave by; `None` if it is for the pod itself, or goes nowhere.
+    /// The device that the packet would leave by; `None` if it is delivered locally or has no
+    /// route.
     #[inline(always)]
     pub fn route(&self, header: &Header) -> Option<u32> {
         const WORDS: usize = size_of::<FibLookup>() / 4;
@@ -193,8 +200,8 @@ impl Packet {
         let [a, b, c, d] = header.source;
         let [e, f, g, h] = header.destination;
         let source_port = u32::from(header.source_port.to_be()) << 16;
-        // `struct bpf_fib_lookup` in its words: family, protocol and source port; port and length; device; traffic
-        // class; addresses; the rest is for the answer.
+        // `struct bpf_fib_lookup` in words: family, protocol and source port; port and length;
+        // device; traffic class; addresses; the rest is output.
         let words: [u32; WORDS] = [
             family | (u32::from(header.protocol) << 8) | source_port,
             u32::from(header.port.to_be()),
@@ -216,10 +223,11 @@ impl Packet {
         let mut lookup = MaybeUninit::<[u32; WORDS]>::uninit();
         let start: *mut u32 = lookup.as_mut_ptr().cast();
         for (index, word) in words.into_iter().enumerate() {
-            // SAFETY: within the array. Volatile, or it becomes a call to `memset`, which the kernel does not have.
+            // SAFETY: within the array. Volatile, or it becomes a call to `memset`, which is not
+            // available in eBPF.
             unsafe { write_volatile(start.add(index), word) };
         }
-        // SAFETY: the helper reads and writes the whole of a value that outlives the call.
+        // SAFETY: the helper reads and writes the whole value, which outlives the call.
         let result =
             unsafe { bpf_fib_lookup(self.skb.cast(), start.cast(), size_of::<FibLookup>() as i32, 0) };
         // SAFETY: initialised above.
@@ -229,15 +237,16 @@ impl Packet {
 
     #[inline(always)]
     pub fn set_mark(&self, mark: u32) {
-        // SAFETY: the kernel hands every program a context that is valid while it runs, with a writable mark.
+        // SAFETY: the kernel passes every program a context that is valid while it runs, with a
+        // writable mark.
         unsafe { write_volatile(&raw mut (*self.skb).mark, mark) };
     }
 
-    /// Gives the packet to a listener of ours.
+    /// Assigns the packet to a proxy listener.
     #[inline(always)]
     pub fn assign(&self, cookie: u64, kind: Kind) -> Result<(), ()> {
         let key = ListenerKey::new(cookie, kind);
-        // SAFETY: the map is of this key type; the reference is released below on the only path.
+        // SAFETY: the map has this key type; the reference is released below on the only path.
         let socket =
             unsafe { bpf_map_lookup_elem(addr_of!(LISTENERS).cast_mut().cast(), addr_of!(key).cast()) };
         if socket.is_null() {
@@ -266,12 +275,12 @@ pub fn is_outer(device: u32) -> bool {
     false
 }
 
-/// Counts a packet that is dropped.
+/// Counts a dropped packet.
 #[inline(always)]
 pub fn count(cookie: u64, direction: Direction) {
     if let Some(counter) = FORWARDED.get_ptr_mut(&Forwarded::new(cookie, direction)) {
-        // SAFETY: the map's value outlives the program's run. Two CPUs at once may count one: it says whether, and about
-        // how much.
+        // SAFETY: a map value outlives the run of the program. A concurrent increment on another
+        // CPU may be lost; the counter is approximate.
         unsafe { *counter += 1 };
     }
 }

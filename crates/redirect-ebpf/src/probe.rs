@@ -1,8 +1,9 @@
-//! The connections that the kubelet opens to the probe ports of enrolled pods, at the kubelet's cgroup: admits them, and
-//! drops what no probe of the pod itself would send.
+//! Probe connections from the kubelet's cgroup to enrolled pods: admits them, and drops data that
+//! no probe of the pod itself would send.
 //!
-//! Only sockets of the host's own network namespace count. A probe of another pod may name any address as its host: a
-//! port that no probe of the pod names is not admitted, and data that begins as none of its probes never leaves.
+//! Only sockets of the host's own network namespace count. A probe of another pod may use any
+//! address as its host; therefore a port that no probe of this pod names is not admitted, and data
+//! that starts like none of its probes is dropped.
 
 use ambit_redirect_common::{Flow, Probing, flag};
 use aya_ebpf::bindings::{BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB};
@@ -17,7 +18,8 @@ const PASS: i32 = 1;
 const DROP: i32 = 0;
 const TCP_CLOSE: u32 = 7;
 
-/// Runs when the source port is known and the SYN not yet sent, and when the state of such a connection changes.
+/// Runs when the source port is known and the SYN not yet sent, and at each state change of a
+/// watched connection.
 #[sock_ops]
 pub fn probe(ctx: SockOpsContext) -> u32 {
     let (op, state) = (ctx.op(), ctx.arg(1));
@@ -39,13 +41,13 @@ fn open(ctx: &SockOpsContext) {
     if !pod.probe_ports.contains(opening.remote_port) {
         return;
     }
-    // A connection that cannot be watched is judged as plaintext.
+    // A connection that cannot be watched is not admitted, so policy applies to it as plaintext.
     if ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32).is_err()
         || watch_probe(ctx, &Probing::new(pod.cookie, opening.remote_port)).is_err()
     {
         return;
     }
-    // Seen from the pod, the kubelet's end is the remote one.
+    // From the pod's point of view the kubelet is remote.
     admit(&Flow {
         cookie: pod.cookie,
         remote: opening.local,
@@ -55,13 +57,13 @@ fn open(ctx: &SockOpsContext) {
     });
 }
 
-/// At what the kubelet sends.
+/// Runs for packets that the kubelet sends.
 #[cgroup_skb(egress)]
 pub fn probe_sends(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     let packet = Packet::new(skb);
     let Some(probing) = probing(skb) else { return PASS };
-    // Where plaintext is not captured, the kubelet's is not either.
+    // Where plaintext is not captured, the kubelet needs no check.
     if !pod(probing.cookie).is_some_and(|pod| pod.flags & flag::CAPTURE_INBOUND != 0) {
         return PASS;
     }

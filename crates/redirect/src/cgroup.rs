@@ -1,4 +1,4 @@
-//! Cgroups of processes, as the kernel programs and links name them.
+//! Looking up cgroups of processes, as eBPF programs and links identify them.
 
 use std::fs;
 use std::io;
@@ -9,9 +9,9 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use crate::{Error, Result};
 
-/// Where the v2 hierarchy may be: alone, or beside the v1 controllers.
+/// Where the v2 hierarchy may be mounted: alone, or beside the v1 controllers.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// Directories a search looks at before it gives up.
+/// Number of directories after which a search gives up.
 const DIRECTORIES_MAX: usize = 65_536;
 
 /// The root of the cgroup v2 hierarchy of this node.
@@ -25,7 +25,7 @@ pub fn root() -> Result<PathBuf> {
         .ok_or_else(|| Error::Unmounted { path: first.into(), file_system: "cgroup2" })
 }
 
-/// The id of a cgroup: what the kernel says for a task in exactly this one.
+/// The id of a cgroup, as `bpf_get_current_cgroup_id` returns it.
 pub fn id(cgroup: &Path) -> Result<u64> {
     let metadata = fs::metadata(cgroup).map_err(|source| Error::File {
         step: "look at cgroup",
@@ -37,8 +37,9 @@ pub fn id(cgroup: &Path) -> Result<u64> {
 
 /// The directory of the cgroup a process is in, below the `root` of the hierarchy.
 ///
-/// The path the kernel tells is relative to the cgroup namespace of the reader, which need not be that of the mount.
-/// So it counts only if the directory it leads to lists the process; otherwise the hierarchy is searched.
+/// The path in `/proc/<pid>/cgroup` is relative to the reader's cgroup namespace, which may differ
+/// from that of the mount. It is used only if the directory it leads to lists the process;
+/// otherwise the hierarchy is searched.
 pub fn of_pid(pid: u32, root: &Path) -> Result<PathBuf> {
     let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
     let text = fs::read_to_string(&path).map_err(|source| Error::File {
@@ -60,7 +61,7 @@ pub fn of_id(wanted: u64, root: &Path) -> Option<PathBuf> {
     search(root, |directory| id(directory).is_ok_and(|id| id == wanted))
 }
 
-/// The processes in exactly this cgroup. The number stays 0 for one that the reader's pid namespace does not show.
+/// The processes in exactly this cgroup. A process outside the reader's pid namespace appears as 0.
 pub fn processes(cgroup: &Path) -> Result<Vec<u32>> {
     let path = cgroup.join("cgroup.procs");
     match fs::read_to_string(&path) {
@@ -69,7 +70,7 @@ pub fn processes(cgroup: &Path) -> Result<Vec<u32>> {
     }
 }
 
-/// The processes in a cgroup and in those below it.
+/// The processes in a cgroup and all cgroups below it.
 pub fn processes_below(cgroup: &Path) -> Vec<u32> {
     let mut found = Vec::new();
     search(cgroup, |directory| {
@@ -86,7 +87,7 @@ fn search(root: &Path, mut is: impl FnMut(&Path) -> bool) -> Option<PathBuf> {
         if is(&directory) {
             return Some(directory);
         }
-        // A cgroup that goes away meanwhile is none that is looked for.
+        // A cgroup that disappears meanwhile is skipped.
         pending.extend(subdirectories(&directory).unwrap_or_default());
     }
     None

@@ -1,4 +1,5 @@
-//! The devices of a pod: which lead out of it, and which to something inside it.
+//! The network devices of a pod: outer ones lead out of it, inner ones to a container or virtual
+//! machine inside it.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,14 +16,16 @@ use crate::object::program;
 use crate::raw::AttachPoint;
 use crate::{Error, Result};
 
-/// Devices of a pod that are covered; what comes from further ones is dropped when it leaves.
+/// Devices of a pod that are covered; packets from further ones are dropped when they leave the
+/// pod.
 const DEVICES_MAX: usize = 64;
 const LOOPBACK: &str = "lo";
-/// What container runtimes call the device that leads out of a pod, also while a bridge has its address.
+/// The name container runtimes give the device that leads out of a pod, also while a bridge has its
+/// address.
 const POD_DEVICE: &str = "eth0";
 /// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
 const CHANGES: u32 = 0x1 | 0x10 | 0x100;
-/// Bytes of a notification that are read; what it says is not looked at.
+/// Bytes read of a notification; its content is ignored.
 const NOTIFICATION_BYTES_MAX: usize = 8192;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,14 +38,14 @@ pub(crate) struct Device {
 enum Role {
     /// Leads out of the pod.
     Outer,
-    /// Leads to something inside, by the pod's annotation.
+    /// Leads inside, and the pod's annotation requests rerouting.
     Rerouted,
-    /// Leads to something inside.
+    /// Leads inside.
     Inner,
 }
 
 impl Device {
-    /// The programs that belong at it.
+    /// The programs to attach to the device.
     pub(crate) fn programs(&self) -> Vec<(&'static str, AttachPoint)> {
         let leaving = (program::LEAVING, AttachPoint::TcxEgress);
         match self.role {
@@ -53,7 +56,7 @@ impl Device {
     }
 }
 
-/// The devices of a namespace but `lo`, outer ones first.
+/// The devices of a namespace except `lo`, outer ones first.
 pub(crate) fn list(netns: &NetNs, addresses: &[IpAddr], rerouted: &[String]) -> Result<Vec<Device>> {
     let inode = netns.id().inode;
     let failed = |source| Error::Devices { step: "list devices", inode, source };
@@ -62,7 +65,7 @@ pub(crate) fn list(netns: &NetNs, addresses: &[IpAddr], rerouted: &[String]) -> 
         let one = |of: nix::ifaddrs::InterfaceAddress| {
             let v4 = of.address.and_then(|address| Some(IpAddr::V4(address.as_sockaddr_in()?.ip())));
             let v6 = of.address.and_then(|address| Some(IpAddr::V6(address.as_sockaddr_in6()?.ip())));
-            // One that goes away meanwhile is not covered.
+            // A device that disappears meanwhile is skipped.
             let index = if_nametoindex(of.interface_name.as_str()).ok()?;
             Some((of.interface_name, v4.or(v6), index))
         };
@@ -91,13 +94,13 @@ pub(crate) fn list(netns: &NetNs, addresses: &[IpAddr], rerouted: &[String]) -> 
     Ok(devices)
 }
 
-/// Indexes of those that lead out.
+/// Interface indexes of the outer devices.
 pub(crate) fn outer(devices: &[Device]) -> Vec<u32> {
     let outer = devices.iter().filter(|device| device.role == Role::Outer);
     outer.map(|device| device.index).take(OUTER_MAX).collect()
 }
 
-/// Tells a kernel that lacks the hook from one that refuses it.
+/// Distinguishes a kernel without the hook from one that rejects the program.
 pub(crate) fn unsupported(error: Error) -> Error {
     let is_unknown = matches!(&error, Error::File { source, .. }
         if matches!(source.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP)));
@@ -109,7 +112,7 @@ pub(crate) fn unsupported(error: Error) -> Error {
 pub struct DeviceWatch(Socket);
 
 impl DeviceWatch {
-    /// Watches from now on.
+    /// Starts to watch.
     pub fn open(netns: &NetNs) -> Result<Self> {
         let failed = |source| Error::Devices { step: "watch devices", inode: netns.id().inode, source };
         let socket = run_in(netns, || {
@@ -122,13 +125,13 @@ impl DeviceWatch {
         Ok(Self(socket))
     }
 
-    /// Forgets the changes there were; says whether there were any.
+    /// Discards pending notifications. Returns whether there were any.
     pub fn drain(&self) -> bool {
         let mut is_changed = false;
         loop {
             let mut notification = Vec::with_capacity(NOTIFICATION_BYTES_MAX);
             match self.0.recv(&mut notification, 0) {
-                // More than the socket could hold, which is a change, too.
+                // The receive buffer overflowed, so there were changes.
                 Ok(_) => is_changed = true,
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => is_changed = true,
                 Err(_) => return is_changed,

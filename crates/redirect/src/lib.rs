@@ -1,7 +1,9 @@
-//! From a pod to kernel redirection: load, pin, attach, route.
+//! Redirection of a pod's traffic in the kernel: loads, pins and attaches eBPF programs, and sets
+//! up routing.
 //!
-//! Everything lives in pins of a BPF file system and outlives this process; the state of the kernel is the only state.
-//! Each call is blocking, safe to repeat, and leaves nothing half done that a second call would not finish.
+//! All state is pinned in a BPF file system and outlives this process; the kernel's state is the
+//! only state. Every call is blocking and idempotent, and repeating it completes what an
+//! interrupted call left unfinished.
 
 pub mod cgroup;
 mod devices;
@@ -23,41 +25,42 @@ pub use redirector::{Attached, AttachedPod, Redirector};
 use std::io;
 use std::path::PathBuf;
 
-/// Where redirection lives on a node.
+/// Where redirection state is kept on a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Our directory on a mounted BPF file system, such as `/sys/fs/bpf/ambit`; made if it is missing.
+    /// Our directory on a mounted BPF file system, such as `/sys/fs/bpf/ambit`; created if missing.
     pub bpffs: PathBuf,
-    /// The cgroup v2 directory whose tasks may be captured: the root of the hierarchy, see [`cgroup::root`].
+    /// The cgroup v2 directory whose tasks may be captured: the root of the hierarchy, see
+    /// [`cgroup::root`].
     pub cgroup: PathBuf,
 }
 
-/// What can go wrong with redirection.
+/// Errors of redirection.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The node lacks something.
+    /// A required file system is not mounted.
     #[error(
         "{path} is not on a {file_system} file system; mount one there: mount -t {file_system} {file_system} <dir>"
     )]
     Unmounted {
-        /// The directory.
+        /// The directory that should be on it.
         path: PathBuf,
-        /// What it should be on.
+        /// Type of the required file system.
         file_system: &'static str,
     },
-    /// The kernel refused the object as a whole.
+    /// The kernel rejected the object as a whole.
     #[error("load the kernel programs: {0}; Linux 6.1 or newer with CAP_BPF and CAP_NET_ADMIN is needed")]
     Object(#[source] Box<aya::EbpfError>),
-    /// The kernel refused one program.
+    /// The kernel rejected one program.
     #[error("load kernel program {program}: {source}")]
     Program {
         /// Name of the program.
         program: &'static str,
-        /// Why, with the verifier's log.
+        /// The cause, with the verifier's log.
         #[source]
         source: Box<aya::programs::ProgramError>,
     },
-    /// The object has no such program or map: object and loader are of different builds.
+    /// The object has no such program or map: object and loader come from different builds.
     #[error("the kernel object has no {0}; rebuild it with `make ebpf`")]
     Missing(&'static str),
     /// A map cannot be read or written.
@@ -65,82 +68,82 @@ pub enum Error {
     Map {
         /// Name of the map.
         map: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: Box<aya::maps::MapError>,
     },
     /// A file or directory cannot be used.
     #[error("{step} {path}: {source}")]
     File {
-        /// What was being done.
+        /// The operation that failed.
         step: &'static str,
-        /// To which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A rule or route of a pod cannot be set.
     #[error("{step} in network namespace {inode}: {source}")]
     Route {
-        /// What was being done.
+        /// The operation that failed.
         step: &'static str,
         /// Inode of the pod's namespace.
         inode: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A pod's namespace cannot be used.
+    /// A pod's network namespace cannot be used.
     #[error(transparent)]
     NetNs(#[from] ambit_netns::Error),
     /// A pod has too many addresses.
     #[error("pod {uid} has {source}")]
     Addresses {
-        /// The pod.
+        /// Uid of the pod.
         uid: String,
-        /// The limit.
+        /// The limit that was exceeded.
         #[source]
         source: ambit_redirect_common::TooManyAddresses,
     },
-    /// A name cannot be a pin.
+    /// A pod uid cannot be used as the name of a pin.
     #[error("{0:?} is not a pod uid: letters, digits and dashes, at most 64 of them")]
     Uid(String),
-    /// A listener is not what its key says.
+    /// A socket is not the listener it is supposed to be.
     #[error("listener for {kind:?} of network namespace {cookie} not armed: it {reason}")]
     Listener {
         /// Cookie of the pod's namespace.
         cookie: u64,
-        /// What the listener was for.
+        /// Kind of the listener.
         kind: Kind,
-        /// What is wrong with it.
+        /// The mismatch.
         reason: &'static str,
     },
     /// The devices of a pod cannot be listed or watched.
     #[error("{step} in network namespace {inode}: {source}")]
     Devices {
-        /// What was being done.
+        /// The operation that failed.
         step: &'static str,
         /// Inode of the pod's namespace.
         inode: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The kernel has no hooks for what a pod forwards.
+    /// The kernel lacks the hooks for forwarded packets.
     #[error("what pods forward cannot be covered: Linux 6.6 or newer is needed (tcx); {0}")]
     NoTcx(#[source] Box<Error>),
-    /// A process has no cgroup below the directory.
+    /// The process is in no cgroup below the directory.
     #[error(
         "process {pid} is in no cgroup below {root}; is it of this pid namespace, and is that the cgroup v2 mount of the node?"
     )]
     NoCgroup {
-        /// The process.
+        /// Id of the process.
         pid: u32,
-        /// Where it was looked for.
+        /// The directory that was searched.
         root: PathBuf,
     },
 }
 
-/// Results of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,4 +1,4 @@
-//! Pinned links: put a program where it belongs without a moment in which none is there.
+//! Pinned links: replaces attached programs without a moment in which none is attached.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,7 +8,7 @@ use crate::pins::Pins;
 use crate::raw::{self, At, AttachPoint};
 use crate::{Error, Result};
 
-/// Where a link goes.
+/// What a link attaches to.
 #[derive(Clone, Copy)]
 pub(crate) struct Target<'a> {
     /// The cgroup, the network namespace or the device.
@@ -19,10 +19,10 @@ pub(crate) struct Target<'a> {
     pub(crate) point: AttachPoint,
 }
 
-/// Makes `pin` a link of `program` to `target`, whatever it was.
+/// Pins at `pin` a link of `program` to `target`, replacing whatever was there.
 ///
-/// A link to the same target is updated in place. Any other is replaced: the new one is attached, then renamed over
-/// the old one.
+/// A link to the same target is updated in place. Otherwise the new link is attached first and then
+/// renamed over the old one.
 pub(crate) fn place(pins: &Pins, pin: &Path, program: BorrowedFd<'_>, target: Target<'_>) -> Result<()> {
     let file = |step| move |source| Error::File { step, path: pin.to_path_buf(), source };
     match raw::open_pin(pin) {
@@ -42,7 +42,8 @@ pub(crate) fn place(pins: &Pins, pin: &Path, program: BorrowedFd<'_>, target: Ta
     std::fs::rename(&swap, pin).map_err(file("move the new link to"))
 }
 
-/// What the pinned link is attached to: the id of a cgroup or the inode of a network namespace that is still there.
+/// What the pinned link is attached to: the id of a cgroup or the inode of a network namespace.
+/// `None` once that is gone.
 pub(crate) fn target(pin: &Path) -> Result<Option<u64>> {
     let file = |step| move |source| Error::File { step, path: pin.to_path_buf(), source };
     let link = raw::open_pin(pin).map_err(file("open the link pinned at"))?;

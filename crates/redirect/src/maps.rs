@@ -1,4 +1,4 @@
-//! The shared maps with their types.
+//! Typed access to the shared maps.
 
 #![expect(unsafe_code, reason = "keys and values are plain data")]
 
@@ -13,35 +13,35 @@ use crate::{Error, Result};
 #[repr(transparent)]
 pub(crate) struct PodValue(pub(crate) PodConfig);
 
-// SAFETY: `repr(C)` over words, without padding; any bits are a value.
+// SAFETY: `repr(C)` over words without padding; every bit pattern is valid.
 unsafe impl Pod for PodValue {}
 
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct ListenerPod(pub(crate) ListenerKey);
 
-// SAFETY: `repr(C)` over words, without padding; any bits are a value.
+// SAFETY: `repr(C)` over words without padding; every bit pattern is valid.
 unsafe impl Pod for ListenerPod {}
 
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct AddressValue(pub(crate) PodAddress);
 
-// SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
+// SAFETY: `repr(C)` over integers without padding; every bit pattern is valid.
 unsafe impl Pod for AddressValue {}
 
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct ForwardedKey(pub(crate) Forwarded);
 
-// SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
+// SAFETY: `repr(C)` over integers without padding; every bit pattern is valid.
 unsafe impl Pod for ForwardedKey {}
 
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub(crate) struct OpeningData(pub(crate) Opening);
 
-// SAFETY: `repr(C)` over whole numbers, without padding; any bits are a value.
+// SAFETY: `repr(C)` over integers without padding; every bit pattern is valid.
 unsafe impl Pod for OpeningData {}
 
 pub(crate) struct Maps {
@@ -67,7 +67,7 @@ impl Maps {
 }
 
 impl Maps {
-    /// Keys of what the kubelet may send to one namespace.
+    /// Map keys of the probe data admitted to one namespace.
     pub(crate) fn openings_of(&self, cookie: u64) -> Result<Vec<(u32, Opening)>> {
         let mut found = Vec::new();
         for key in self.openings.keys() {
@@ -81,7 +81,7 @@ impl Maps {
     }
 }
 
-/// The key in the trie.
+/// The corresponding key of the LPM trie.
 pub(crate) fn opening_key((bits, opening): &(u32, Opening)) -> Key<OpeningData> {
     Key::new(*bits, OpeningData(*opening))
 }
@@ -90,12 +90,12 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
     ebpf.take_map(name).ok_or(Error::Missing(name))?.try_into().map_err(failed(name))
 }
 
-/// The error of one map.
+/// Wraps an error with the name of its map.
 pub(crate) fn failed(map: &'static str) -> impl Fn(MapError) -> Error {
     move |source| Error::Map { map, source: Box::new(source) }
 }
 
-/// Takes "there was none" for done.
+/// Treats "no such entry" as success.
 pub(crate) fn removed(map: &'static str, result: Result<(), MapError>) -> Result<()> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),

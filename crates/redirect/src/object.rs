@@ -1,6 +1,6 @@
-//! The compiled programs, and loading them.
+//! The compiled eBPF object and its loader.
 //!
-//! One loader serves for good: making one parses the types of the whole kernel, tens of milliseconds each time.
+//! One loader is reused: creating one parses the kernel's BTF, which takes tens of milliseconds.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("../../redirect-ebpf/ambit-redirect.o");
 
-/// The maps that all instances share.
+/// Maps shared by all instances.
 const SHARED: [&str; 8] = [
     map::PODS,
     map::LISTENERS,
@@ -27,7 +27,7 @@ const SHARED: [&str; 8] = [
     map::FORWARDED,
 ];
 
-/// Name of a program: a symbol of the object, and the pin of its link if the node has one of it.
+/// Program names: symbols of the object, and the names of the pins of node-wide links.
 pub(crate) mod program {
     pub(crate) const CONNECT4: &str = "connect4";
     pub(crate) const CONNECT6: &str = "connect6";
@@ -39,7 +39,7 @@ pub(crate) mod program {
     pub(crate) const REROUTED: &str = "rerouted";
 }
 
-/// Makes instances of the programs that share the pinned maps.
+/// Creates instances of the programs, which share the pinned maps.
 #[derive(Debug)]
 pub(crate) struct Object {
     loader: EbpfLoader<'static>,
@@ -48,7 +48,7 @@ pub(crate) struct Object {
 impl Object {
     pub(crate) fn new(pins: &Pins) -> Self {
         let mut loader = EbpfLoader::new();
-        // Nothing here depends on the layout of kernel types.
+        // Our programs do not depend on the layout of kernel types.
         loader.btf(None);
         for name in SHARED {
             loader.map_pin_path(name, pins.node(name));
@@ -56,7 +56,7 @@ impl Object {
         Self { loader }
     }
 
-    /// An instance that serves one network namespace, or none in particular (0).
+    /// An instance for one network namespace, or for none (0).
     pub(crate) fn instance(&mut self, netns: u64) -> Result<Instance> {
         let mut ebpf = self.loader.load(OBJECT).map_err(|error| Error::Object(Box::new(error)))?;
         let served = ebpf.map_mut(map::NETNS).ok_or(Error::Missing(map::NETNS))?;
@@ -66,14 +66,14 @@ impl Object {
     }
 }
 
-/// One set of programs; goes away with this value unless something is attached or pinned.
+/// One set of loaded programs; unloaded when dropped, except what is attached or pinned.
 #[derive(Debug)]
 pub(crate) struct Instance {
     ebpf: Ebpf,
 }
 
 impl Instance {
-    /// Says which devices lead out of the pod that this instance serves.
+    /// Sets the outer devices of the pod that this instance serves.
     pub(crate) fn set_outer(&mut self, devices: &[u32]) -> Result<()> {
         let outer = self.ebpf.map_mut(map::OUTER).ok_or(Error::Missing(map::OUTER))?;
         let mut outer: Array<_, u32> = outer.try_into().map_err(failed(map::OUTER))?;
@@ -83,7 +83,7 @@ impl Instance {
             .map_err(failed(map::OUTER))
     }
 
-    /// Loads a program, unless it is, and lends its descriptor.
+    /// Loads a program if necessary, and borrows its descriptor.
     pub(crate) fn program(&mut self, name: &'static str) -> Result<BorrowedFd<'_>> {
         let failed = |source| Error::Program { program: name, source: Box::new(source) };
         let program = self.ebpf.program_mut(name).ok_or(Error::Missing(name))?;

@@ -1,7 +1,7 @@
-//! The pin directory: what is where, and how it goes away.
+//! The pin directory and its cleanup.
 //!
-//! `<bpffs>/v<layout>/` holds the maps and the node's links, `pod/` below it one link per pod, and `device/` those of
-//! the devices of pods.
+//! `<bpffs>/v<layout>/` contains the maps and the node's links, `pod/` below it one link per pod,
+//! and `device/` the links of pod devices.
 
 use std::fs;
 use std::io;
@@ -25,7 +25,7 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    /// Checks the mounts and makes the directories.
+    /// Checks the mounts and creates the directories.
     pub(crate) fn open(config: &Config) -> Result<Self> {
         let parent = config.bpffs.parent().unwrap_or(&config.bpffs);
         let bpffs = if config.bpffs.exists() { &config.bpffs } else { parent };
@@ -41,12 +41,12 @@ impl Pins {
             })?;
         }
         let pins = Self { root: config.bpffs.clone(), version, pods, devices };
-        // A process that ended between pin and rename leaves its link attached twice.
+        // A process that ended between pin and rename left its link attached twice.
         pins.remove(&pins.swap())?;
         Ok(pins)
     }
 
-    /// The pin of a map, or of a link of the node.
+    /// The pin of a map, or of a node-wide link.
     pub(crate) fn node(&self, name: &str) -> PathBuf {
         self.version.join(name)
     }
@@ -54,37 +54,37 @@ impl Pins {
     /// The pin of a pod's link.
     pub(crate) fn pod(&self, uid: &str) -> Result<PathBuf> {
         let legal = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        // The kernel refuses dots in names, and a slash would leave the directory.
+        // The kernel rejects dots in names, and a slash would leave the directory.
         if uid.is_empty() || uid.len() > UID_CHARACTERS_MAX || !uid.chars().all(legal) {
             return Err(Error::Uid(uid.to_owned()));
         }
         Ok(self.pods.join(uid))
     }
 
-    /// The pin of a link of one of the devices of a pod.
+    /// The pin of a link at a device of a pod.
     pub(crate) fn device(&self, uid: &str, index: u32, program: &str) -> Result<PathBuf> {
         self.pod(uid)?;
         Ok(self.devices.join(format!("{uid}-{index}-{program}")))
     }
 
-    /// The pins of all links of the devices of a pod.
+    /// The pins of all links at the devices of a pod.
     pub(crate) fn devices_of(&self, uid: &str) -> Result<Vec<PathBuf>> {
         let of = |name: &str| name.rsplitn(3, '-').nth(2) == Some(uid);
         let names = names(&self.devices)?;
         Ok(names.into_iter().filter(|name| of(name)).map(|name| self.devices.join(name)).collect())
     }
 
-    /// Where a link waits to be renamed over another.
+    /// Temporary pin of a link, before it is renamed over another.
     pub(crate) fn swap(&self) -> PathBuf {
         self.version.join("swap")
     }
 
-    /// The uids of all pods with a link.
+    /// The uids of all pods with a pinned link.
     pub(crate) fn pod_uids(&self) -> Result<Vec<String>> {
         names(&self.pods)
     }
 
-    /// Removes a pin, if there is one.
+    /// Removes a pin if it exists.
     pub(crate) fn remove(&self, pin: &Path) -> Result<()> {
         match fs::remove_file(pin) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {

@@ -1,26 +1,27 @@
-//! What the kubelet may send to a pod unjudged, as keys of the kernel's maps.
+//! The data that the kubelet's probes may send to a pod without authorization, as keys of eBPF
+//! maps.
 //!
-//! Invariant: a port is admitted only if something is known of what a probe of it sends. The kernel compares beginnings,
-//! so each is kept as a whole or not at all.
+//! Invariant: a port is admitted only if the data sent by its probes is known. The kernel compares
+//! prefixes, so each prefix is stored completely or not at all.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ambit_redirect_common::{Opening, ProbePorts, REST};
 
-/// Probes of one pod that count; further ones are judged as plaintext.
+/// Probes per pod; further ones are subject to policy as plaintext.
 pub const PROBES_MAX: usize = 64;
-/// What a client that knows the server sends first in HTTP/2 (RFC 9113, 3.4).
+/// The client connection preface of HTTP/2 (RFC 9113, 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A record of a TLS handshake, of any version (RFC 8446, 5.1).
+/// Start of a TLS handshake record, of any version (RFC 8446, 5.1).
 const TLS_HANDSHAKE: &[u8] = b"\x16\x03";
 
-/// One way in which the kubelet calls at a pod.
+/// One probe or lifecycle hook of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Probe {
     /// Port of the pod.
     pub port: u16,
-    /// What is sent.
+    /// What the kubelet sends.
     pub sends: Sends,
 }
 
@@ -29,24 +30,24 @@ pub struct Probe {
 pub enum Sends {
     /// Nothing: it only connects.
     Nothing,
-    /// A GET in HTTP/1.1, and on the same connection no other request than such.
+    /// An HTTP/1.1 GET; the connection may carry only such requests.
     Get {
         /// The request target.
         target: String,
-        /// The Host field; empty for the address and port that is connected to.
+        /// The Host header; empty for the address and port of the connection.
         host: String,
     },
-    /// HTTP/2 without TLS; only its preface can be compared.
+    /// HTTP/2 without TLS; only the preface can be compared.
     Http2,
-    /// TLS; only its beginning can be compared.
+    /// TLS; only the start of the handshake can be compared.
     Tls,
 }
 
-/// What belongs into the maps for one pod.
+/// The map entries of one pod.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) ports: ProbePorts,
-    /// With the bytes that count of each, to what the map says of it.
+    /// Prefix with its length in bits, and the value of the map.
     pub(crate) openings: BTreeMap<(u32, Opening), u32>,
 }
 
@@ -77,10 +78,10 @@ impl Plan {
 }
 
 impl Sends {
-    /// What it may begin with, and what the kernel does with the rest.
+    /// The admitted prefixes, each with its value in the map.
     fn beginnings(&self, port: u16, addresses: &[IpAddr]) -> Vec<(Vec<u8>, u32)> {
         let get = |target: &str, host: &str| {
-            // Go writes Host right behind the request line.
+            // Go writes Host right after the request line.
             (format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n").into_bytes(), 0)
         };
         match self {

@@ -1,4 +1,4 @@
-//! The `bpf` commands for links that aya lacks or ties to the life of a value.
+//! `bpf` system calls for links that aya does not offer, or ties to the lifetime of a value.
 
 #![expect(unsafe_code, reason = "system calls without a safe wrapper")]
 
@@ -18,7 +18,7 @@ const BPF_LINK_TYPE_CGROUP: u32 = 3;
 const BPF_LINK_TYPE_NETNS: u32 = 5;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
-/// Where a program runs; numbers of `enum bpf_attach_type`.
+/// Where a program is attached; values of `enum bpf_attach_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum AttachPoint {
@@ -32,7 +32,7 @@ pub(crate) enum AttachPoint {
 }
 
 impl AttachPoint {
-    /// For the names of pins.
+    /// Used in the names of pins.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::CgroupEgress => "sends",
@@ -76,7 +76,7 @@ struct LinkUpdateAttr {
     old_program: u32,
 }
 
-/// The head of `struct bpf_link_info`, and the three of its variants that we make.
+/// The head of `struct bpf_link_info`, and the three of its variants that we use.
 #[repr(C)]
 #[derive(Default)]
 struct LinkInfo {
@@ -99,7 +99,7 @@ pub(crate) enum At<'a> {
     Device(u32),
 }
 
-/// Attaches a program; the link lasts as long as its descriptor or a pin of it.
+/// Attaches a program; the link lasts as long as its descriptor or a pin.
 pub(crate) fn link_create(
     program: BorrowedFd<'_>,
     target: At<'_>,
@@ -114,15 +114,15 @@ pub(crate) fn link_create(
     owned(bpf(BPF_LINK_CREATE, &mut attr)?)
 }
 
-/// Replaces the program of a link; no packet meets neither.
+/// Replaces the program of a link atomically.
 pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr =
         LinkUpdateAttr { link: number(link), new_program: number(program), flags: 0, old_program: 0 };
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Id of the cgroup, inode of the network namespace, or index of the device, that a link is attached to; 0 once that
-/// is gone.
+/// Id of the cgroup, inode of the network namespace, or index of the device that a link is attached
+/// to; 0 once that is gone.
 pub(crate) fn link_target(link: BorrowedFd<'_>) -> io::Result<u64> {
     let mut info = LinkInfo::default();
     let length = u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?;
@@ -160,13 +160,15 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 }
 
 fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: `attr` is the plain data of this command, of the length passed; what it points to outlives the call.
+    // SAFETY: `attr` is the plain data of this command with the length passed, and its pointers
+    // outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: the kernel made this descriptor for us, with close-on-exec, and nobody else knows it.
+    // SAFETY: the kernel just created this descriptor for us, with close-on-exec; nothing else owns
+    // it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

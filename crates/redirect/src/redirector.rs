@@ -18,15 +18,15 @@ use crate::raw::{At, AttachPoint};
 use crate::sysctls::{self, Setting};
 use crate::{Config, Error, Result, cgroup, devices, routing};
 
-/// A value that says only "there is one".
+/// Value of map entries that only indicate presence.
 const PRESENT: u64 = 1;
 
-/// A pod whose namespace is ready for redirection, which is still off.
+/// A pod whose namespace is prepared for redirection, which is still off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attached {
-    /// Cookie of its network namespace: the key of everything else.
+    /// Cookie of its network namespace, the key of its map entries.
     pub cookie: u64,
-    /// What [`Redirector::switch`] takes to redirect all of it.
+    /// Pass this to [`Redirector::switch`] to redirect all its traffic.
     pub config: PodConfig,
 }
 
@@ -35,13 +35,13 @@ pub struct Attached {
 pub struct AttachedPod {
     /// Uid of the pod.
     pub uid: String,
-    /// Inode of the network namespace the link is attached to; none once that is gone.
+    /// Inode of the network namespace that the link is attached to; `None` once it is gone.
     pub netns_inode: Option<u64>,
 }
 
 /// Redirection of the pods of one node.
 ///
-/// Holds descriptors only; dropping it changes nothing in the kernel.
+/// Holds only descriptors; dropping it changes nothing in the kernel.
 pub struct Redirector {
     pins: Pins,
     object: Object,
@@ -49,10 +49,10 @@ pub struct Redirector {
 }
 
 impl Redirector {
-    /// Adopts what is pinned, makes what is missing, and brings the node's own programs up to date.
+    /// Opens the pinned state, creates what is missing, and updates the node-wide programs.
     ///
-    /// The programs of pods are brought up to date by [`attach`](Self::attach); until then their old ones go on
-    /// over the same maps.
+    /// The programs of pods are updated by [`attach`](Self::attach); until then the old ones
+    /// continue with the same maps.
     pub fn open(config: &Config) -> Result<Self> {
         let pins = Pins::open(config)?;
         let mut object = Object::new(&pins);
@@ -66,14 +66,15 @@ impl Redirector {
             links::place(&pins, &pins.node(name), instance.program(name)?, target)?;
         }
         let maps = instance.into_maps()?;
-        // What an older agent attached to pods reads them until it is replaced.
+        // Programs that an older agent attached to pods still use them until they are replaced.
         map::RETIRED.into_iter().try_for_each(|name| pins.remove(&pins.node(name)))?;
         Ok(Self { pins, object, maps })
     }
 
-    /// Prepares a pod's namespace: settings, route, rule, and the program that steers. Redirects nothing yet.
+    /// Prepares a pod's namespace: sysctls, route, rules, and the program that steers. Redirects
+    /// nothing yet.
     ///
-    /// The first address of a family is the one that captured connections carry as their source.
+    /// Captured connections use the first address of their family as their source.
     pub fn attach(&mut self, uid: &str, netns: &NetNs, addresses: &[IpAddr]) -> Result<Attached> {
         let pin = self.pins.pod(uid)?;
         let config = PodConfig::enrolled(addresses)
@@ -96,10 +97,12 @@ impl Redirector {
         links::place(&self.pins, pin, instance.program(program::INPOD)?, target)
     }
 
-    /// Covers what the pod forwards, at each of its devices as they are now: again whenever they change.
+    /// Attaches programs for forwarded packets to the pod's current devices. Call it again whenever
+    /// they change.
     ///
-    /// Devices that hold one of the `addresses` lead out of the pod, all others to something inside it. What comes from
-    /// one of the `rerouted` goes to the outbound listener even if it would not leave the pod.
+    /// Devices that hold one of the `addresses` lead out of the pod, all others to something inside
+    /// it. Packets from a `rerouted` device go to the outbound listener even if they would not
+    /// leave the pod.
     pub fn cover(
         &mut self,
         uid: &str,
@@ -127,7 +130,7 @@ impl Redirector {
                 let id = u64::from(device.index);
                 let target = Target { at: At::Device(device.index), id, point };
                 let program = instance.program(name)?;
-                // A device is named by its index in the namespace of the thread.
+                // A device index is relative to the thread's network namespace.
                 let placed = ambit_netns::run_in(netns, || links::place(&self.pins, &pin, program, target))?;
                 placed.map_err(devices::unsupported)?;
                 covered.push(pin);
@@ -138,7 +141,7 @@ impl Redirector {
         stale.try_for_each(|pin| self.pins.remove(pin))
     }
 
-    /// How many packets were dropped that pods forwarded, by the cookie of the namespace.
+    /// Number of dropped forwarded packets, by namespace cookie.
     pub fn forwarded(&self) -> Result<Vec<(u64, Direction, u64)>> {
         let mut counted = Vec::new();
         for entry in self.maps.forwarded.iter() {
@@ -149,19 +152,19 @@ impl Redirector {
         Ok(counted)
     }
 
-    /// Switches redirection of a namespace to `config`, or off: one atomic write.
+    /// Sets the redirection of a namespace to `config`, or off: one atomic write.
     ///
-    /// The kubelet's `probes` pass all the same. Connections that are open go on as they are.
+    /// The kubelet's `probes` stay admitted. Open connections are not affected.
     pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>, probes: &[Probe]) -> Result<()> {
         let before = self.config(cookie)?;
         let addresses: Vec<IpAddr> =
             config.iter().flat_map(PodConfig::addresses).map(|address| ip(&address)).collect();
         let plan = Plan::new(cookie, probes, &addresses);
-        // What they send is known before they are admitted.
+        // Prefixes are stored before their ports are admitted.
         for (key, rest) in &plan.openings {
             self.maps.openings.insert(&opening_key(key), rest, 0).map_err(failed(map::OPENINGS))?;
         }
-        // Probes of the kubelet are admitted for as long as anything could capture them.
+        // Probes stay admitted as long as anything may capture them.
         let value = AddressValue(PodAddress { cookie, probe_ports: plan.ports });
         for address in config.iter().flat_map(PodConfig::addresses) {
             self.maps.addresses.insert(address, value, 0).map_err(failed(map::ADDRESSES))?;
@@ -174,7 +177,7 @@ impl Redirector {
         }
         let kept = |address| config.iter().flat_map(PodConfig::addresses).any(|kept| kept == address);
         for address in before.iter().flat_map(PodConfig::addresses).filter(|address| !kept(*address)) {
-            // By now another pod may have the address.
+            // Another pod may have the address by now.
             if matches!(self.maps.addresses.get(&address, 0), Ok(AddressValue(of)) if of.cookie == cookie) {
                 removed(map::ADDRESSES, self.maps.addresses.remove(&address))?;
             }
@@ -188,7 +191,7 @@ impl Redirector {
         Ok(())
     }
 
-    /// What is redirected in a namespace.
+    /// The redirection config of a namespace.
     pub fn config(&self, cookie: u64) -> Result<Option<PodConfig>> {
         match self.maps.pods.get(&cookie, 0) {
             Ok(PodValue(config)) => Ok(Some(config)),
@@ -197,9 +200,10 @@ impl Redirector {
         }
     }
 
-    /// Makes a listener the one that connections are steered to; whoever was, is no more.
+    /// Makes `listener` the target of redirected connections, replacing any previous one.
     ///
-    /// Refuses one that is of another namespace or port, does not listen, or could not answer for foreign addresses.
+    /// Rejects a socket that is in another namespace, bound to another port, not listening, or
+    /// unable to answer for foreign addresses.
     pub fn arm(&mut self, cookie: u64, kind: Kind, listener: BorrowedFd<'_>) -> Result<()> {
         let refuse = |reason| Err(Error::Listener { cookie, kind, reason });
         let facts = ambit_netns::inspect(&listener)?;
@@ -219,23 +223,23 @@ impl Redirector {
         self.maps.listeners.insert(key, listener.as_raw_fd(), 0).map_err(failed(map::LISTENERS))
     }
 
-    /// Empties a listener's slot: what would go there is refused from now on.
+    /// Removes a listener: connections that would go to it are refused from now on.
     pub fn disarm(&mut self, cookie: u64, kind: Kind) -> Result<()> {
         let key = ListenerPod(ListenerKey::new(cookie, kind));
         removed(map::LISTENERS, self.maps.listeners.remove(&key))
     }
 
-    /// Never captures tasks of exactly this cgroup, see [`cgroup::id`].
+    /// Exempts the tasks of exactly this cgroup from capture, see [`cgroup::id`].
     pub fn exempt(&mut self, cgroup_id: u64) -> Result<()> {
         self.maps.proxies.insert(cgroup_id, PRESENT, 0).map_err(failed(map::PROXIES))
     }
 
-    /// Captures tasks of this cgroup like any other.
+    /// Ends the exemption of this cgroup.
     pub fn unexempt(&mut self, cgroup_id: u64) -> Result<()> {
         removed(map::PROXIES, self.maps.proxies.remove(&cgroup_id))
     }
 
-    /// The cgroups that are exempt.
+    /// The exempt cgroups.
     pub fn exempted(&self) -> Result<Vec<u64>> {
         self.maps.proxies.keys().collect::<Result<_, _>>().map_err(failed(map::PROXIES))
     }
@@ -248,12 +252,12 @@ impl Redirector {
             .collect()
     }
 
-    /// Cookies of the namespaces in which something is redirected.
+    /// Cookies of the namespaces with redirection.
     pub fn enrolled(&self) -> Result<Vec<u64>> {
         self.maps.pods.keys().collect::<Result<_, _>>().map_err(failed(map::PODS))
     }
 
-    /// The slots that hold a listener: somebody has it open.
+    /// The listeners in the map; an entry exists as long as a process has the socket open.
     pub fn armed(&self) -> Result<Vec<(u64, Kind)>> {
         let mut armed = Vec::new();
         for key in self.maps.listeners.keys() {
@@ -265,11 +269,12 @@ impl Redirector {
 
     /// Undoes [`attach`](Self::attach), [`switch`](Self::switch) and [`arm`](Self::arm) for a pod.
     ///
-    /// Connections that were captured need the rule and the route: call it once they have ended. Without a namespace,
-    /// which is gone then, only the link is left to remove; see [`forget`](Self::forget) for its maps.
+    /// Captured connections need the rules and the route, so call this once they have ended.
+    /// Without a namespace only the link is removed; see [`forget`](Self::forget) for its map
+    /// entries.
     pub fn detach(&mut self, uid: &str, netns: Option<&NetNs>) -> Result<()> {
         let pin = self.pins.pod(uid)?;
-        // All of it is tried, whatever fails.
+        // Every step is attempted, even if an earlier one fails.
         let uncovered = self.pins.devices_of(uid)?.iter().try_for_each(|pin| self.pins.remove(pin));
         let Some(netns) = netns else { return uncovered.and(self.pins.remove(&pin)) };
         let forgotten = self.forget(netns.cookie());
@@ -279,7 +284,7 @@ impl Redirector {
         forgotten.and(uncovered).and(unpinned).and(unrouted).and(unset)
     }
 
-    /// Removes a namespace from the maps: redirection off, slots empty.
+    /// Removes the map entries of a namespace: redirection off, no listeners.
     pub fn forget(&mut self, cookie: u64) -> Result<()> {
         self.switch(cookie, None, &[])?;
         for direction in Direction::ALL {
@@ -289,16 +294,16 @@ impl Redirector {
         Kind::ALL.into_iter().try_for_each(|kind| self.disarm(cookie, kind))
     }
 
-    /// Lets the kubelet's probes through: connections of sockets of the `host` namespace, opened in this cgroup, that
-    /// send what [`switch`](Self::switch) was given.
+    /// Admits the kubelet's probes: connections from the `host` network namespace and this cgroup
+    /// that send only data that [`switch`](Self::switch) was given.
     ///
-    /// Again with another cgroup, it moves there.
+    /// A second call moves this to another cgroup.
     pub fn attach_kubelet(&mut self, cgroup: &Path, host: &NetNs) -> Result<()> {
         let mut instance = self.object.instance(host.cookie())?;
         let directory = open_cgroup(cgroup)?;
         let at = At::Fd(directory.as_fd());
         let id = cgroup::id(cgroup)?;
-        // What they send is judged before the first is admitted.
+        // The program that checks data is attached before the one that admits.
         for (name, point) in
             [(program::PROBE_SENDS, AttachPoint::CgroupEgress), (program::PROBE, AttachPoint::SockOps)]
         {
@@ -308,10 +313,10 @@ impl Redirector {
         Ok(())
     }
 
-    /// Removes every pin: all programs and maps go once nobody holds them.
+    /// Removes every pin: programs and maps are freed once nothing else holds them.
     ///
-    /// Rules, routes and settings stay in the namespaces of pods that were not [detached](Self::detach) before; they
-    /// have no effect without a mark.
+    /// Rules, routes and sysctls stay in the namespaces of pods that were not
+    /// [detached](Self::detach); they have no effect without marked packets.
     pub fn remove_everything(mut self) -> Result<()> {
         for cookie in self.enrolled()? {
             self.switch(cookie, None, &[])?;

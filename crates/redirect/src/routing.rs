@@ -1,4 +1,4 @@
-//! The rules and the route that bring marked packets of a pod back to its own loopback device.
+//! Routing rules and the route that send a pod's marked packets to its own loopback device.
 
 use std::io;
 use std::net::IpAddr;
@@ -23,15 +23,16 @@ use crate::{Error, Result};
 
 const LOOPBACK_INDEX: u32 = 1;
 const MAIN_TABLE: u32 = 254;
-/// Bytes of an acknowledgement, with the request it repeats.
+/// Size of the buffer for a netlink acknowledgement, which repeats the request.
 const REPLY_BYTES_MAX: usize = 4096;
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
-/// Sets rules and route for each family of the addresses; the first of a family is what applications dial from.
+/// Adds rules and route for each family of the addresses; the first address of a family becomes the
+/// source of captured connections.
 pub(crate) fn add(netns: &NetNs, addresses: &[IpAddr]) -> Result<()> {
     let netlink = Netlink::open(netns)?;
     for family in FAMILIES {
-        // Without `src`, the application's own address would become the destination's.
+        // Without `src`, the application's source address would become the destination's.
         let Some(source) = addresses.iter().find(|ip| family_of(ip) == family) else { continue };
         let add = NLM_F_CREATE | NLM_F_REPLACE;
         netlink.request("add route", RouteNetlinkMessage::NewRoute(route(family, Some(*source))), add)?;
@@ -43,7 +44,7 @@ pub(crate) fn add(netns: &NetNs, addresses: &[IpAddr]) -> Result<()> {
     Ok(())
 }
 
-/// Removes rules and route of both families, as far as they are there.
+/// Removes rules and route of both families, if they exist.
 pub(crate) fn remove(netns: &NetNs) -> Result<()> {
     let netlink = Netlink::open(netns)?;
     for family in FAMILIES {
@@ -61,8 +62,8 @@ fn family_of(ip: &IpAddr) -> AddressFamily {
     if ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// What answers a packet that was taken out of forwarding has its mark, too (`tcp_fwmark_accept`), and comes from here
-/// (`iif lo`): it goes where it would go without a mark.
+/// Replies to packets taken out of forwarding carry the same mark (`tcp_fwmark_accept`) and
+/// originate locally (`iif lo`); they must follow the normal routes.
 fn rules(family: AddressFamily) -> [RuleMessage; 3] {
     let rule = |priority, mark, table| {
         let mut rule = RuleMessage::default();
@@ -87,7 +88,7 @@ fn route(family: AddressFamily, source: Option<IpAddr>) -> RouteMessage {
     route.header = RouteHeader {
         address_family: family,
         protocol: RouteProtocol::Static,
-        // A scope of `NoWhere` matches any when a route is removed.
+        // The scope `NoWhere` matches any scope when a route is removed.
         scope: if source.is_some() { RouteScope::Host } else { RouteScope::NoWhere },
         kind: RouteType::Local,
         ..RouteHeader::default()
@@ -112,7 +113,7 @@ fn ignore(result: Result<()>, errnos: &[i32]) -> Result<()> {
     }
 }
 
-/// A conversation with the kernel about one network namespace.
+/// A netlink socket of one network namespace.
 struct Netlink {
     socket: Socket,
     inode: u64,
@@ -144,7 +145,7 @@ impl Netlink {
         let mut bytes = vec![0; packet.buffer_len()];
         packet.serialize(&mut bytes);
         self.socket.send(&bytes, 0)?;
-        // The kernel has answered by the time `send` returns, with exactly one acknowledgement.
+        // The kernel has answered when `send` returns, with exactly one acknowledgement.
         let mut reply = Vec::with_capacity(REPLY_BYTES_MAX);
         self.socket.recv(&mut reply, 0)?;
         let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;

@@ -1,4 +1,4 @@
-//! The settings of a pod's network namespace that let replies follow the mark of what they answer.
+//! Sysctls of a pod's network namespace that make replies carry the mark of the packet they answer.
 
 use std::fs;
 use std::io;
@@ -8,23 +8,25 @@ use ambit_netns::{NetNs, run_in};
 
 use crate::{Error, Result};
 
-/// What a setting is to be.
+/// The target value of the sysctls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
-    /// As redirection needs it.
+    /// As redirection needs them.
     On,
-    /// As a new network namespace has it.
+    /// The defaults of a new network namespace.
     Off,
 }
 
-/// An accepted socket takes the mark of its SYN; a reset without a socket takes the mark of what it resets.
+/// An accepted socket takes the mark of its SYN; a reset without a socket takes the mark of the
+/// packet it answers.
 const SETTINGS: [&str; 3] = ["ipv4/tcp_fwmark_accept", "ipv4/fwmark_reflect", "ipv6/fwmark_reflect"];
 
-/// Where settings are written, the first that can be. A container's own `/proc/sys` is read-only unless it is
-/// privileged; that of the node's first process is not. Either shows the network namespace of the writing thread.
+/// Where sysctls are written; the first writable one is used. A container's own `/proc/sys` is
+/// read-only unless it is privileged; that of the node's first process is not. Both apply to the
+/// network namespace of the writing thread.
 const ROOTS: [&str; 2] = ["/proc/sys/net", "/proc/1/root/proc/sys/net"];
 
-/// Writes the settings; those of a family the kernel lacks are skipped.
+/// Writes the sysctls; those of a family that the kernel lacks are skipped.
 pub(crate) fn write(netns: &NetNs, setting: Setting) -> Result<()> {
     let value = match setting {
         Setting::On => "1",

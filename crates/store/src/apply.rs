@@ -1,7 +1,7 @@
-//! How one update changes a snapshot that is not published yet.
+//! How one update changes the next snapshot before it is published.
 //!
-//! Invariant: what `insert` put into an index, `remove` takes out of it, because both walk the same stored
-//! object; so no order of updates leaves a stale entry.
+//! Invariant: `insert` and `remove` walk the same stored object, so `remove` deletes exactly the
+//! index entries that `insert` added, and no order of updates leaves a stale entry.
 
 use std::{collections::BTreeSet, hash::Hash, net::IpAddr, sync::Arc};
 
@@ -10,7 +10,7 @@ use imbl::HashMap;
 
 use crate::{balance::ServiceEntry, snapshot::Snapshot};
 
-/// Whether connections to a workload must be judged again.
+/// Whether live connections to a workload must be evaluated again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
     Stands,
@@ -24,7 +24,7 @@ impl Snapshot {
             Some(old) if **old == workload => return Judgement::Stands,
             Some(old) if old.authorization_policies != workload.authorization_policies => Judgement::Changed,
             Some(_) => Judgement::Stands,
-            // It may have been here before, with connections that outlived its removal.
+            // It may have existed before, with connections that outlived its removal.
             None if workload.authorization_policies.is_empty() => Judgement::Stands,
             None => Judgement::Changed,
         };
@@ -66,14 +66,14 @@ impl Snapshot {
         self.change_service(&key, |entry| entry.service = Some(Arc::new(service)));
     }
 
-    /// Removes the workload with this uid; whether there was one.
+    /// Removes the workload with this uid. Returns whether it existed.
     pub(crate) fn remove_workload(&mut self, uid: &str) -> bool {
         let Some(old) = self.workloads.remove(uid) else { return false };
         self.unlink(&old);
         true
     }
 
-    /// Removes the service with this key; its endpoints stay known. Whether there was one.
+    /// Removes the service with this key; its endpoints stay known. Returns whether it existed.
     pub(crate) fn remove_service(&mut self, key: &NamespacedName) -> bool {
         let Some(old) = self.service(key).cloned() else { return false };
         for vip in &old.addresses {
@@ -109,7 +109,8 @@ impl Snapshot {
         }
     }
 
-    /// Changes one entry without touching what published snapshots hold, and drops it once it says nothing.
+    /// Changes one entry without affecting published snapshots, and drops the entry once it is
+    /// empty.
     fn change_service(&mut self, key: &NamespacedName, change: impl FnOnce(&mut ServiceEntry)) {
         let shared = self.services.entry(key.clone()).or_default();
         let entry = Arc::make_mut(shared);
@@ -121,15 +122,15 @@ impl Snapshot {
     }
 }
 
-/// The addresses of a workload, each once.
+/// The addresses of a workload, without duplicates.
 fn addresses(workload: &Workload) -> BTreeSet<NetworkAddress> {
     let address =
         |ip: &IpAddr| NetworkAddress { network: workload.network.clone(), address: ip.to_canonical() };
     workload.addresses.iter().map(address).collect()
 }
 
-/// Whether it is a pod, which only its uid vouches for: an entry that somebody wrote by hand may be named like one, and
-/// must not describe a pod that is about to start.
+/// Whether it is a pod, judged by its uid only: a hand-written EndpointSlice entry may have the
+/// name of a pod, and must not describe a pod that is about to start.
 pub(crate) fn is_pod(workload: &Workload) -> bool {
     let path = workload.uid.split_once("//Pod/").and_then(|(_, path)| path.split_once('/'));
     path == Some((&*workload.namespace, &*workload.name))
@@ -158,8 +159,9 @@ fn remove_ranked<K: Hash + Eq + Clone>(index: &mut HashMap<K, Vec<Arc<Workload>>
     }
 }
 
-/// Where several workloads claim one key, pods come before entries somebody wrote by hand, and tunnelled ones
-/// before others; the uid makes it independent of the order of arrival.
+/// The order in which workloads with the same key are preferred: pods before hand-written entries,
+/// then tunnelled workloads before others, then by uid, so that it does not depend on the order of
+/// arrival.
 fn precedence(workload: &Workload) -> (bool, bool, &str) {
     (!is_pod(workload), workload.tunnel_protocol != TunnelProtocol::Hbone, &workload.uid)
 }

@@ -1,7 +1,9 @@
-//! The endpoints of one service as seen from one place, laid out so that choosing one does not walk them.
+//! The endpoints of one service as seen from one client location, laid out so that selecting one
+//! does not iterate over all.
 //!
-//! Invariant: [`Endpoints`] holds exactly those that may take traffic, best tier first. Who asks from one place gets
-//! the same object until the service or one of its endpoints changes, so that callers may keep what they know of it.
+//! Invariant: [`Endpoints`] holds exactly the eligible endpoints, best tier first. Clients at one
+//! location get the same object until the service or one of its endpoints changes, so that callers
+//! can cache data derived from it.
 
 use std::{cmp::Reverse, net::IpAddr, sync::Arc};
 
@@ -12,7 +14,7 @@ use ambit_resilience::{hash, score};
 use arc_swap::ArcSwapOption;
 use imbl::OrdMap;
 
-/// One service (or the endpoints that name one that is not known yet).
+/// One service, or the endpoints that reference a service that is not known yet.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceEntry {
     pub(crate) service: Option<Arc<Service>>,
@@ -20,7 +22,7 @@ pub(crate) struct ServiceEntry {
     seen: ArcSwapOption<Endpoints>,
 }
 
-/// A changed entry starts as one nobody looked at.
+/// A changed entry starts without cached views.
 impl Clone for ServiceEntry {
     fn clone(&self) -> Self {
         Self {
@@ -32,18 +34,19 @@ impl Clone for ServiceEntry {
 }
 
 impl ServiceEntry {
-    /// For a change in place: what was computed from the old contents goes.
+    /// Before a change in place: drops the cached views.
     pub(crate) fn forget_seen(&mut self) {
         self.seen = ArcSwapOption::default();
     }
 
-    /// The endpoints as `client` sees them. All clients of a node share a place, so one view is kept.
+    /// The endpoints as `client` sees them. One view is cached, because all clients of a node share
+    /// a location.
     pub(crate) fn seen_by(&self, service: &Service, client: &Workload) -> Arc<Endpoints> {
         self.view(&service.load_balancing, Place::of(client, false), client)
     }
 
-    /// As a waypoint sees them, which chooses for clients of other nodes: those of every node, where a client may only be
-    /// given one of its own.
+    /// The endpoints as a waypoint sees them. It selects for clients on other nodes, so node-local
+    /// services keep the endpoints of every node.
     pub(crate) fn seen_for_clients(&self, service: &Service, waypoint: &Workload) -> Arc<Endpoints> {
         let everywhere =
             LoadBalancing { mode: LoadBalancingMode::Standard, ..service.load_balancing.clone() };
@@ -58,7 +61,7 @@ impl ServiceEntry {
         }
         let own = Arc::new(Endpoints::new(balancing, &self.endpoints, (client, place)));
         let before = self.seen.compare_and_swap(&seen, Some(own.clone()));
-        // Another thread may have been faster: then its view is the one that everybody gets.
+        // If another thread was faster, its view is used, so that all callers get the same object.
         match before.as_ref().filter(|other| other.place == own.place) {
             Some(other) => other.clone(),
             None => own,
@@ -66,14 +69,14 @@ impl ServiceEntry {
     }
 }
 
-/// What load balancing may look at about a client.
+/// The properties of a client that load balancing uses.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     network: Arc<str>,
     cluster: Arc<str>,
     node: Arc<str>,
     locality: Locality,
-    /// It chooses for others.
+    /// The client is a waypoint that selects for others.
     is_waypoint: bool,
 }
 
@@ -89,14 +92,14 @@ impl Place {
     }
 }
 
-/// Endpoints of a service that may take traffic from one place, best tier first.
+/// Eligible endpoints of a service for one client location, best tier first.
 #[derive(Debug)]
 pub struct Endpoints {
     place: Place,
     endpoints: Vec<Arc<Workload>>,
-    /// Where each tier ends; later tiers only serve when connecting to the earlier ones failed.
+    /// Where each tier ends. Later tiers are used only when connecting to the earlier ones failed.
     tier_ends: Vec<usize>,
-    /// Running sum of the weights of the first tier; empty when they are all alike.
+    /// Running sum of the weights of the first tier; empty when all weights are equal.
     cumulative: Vec<u64>,
 }
 
@@ -129,25 +132,26 @@ impl Endpoints {
         Self { place, endpoints, tier_ends, cumulative }
     }
 
-    /// Whether nobody may take traffic.
+    /// Whether there is no eligible endpoint.
     pub fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
 
-    /// The tiers, best first, none of them empty; a later one only serves when no endpoint of the earlier ones can.
+    /// The tiers, best first, without empty ones. A later tier is used only when no endpoint of the
+    /// earlier ones works.
     pub fn tiers(&self) -> impl Iterator<Item = &[Arc<Workload>]> {
         let begins = std::iter::once(0).chain(self.tier_ends.iter().copied());
         begins.zip(&self.tier_ends).filter_map(|(begin, end)| self.endpoints.get(begin..*end))
     }
 
-    /// Every endpoint once, the one that the random number `pick` chooses by weight first, then the others of
-    /// its tier, then the later tiers.
+    /// Every endpoint once: first the one that the random number `pick` selects by weight, then the
+    /// others of its tier, then the later tiers.
     pub(crate) fn picked_first(&self, pick: u64) -> impl Iterator<Item = &Arc<Workload>> {
         self.from(self.chosen(pick))
     }
 
-    /// The same for one client of a service: always the same one first where the service wants that, until it can take no
-    /// traffic any more.
+    /// The same for one client of a service: with client affinity, always the same endpoint comes
+    /// first as long as it is eligible.
     pub(crate) fn for_client(
         &self,
         service: &Service,
@@ -163,7 +167,8 @@ impl Endpoints {
         from.iter().chain(before).chain(rest)
     }
 
-    /// Rendezvous hashing of the client's address: only the clients of an endpoint that goes move, and every node agrees.
+    /// Rendezvous hashing of the client's address: when an endpoint goes, only its clients move,
+    /// and every node selects the same endpoint.
     fn held_by(&self, client: &Workload) -> usize {
         let key = match client.addresses.first().map(IpAddr::to_canonical) {
             Some(IpAddr::V4(ip)) => hash(&ip.octets()),
@@ -190,7 +195,7 @@ impl Endpoints {
     }
 }
 
-/// Another network is only reachable through a gateway, which this mesh does not route through.
+/// Another network is only reachable through a gateway, which this mesh does not support.
 pub(crate) fn takes_traffic(endpoint: &Workload, health: HealthPolicy, client: &Workload) -> bool {
     let healthy = match health {
         HealthPolicy::OnlyHealthy => endpoint.health == Health::Healthy,
@@ -199,7 +204,7 @@ pub(crate) fn takes_traffic(endpoint: &Workload, health: HealthPolicy, client: &
     healthy && endpoint.capacity > 0 && !endpoint.addresses.is_empty() && endpoint.network == client.network
 }
 
-/// How many of the preferred scopes, from the first on, the endpoint shares with the client.
+/// How many of the preferred scopes the endpoint shares with the client, counted from the first.
 fn rank(balancing: &LoadBalancing, endpoint: &Workload, client: &Workload) -> usize {
     let shares = |scope: &LoadBalancingScope| match scope {
         LoadBalancingScope::Region => endpoint.locality.region == client.locality.region,
@@ -217,7 +222,7 @@ fn rank(balancing: &LoadBalancing, endpoint: &Workload, client: &Workload) -> us
     }
 }
 
-/// Running sums, or nothing when all weights are alike and an index will do.
+/// Running sums; empty when all weights are equal and an index is enough.
 fn cumulative(weights: impl Iterator<Item = u32> + Clone) -> Vec<u64> {
     let mut alike = weights.clone();
     let first = alike.next();

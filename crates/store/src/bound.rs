@@ -1,7 +1,7 @@
-//! What is known of the services that are bound to one waypoint.
+//! The services bound to one waypoint.
 //!
-//! Invariant: a service that was received and could not be read stays in the table, so that it is refused and not
-//! taken for one that has nothing to do with this waypoint.
+//! Invariant: a service that could not be decoded stays in the table, so that its traffic is
+//! refused instead of treated as unrelated to this waypoint.
 
 use std::sync::Arc;
 
@@ -11,13 +11,13 @@ use imbl::HashMap;
 /// A service that is bound to this waypoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BoundEntry {
-    /// Understood. The same object (`Arc::ptr_eq`) as before while nothing about it changed.
+    /// Decoded. The same object (`Arc::ptr_eq`) as before while it does not change.
     Ready(Arc<BoundService>),
-    /// Not understood, with the reason: everything for it is refused.
+    /// Could not be decoded, with the reason: all its traffic is refused.
     Unreadable(Arc<str>),
 }
 
-/// All of them; none before they were received.
+/// All bound services; `None` until they have been received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bound {
     received: bool,
@@ -37,7 +37,7 @@ impl Bound {
         self.entries.iter()
     }
 
-    /// The table after one response, or none if that changes nothing.
+    /// The table after one response; `None` if nothing changes.
     pub(crate) fn next(
         &self,
         changed: Vec<(NamespacedName, BoundEntry)>,

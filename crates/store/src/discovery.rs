@@ -1,8 +1,8 @@
 //! Feeds a [`Store`] from xDS.
 //!
-//! Invariant: the store hears of a type only once its initial state is complete, because half of the addresses or
-//! policies decides differently from all of them. A policy that cannot be read denies where it may apply, and a bound
-//! service that cannot be read is refused.
+//! Invariant: the store receives a type only once its initial state is complete, because a partial
+//! set of addresses or policies leads to different decisions. A policy that cannot be decoded
+//! denies wherever it may apply, and a bound service that cannot be decoded is refused.
 
 mod bound;
 mod intake;
@@ -19,7 +19,7 @@ use intake::{Intake, not_used, rejection};
 
 pub use bound::BoundDiscovery;
 
-/// The handler of a node proxy's subscriptions.
+/// Handles the subscriptions of a node proxy.
 #[derive(Debug)]
 pub struct Discovery {
     store: Arc<Store>,
@@ -28,7 +28,7 @@ pub struct Discovery {
 }
 
 impl Discovery {
-    /// Types to subscribe to, policies before the workloads that refer to them.
+    /// Types to subscribe to: policies before the workloads that reference them.
     pub const TYPES: [&'static str; 2] = [AUTHORIZATION, ADDRESS];
 
     /// A handler that feeds `store`.
@@ -84,7 +84,8 @@ impl Handler for Discovery {
     }
 }
 
-/// What holds the place of a policy that could not be read: a denial, or nothing where it asked not to be enforced.
+/// The replacement for a policy that could not be decoded: a denial, or nothing if it was not to be
+/// enforced.
 fn stand_in(name: &str, unreadable: &UnreadablePolicy) -> PolicyUpdate {
     let (key, scope) = (key(name), unreadable.scope);
     if unreadable.dry_run {
@@ -94,7 +95,7 @@ fn stand_in(name: &str, unreadable: &UnreadablePolicy) -> PolicyUpdate {
     }
 }
 
-/// A name without a namespace is kept whole, so that its object can be removed by it.
+/// A name without a namespace is kept whole, so that its removal finds the same key.
 fn key(name: &str) -> NamespacedName {
     let (namespace, name) = name.split_once('/').unwrap_or(("", name));
     NamespacedName::new(namespace, name)

@@ -1,8 +1,8 @@
-//! What a proxy knows, and where a connection goes.
+//! The proxy's view of the mesh, and routing of outbound connections.
 //!
-//! Readers take an immutable [`Snapshot`] and no lock; one writer at a time applies updates and publishes the
-//! next. Invariant: nothing is decided before it is known. A store that has not heard of addresses routes
-//! nothing, one that has not heard of policies admits nothing, one that has not heard of bound services serves none.
+//! Readers take an immutable [`Snapshot`] and no lock; one writer at a time applies updates and
+//! publishes the next. Invariant: nothing is decided before it is known. A store without addresses
+//! routes nothing, one without policies admits nothing, one without bound services serves none.
 
 mod apply;
 mod balance;

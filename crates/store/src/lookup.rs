@@ -1,8 +1,9 @@
-//! What to do about an address that this node has not heard of and that may be the cluster's: ask the operator.
+//! On-demand lookup of an address that this node does not know but that may belong to the cluster:
+//! the operator is queried.
 //!
-//! Invariant: without an answer nothing is sent. Only an address of which the operator said before that nobody has it, and
-//! next to which no pod or service is known, is still taken for outside while the operator is silent, for
-//! an hour: so that a database outside the cluster can be reached while the operator is away.
+//! Invariant: without an answer nothing is sent. The one exception keeps databases outside the
+//! cluster reachable while the operator is down: for an hour, an address still counts as external
+//! if the operator said so before and no pod or service is known in its neighbourhood.
 
 mod outside;
 
@@ -26,33 +27,34 @@ use outside::{Outside, Plan};
 #[cfg(test)]
 use outside::{FRESH, OUTSIDE_MAX, REMEMBERED};
 
-/// How long an answer is waited for.
+/// How long to wait for an answer.
 pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
-/// The same, where the last answer will do.
+/// How long to wait for an answer when the previous one can be used instead.
 const REFRESH_TIME_MAX: Duration = Duration::from_millis(100);
-/// Questions of one asker that may be under way; more are not asked, so that one pod that scans holds nobody else up.
+/// Concurrent queries of one pod; further ones fail at once, so that a pod that scans addresses
+/// delays nobody else.
 const LOOKUPS_MAX: usize = 64;
 
-/// What came of an address that nobody here had heard of.
+/// The result of looking up an unknown address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Looked {
     /// The operator knows it.
     Described,
-    /// The operator does not know it either.
+    /// The operator does not know it either, so it is external.
     Unknown,
-    /// The operator is silent now, and did not know it when it was asked before.
+    /// The operator does not answer now, but did not know it when it was last queried.
     UnknownBefore,
-    /// The operator is silent.
+    /// The operator does not answer.
     Unanswered,
 }
 
-/// Both ends of asking about addresses.
+/// Both ends of the query channel.
 pub fn questions() -> (Asker, Questions) {
     ambit_xds::questions(ADDRESS)
 }
 
 impl Looked {
-    /// As logs and metrics write it.
+    /// The label value in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Described => "described",
@@ -63,7 +65,7 @@ impl Looked {
     }
 }
 
-/// The questions of one pod in one worker, and what was learned.
+/// The lookups of one pod in one worker, and their cached results.
 #[derive(Debug)]
 pub struct Lookup {
     asker: Asker,
@@ -71,7 +73,7 @@ pub struct Lookup {
     outside: RefCell<Outside>,
 }
 
-/// Counts as under way while it lives, however it ends.
+/// Counts a query as in flight until it is dropped.
 struct UnderWay<'a>(&'a Cell<usize>);
 
 impl Drop for UnderWay<'_> {
@@ -81,13 +83,13 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Lookup {
-    /// Without a question yet.
+    /// Without any query yet.
     pub fn new(asker: Asker) -> Self {
         Self { asker, under_way: Cell::new(0), outside: RefCell::default() }
     }
 
-    /// Decides about one connection as [`resolve`] does, after asking where that needs an answer; never
-    /// [`Route::Unheard`].
+    /// Routes one connection like [`resolve`], but queries the operator where necessary; never
+    /// returns [`Route::Unheard`].
     pub async fn route(
         &self,
         store: &Store,
@@ -100,7 +102,7 @@ impl Lookup {
         let route = match looked {
             Looked::Unanswered => Route::Refused(Refusal::NotHeardOf(address)),
             Looked::Described | Looked::Unknown | Looked::UnknownBefore => {
-                // It may have become known meanwhile in any case.
+                // Whatever the result, the address may have become known meanwhile.
                 match (resolve(&store.load(), request, pick), looked) {
                     (Route::Unheard(address), Looked::Described) => {
                         Route::Refused(Refusal::NotUnderstood(address))
@@ -113,8 +115,8 @@ impl Lookup {
         (route, Some(looked))
     }
 
-    /// What the operator says about an address, or said a moment ago. What it describes is in the store when this returns,
-    /// if it can be read.
+    /// The operator's answer about an address, possibly cached. What it describes is in the store
+    /// when this returns, if it could be decoded.
     pub async fn look_up(&self, store: &Store, address: &NetworkAddress) -> Looked {
         let has_neighbours = store.load().ranges.neighbours(address);
         let plan = self.outside.borrow().plan(address, has_neighbours, Instant::now());

@@ -1,7 +1,8 @@
 //! The policies a proxy knows, indexed by where they apply, and the compiled set of each workload.
 //!
-//! Invariant: a set keeps its identity (`Arc::ptr_eq`) from one index to the next exactly as long as the
-//! policies in it are the same, so that a live connection need only be judged again when its set changed.
+//! Invariant: a set keeps its identity (`Arc::ptr_eq`) from one index to the next exactly as long
+//! as its policies are the same, so that a live connection is evaluated again only when its set
+//! changed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -37,8 +38,8 @@ impl Stored {
     }
 }
 
-/// Namespace → policy names a workload lists → its set. The list is scanned: the workloads of one node in one
-/// namespace rarely have more than a few different ones.
+/// Namespace → policy names a workload lists → its set. The list is scanned, because the workloads
+/// of one node in one namespace rarely have more than a few different ones.
 type Sets = HashMap<Arc<str>, Vec<(Vec<NamespacedName>, Arc<PolicySet>)>>;
 
 /// All policies of one snapshot.
@@ -52,7 +53,7 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
-    /// Whether the control plane has told its policies, be it that there are none.
+    /// Whether policies have been received, even if there are none.
     pub(crate) fn received(&self) -> bool {
         self.received
     }
@@ -61,7 +62,7 @@ impl Policies {
         self.known.iter()
     }
 
-    /// The set that judges connections to `workload`; built on first use.
+    /// The set for connections to `workload`, built on first use.
     pub(crate) fn for_workload(&self, workload: &Workload) -> Arc<PolicySet> {
         let names = &workload.authorization_policies;
         if let Some(set) = find(&self.sets.load(), &workload.namespace, names) {
@@ -134,7 +135,7 @@ impl Policies {
         self.known.remove(key).is_some()
     }
 
-    /// Sets that some connection still holds, rebuilt, and the same object where nothing changed for them.
+    /// The sets still in use, rebuilt; unchanged sets keep their identity.
     fn carried_over(&self, old: &Sets) -> Sets {
         let mut sets = Sets::new();
         for (namespace, of_namespace) in old {
@@ -153,7 +154,7 @@ impl Policies {
         }
         let of_namespace = self.of_namespace.get(namespace).into_iter().flatten();
         let by_scope = self.global.iter().chain(of_namespace);
-        // A listed policy that applies by its scope already is judged once.
+        // A listed policy that already applies by its scope is evaluated only once.
         let listed = names.iter().filter(|key| {
             self.known.get(*key).is_none_or(|stored| match stored.scope() {
                 Scope::WorkloadSelector => true,

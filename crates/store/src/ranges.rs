@@ -1,19 +1,21 @@
-//! Where the cluster's pods and services may have their addresses.
+//! Address ranges that may belong to the cluster's pods and services.
 //!
-//! Nobody says where: a node's `podCIDR` is not what many networks hand out, and a node that joins while the operator is
-//! away brings a range that nobody here can know. Invariant: so every private address may be one of the cluster's, and any
-//! address next to one that is; only a node's own address is known to be neither a pod's nor a service's.
+//! No API provides them: many networks do not assign addresses from a node's `podCIDR`, and a node
+//! that joins while the operator is down adds a range that this node cannot know. Invariant: every
+//! private address, and every address near a known pod or service, may therefore belong to the
+//! cluster; only a node's own address certainly does not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ambit_model::NetworkAddress;
 use imbl::HashMap;
 
-/// Bits of an IPv4 address that neighbours share: what networks hand out to a node at a time is seldom smaller.
+/// Prefix length of IPv4 addresses that count as near each other: networks rarely assign smaller
+/// blocks to a node.
 const BLOCK_BITS_V4: u32 = 24;
-/// The same of IPv6.
+/// The same for IPv6.
 const BLOCK_BITS_V6: u32 = 64;
-/// Ranges that are private by RFC 1918 and RFC 6598, and class E, which some clusters number pods from.
+/// Private ranges (RFC 1918, RFC 6598), and class E, from which some clusters number pods.
 const PRIVATE_V4: [(Ipv4Addr, u32); 5] = [
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
@@ -22,42 +24,42 @@ const PRIVATE_V4: [(Ipv4Addr, u32); 5] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// What is known of them, counted by how often it was said.
+/// Known addresses, with reference counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ranges {
-    /// First addresses of blocks with a pod or service in them.
+    /// Base addresses of blocks that contain a pod or service.
     blocks: HashMap<NetworkAddress, u32>,
     /// Addresses of nodes.
     nodes: HashMap<NetworkAddress, u32>,
 }
 
 impl Ranges {
-    /// A pod or service has the address.
+    /// Adds the address of a pod or service.
     pub(crate) fn enter(&mut self, address: &NetworkAddress) {
         *self.blocks.entry(block(address)).or_default() += 1;
     }
 
-    /// What [`Self::enter`] said is no longer so.
+    /// Reverts one [`Self::enter`].
     pub(crate) fn leave(&mut self, address: &NetworkAddress) {
         count_down(&mut self.blocks, &block(address));
     }
 
-    /// A node has the address.
+    /// Adds the address of a node.
     pub(crate) fn enter_node(&mut self, address: NetworkAddress) {
         *self.nodes.entry(address).or_default() += 1;
     }
 
-    /// What [`Self::enter_node`] said is no longer so.
+    /// Reverts one [`Self::enter_node`].
     pub(crate) fn leave_node(&mut self, address: &NetworkAddress) {
         count_down(&mut self.nodes, address);
     }
 
-    /// Whether an address that nobody is known by may be a pod's or service's.
+    /// Whether an unknown address may belong to a pod or service.
     pub(crate) fn may_hold(&self, address: &NetworkAddress) -> bool {
         !self.nodes.contains_key(address) && (is_private(address.address) || self.neighbours(address))
     }
 
-    /// Whether a pod or service is known next to the address.
+    /// Whether a pod or service is known near the address.
     pub(crate) fn neighbours(&self, address: &NetworkAddress) -> bool {
         self.blocks.contains_key(&block(address))
     }

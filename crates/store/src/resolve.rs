@@ -1,8 +1,10 @@
-//! Where an outbound connection goes: a pure function of a snapshot, the request and a random number.
+//! Routing of an outbound connection: a pure function of a snapshot, the request and a random
+//! number.
 //!
-//! Invariant: it fails closed. What cannot be reached as the mesh demands is refused with a reason; plaintext
-//! is chosen only for a peer that is known to take no tunnel, or for a destination outside the mesh. An address that the
-//! cluster may have given to a pod or service is not outside because nobody here has heard of it.
+//! Invariant: it fails closed. A destination that cannot be reached as the mesh requires is refused
+//! with a reason. Plaintext is used only for a peer that is known to accept no tunnel, or for a
+//! destination outside the mesh. An unknown address that may belong to the cluster does not count
+//! as outside.
 
 mod waypoint;
 
@@ -22,25 +24,26 @@ use crate::{Snapshot, apply::is_pod, balance::ServiceEntry};
 /// How many further endpoints [`alternatives`] offers.
 pub const ALTERNATIVES_MAX: usize = 2;
 
-/// What a pod asks for.
+/// An outbound connection of a pod.
 #[derive(Clone, Copy, Debug)]
 pub struct OutboundRequest<'a> {
     /// The pod that connects.
     pub source: &'a Workload,
-    /// Where it connects to.
+    /// Its destination.
     pub destination: SocketAddr,
 }
 
-/// The answer.
+/// The routing decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Through a tunnel.
+    /// Through an HBONE tunnel.
     Hbone {
-        /// Where the proxy listens that takes the tunnel.
+        /// The HBONE listener to connect to.
         address: SocketAddr,
-        /// What to put into `:authority`: the pod and its target port, or for a waypoint what the client asked for.
+        /// The value of `:authority`: the pod and its target port, or for a waypoint the original
+        /// destination.
         authority: SocketAddr,
-        /// Whether the tunnel ends where the connection does.
+        /// Whether the tunnel ends at the destination or at a waypoint.
         hop: Hop,
         /// The pod at the end of the tunnel.
         upstream: Arc<Workload>,
@@ -49,50 +52,50 @@ pub enum Route {
     },
     /// Plain TCP.
     Tcp {
-        /// Where to connect.
+        /// Address to connect to.
         address: SocketAddr,
-        /// The pod, where it is one.
+        /// The destination pod, if it is one.
         upstream: Option<Arc<Workload>>,
         /// The service that was addressed.
         service: Option<Arc<Service>>,
     },
-    /// Nobody here has heard of the address, and it may be one of the cluster's: only [`crate::Lookup`] knows what to do.
+    /// The address is unknown and may belong to the cluster: [`crate::Lookup`] must decide.
     Unheard(SocketAddr),
-    /// Not at all: reset the connection.
+    /// The connection must be reset.
     Refused(Refusal),
 }
 
-/// How far a tunnel leads.
+/// What is at the end of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// To the pod that serves the connection.
+    /// The destination pod.
     Last,
-    /// To a pod of the waypoint, which decides where it goes on.
+    /// A pod of the waypoint, which routes the traffic on.
     Waypoint,
 }
 
-/// Why there is no way.
+/// Why a connection cannot be routed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Addresses have not been received, so nobody knows what the destination is.
+    /// Addresses have not been received, so the destination cannot be classified.
     #[error("the mesh's addresses have not been received yet; is the operator reachable from this node?")]
     AddressesNotReceived,
-    /// The address may be one of the cluster's, and nobody says whose.
+    /// The address may belong to the cluster, and the operator did not answer.
     #[error(
         "{0} may be a pod or service that this node has not heard of, and the operator did not say in time; is it \
          reachable from this node?"
     )]
     NotHeardOf(SocketAddr),
-    /// The operator knows the address, and what it says could not be used.
+    /// The operator knows the address, but its description could not be decoded.
     #[error("the operator describes {0}, and this node could not read how; see its log")]
     NotUnderstood(SocketAddr),
-    /// The service is known, and no endpoint may take traffic.
+    /// The service has no eligible endpoint.
     #[error("no healthy upstream: service {0} has no endpoint that may take traffic from here")]
     NoHealthyEndpoint(NamespacedName),
-    /// The service does not serve this port on any endpoint.
+    /// No endpoint of the service serves this port.
     #[error("service {0} does not serve port {1}")]
     NoSuchPort(NamespacedName, u16),
-    /// A waypoint is demanded, and none of its pods may take traffic.
+    /// A waypoint is required, and it has no eligible pod.
     #[error(
         "no healthy upstream: {destination} is only reached through its waypoint {waypoint}, which has no pod that \
          is ready; see its Gateway"
@@ -106,7 +109,7 @@ pub enum Refusal {
 }
 
 impl Route {
-    /// The pod at the other end, where it is one.
+    /// The pod at the other end, if it is one.
     pub fn upstream(&self) -> Option<&Arc<Workload>> {
         match self {
             Self::Hbone { upstream, .. } => Some(upstream),
@@ -123,9 +126,9 @@ impl Route {
         }
     }
 
-    /// The identities of which the peer's certificate must carry one: the pod's, and what its service says its
-    /// endpoints may also present; for a waypoint only its own. Empty for a route without a tunnel. Needed only to
-    /// dial, so it is not stored.
+    /// The accepted identities of the peer: the pod's, and the subject alternative names of its
+    /// service; for a waypoint only its own. Empty for a route without a tunnel. Computed on
+    /// demand, because only dialing needs it.
     pub fn expected_identities(&self) -> Vec<Spiffe> {
         match self {
             Self::Hbone { hop: Hop::Waypoint, upstream, .. } => vec![upstream.identity()],
@@ -137,13 +140,13 @@ impl Route {
         }
     }
 
-    /// To a destination outside the mesh.
+    /// A route to a destination outside the mesh.
     pub(crate) fn outside(address: SocketAddr) -> Self {
         Self::Tcp { address, upstream: None, service: None }
     }
 }
 
-/// Decides about one connection. `pick` is a uniformly random number.
+/// Routes one connection. `pick` is a uniformly random number.
 pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> Route {
     if !snapshot.addresses_received {
         return Route::Refused(Refusal::AddressesNotReceived);
@@ -159,8 +162,9 @@ pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> 
     }
 }
 
-/// Other endpoints to try when the connection to the one that [`resolve`] chose with the same `pick` failed
-/// before a byte was sent; empty unless a service or a waypoint was to be reached. At most [`ALTERNATIVES_MAX`].
+/// Other endpoints to try when the one that [`resolve`] selected with the same `pick` could not be
+/// reached before a byte was sent. Empty unless the destination is a service or behind a waypoint.
+/// At most [`ALTERNATIVES_MAX`].
 pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> Vec<Route> {
     let Some((entry, service)) = addressed(snapshot, request) else {
         let upstream = snapshot.workload_by_address(&destination(request));
@@ -175,7 +179,7 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
         return Vec::new();
     }
     let endpoints = entry.seen_by(service, request.source);
-    // Each through another pod of a waypoint, where there is one.
+    // Behind a waypoint, each alternative uses another pod of it.
     let endpoints = endpoints.for_client(service, request.source, pick);
     let routes = endpoints.zip((0..).map(|next| pick.wrapping_add(next)));
     routes
@@ -193,7 +197,7 @@ pub(crate) fn destination(request: OutboundRequest<'_>) -> NetworkAddress {
     }
 }
 
-/// The service whose virtual address is asked for.
+/// The service with the requested virtual address.
 fn addressed<'a>(
     snapshot: &'a Snapshot,
     request: OutboundRequest<'_>,
@@ -220,15 +224,15 @@ fn to_service(
     if endpoints.is_empty() {
         return Route::Refused(Refusal::NoHealthyEndpoint(service.key()));
     }
-    // Usually the first; an endpoint without the named port is passed over.
+    // Usually the first; an endpoint without the named port is skipped.
     endpoints
         .for_client(service, request.source, pick)
         .find_map(|endpoint| to_endpoint(snapshot, (endpoint, service), request, pick))
         .unwrap_or_else(|| Route::Refused(Refusal::NoSuchPort(service.key(), request.destination.port())))
 }
 
-/// The way to one endpoint of a service without a waypoint: through one all the same, where that is the only way to the
-/// endpoint, which admits nobody else.
+/// The route to one endpoint of a service without a waypoint. If the endpoint admits only a
+/// waypoint, through that one.
 fn to_endpoint(
     snapshot: &Snapshot,
     (endpoint, service): (&Arc<Workload>, &Arc<Service>),
@@ -245,10 +249,11 @@ fn to_endpoint(
     Some(waypoint.routes(Some(service), asked, pick).into_iter().next().unwrap_or_else(refused))
 }
 
-/// The way to one endpoint of `service`, past any waypoint: `request.destination` says which port of the service, and
-/// by its address which family is preferred. None when the endpoint does not serve that port, or is a pod that another
-/// namespace lists by its address and that is only reached through a waypoint: past it, a waypoint would lend its own
-/// identity to requests that were never judged as requests to that pod.
+/// The route to one endpoint of `service` that bypasses any waypoint. `request.destination` gives
+/// the service port and, by its address, the preferred address family. `None` when the endpoint
+/// does not serve that port, or when it is a pod of another namespace that is only reachable
+/// through a waypoint: bypassing that one, this waypoint would lend its own identity to requests
+/// that were never authorized for the pod.
 pub fn route_to(
     endpoint: &Arc<Workload>,
     service: &Arc<Service>,
@@ -260,8 +265,9 @@ pub fn route_to(
     let target = target_port(endpoint, service, request.destination.port())?;
     let authority = SocketAddr::new(preferred_address(endpoint, request.destination.ip())?, target);
     let service = Some(service.clone());
-    // A pod that reaches itself stays inside its network namespace, where its own address is not redirected
-    // and nobody listens for tunnels; so a call through the service behaves as a call to the address does.
+    // A pod that connects to itself stays inside its network namespace, where its own address is
+    // not redirected and no tunnel listener runs. Through a service it therefore behaves as by
+    // address.
     Some(if tunnels(endpoint) && endpoint.uid != request.source.uid {
         let address = endpoint.hbone_address(authority.ip());
         Route::Hbone { address, authority, hop: Hop::Last, upstream: endpoint.clone(), service }
@@ -270,7 +276,8 @@ pub fn route_to(
     })
 }
 
-/// The port of `endpoint` that `port` of `service` leads to: its own word, else the service's.
+/// The port of `endpoint` for `port` of `service`: the endpoint's own mapping, otherwise the
+/// service's target port.
 fn target_port(endpoint: &Workload, service: &Service, port: u16) -> Option<u16> {
     endpoint.target_port(&service.key(), port).or_else(|| {
         let of_service = service.ports.iter().find(|p| p.port == port)?;
@@ -292,7 +299,7 @@ fn to_pod(snapshot: &Snapshot, upstream: &Arc<Workload>, request: OutboundReques
     route_to_pod(upstream, request)
 }
 
-/// The way to a pod by its own address, past any waypoint.
+/// The route to a pod by its own address, bypassing any waypoint.
 pub fn route_to_pod(upstream: &Arc<Workload>, request: OutboundRequest<'_>) -> Route {
     let destination = canonical(request.destination);
     if tunnels(upstream) && upstream.uid != request.source.uid {
@@ -318,7 +325,7 @@ fn is_passthrough(service: &Service) -> bool {
     service.load_balancing.mode == LoadBalancingMode::Passthrough
 }
 
-/// The first address of the family the client asked for, else the first.
+/// The first address of the requested family, otherwise the first.
 fn preferred_address(endpoint: &Workload, asked: IpAddr) -> Option<IpAddr> {
     let asked = asked.to_canonical();
     let same_family = endpoint.addresses.iter().find(|ip| ip.to_canonical().is_ipv4() == asked.is_ipv4());

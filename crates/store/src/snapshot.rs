@@ -1,7 +1,8 @@
 //! One consistent view of the mesh, immutable once published.
 //!
-//! Invariant: every index names the same objects. A workload whose address is its node's is in no address
-//! index. Copying a snapshot is cheap (persistent maps), so an update costs what it changes.
+//! Invariant: all indexes refer to the same objects. A workload that shares its node's address is
+//! in no address index. Snapshots are persistent maps: copying one is cheap, and the cost of an
+//! update is proportional to the change.
 
 use std::sync::Arc;
 
@@ -15,13 +16,13 @@ use crate::{
     ranges::Ranges,
 };
 
-/// What a proxy knows at one moment.
+/// The proxy's view of the mesh at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub(crate) generation: u64,
     pub(crate) addresses_received: bool,
     pub(crate) workloads: HashMap<Arc<str>, Arc<Workload>>,
-    /// Best first: see [`crate::apply`].
+    /// In order of preference, see [`crate::apply`].
     pub(crate) by_address: HashMap<NetworkAddress, Vec<Arc<Workload>>>,
     pub(crate) by_name: HashMap<NamespacedName, Vec<Arc<Workload>>>,
     pub(crate) services: HashMap<NamespacedName, Arc<ServiceEntry>>,
@@ -32,34 +33,35 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Counts published snapshots.
+    /// Sequence number of the published snapshots.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether both addresses and policies have been received, as a node's proxy needs them.
+    /// Whether both addresses and policies have been received, which a node proxy needs.
     pub fn synced(&self) -> bool {
         self.addresses_received && self.policies.received()
     }
 
-    /// Whether both addresses and bound services have been received, as a waypoint needs them.
+    /// Whether both addresses and bound services have been received, which a waypoint needs.
     pub fn bound_synced(&self) -> bool {
         self.addresses_received && self.bound.received()
     }
 
-    /// What is known of a service that is bound to this waypoint; none for one that is not.
+    /// A service bound to this waypoint; `None` if it is not bound to it.
     pub fn bound(&self, key: &NamespacedName) -> Option<&BoundEntry> {
         self.bound.get(key)
     }
 
-    /// All services that are bound to this waypoint, in no order.
+    /// All services bound to this waypoint, in no particular order.
     pub fn bound_services(&self) -> impl Iterator<Item = (&NamespacedName, &BoundEntry)> {
         self.bound.iter()
     }
 
-    /// The endpoints of a service among which `waypoint` chooses for its clients; where [`Service::is_node_local`], only
-    /// those of a client's node are for it. The same object (`Arc::ptr_eq`) as from an earlier snapshot while neither the
-    /// service nor one of its endpoints changed. None for an unknown service.
+    /// The endpoints of a service among which `waypoint` selects for its clients. For a node-local
+    /// service ([`Service::is_node_local`]) the caller must keep only those on the client's node.
+    /// The same object (`Arc::ptr_eq`) as from an earlier snapshot while neither the service nor
+    /// its endpoints changed. `None` for an unknown service.
     pub fn endpoints(&self, key: &NamespacedName, waypoint: &Workload) -> Option<Arc<Endpoints>> {
         let entry = self.services.get(key)?;
         Some(entry.seen_for_clients(entry.service.as_ref()?, waypoint))
@@ -70,25 +72,26 @@ impl Snapshot {
         self.workloads.get(uid)
     }
 
-    /// The workload that owns an address; a tunnelled pod where several claim it. Never one on its node's network.
+    /// The workload with this address; if several claim it, a tunnelled pod. Never one that shares
+    /// its node's address.
     pub fn workload_by_address(&self, address: &NetworkAddress) -> Option<&Arc<Workload>> {
         self.by_address.get(address)?.first()
     }
 
-    /// Whether an address that nobody is known by may be a pod's or service's all the same.
+    /// Whether this address is unknown but may belong to a pod or service.
     pub fn is_unheard(&self, address: &NetworkAddress) -> bool {
         !self.by_address.contains_key(address)
             && !self.by_vip.contains_key(address)
             && self.ranges.may_hold(address)
     }
 
-    /// The workload of a pod's namespace and name.
+    /// The workload of the pod with this namespace and name.
     pub fn workload_by_name(&self, name: &NamespacedName) -> Option<&Arc<Workload>> {
         self.by_name.get(name)?.first()
     }
 
-    /// The service that a virtual address means to a client in `namespace`: its own, else the canonical one,
-    /// else the first by name.
+    /// The service with this virtual address, for a client in `namespace`: its own namespace's,
+    /// otherwise the canonical one, otherwise the first by name.
     pub fn service_by_vip(&self, vip: &NetworkAddress, namespace: &str) -> Option<&Arc<Service>> {
         self.entry_by_vip(vip, namespace)?.service.as_ref()
     }
@@ -98,23 +101,24 @@ impl Snapshot {
         self.services.get(key)?.service.as_ref()
     }
 
-    /// The policies that judge connections to `workload`. The same object (`Arc::ptr_eq`) as from an earlier
-    /// snapshot exactly when the same policies apply: whoever holds the earlier one need not judge again.
+    /// The policies for connections to `workload`. The same object (`Arc::ptr_eq`) as from an
+    /// earlier snapshot exactly when the same policies apply; then nothing needs to be evaluated
+    /// again.
     pub fn policies_for(&self, workload: &Workload) -> Arc<PolicySet> {
         self.policies.for_workload(workload)
     }
 
-    /// All workloads, in no order.
+    /// All workloads, in no particular order.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.workloads.values()
     }
 
-    /// All services, in no order.
+    /// All services, in no particular order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values().filter_map(|entry| entry.service.as_ref())
     }
 
-    /// The names of all policies, in order, and of those that could not be read.
+    /// The names of all policies, in order, and of those that could not be decoded.
     pub fn policy_names(&self) -> (Vec<NamespacedName>, Vec<NamespacedName>) {
         let (readable, unreadable): (Vec<_>, Vec<_>) =
             self.policies.iter().partition(|(_, stored)| matches!(stored, Stored::Readable(_)));
@@ -136,7 +140,7 @@ impl Snapshot {
                 service.is_some_and(|service| service.canonical),
             )
         };
-        // `max_by_key` would return the last of equals.
+        // `max_by_key` would return the last of equal entries.
         known()?.reduce(|best, entry| if preference(&entry) > preference(&best) { entry } else { best })
     }
 }

@@ -1,6 +1,6 @@
-//! The one mutable cell: applies updates in order and publishes snapshots.
+//! The mutable state: applies updates in order and publishes snapshots.
 //!
-//! Invariant: readers never wait, and a snapshot is published before anybody is told of it.
+//! Invariant: readers never wait, and a snapshot is published before its watchers are notified.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::{apply::Judgement, bound::BoundEntry, policies::Stored, snapshot::Snapshot};
 
-/// A workload or a service, new or changed.
+/// A new or changed workload or service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AddressUpdate {
     /// A workload.
@@ -19,16 +19,16 @@ pub enum AddressUpdate {
     Service(Service),
 }
 
-/// A policy, new or changed.
+/// A new or changed policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PolicyUpdate {
-    /// Understood.
+    /// Decoded.
     Readable(Policy),
-    /// Received under this name and not understood: it denies everything in its scope.
+    /// Received under this name but not decodable: it denies everything in its scope.
     Unreadable(NamespacedName, Scope),
 }
 
-/// What a proxy knows, shared by all its connections.
+/// The proxy's view of the mesh, shared by all connections.
 #[derive(Debug)]
 pub struct Store {
     current: ArcSwap<Snapshot>,
@@ -45,7 +45,7 @@ impl Default for Store {
 }
 
 impl Store {
-    /// A store that knows nothing yet: it routes nothing and admits nothing.
+    /// An empty store: it routes nothing and admits nothing.
     pub fn new() -> Self {
         Self {
             current: ArcSwap::default(),
@@ -56,39 +56,42 @@ impl Store {
         }
     }
 
-    /// The present snapshot, for use before the next `await`. Takes no lock.
+    /// The current snapshot, for use before the next `await`. Takes no lock.
     pub fn load(&self) -> Guard<Arc<Snapshot>> {
         self.current.load()
     }
 
-    /// The present snapshot, to keep.
+    /// The current snapshot, for longer use.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
     }
 
-    /// Whether both addresses and policies have been received, as a node's proxy needs them.
+    /// Whether both addresses and policies have been received, which a node proxy needs.
     pub fn synced(&self) -> bool {
         self.load().synced()
     }
 
-    /// Changes with every published snapshot; the value is its generation.
+    /// Notified of every published snapshot; the value is its generation.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
     }
 
-    /// Changes when live inbound connections may have to be judged again: policies changed, or the list of a
-    /// workload. Then ask [`Snapshot::policies_for`] for each; the same `Arc` means the judgement stands. List a
-    /// connection as live before judging it the first time, or a change in between is missed.
+    /// Notified when live inbound connections may have to be evaluated again, because policies or
+    /// the policy list of a workload changed. Then call [`Snapshot::policies_for`] for each; with
+    /// the same `Arc` the earlier verdict stands. Register a connection as live before its first
+    /// evaluation, or a change in between is missed.
     pub fn judgements(&self) -> watch::Receiver<u64> {
         self.judgement.subscribe()
     }
 
-    /// Changes when a bound service came, changed or went, or when they were all received for the first time.
+    /// Notified when a bound service was added, changed or removed, or when they have all been
+    /// received for the first time.
     pub fn bound_changes(&self) -> watch::Receiver<u64> {
         self.bound.subscribe()
     }
 
-    /// Waits until the workload of a pod's namespace and name is known. The caller bounds the wait.
+    /// Waits until the workload of the pod with this namespace and name is known. The caller must
+    /// limit the wait.
     pub async fn workload_named(&self, name: &NamespacedName) -> Arc<Workload> {
         let mut changes = self.changes();
         loop {
@@ -97,13 +100,13 @@ impl Store {
                 return workload.clone();
             }
             if changes.changed().await.is_err() {
-                // The sender lives in `self`, which outlives this call.
+                // Unreachable: the sender lives in `self`, which outlives this call.
                 std::future::pending::<()>().await;
             }
         }
     }
 
-    /// Applies one response about addresses; `removed` holds uids and `namespace/hostname` keys.
+    /// Applies one response about addresses; `removed` contains uids and `namespace/hostname` keys.
     pub fn apply_addresses(&self, changed: Vec<AddressUpdate>, removed: &[Arc<str>]) {
         self.publish(|next| {
             let mut judgement = Judgement::Stands;
@@ -118,7 +121,7 @@ impl Store {
                 }
             }
             for name in removed {
-                // A uid holds slashes too, so the name alone does not say which of the two it is.
+                // A uid contains slashes too, so the name alone does not distinguish the two.
                 if !next.remove_workload(name)
                     && let Some((namespace, hostname)) = name.split_once('/')
                 {
@@ -148,7 +151,7 @@ impl Store {
         });
     }
 
-    /// Applies one response about services that are bound to this waypoint.
+    /// Applies one response about services bound to this waypoint.
     pub fn apply_bound(&self, changed: Vec<(NamespacedName, BoundEntry)>, removed: &[NamespacedName]) {
         let mut is_news = false;
         self.publish(|next| {

@@ -1,4 +1,4 @@
-//! The decisions, table by table.
+//! Tables for the decisions.
 
 extern crate std;
 

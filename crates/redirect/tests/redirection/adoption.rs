@@ -1,4 +1,4 @@
-//! Redirection outlives whoever set it up, and leaves nothing when it is taken away.
+//! Redirection outlives the process that set it up, and is removed without residue.
 
 use ambit_netns::testing::namespace;
 use ambit_redirect::{AttachedPod, Kind, Redirector};
@@ -45,7 +45,7 @@ fn no_connection_slips_by_while_the_programs_are_replaced() {
     let pod = world.pod.try_clone().unwrap();
     let peer = world.peer.try_clone().unwrap();
     let (done, is_done) = std::sync::mpsc::channel::<()>();
-    // Nobody listens on the other side, so a connection that is not captured fails.
+    // Nothing listens at the peer, so a connection that is not captured fails.
     let load = std::thread::spawn(move || {
         let mut connections = 0_usize;
         while is_done.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
@@ -69,7 +69,7 @@ fn no_connection_slips_by_while_the_programs_are_replaced() {
 #[ignore = "needs root: make test-netns"]
 fn a_detached_pod_is_as_it_was() {
     let (mut world, _proxy) = World::enrolled();
-    // Attached more than once, by more than one process, there is still one of everything to remove.
+    // After several attaches by several processes there is still exactly one of everything.
     world.redirector.attach(&world.uid, &world.pod, &POD.map(ip)).unwrap();
     world.redirector = Redirector::open(&world.config).unwrap();
     world.redirector.attach(&world.uid, &world.pod, &POD.map(ip)).unwrap();
@@ -98,7 +98,7 @@ fn a_link_whose_namespace_is_gone_says_so() {
         let pods = world.redirector.attached().unwrap();
         pods.iter().any(|pod| pod.uid == "gone" && pod.netns_inode.is_none())
     };
-    // The kernel takes namespaces apart in the background.
+    // The kernel destroys namespaces in the background.
     eventually(|| is_gone(&world).then_some(()));
     // The name can be used for another namespace.
     world.redirector.attach("gone", &world.peer, &[]).unwrap();
@@ -114,7 +114,7 @@ fn removing_everything_leaves_no_pin_and_no_link() {
     let kubelet = world.cgroup("kubelet");
     world.redirector.attach_kubelet(&kubelet, &world.peer).unwrap();
     world.redirector.detach(&world.uid, Some(&world.pod)).unwrap();
-    // A second pod that nobody detached must not keep anything alive.
+    // A second pod that was not detached must not keep anything alive.
     world.redirector.attach("left", &world.peer, &PEER.map(ip)).unwrap();
     let peer_app = serve(&world.peer, 80);
     let (world, ()) = world.take_redirector(|redirector| redirector.remove_everything().unwrap());
@@ -122,7 +122,7 @@ fn removing_everything_leaves_no_pin_and_no_link() {
     assert_untouched(&world.pod);
     let client = connect(&world.pod, socket(PEER[0], 80)).unwrap();
     talk(&client, &accept(&peer_app).stream);
-    // And it can start anew.
+    // Redirection can be set up again.
     let fresh = Redirector::open(&world.config).unwrap();
     assert!(fresh.attached().unwrap().is_empty());
     assert!(fresh.enrolled().unwrap().is_empty());

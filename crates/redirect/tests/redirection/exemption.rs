@@ -1,4 +1,5 @@
-//! Who is not captured: proxies by their cgroup, the kubelet by its cgroup and network.
+//! Exemptions from capture: proxies by their cgroup, the kubelet by its cgroup and network
+//! namespace.
 
 use ambit_redirect::cgroup;
 
@@ -79,7 +80,7 @@ fn a_probe_is_used_up_by_its_connection() {
         let probe = connect_from(&kubelet, &world.peer, socket(pod_ip, PROBED));
         let source = accept(&app).peer;
         drop(probe);
-        // The very same flow, from a socket that is not the kubelet's, as masquerading could make it.
+        // The same flow from a socket that is not the kubelet's, as masquerading could produce it.
         let open = || {
             let domain = socket2::Domain::for_address(source);
             let client = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;

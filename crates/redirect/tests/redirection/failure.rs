@@ -1,4 +1,4 @@
-//! Without a proxy, nothing gets through and nobody waits.
+//! Without a proxy, connections are refused at once.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr};
@@ -100,7 +100,7 @@ fn a_node_without_the_file_systems_is_told_which_to_mount() {
 fn a_pod_that_cannot_be_attached_is_left_as_it_was() {
     let mut world = World::attached();
     let uid = "never-attached";
-    // The kernel takes no route whose source is not there.
+    // The kernel rejects a route whose source address does not exist.
     let error = world.redirector.attach(uid, &world.peer, &[ip("192.0.2.1")]).unwrap_err();
     assert!(matches!(error, Error::Route { .. }), "{error}");
     assert_untouched(&world.peer);

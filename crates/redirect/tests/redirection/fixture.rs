@@ -1,4 +1,4 @@
-//! A pod, a peer, the listeners of a proxy, and a cgroup of our own.
+//! A pod, a peer, the listeners of a proxy, and a test cgroup.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -19,11 +19,11 @@ use socket2::SockRef;
 
 pub(crate) const POD: [&str; 2] = ["10.77.0.2", "fd77::2"];
 pub(crate) const PEER: [&str; 2] = ["10.77.0.1", "fd77::1"];
-/// The port that the kubelet may reach.
+/// The port that the kubelet probes.
 pub(crate) const PROBED: u16 = 8080;
-/// Long enough for a slow machine; only a failing test waits it out.
+/// Long enough for a slow machine; only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
-/// A refusal is at once; a lost SYN is sent again after one second.
+/// A refusal is immediate; a lost SYN would be sent again after one second.
 pub(crate) const AT_ONCE: Duration = Duration::from_millis(900);
 
 pub(crate) struct World {
@@ -36,7 +36,7 @@ pub(crate) struct World {
     _cgroup: TestCgroup,
 }
 
-/// A world whose redirector is gone.
+/// The world after its redirector was taken.
 pub(crate) struct Remains {
     pub(crate) config: Config,
     pub(crate) pod: NetNs,
@@ -79,7 +79,7 @@ impl World {
 
     pub(crate) fn arm(&mut self) -> Proxy {
         let mut open = |kind: Kind| {
-            // A process that another test forks holds every descriptor until it executes its program.
+            // A process forked by another test holds every descriptor until it calls `exec`.
             let listener = eventually(|| listener(&self.pod, kind.port()).ok());
             self.redirector.arm(self.attached.cookie, kind, listener.as_fd()).unwrap();
             listener
@@ -99,14 +99,14 @@ impl World {
         self.redirector.switch(self.attached.cookie, None, &[]).unwrap();
     }
 
-    /// Gives the redirector away.
+    /// Passes the redirector to `take`.
     pub(crate) fn take_redirector<T>(self, take: impl FnOnce(Redirector) -> T) -> (Remains, T) {
         let Self { redirector, config, pod, peer, _cgroup, .. } = self;
         let taken = take(redirector);
         (Remains { config, pod, peer, _cgroup }, taken)
     }
 
-    /// A directory beside the one that applications run in, below the hooks.
+    /// A cgroup beside that of the applications, below the hooks.
     pub(crate) fn cgroup(&self, name: &str) -> PathBuf {
         let path = self.config.cgroup.join(format!("{name}-{}", self.attached.cookie));
         fs::create_dir_all(&path).unwrap();
@@ -115,7 +115,7 @@ impl World {
 }
 
 impl Proxy {
-    /// Closes the listeners, and waits until nobody holds them.
+    /// Closes the listeners, and waits until no process holds them.
     pub(crate) fn end(self, world: &World) {
         drop(self);
         eventually(|| world.redirector.armed().unwrap().is_empty().then_some(()));
@@ -130,12 +130,12 @@ impl Proxy {
     }
 }
 
-/// The probe of the pod itself.
+/// A probe of the pod itself.
 pub(crate) fn own_probe() -> Probe {
     Probe { port: PROBED, sends: Sends::Get { target: "/healthz".into(), host: String::new() } }
 }
 
-/// Tries until it succeeds.
+/// Retries until it succeeds.
 pub(crate) fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -155,7 +155,7 @@ pub(crate) fn socket(text: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip(text), port)
 }
 
-/// The address in the v4-mapped form.
+/// The address in its v4-mapped form.
 pub(crate) fn mapped(text: &str) -> String {
     format!("::ffff:{text}")
 }
@@ -195,7 +195,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Sends a word each way.
+/// Sends a word in each direction.
 pub(crate) fn talk(mut one: &TcpStream, mut other: &TcpStream) {
     let mut buffer = [0; 4];
     one.write_all(b"ping").unwrap();
@@ -206,7 +206,7 @@ pub(crate) fn talk(mut one: &TcpStream, mut other: &TcpStream) {
     assert_eq!(&buffer, b"pong");
 }
 
-/// A process of a cgroup and a namespace that connects, and then sends what it is given until its input ends.
+/// A process in a cgroup and a namespace that connects, and then sends its standard input.
 pub(crate) fn connect_from(cgroup: &Path, netns: &NetNs, to: SocketAddr) -> Held {
     let script = format!(
         "echo $$ > {}/cgroup.procs && exec 3<>/dev/tcp/{}/{} || exit; \
@@ -220,7 +220,7 @@ pub(crate) fn connect_from(cgroup: &Path, netns: &NetNs, to: SocketAddr) -> Held
     Held(run_in(netns, || command.spawn()).unwrap().unwrap())
 }
 
-/// A process that ends with this value.
+/// A child process that is killed when this is dropped.
 pub(crate) struct Held(Child);
 
 impl Held {
@@ -228,7 +228,7 @@ impl Held {
         self.0.id()
     }
 
-    /// Sends it in one piece, and returns when the kernel has taken it.
+    /// Sends the text in one piece, and returns when the kernel has accepted it.
     pub(crate) fn send(&mut self, text: &str) {
         let line = text.replace('\\', "\\\\").replace('\r', "\\r").replace('\n', "\\n");
         writeln!(self.0.stdin.as_mut().unwrap(), "{line}").unwrap();
@@ -245,7 +245,7 @@ impl Drop for Held {
     }
 }
 
-/// A BPF file system that only the calling thread sees, and that ends with it.
+/// A BPF file system mounted for the calling thread only.
 pub(crate) fn private_bpffs() -> PathBuf {
     let directory = std::env::temp_dir();
     unshare(CloneFlags::CLONE_NEWNS).expect("unshare: root is needed");
@@ -254,13 +254,13 @@ pub(crate) fn private_bpffs() -> PathBuf {
     directory
 }
 
-/// The cgroup all tests of this process share; the process leaves it, and it goes, with the last test.
+/// The cgroup that all tests of this process share; it is removed with the last test.
 struct TestCgroup {
     home: PathBuf,
     path: PathBuf,
 }
 
-/// How many tests are in the cgroup; held while it is made and while it goes.
+/// Number of tests using the cgroup; locked while it is created or removed.
 static TESTS: Mutex<usize> = Mutex::new(0);
 
 impl TestCgroup {
@@ -292,7 +292,7 @@ impl Drop for TestCgroup {
         move_here(&self.home);
         for entry in fs::read_dir(&self.path).unwrap().flatten() {
             if entry.file_type().unwrap().is_dir() {
-                // A task that has ended is still in its cgroup for a moment.
+                // A task that has ended stays in its cgroup for a moment.
                 eventually(|| fs::remove_dir(entry.path()).ok());
             }
         }

@@ -1,4 +1,5 @@
-//! What a pod forwards: a network namespace inside the pod, as a container engine or a virtual machine has it.
+//! Forwarded packets: a network namespace inside the pod, as a container engine or a virtual
+//! machine creates it.
 
 use std::io;
 use std::net::UdpSocket;
@@ -11,10 +12,12 @@ use ambit_redirect::Direction;
 use crate::fixture::*;
 
 const INNER: [&str; 2] = ["172.31.7.2", "fd31::2"];
-/// For what must not arrive. The other half of such a test shows that the same arrives elsewhere, or before.
+/// How long to wait for a packet that must not arrive. The other half of such a test shows that the
+/// packet arrives elsewhere, or did so before.
 const NOTHING: Duration = Duration::from_millis(300);
 
-/// An enrolled pod that routes for a namespace inside it; the peer knows the way back, so that what gets out is seen.
+/// An enrolled pod that routes for a namespace inside it. The peer has a route back, so that
+/// escaped packets are seen.
 fn world() -> (World, Proxy, NetNs) {
     let (mut world, proxy) = World::enrolled();
     let inner = namespace();
@@ -130,7 +133,7 @@ fn what_reaches_the_inside_past_the_judge_is_dropped_and_counted() {
     // By the pod's address and port, and by a route.
     for to in [socket(POD[0], 9090), socket(INNER[0], 9090), socket(INNER[1], 9090)] {
         let before = dropped(&world, Direction::In);
-        // Until the neighbours have found each other, nothing is forwarded.
+        // Nothing is forwarded before neighbour discovery has finished.
         eventually(|| {
             connect_within(&world.peer, to, NOTHING).unwrap_err();
             (dropped(&world, Direction::In) > before).then_some(())

@@ -1,4 +1,4 @@
-//! What reaches a pod.
+//! Inbound connections of a pod.
 
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -36,7 +36,7 @@ fn the_proxy_learns_at_once_that_the_application_is_not_there() {
     for (client_ip, pod_ip) in [(PEER[0], POD[0]), (PEER[1], POD[1])] {
         for source in [Some(ip(client_ip)), None] {
             let error = match upstream_to_app(&world.pod, source, socket(pod_ip, 9)) {
-                // Toward a local address the refusal may come before the call returns.
+                // For a local address the refusal may come before the call returns.
                 Err(ambit_netns::Error::Socket { source, .. }) => source,
                 Err(other) => panic!("{other}"),
                 Ok(upstream) => {
@@ -89,7 +89,7 @@ fn no_port_of_the_application_is_taken_on_the_pods_address() {
     assert_eq!(accept(&server).peer.ip(), ip(PEER[0]));
 }
 
-/// The error of a connection attempt once it has ended.
+/// The error of a connection attempt, once it has failed.
 fn settled(stream: &std::net::TcpStream) -> Option<std::io::Error> {
     use std::io::Write;
     let written = { stream }.write_all(b"x");

@@ -19,7 +19,7 @@ fn world() -> (World, Proxy, TcpListener) {
         End { netns: &world.pod, device: "net1", addresses: &["203.0.113.9/24", "fd99::9/64"] },
         End { netns: &world.peer, device: "net1", addresses: &["203.0.113.10/24", "fd99::10/64"] },
     );
-    // Two of one subnet: the kernel dials the second from the first.
+    // Two addresses of one subnet: the kernel dials the second from the first.
     for address in ["198.51.100.9/24", "198.51.100.10/24", "fd98::9/64"] {
         run_ip(&world.pod, &["address", "add", address, "dev", "lo"]);
     }
@@ -66,7 +66,7 @@ fn a_socket_that_may_bind_foreign_addresses_is_captured_all_the_same() {
     free.connect_timeout(&destination.into(), PATIENCE).unwrap();
     let taken = accept(&proxy.outbound);
     assert_eq!((taken.peer.ip(), taken.local), (ip(POD[0]), destination));
-    // One that its application bound to an address of the other network, too.
+    // Also a socket that the application bound to an address of the other network.
     let bound = run_in(&world.pod, || Socket::new(Domain::IPV4, Type::STREAM, None)).unwrap().unwrap();
     bound.bind(&socket(OTHER_POD[0], 0).into()).unwrap();
     bound.connect_timeout(&destination.into(), PATIENCE).unwrap();
@@ -77,7 +77,7 @@ fn a_socket_that_may_bind_foreign_addresses_is_captured_all_the_same() {
 #[ignore = "needs root: make test-netns"]
 fn a_client_of_another_network_is_judged_and_the_application_sees_its_address() {
     let (mut world, proxy, app) = world();
-    // The process of the test passes the client on, as a proxy does.
+    // The test process forwards the client, as a proxy does.
     let here = cgroup::of_pid(std::process::id(), &world.config.cgroup).unwrap();
     world.redirector.exempt(cgroup::id(&here).unwrap()).unwrap();
     for (client_ip, pod_ip) in OTHER_PEER.into_iter().zip(OTHER_POD) {

@@ -1,6 +1,7 @@
 //! Redirection in network namespaces, with real connections.
 //!
-//! Each test has namespaces, a BPF file system and maps of its own; the cgroup they hook into is the test process's.
+//! Each test has its own namespaces, BPF file system and maps; the cgroup is that of the test
+//! process.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a fixture that fails is a test that fails")]
 

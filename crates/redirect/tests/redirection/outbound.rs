@@ -1,4 +1,4 @@
-//! What a pod opens.
+//! Outbound connections of a pod.
 
 use std::net::SocketAddr;
 

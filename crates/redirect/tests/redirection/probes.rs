@@ -1,4 +1,5 @@
-//! What the kubelet may send: the requests of the pod's own probes, whatever probes of other pods name its address.
+//! What the kubelet may send: the requests of the pod's own probes, even if probes of other pods
+//! use its address.
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +19,7 @@ struct Kubelet {
 }
 
 impl Kubelet {
-    /// Of a node with one pod, which has these probes.
+    /// A node with one pod that has these probes.
     fn of(probes: &[Probe]) -> Self {
         let (mut world, proxy) = World::enrolled();
         let (cookie, config) = (world.attached.cookie, world.attached.config);
@@ -29,17 +30,17 @@ impl Kubelet {
         Self { world, app, cgroup, proxy }
     }
 
-    /// Connects to the pod; the application has accepted.
+    /// Connects to the pod; returns once the application has accepted.
     fn dial(&self, pod_ip: &str) -> (Held, TcpStream) {
         let probe = connect_from(&self.cgroup, &self.world.peer, socket(pod_ip, PROBED));
         (probe, accept(&self.app).stream)
     }
 
-    /// What of this, sent on one connection piece by piece, reaches the application.
+    /// What the application receives of these pieces, sent on one connection.
     fn arrives(&self, pod_ip: &str, pieces: &[&str]) -> String {
         let (mut probe, mut stream) = self.dial(pod_ip);
         pieces.iter().for_each(|piece| probe.send(piece));
-        // What was sent before this on the same way has arrived when this has.
+        // Once this has arrived, everything sent before has too.
         let (mut last, mut behind) = self.dial(pod_ip);
         last.send(&get("/healthz", pod_ip));
         behind.read_exact(&mut [0]).expect("a probe of the pod's own passes");
@@ -117,7 +118,7 @@ fn each_kind_of_probe_passes_only_what_it_sends() {
     let mut tcp = Kubelet::of(&[sends(Sends::Nothing)]);
     let (mut probe, mut stream) = tcp.dial(POD[0]);
     probe.send(&get("/admin/keys", POD[0]));
-    // A port without a probe that sends has connections, and no data on them.
+    // A port whose probe sends nothing accepts connections, but no data.
     let (cookie, config) = (tcp.world.attached.cookie, tcp.world.attached.config);
     tcp.world.redirector.switch(cookie, Some(config), &[own_probe()]).unwrap();
     assert_eq!(tcp.arrives(POD[0], &[]), "");

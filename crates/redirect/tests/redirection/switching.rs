@@ -1,4 +1,4 @@
-//! Redirection on and off, under connections that are open.
+//! Switching redirection on and off while connections are open.
 
 use crate::fixture::*;
 

@@ -1,6 +1,6 @@
-//! The subscriptions of a waypoint: every address, and the services that are bound to it.
+//! The subscriptions of a waypoint: every address, and its bound services.
 //!
-//! Invariant: a bound service that cannot be read replaces what was known of it, because what was known may allow
+//! Invariant: a bound service that cannot be decoded replaces its earlier version, which may allow
 //! what the new one forbids.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{
     store::{AddressUpdate, Store},
 };
 
-/// The handler of a waypoint's subscriptions.
+/// Handles the subscriptions of a waypoint.
 #[derive(Debug)]
 pub struct BoundDiscovery {
     store: Arc<Store>,
@@ -155,7 +155,7 @@ mod tests {
         let store = Arc::new(Store::new());
         let mut discovery = complete(&store);
         discovery.apply(BOUND_SERVICE, vec![resource(1)], vec![]);
-        // A burst of nothing is refused.
+        // Many empty resources at once are rejected.
         let rejections = discovery.apply(BOUND_SERVICE, vec![resource(0)], vec![]);
         assert_eq!(rejections[0].name, "shop/cart");
         assert!(rejections[0].reason.contains("burst"), "{rejections:?}");

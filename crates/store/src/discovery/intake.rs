@@ -1,6 +1,6 @@
-//! What has arrived from discovery and is not applied yet.
+//! Discovery responses that have not been applied yet.
 //!
-//! Invariant: nothing is given out before the initial state of its type is complete.
+//! Invariant: nothing is returned before the initial state of its type is complete.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,12 +29,12 @@ impl<T> Intake<T> {
         self.pending.extend(names.into_iter().map(|name| (name.into(), None)));
     }
 
-    /// Whether that is news.
+    /// Marks the initial state as complete. Returns whether it was not before.
     pub(super) fn complete(&mut self) -> bool {
         !std::mem::replace(&mut self.complete, true)
     }
 
-    /// What to apply now: changes and names that are gone.
+    /// Takes what to apply now: changed resources, and removed names.
     pub(super) fn take(&mut self) -> Option<(Vec<T>, Vec<Arc<str>>)> {
         if !self.complete {
             return None;
@@ -51,7 +51,8 @@ impl<T> Intake<T> {
 }
 
 impl Intake<AddressUpdate> {
-    /// Takes one response about addresses. What was known under the name of one that is refused stays in force.
+    /// Takes one response about addresses. Where a resource is rejected, its earlier version stays
+    /// in force.
     pub(super) fn take_addresses(
         &mut self,
         store: &Store,
@@ -85,7 +86,7 @@ pub(super) fn rejection(name: String, error: &DecodeError) -> Rejection {
     Rejection { name, reason: format!("{}: {}", error.field, error.reason) }
 }
 
-/// The answer to resources of a type that was not asked for.
+/// Rejects resources of a type without a subscription.
 pub(super) fn not_used(type_url: &str, resources: Vec<Resource>) -> Vec<Rejection> {
     resources
         .into_iter()

@@ -1,6 +1,6 @@
-//! Addresses of which the operator said that nobody has them.
+//! Addresses that the operator declared external.
 //!
-//! Invariant: at most [`OUTSIDE_MAX`] are remembered, those said last.
+//! Invariant: at most [`OUTSIDE_MAX`] are remembered, the most recent ones.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,33 +9,34 @@ use tokio::time::Instant;
 
 use super::Looked;
 
-/// How long an answer is as good as a new one: about as long as a change may take to reach this node anyway.
+/// How long an answer is used without a new query: about as long as a change may take to reach this
+/// node anyway.
 pub(super) const FRESH: Duration = Duration::from_secs(2);
-/// How long the last answer stands in for a silent operator.
+/// How long the last answer is used while the operator does not answer.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(3600);
-/// Addresses remembered.
+/// Number of remembered addresses.
 pub(super) const OUTSIDE_MAX: usize = 256;
 
-/// What to do about an address.
+/// How to find out about an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
-    /// Nothing: it was asked for just now.
+    /// Use the recent answer.
     Use(Looked),
-    /// Ask; the last answer will do if there is none.
+    /// Query; without an answer, use the previous one.
     Refresh,
-    /// Ask; without an answer nothing is known.
+    /// Query; without an answer the address stays unknown.
     Ask,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Said {
-    /// When the operator said so.
+    /// When the operator last answered.
     said: Instant,
-    /// When it was asked last.
+    /// When it was last queried.
     asked: Instant,
 }
 
-/// Two halves: when the younger is full, it becomes the older one, which is forgotten.
+/// Two generations: when the younger one is full it becomes the older one, which is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Outside {
     young: HashMap<NetworkAddress, Said>,
@@ -43,7 +44,8 @@ pub(super) struct Outside {
 }
 
 impl Outside {
-    /// `has_neighbours` says whether pods or services are known next to the address: then it may have become one.
+    /// `has_neighbours`: pods or services are known near the address, so it may have become one
+    /// since.
     pub(super) fn plan(&self, address: &NetworkAddress, has_neighbours: bool, now: Instant) -> Plan {
         let Some(Said { said, asked }) = self.young.get(address).or_else(|| self.old.get(address)) else {
             return Plan::Ask;
@@ -60,7 +62,7 @@ impl Outside {
         }
     }
 
-    /// The operator says that nobody has it.
+    /// Records that the operator declared the address external.
     pub(super) fn note(&mut self, address: NetworkAddress, now: Instant) {
         self.old.remove(&address);
         if self.young.len() >= OUTSIDE_MAX / 2 && !self.young.contains_key(&address) {
@@ -69,7 +71,7 @@ impl Outside {
         self.young.insert(address, Said { said: now, asked: now });
     }
 
-    /// The operator says nothing.
+    /// Records that the operator did not answer.
     pub(super) fn silent(&mut self, address: &NetworkAddress, now: Instant) {
         let Self { young, old } = self;
         if let Some(said) = young.get_mut(address).or_else(|| old.get_mut(address)) {
@@ -77,7 +79,7 @@ impl Outside {
         }
     }
 
-    /// Somebody has it.
+    /// Drops an address that belongs to the cluster after all.
     pub(super) fn forget(&mut self, address: &NetworkAddress) {
         self.young.remove(address);
         self.old.remove(address);

@@ -39,7 +39,7 @@ fn outside(address: &str) -> Route {
     Route::outside(address.parse().unwrap())
 }
 
-/// A lookup, and what the operator says to it.
+/// A lookup whose operator gives this answer.
 fn lookup(says: Option<Answer>) -> (Lookup, Arc<Mutex<Option<Answer>>>) {
     let (asker, questions) = questions();
     let says = Arc::new(Mutex::new(says));
@@ -76,7 +76,7 @@ async fn an_address_is_dialed_in_plaintext_only_after_the_operator_said_that_nob
     assert_eq!(lookup.look_up(&store, &at("10.0.0.1")).await, Looked::Unknown);
     *says.lock().unwrap() = None;
     assert_eq!(route(&lookup, &store, "10.0.0.1:80").await, (outside("10.0.0.1:80"), Some(Looked::Unknown)));
-    // It is next to a pod: another one may have come.
+    // A pod is near this address, so another one may have come.
     tokio::time::advance(FRESH).await;
     assert_eq!(route(&lookup, &store, "10.0.0.1:80").await.1, Some(Looked::Unanswered));
     store.apply_addresses(vec![AddressUpdate::Workload(pod("new", "10.0.0.1"))], &[]);

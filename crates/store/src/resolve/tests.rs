@@ -1,4 +1,4 @@
-//! Routes as tables: a request against a small mesh.
+//! Routing tables: requests against a small mesh.
 
 mod waypoint;
 
@@ -74,7 +74,7 @@ fn snapshot(services: Vec<Service>, workloads: Vec<Workload>) -> Arc<Snapshot> {
     store.snapshot()
 }
 
-/// What the route does, in a few words.
+/// A route as short text.
 fn told(route: &Route) -> String {
     match route {
         Route::Hbone { address, authority, upstream, hop: Hop::Last, .. } => {

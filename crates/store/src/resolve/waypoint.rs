@@ -1,8 +1,9 @@
-//! The way to what is only reached through a waypoint.
+//! Routing to destinations that are only reachable through a waypoint.
 //!
-//! Invariant: it leads to a pod of the waypoint that may take traffic, in a tunnel, or nowhere. A pod is the waypoint's only
-//! under the identity of its Gateway, whatever its labels say. Only the waypoint's own
-//! pods are reached without it, and reach others without it; so a connection passes one waypoint, once.
+//! Invariant: the route is a tunnel to an eligible pod of the waypoint, or a refusal. A pod belongs
+//! to the waypoint only if it has the identity of the Gateway, whatever its labels are. Only the
+//! waypoint's own pods are reached without it and reach others without it, so a connection passes
+//! exactly one waypoint, once.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,22 +20,23 @@ use crate::{
     balance::{ServiceEntry, takes_traffic},
 };
 
-/// The waypoint of a service or workload, as far as it is known.
+/// The waypoint of a service or workload.
 pub(super) struct Waypoint<'a> {
     gateway: &'a GatewayAddress,
     pods: Pods<'a>,
 }
 
 enum Pods<'a> {
-    /// The endpoints of its service, if the service is known.
+    /// By its service: the endpoints, if the service is known.
     Service(NamespacedName, Option<(&'a ServiceEntry, &'a Arc<Service>)>),
-    /// The one pod whose address is given.
+    /// By its address: the pod that has it.
     One(&'a Arc<Workload>),
-    /// Nothing has the address.
+    /// By an address that no workload has.
     Unknown,
 }
 
-/// The waypoint through which `service` must be reached; none if it has none, is one, or is asked for by one.
+/// The waypoint through which `service` must be reached; `None` if it has none, is itself a
+/// waypoint, or is requested by its waypoint.
 pub(super) fn of_service<'a>(
     snapshot: &'a Snapshot,
     service: &'a Service,
@@ -44,8 +46,9 @@ pub(super) fn of_service<'a>(
     (!waypoint.is(service) && !waypoint.has(request.source)).then_some(waypoint)
 }
 
-/// The waypoint through which `workload` must be reached by its own address: that of a service which leads to the port,
-/// else its own, so that nobody gets round either. Only Services of its own namespace have a say. None as for a service.
+/// The waypoint through which `workload` must be reached by its own address, so that no waypoint
+/// can be bypassed: that of a service with this port, otherwise the workload's own. Only services
+/// of the workload's namespace count. `None` as for a service.
 pub(super) fn of_workload<'a>(
     snapshot: &'a Snapshot,
     workload: &'a Workload,
@@ -60,14 +63,15 @@ pub(super) fn of_workload<'a>(
     });
     let gateway = of_services.next().or(workload.waypoint.as_ref())?;
     let waypoint = Waypoint::find(snapshot, gateway, request);
-    // A pod that reaches itself stays inside its network namespace.
+    // A pod that connects to itself stays inside its network namespace.
     let is_itself = workload.uid == request.source.uid;
     (!is_itself && !waypoint.has(workload) && !waypoint.has(request.source)).then_some(waypoint)
 }
 
-/// Whether `pod` is one of the waypoint through which `workload` must be reached by its own address.
+/// Whether `pod` belongs to the waypoint through which `workload` must be reached by its own
+/// address.
 pub fn guards(snapshot: &Snapshot, pod: &Workload, workload: &Workload) -> bool {
-    // Where a waypoint is does not depend on what is asked of it.
+    // The waypoint does not depend on the port or address of the request.
     let request = OutboundRequest { source: pod, destination: (Ipv4Addr::UNSPECIFIED, 0).into() };
     let gateway = workload.waypoint.as_ref();
     gateway.is_some_and(|gateway| Waypoint::find(snapshot, gateway, request).has(pod))
@@ -105,7 +109,8 @@ impl<'a> Waypoint<'a> {
         }
     }
 
-    /// Through one of its pods, the one that `pick` chooses first; at most [`ALTERNATIVES_MAX`] more.
+    /// Routes through the pods of the waypoint: the one that `pick` selects, and at most
+    /// [`ALTERNATIVES_MAX`] more.
     pub(super) fn routes(
         &self,
         service: Option<&Arc<Service>>,
@@ -135,7 +140,7 @@ impl<'a> Waypoint<'a> {
         }
     }
 
-    /// Why `destination` cannot be reached when [`Self::routes`] are none.
+    /// Why `destination` cannot be reached when [`Self::routes`] is empty.
     pub(super) fn refusal(&self, destination: String) -> Route {
         let waypoint = match &self.gateway.destination {
             GatewayDestination::Hostname(key) => key.to_string(),
@@ -148,8 +153,9 @@ impl<'a> Waypoint<'a> {
     }
 }
 
-/// Whether a pod has the principal of the Gateway that the service `key` is made for: the account is called as the
-/// Gateway, and so is the service, the first label of its host name.
+/// Whether a pod runs as the service account of the Gateway that the service `key` was created for.
+/// Account and service have the Gateway's name, which is the first label of the service's host
+/// name.
 fn is_gateways(key: &NamespacedName, pod: &Workload) -> bool {
     let gateway = key.name.split('.').next().unwrap_or_default();
     pod.namespace == key.namespace && *pod.service_account == *gateway

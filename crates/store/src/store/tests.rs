@@ -274,7 +274,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Everything a reader can see.
+/// Everything that a reader can observe.
 fn seen(snapshot: &Snapshot) -> impl PartialEq + std::fmt::Debug + use<> {
     let sorted = |mut list: Vec<String>| {
         list.sort();

@@ -1,4 +1,4 @@
-//! Routes to what is only reached through a waypoint.
+//! Routes to destinations behind a waypoint.
 
 use ambit_model::{GatewayAddress, GatewayDestination};
 
@@ -20,7 +20,7 @@ fn gateway_at(address: &str) -> Option<GatewayAddress> {
     Some(GatewayAddress { destination: GatewayDestination::Address(address), hbone_mtls_port: 15_009 })
 }
 
-/// A pod that the waypoint's service selects, under an account of its own.
+/// A pod that the waypoint's service selects, but with an account of its own.
 fn impostor(name: &str, address: &str) -> Workload {
     Workload { service_account: "dev".into(), ..waypoint_pod(name, address) }
 }
@@ -307,7 +307,8 @@ fn a_pod_that_another_namespace_lists_by_its_address_is_reached_as_the_pod_is_or
         ports: vec![ServicePort { port: 80, target_port: 8080 }],
         ..cart()
     };
-    // As the control plane writes it: the pod's identity and tunnel, under the name of the slice.
+    // As the control plane publishes it: the pod's identity and tunnel, under the name of the
+    // slice.
     let listed = |waypoint| Workload {
         uid: "Kubernetes/discovery.k8s.io/EndpointSlice/b/evil-1/10.0.0.1".into(),
         services: BTreeMap::from([(theirs.clone(), vec![])]),
