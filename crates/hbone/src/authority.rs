@@ -1,7 +1,7 @@
 //! The `:authority` of a CONNECT: `ip:port`, `[v6]:port` or `host:port`.
 //!
-//! Invariant: what parses also prints to the same bytes, save for the spelling of a v6 address; nothing is guessed
-//! (no default port, no bare v6, no user info, no zone).
+//! Invariant: a parsed value prints as the same bytes, except for the spelling of IPv6 addresses.
+//! Parsing is strict: no default port, no bare IPv6 address, no user info, no zone.
 
 use std::{
     fmt,
@@ -10,21 +10,21 @@ use std::{
     sync::Arc,
 };
 
-/// RFC 1035 2.3.4: the longest name, in bytes.
+/// Maximum length of a name (RFC 1035 2.3.4).
 const NAME_MAX_BYTES: usize = 253;
-/// RFC 1035 2.3.4: the longest label, in bytes.
+/// Maximum length of a label (RFC 1035 2.3.4).
 const LABEL_MAX_BYTES: usize = 63;
 
-/// Where a tunnel leads.
+/// The host part of an authority.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Host {
     /// An address of a workload or service.
     Ip(IpAddr),
-    /// A DNS name, in lower case as Kubernetes writes it.
+    /// A DNS name in lower case.
     Name(Arc<str>),
 }
 
-/// Target of a CONNECT.
+/// The target of a CONNECT.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Authority {
     /// Address or name.
@@ -33,13 +33,13 @@ pub struct Authority {
     pub port: u16,
 }
 
-/// Why a string is not an authority.
+/// The string is not an authority.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not ip:port, [v6]:port or host:port")]
 pub struct InvalidAuthority(pub String);
 
 impl Authority {
-    /// The address, when the authority holds one and not a name.
+    /// The address, unless the host is a name.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match &self.host {
             Host::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
@@ -84,13 +84,15 @@ fn parse(text: &str) -> Option<Authority> {
     Some(Authority { host, port: port_number(port)? })
 }
 
-/// Digits only: `u16::from_str` would take a sign, and leading zeros have two spellings.
+/// Digits only, without leading zeros: `u16::from_str` would accept a sign, and leading zeros would
+/// allow two spellings.
 fn port_number(text: &str) -> Option<u16> {
     let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
     text.parse().ok().filter(|_| plain)
 }
 
-/// A DNS name; one whose last label is a number is a mistyped address (WHATWG URL 3.5), not a name.
+/// Validates a DNS name. A name whose last label is a number is a mistyped address (WHATWG URL
+/// 3.5).
 fn name(text: &str) -> Option<&str> {
     let label = |l: &str| {
         (1..=LABEL_MAX_BYTES).contains(&l.len())

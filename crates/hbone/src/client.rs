@@ -1,7 +1,7 @@
-//! The connecting end.
+//! The client side of HBONE.
 //!
-//! A connection ends by itself once every [`SendConnect`] and [`Tunnel`] of it is dropped; its driver must be polled for
-//! anything to move.
+//! A connection ends once every [`SendConnect`] and [`Tunnel`] of it is dropped. Its driver must be
+//! polled for any progress.
 
 use std::{
     fmt,
@@ -23,8 +23,9 @@ pub struct SendConnect {
     requests: SendRequest<Bytes>,
 }
 
-/// Starts HBONE on a connected (and, in a mesh, already authenticated) stream. The second half drives the connection:
-/// spawn it. It ends with Ok when the connection was closed by agreement.
+/// Starts HBONE on a connected stream, which in a mesh is already authenticated. Returns the
+/// sender, and the driver of the connection: spawn it. The driver ends with Ok when the connection
+/// was closed in an orderly way.
 pub async fn handshake<IO>(
     io: IO,
     settings: Settings,
@@ -55,7 +56,8 @@ where
 }
 
 impl SendConnect {
-    /// Asks for a tunnel and waits for the answer. Nothing but the question is sent before the peer says 200.
+    /// Opens a tunnel and waits for the response. Only the CONNECT request is sent before the peer
+    /// answers 200.
     pub async fn connect(
         &self,
         authority: &Authority,
@@ -64,7 +66,8 @@ impl SendConnect {
         let mut requests = self.requests.clone().ready().await.map_err(ConnectError::Closed)?;
         let (answer, send) =
             requests.send_request(question(authority, headers)?, false).map_err(ConnectError::Closed)?;
-        // Held while waiting, an idle handle would keep a connection open that everyone else has let go.
+        // An idle handle held while waiting would keep alive a connection that all others have
+        // released.
         drop(requests);
         let answer = answer.await.map_err(ConnectError::Stream)?;
         match answer.status() {
@@ -73,13 +76,13 @@ impl SendConnect {
         }
     }
 
-    /// False once the connection is lost or the peer said GOAWAY: it takes no further stream.
+    /// False once the connection is lost or the peer sent GOAWAY: no further stream can be opened.
     pub fn is_open(&self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
         !matches!(self.requests.clone().poll_ready(&mut context), Poll::Ready(Err(_)))
     }
 
-    /// Streams the peer allows at a time, as far as it has said so.
+    /// Concurrent streams that the peer permits, as far as its settings are known.
     pub fn peer_streams_max(&self) -> usize {
         self.requests.current_max_send_streams()
     }
@@ -102,7 +105,8 @@ fn question(authority: &Authority, headers: &ConnectHeaders) -> Result<Request<(
 }
 
 impl ConnectError {
-    /// True when no answer came: nothing of the application was sent, so that asking again is safe.
+    /// Whether there was no response. Nothing of the application was sent then, so retrying is
+    /// safe.
     pub fn is_unanswered(&self) -> bool {
         match self {
             Self::Closed(_) | Self::Stream(_) => true,

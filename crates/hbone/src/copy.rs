@@ -1,7 +1,8 @@
-//! Bytes between a tunnel and a TCP stream.
+//! Copies bytes between a tunnel and a TCP stream.
 //!
-//! Each direction ends on its own: end of file there is END_STREAM here, and back. Both run in one task without a lock;
-//! what a tunnel receives is written as it came, and what is read is handed to the tunnel without a copy.
+//! Each direction ends separately: end of file becomes END_STREAM, and back. Both directions run in
+//! one task without a lock. Received data is written without copying, and data read from the TCP
+//! stream is passed to the tunnel without copying.
 
 use std::{
     future::poll_fn,
@@ -16,16 +17,16 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use crate::{CopyError, Tunnel};
 
-/// Read size of a stream that has moved little, in bytes: what an idle connection costs.
+/// Read size of a stream that has transferred little, in bytes: the memory of an idle connection.
 const SMALL_BYTES: usize = 1 << 10;
-/// Read size once [`MEDIUM_AFTER`] bytes have moved: a TLS record with room for the frame's header.
+/// Read size after [`MEDIUM_AFTER`] bytes: one TLS record, with room for the frame header.
 const MEDIUM_BYTES: usize = (16 << 10) - 64;
-/// Read size once [`LARGE_AFTER`] bytes have moved.
+/// Read size after [`LARGE_AFTER`] bytes.
 const LARGE_BYTES: usize = (256 << 10) - 64;
 const MEDIUM_AFTER: u64 = 128 << 10;
 const LARGE_AFTER: u64 = 10 << 20;
 
-/// Bytes moved so far; may be read while a copy runs.
+/// Bytes transferred so far; can be read while a copy runs.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// From the TCP stream into the tunnel.
@@ -34,7 +35,7 @@ pub struct Counters {
     pub received: AtomicU64,
 }
 
-/// Bytes moved when a copy ended well.
+/// Bytes transferred by a copy that succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transferred {
     /// From the TCP stream into the tunnel.
@@ -43,9 +44,9 @@ pub struct Transferred {
     pub received: u64,
 }
 
-/// Copies until both directions have ended. A failure of the TCP stream resets the tunnel, so that the far application
-/// sees a reset too, and so does dropping this before it is done; a reset of the tunnel is an error, save for CANCEL and
-/// NO_ERROR, which peers use as an end.
+/// Copies until both directions have ended. If the TCP stream fails, or this future is dropped
+/// early, the tunnel is reset, so that the far application sees a reset too. A reset of the tunnel
+/// is an error, except CANCEL and NO_ERROR, which peers use to end a stream.
 pub async fn copy<IO>(tunnel: Tunnel, mut io: IO, counters: &Counters) -> Result<Transferred, CopyError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -67,7 +68,8 @@ where
     })
 }
 
-/// A tunnel that is reset unless its copy was done: what was cut short must not look complete at the far end.
+/// Resets its tunnel unless the copy completed: a truncated stream must not look complete at the
+/// far end.
 struct Whole {
     tunnel: Tunnel,
     done: bool,
@@ -83,7 +85,7 @@ impl Drop for Whole {
 
 /// From the TCP stream into the tunnel.
 struct Outgoing {
-    /// Read, not yet sent.
+    /// Read from the TCP stream, not yet sent.
     buffer: BytesMut,
     total: u64,
     done: bool,
@@ -115,12 +117,12 @@ impl Outgoing {
             match self.poll_read(cx, io) {
                 Poll::Ready(Ok(0)) => {
                     self.finish();
-                    // A stream that the peer has reset meanwhile needs no end.
+                    // Fails when the peer has reset the stream, which then needs no end.
                     let _ = send.send_data(Bytes::new(), true);
                 }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(CopyError::Read(error))),
-                // Asked only when idle: each question takes the connection's lock.
+                // Checked only when idle, because each check takes the connection's lock.
                 Poll::Pending => {
                     let stopped = ready!(send.poll_reset(cx));
                     return Poll::Ready(self.stop(stopped.map_or_else(Stopped::Lost, Stopped::Reset)));
@@ -147,7 +149,7 @@ impl Outgoing {
         Poll::Ready(Ok(read))
     }
 
-    /// Hands as much to the tunnel as its window takes.
+    /// Sends as much as the tunnel's flow-control window permits.
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -186,13 +188,13 @@ impl Outgoing {
     }
 }
 
-/// Why a tunnel takes no more bytes.
+/// Why a tunnel accepts no more bytes.
 enum Stopped {
     Reset(Reason),
     Lost(h2::Error),
 }
 
-/// Asks a stream that no longer sends for the reason.
+/// The reason why a stream no longer sends.
 fn stopped(cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Stopped {
     match send.poll_reset(cx) {
         Poll::Ready(Ok(reason)) => Stopped::Reset(reason),
@@ -203,13 +205,13 @@ fn stopped(cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Stopped {
 
 /// From the tunnel to the TCP stream.
 enum Incoming {
-    /// For the tunnel's next bytes.
+    /// Waiting for the tunnel's next bytes.
     Waiting {
         unflushed: bool,
     },
-    /// Received, not yet written in full.
+    /// Received, not yet completely written.
     Writing(Bytes),
-    /// The tunnel has ended; the TCP stream is being told.
+    /// The tunnel has ended; the TCP stream is being shut down.
     Closing,
     Done,
 }
@@ -253,11 +255,11 @@ impl Incoming {
                     }
                     bytes.advance(written);
                     counter.fetch_add(written as u64, Ordering::Relaxed);
-                    // Fails only for more than was received.
+                    // Fails only when more is released than was received.
                     let _ = recv.flow_control().release_capacity(written);
                 }
                 Self::Closing => {
-                    // A socket whose far end has already gone cannot be shut down, and need not be.
+                    // Shutting down fails when the far end is gone, and is not needed then.
                     let _ = ready!(Pin::new(&mut *io).poll_shutdown(cx));
                     *self = Self::Done;
                 }

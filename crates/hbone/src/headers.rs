@@ -1,23 +1,23 @@
 //! The headers of a CONNECT: `baggage`, `forwarded`, `traceparent`.
 //!
-//! They are hints for telemetry, never proof of anything: identity comes from mTLS alone. Parsing therefore drops what
-//! it cannot read and never fails, and bounds what it keeps.
+//! They are hints for telemetry and never authenticate anything; identity comes from mTLS only.
+//! Parsing never fails: it drops what is malformed, and limits the size of what it keeps.
 
 use std::{fmt::Write as _, net::SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Header of the source's (or, in an answer, the destination's) labels.
+/// Header with the labels of the source or, in a response, of the destination.
 pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
-/// Header of the client's address and the service it asked for (RFC 7239).
+/// Header with the client's address and the requested service (RFC 7239).
 pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
-/// Header of the trace (W3C Trace Context).
+/// Header with the trace context (W3C Trace Context).
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// The longest baggage value kept, in bytes; Kubernetes allows 253 for a name.
+/// The longest baggage value that is kept, in bytes; Kubernetes limits names to 253.
 const BAGGAGE_VALUE_MAX_BYTES: usize = 256;
 
-/// Workload kinds that Istio names in `k8s.<kind>.name`.
+/// Workload kinds that Istio uses in `k8s.<kind>.name`.
 const KINDS: [&str; 4] = ["deployment", "cronjob", "pod", "job"];
 
 /// Labels of one end of a connection.
@@ -27,7 +27,7 @@ pub struct Baggage {
     pub cluster: Option<String>,
     /// `k8s.namespace.name`
     pub namespace: Option<String>,
-    /// `deployment`, `cronjob`, `pod` or `job`, and the workload's name: `k8s.<kind>.name`.
+    /// Kind (`deployment`, `cronjob`, `pod` or `job`) and name of the workload: `k8s.<kind>.name`.
     pub workload: Option<(String, String)>,
     /// `service.name`: the canonical service.
     pub service: Option<String>,
@@ -39,12 +39,12 @@ pub struct Baggage {
     pub zone: Option<String>,
 }
 
-/// For whom a proxy forwards.
+/// The client that a proxy forwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forwarded {
-    /// The client's own address; absent when a peer left it out.
+    /// The client's own address; `None` if the peer omitted it.
     pub client: Option<SocketAddr>,
-    /// The service hostname the client asked for.
+    /// The hostname of the requested service.
     pub host: Option<String>,
 }
 
@@ -55,23 +55,23 @@ pub struct TraceParent {
     pub trace_id: u128,
     /// 8 bytes, not all zero.
     pub span_id: u64,
-    /// Trace flags; 0 is "not sampled".
+    /// Trace flags; 0 means not sampled.
     pub flags: u8,
 }
 
-/// All headers of a CONNECT that this mesh reads or writes.
+/// The headers of a CONNECT that this mesh reads or writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectHeaders {
     /// Labels of the source workload.
     pub baggage: Option<Baggage>,
-    /// Client address and service.
+    /// Client address and requested service.
     pub forwarded: Option<Forwarded>,
     /// Trace of this connection.
     pub traceparent: Option<TraceParent>,
 }
 
 impl ConnectHeaders {
-    /// What goes on the wire; a value that HTTP cannot carry is left out.
+    /// Encodes the headers; a value that is not valid in HTTP is omitted.
     pub fn encode(&self) -> HeaderMap {
         let mut map = HeaderMap::with_capacity(3);
         let mut put = |name, text: Option<String>| {
@@ -85,7 +85,7 @@ impl ConnectHeaders {
         map
     }
 
-    /// What a peer sent, as far as it can be read.
+    /// Parses the headers; malformed ones are dropped.
     pub fn parse(map: &HeaderMap) -> Self {
         let text = |name: &HeaderName| map.get(name).and_then(|v| v.to_str().ok());
         Self {
@@ -97,7 +97,7 @@ impl ConnectHeaders {
 }
 
 impl Baggage {
-    /// Comma list in Istio's order, without empty members.
+    /// A comma-separated list in Istio's order, without empty members.
     pub fn encode(&self) -> String {
         let kind = self.workload.as_ref().map(|(kind, _)| format!("k8s.{kind}.name"));
         let members = [
@@ -120,13 +120,13 @@ impl Baggage {
         text
     }
 
-    /// Every `baggage` line; the last member of a key wins. None when there is no such header.
+    /// Parses all `baggage` headers; the last member of a key wins. `None` without such a header.
     pub fn from_headers(map: &HeaderMap) -> Option<Self> {
         let mut lines = map.get_all(BAGGAGE).iter().filter_map(|v| v.to_str().ok()).peekable();
         lines.peek()?;
         let mut baggage = Self::default();
         for (key, value) in lines.flat_map(|l| l.split(',')).filter_map(|m| m.split_once('=')) {
-            // Properties after `;` (W3C Baggage 3.3.1.4) mean nothing to a mesh.
+            // Properties after `;` (W3C Baggage 3.3.1.4) are not used.
             let value = value.split(';').next().unwrap_or_default().trim();
             if is_value(value) {
                 baggage.set(key.trim(), value);
@@ -155,7 +155,7 @@ impl Baggage {
     }
 }
 
-/// Printable, without the separators of the list.
+/// Printable, and free of the list's separators.
 fn is_value(value: &str) -> bool {
     (1..=BAGGAGE_VALUE_MAX_BYTES).contains(&value.len())
         && value.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b',' | b';' | b'=' | b'"'))
@@ -171,7 +171,7 @@ impl Forwarded {
 
     fn parse(text: &str) -> Self {
         let mut forwarded = Self { client: None, host: None };
-        // Only the first element: later ones were added by proxies further away from us.
+        // Only the first element: later ones were added by proxies further away.
         let first = text.split(',').next().unwrap_or_default();
         for (key, value) in first.split(';').filter_map(|p| p.split_once('=')) {
             let value = value.trim().trim_matches('"');
@@ -191,7 +191,8 @@ impl TraceParent {
         format!("00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 
-    /// None for another version, other lengths, upper case or a zero id (W3C Trace Context 3.2.2).
+    /// `None` for another version, wrong lengths, upper case or a zero id (W3C Trace Context
+    /// 3.2.2).
     pub fn parse(text: &str) -> Option<Self> {
         let parts: Vec<&str> = text.split('-').collect();
         let [version, trace, span, flags] = parts.as_slice() else { return None };

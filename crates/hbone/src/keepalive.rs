@@ -1,4 +1,4 @@
-//! PING on a connection, both ends.
+//! HTTP/2 PING keepalive, for both ends.
 
 use std::future::pending;
 
@@ -7,7 +7,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::settings::Keepalive;
 
-/// Ends when the peer left a PING unanswered, and never otherwise: a lost connection is its driver's to report.
+/// Resolves when the peer left a PING unanswered, and never otherwise: the driver reports a lost
+/// connection.
 pub(crate) async fn peer_is_gone(pings: Option<PingPong>, keepalive: Keepalive) {
     let Some(mut pings) = pings else { return pending().await };
     sleep(keepalive.first).await;

@@ -1,7 +1,8 @@
-//! HBONE: TCP streams inside HTTP/2 CONNECT, both ends.
+//! HBONE: TCP streams inside HTTP/2 CONNECT, client and server.
 //!
-//! Knows no TLS and no Kubernetes: every end works over any byte stream. Only this crate says `h2`, so that another
-//! framing can take its place. No future here needs to be `Send`; all but the pool's are when their stream is.
+//! Independent of TLS and Kubernetes: both ends work over any byte stream. Only this crate uses
+//! `h2`, so that another framing could replace it. No future here is required to be `Send`; all
+//! except the pool's are if their stream is.
 
 pub mod authority;
 pub mod client;

@@ -1,8 +1,8 @@
-//! Connections of one thread, shared by the streams that go the same way.
+//! A pool of HBONE connections, used by one thread.
 //!
-//! Holds no lock and is not `Send`: each core has its own. A stream's slot is taken at checkout and given back when its
-//! tunnel is dropped, so that a connection that was full is used again. At most one dial per key is in flight; all who
-//! wait for it share its outcome, and it lives as long as anyone waits.
+//! It holds no lock and is not `Send`: each core has its own pool. A checkout reserves a stream
+//! slot, which is released when its tunnel is dropped. At most one dial per key is in flight; all
+//! waiters share its outcome, and it is cancelled when none is left.
 
 use std::{
     cell::RefCell,
@@ -25,28 +25,29 @@ use crate::{Authority, ConnectError, ConnectHeaders, SendConnect, Tunnel, settin
 
 /// How long an unused connection is kept.
 pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
-/// How often unused and dead connections are looked for: an idle one goes at most this much late.
+/// Interval of the search for idle and dead connections: an idle connection is closed at most this
+/// much late.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// Checkouts that may wait for the same dial.
 pub const WAITERS_MAX: usize = 1024;
-/// Dials a checkout takes part in before it gives up because others took every slot.
+/// Dials that one checkout waits for before it gives up because others took every slot.
 const ROUNDS_MAX: usize = WAITERS_MAX.div_ceil(CLIENT_STREAMS_MAX) * 2;
 
-/// No stream could be had.
+/// No stream is available.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError<E> {
-    /// The dial failed; all who waited for it get the same.
+    /// The dial failed; all waiters get the same error.
     #[error("HBONE dial failed: {0}")]
     Dial(Arc<E>),
-    /// Too many already wait for a dial to the same destination.
+    /// Too many checkouts wait for a dial to the same destination.
     #[error("more than {WAITERS_MAX} connections wait for one HBONE dial; the destination is too slow")]
     TooManyWaiters,
-    /// Others took every slot of each new connection, or the peer allows none.
+    /// Others took every slot of each new connection, or the peer permits no streams.
     #[error("no free stream after {ROUNDS_MAX} HBONE dials; the peer allows too few streams")]
     NoFreeStream,
 }
 
-/// A stream's place on a connection.
+/// A stream slot on a connection.
 #[derive(Debug)]
 pub(crate) struct Slot(Arc<AtomicUsize>);
 
@@ -56,7 +57,7 @@ impl Drop for Slot {
     }
 }
 
-/// A connection with room for one more stream, reserved.
+/// A connection with a reserved stream slot.
 #[derive(Debug)]
 pub struct Checkout {
     send: SendConnect,
@@ -64,7 +65,7 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// As [`SendConnect::connect`]; the tunnel keeps the slot.
+    /// Like [`SendConnect::connect`]; the tunnel keeps the slot.
     pub async fn connect(
         self,
         authority: &Authority,
@@ -74,7 +75,8 @@ impl Checkout {
     }
 }
 
-/// `K` names whatever must be equal for two streams to share a connection; `E` is why a dial failed. Clones share.
+/// `K` contains everything that must be equal for streams to share a connection; `E` is the dial
+/// error. Clones share the pool.
 pub struct Pool<K, E> {
     inner: Rc<RefCell<Inner<K, E>>>,
 }
@@ -93,7 +95,7 @@ struct Inner<K, E> {
 
 type Dial<E> = LocalBoxFuture<'static, Result<(), Arc<E>>>;
 
-/// All that goes one way.
+/// The connections and waiters of one key.
 struct Route<E> {
     connections: Vec<Connection>,
     dial: Option<WeakShared<Dial<E>>>,
@@ -103,9 +105,9 @@ struct Connection {
     send: SendConnect,
     in_use: Arc<AtomicUsize>,
     checkouts: u64,
-    /// Checkouts up to the last sweep.
+    /// Number of checkouts at the last sweep.
     seen: u64,
-    /// The first sweep since its last use.
+    /// Time of the first sweep after its last use.
     unused_since: Option<Instant>,
 }
 
@@ -114,14 +116,14 @@ where
     K: Hash + Eq + Clone + 'static,
     E: 'static,
 {
-    /// A pool whose connections carry at most `streams_max` streams and go after `idle_max` unused.
-    /// The mesh's values are [`CLIENT_STREAMS_MAX`] and [`IDLE_MAX`].
+    /// A pool whose connections carry at most `streams_max` streams and are closed after `idle_max`
+    /// without use. The mesh uses [`CLIENT_STREAMS_MAX`] and [`IDLE_MAX`].
     pub fn new(streams_max: usize, idle_max: Duration) -> Self {
         Self { inner: Rc::new(RefCell::new(Inner { routes: HashMap::new(), streams_max, idle_max })) }
     }
 
-    /// A stream's place on a connection for `key`; `dial` makes one when there is none with room. `dial` must end by
-    /// itself (have its own timeouts) and spawn the connection's driver.
+    /// Reserves a stream slot on a connection for `key`; `dial` opens one if all are full. `dial`
+    /// must have its own timeouts, and must spawn the connection's driver.
     pub async fn checkout<D, F>(&self, key: &K, mut dial: D) -> Result<Checkout, CheckoutError<E>>
     where
         D: FnMut() -> F,
@@ -136,17 +138,17 @@ where
         self.inner.borrow_mut().take(key).ok_or(CheckoutError::NoFreeStream)
     }
 
-    /// Drops the connections whose key `keep` refuses; streams on them run on.
+    /// Drops the connections for which `keep` returns false; their open streams continue.
     pub fn retain(&self, keep: impl Fn(&K) -> bool) {
         self.inner.borrow_mut().routes.retain(|key, _| keep(key));
     }
 
-    /// Connections held, for metrics.
+    /// Number of connections, for metrics.
     pub fn connections(&self) -> usize {
         self.inner.borrow().routes.values().map(|r| r.connections.len()).sum()
     }
 
-    /// Lets go of idle and dead connections for as long as the pool lives: spawn it once per pool.
+    /// Closes idle and dead connections as long as the pool lives: spawn it once per pool.
     pub fn sweeper(&self) -> impl Future<Output = ()> + use<K, E> {
         let pool: Weak<RefCell<Inner<K, E>>> = Rc::downgrade(&self.inner);
         async move {
@@ -175,7 +177,7 @@ where
             }
             return Ok(running);
         }
-        // Not under a borrow: the caller's code may well ask this pool something.
+        // Called without a borrow, because the caller's code may use this pool.
         let (pool, owned, dialed) = (Rc::downgrade(&self.inner), key.clone(), dial());
         let shared = async move {
             let outcome = dialed.await.map_err(Arc::new);
@@ -193,7 +195,8 @@ where
 }
 
 impl<K: Hash + Eq + Clone, E> Inner<K, E> {
-    /// A slot on the first open connection with room: the later ones then fall idle and are let go.
+    /// A slot on the first open connection that is not full, so that the later ones become idle and
+    /// are closed.
     fn take(&mut self, key: &K) -> Option<Checkout> {
         let streams_max = self.streams_max;
         let route = self.routes.get_mut(key)?;
@@ -212,7 +215,7 @@ impl<K: Hash + Eq + Clone, E> Inner<K, E> {
     }
 
     fn dialed(&mut self, key: &K, connection: Option<&SendConnect>) {
-        // Absent when the key was dropped meanwhile: then the new connection is not wanted either.
+        // The key was dropped meanwhile, so the new connection is not needed.
         let Some(route) = self.routes.get_mut(key) else { return };
         route.dial = None;
         route.connections.extend(connection.cloned().map(Connection::new));
@@ -243,7 +246,7 @@ impl Connection {
     }
 
     fn take(&mut self, streams_max: usize) -> Option<Checkout> {
-        // Only this thread takes slots; others may at most give back.
+        // Only this thread reserves slots; others can only release them.
         if self.in_use.load(Ordering::Relaxed) >= streams_max.min(self.send.peer_streams_max()) {
             return None;
         }
@@ -252,7 +255,7 @@ impl Connection {
         Some(Checkout { send: self.send.clone(), slot: Slot(Arc::clone(&self.in_use)) })
     }
 
-    /// Sweeps take the time, so that a stream does not have to ask the clock.
+    /// Idle time is measured in sweeps, so that streams need not read the clock.
     fn is_idle(&mut self, now: Instant, idle_max: Duration) -> bool {
         let used_since = std::mem::replace(&mut self.seen, self.checkouts) != self.checkouts;
         if self.in_use.load(Ordering::Relaxed) > 0 {

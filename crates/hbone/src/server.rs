@@ -1,7 +1,7 @@
-//! The accepting end.
+//! The server side of HBONE.
 //!
-//! Only a well-formed CONNECT reaches the handler; everything else is answered here. The handler must not block: it
-//! judges and spawns.
+//! Only a valid CONNECT reaches the handler; everything else is rejected here. The handler must not
+//! block: it should decide and spawn.
 
 use std::{fmt, future::Future, future::poll_fn, pin::pin, time::Duration};
 
@@ -20,28 +20,28 @@ use crate::{
     Authority, Baggage, ConnectHeaders, Error, Settings, Tunnel, headers::BAGGAGE, keepalive::peer_is_gone,
 };
 
-/// How long a peer may take to begin to speak HTTP/2.
+/// How long a client may take to send the HTTP/2 preface.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the last GOAWAY to a peer that no longer answers may take to be written.
+/// How long sending the final GOAWAY to an unresponsive peer may take.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a peer asks for.
+/// A CONNECT request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectRequest {
-    /// Where the tunnel shall lead.
+    /// The requested target of the tunnel.
     pub authority: Authority,
-    /// Hints, not proof.
+    /// Telemetry hints from the peer, not authenticated.
     pub headers: ConnectHeaders,
 }
 
-/// The answer to one CONNECT. Dropped unused, it resets the stream.
+/// Responds to one CONNECT. Resets the stream if dropped unused.
 pub struct Responder {
     respond: SendResponse<Bytes>,
     recv: RecvStream,
 }
 
-/// Serves one connection until it ends. Once `drain` is ready the peer is told to go away, and this ends when the last
-/// stream does; drop this future to cut them.
+/// Serves one connection until it ends. Once `drain` resolves, the peer gets a GOAWAY, and this
+/// returns when the last stream ends; drop this future to abort them.
 pub async fn serve<IO, D, H>(io: IO, settings: Settings, drain: D, mut handler: H) -> Result<(), Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -66,7 +66,7 @@ where
             },
             () = &mut gone => {
                 connection.abrupt_shutdown(Reason::NO_ERROR);
-                // The peer is taken for dead: whether it hears this changes nothing.
+                // The peer is presumed dead, so failure to send this does not matter.
                 let _ = timeout(LAST_WORDS_TIMEOUT, poll_fn(|cx| connection.poll_closed(cx))).await;
                 return Err(Error::PingTimeout);
             }
@@ -100,7 +100,7 @@ where
         Ok(question) => handler(question, Responder { respond, recv: request.into_body() }),
         Err(status) => {
             tracing::debug!(http.status = status.as_u16(), uri = %request.uri(), "Request is not a CONNECT this mesh understands");
-            // A failure to answer means that the peer has left, which the connection reports.
+            // Fails only when the peer is gone, which the connection reports.
             let _ = respond.send_response(answer(status), true);
         }
     }
@@ -122,7 +122,7 @@ fn answer(status: StatusCode) -> Response<()> {
 }
 
 impl Responder {
-    /// Answers 200, with the destination's labels when the mesh tells them.
+    /// Answers 200, optionally with the destination's labels.
     pub fn accept(mut self, labels: Option<&Baggage>) -> Result<Tunnel, Error> {
         let mut response = answer(StatusCode::OK);
         if let Some(value) = labels.and_then(|l| l.encode().try_into().ok()) {
@@ -132,7 +132,7 @@ impl Responder {
         Ok(Tunnel::new(send, self.recv))
     }
 
-    /// Answers with a status other than 200 and ends the stream.
+    /// Answers with a status other than 200, and ends the stream.
     pub fn reject(mut self, status: StatusCode) -> Result<(), Error> {
         self.respond.send_response(answer(status), true).map_err(Error::Respond)?;
         Ok(())

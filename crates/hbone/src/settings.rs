@@ -1,6 +1,7 @@
-//! The HTTP/2 settings of both ends.
+//! HTTP/2 settings of both ends.
 //!
-//! Values are Istio's, so that neither side of a mixed mesh sees smaller windows or other deadlines than it expects.
+//! The values are Istio's, so that both sides of a mixed mesh see the window sizes and timeouts
+//! they expect.
 
 use std::time::Duration;
 
@@ -23,18 +24,18 @@ pub const CLIENT_SEND_BUFFER_BYTES: usize = 4 << 20;
 /// Bytes a server queues for one stream before its writer waits.
 pub const SERVER_SEND_BUFFER_BYTES: usize = 400 << 10;
 
-/// When a connection asks its peer whether it is still there.
+/// HTTP/2 PING timing of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
-    /// Before the first PING.
+    /// Time before the first PING.
     pub first: Duration,
-    /// Between an answer and the next PING.
+    /// Time between a response and the next PING.
     pub interval: Duration,
-    /// The longest wait for an answer before the connection is given up.
+    /// The longest wait for a response before the connection is closed.
     pub timeout: Duration,
 }
 
-/// What one end announces and keeps to. [`CLIENT`] and [`SERVER`] are what the mesh speaks.
+/// The HTTP/2 settings of one end. The mesh uses [`CLIENT`] and [`SERVER`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Receive window of one stream, in bytes.
@@ -47,9 +48,10 @@ pub struct Settings {
     pub header_list_max: u32,
     /// Bytes queued for one stream before its writer waits.
     pub send_buffer: usize,
-    /// Client: streams it opens until the peer says less. Server: streams it lets the peer open.
+    /// Client: the number of streams it opens unless the peer permits fewer. Server: the number it
+    /// permits.
     pub streams_max: u32,
-    /// How a dead peer is noticed.
+    /// Detection of unresponsive peers.
     pub keepalive: Keepalive,
 }
 
@@ -59,7 +61,7 @@ const KEEPALIVE: Keepalive = Keepalive {
     timeout: Duration::from_secs(20),
 };
 
-/// The connecting end.
+/// Settings of the client side.
 pub const CLIENT: Settings = Settings {
     stream_window: STREAM_WINDOW_BYTES,
     connection_window: CONNECTION_WINDOW_BYTES,
@@ -70,7 +72,7 @@ pub const CLIENT: Settings = Settings {
     keepalive: KEEPALIVE,
 };
 
-/// The accepting end.
+/// Settings of the server side.
 pub const SERVER: Settings = Settings {
     header_list_max: SERVER_HEADER_LIST_MAX_BYTES,
     send_buffer: SERVER_SEND_BUFFER_BYTES,

@@ -1,7 +1,8 @@
-//! A tunnel as a byte stream, for protocols that are spoken inside it.
+//! A tunnel as a byte stream, for protocols spoken inside it.
 //!
-//! Invariant: the peer's window grows only by what was read out of here, so that a reader that stands still stops its
-//! peer. An orderly end is end of file, a reset an error, in both directions; what is dropped before its end is reset.
+//! Invariant: the peer's window grows only by what was read, so a slow reader slows its peer. An
+//! orderly end is end of file, and a reset is an error, in both directions. A stream that is
+//! dropped before its end is reset.
 
 use std::{
     io,
@@ -15,10 +16,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Tunnel;
 
-/// The most bytes gathered into one DATA frame: a few TLS records.
+/// The most bytes that are gathered into one DATA frame: a few TLS records.
 const WRITE_MAX_BYTES: usize = 64 << 10;
 
-/// Made by [`Tunnel::into_stream`].
+/// Created by [`Tunnel::into_stream`].
 #[derive(Debug)]
 pub struct TunnelStream {
     tunnel: Tunnel,
@@ -29,15 +30,15 @@ pub struct TunnelStream {
 }
 
 impl Tunnel {
-    /// For reading and writing.
+    /// Converts the tunnel for reading and writing.
     pub fn into_stream(self) -> TunnelStream {
         TunnelStream { tunnel: self, unread: Bytes::new(), ended: false }
     }
 }
 
 impl TunnelStream {
-    /// What is received and not read; waits until there is something, is empty only at the end. Reads nothing: who
-    /// looks at the first bytes leaves them for whoever serves the stream.
+    /// The received bytes that have not been read. Waits until there are some; empty only at the
+    /// end of the stream. Consumes nothing, so protocol detection leaves the bytes to the handler.
     pub fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&Bytes>> {
         if self.unread.is_empty() {
             match ready!(self.tunnel.recv.poll_data(cx)) {
@@ -50,8 +51,8 @@ impl TunnelStream {
         Poll::Ready(Ok(&self.unread))
     }
 
-    /// As [`Self::poll_peek`], and waits for more than the `have` bytes that were seen already. The caller bounds `have`:
-    /// what is gathered here was not acknowledged to the peer.
+    /// Like [`Self::poll_peek`], but waits for more than the `have` bytes that were seen before.
+    /// The caller must limit `have`: bytes gathered here do not open the peer's window.
     pub fn poll_peek_more(&mut self, cx: &mut Context<'_>, have: usize) -> Poll<io::Result<&Bytes>> {
         if self.unread.len() <= have && !self.unread.is_empty() {
             match ready!(self.tunnel.recv.poll_data(cx)) {
@@ -70,8 +71,8 @@ impl TunnelStream {
         self.poll_peek(cx)
     }
 
-    /// Ready once nobody waits for what is written here: the peer has reset the stream, or its connection is lost. Its
-    /// end of file says nothing of the kind.
+    /// Ready once the peer no longer reads: it has reset the stream, or its connection is lost. Its
+    /// end of file does not count.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         self.tunnel.send.poll_reset(cx).map(|told| match told {
             Ok(_reason) => io::ErrorKind::ConnectionReset.into(),
@@ -82,14 +83,14 @@ impl TunnelStream {
     fn consume(&mut self, bytes: usize) {
         self.unread.advance(bytes);
         if self.unread.is_empty() {
-            // An empty rest would keep the buffer of the whole connection that it was cut from.
+            // An empty remainder would keep alive the connection's whole buffer.
             self.unread = Bytes::new();
         }
-        // Fails only for more than was received.
+        // Fails only when more is released than was received.
         let _ = self.tunnel.recv.flow_control().release_capacity(bytes);
     }
 
-    /// Room for at most `wanted` bytes.
+    /// Waits for window space of at most `wanted` bytes.
     fn poll_room(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         let send = &mut self.tunnel.send;
         if send.capacity() < wanted {
@@ -111,7 +112,8 @@ impl TunnelStream {
     }
 }
 
-/// As a TCP reset would end it (RFC 9113 8.5): what was cut short must not look complete at the far end.
+/// Resets the stream, as TCP would (RFC 9113 8.5): a truncated stream must not look complete at the
+/// far end.
 impl Drop for TunnelStream {
     fn drop(&mut self) {
         if !self.ended {
@@ -153,7 +155,7 @@ impl AsyncWrite for TunnelStream {
         self.send(Bytes::copy_from_slice(bytes.get(..room).unwrap_or_default()))
     }
 
-    /// One frame for all of it: a head and its body cost one record.
+    /// One frame for all slices, so that a header and its body need only one TLS record.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -176,7 +178,7 @@ impl AsyncWrite for TunnelStream {
         true
     }
 
-    /// The connection writes what it was given by itself.
+    /// No-op: the connection's driver sends what it was given.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -184,7 +186,7 @@ impl AsyncWrite for TunnelStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.ended {
             self.ended = true;
-            // A stream that the peer has reset meanwhile needs no end.
+            // Fails when the peer has reset the stream, which then needs no end.
             let _ = self.tunnel.send.send_data(Bytes::new(), true);
         }
         Poll::Ready(Ok(()))

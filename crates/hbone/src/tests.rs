@@ -61,7 +61,7 @@ impl Pair {
         (within(asking).await.unwrap().unwrap(), far)
     }
 
-    /// A TCP connection at each end, with the mesh between.
+    /// A TCP connection at each end, with an HBONE tunnel between.
     async fn copied(&mut self) -> (Ends, Ends) {
         let (near, far) = self.tunnels().await;
         (Ends::start(near), Ends::start(far))
@@ -120,7 +120,7 @@ async fn each_direction_ends_on_its_own() {
     let mut text = String::new();
     within(far.app.read_to_string(&mut text)).await.unwrap();
     assert_eq!(text, "question");
-    // The other direction is still open, long after.
+    // The other direction stays open.
     far.app.write_all(b"answer").await.unwrap();
     far.app.shutdown().await.unwrap();
     text.clear();
@@ -164,7 +164,7 @@ async fn a_stream_that_is_not_read_does_not_hold_up_its_neighbours() {
     let mut pair = pair().await;
     let (mut stuck, _unread) = pair.tunnels().await;
     let (mut near, mut far) = pair.copied().await;
-    // Fills the window of a stream that nobody reads.
+    // Fills the window of a stream that is not read.
     let more_than_the_window = 2 * SERVER.stream_window as usize;
     stuck.send.reserve_capacity(more_than_the_window);
     stuck.send.send_data(vec![0; more_than_the_window].into(), false).unwrap();
@@ -247,7 +247,7 @@ async fn a_cancelled_tunnel_is_an_orderly_end() {
     assert_eq!(within(near.copying).await.unwrap().unwrap(), Transferred { sent: 0, received: 0 });
 }
 
-/// Fails as a socket does after a TCP reset.
+/// A socket that fails as after a TCP reset.
 struct ResetSocket;
 
 impl tokio::io::AsyncRead for ResetSocket {
@@ -310,7 +310,7 @@ async fn draining_refuses_new_tunnels_and_waits_for_the_open_ones() {
     let mut pair = pair_until(SERVER, async { _ = drained.await }).await;
     let (mut near, mut far) = pair.copied().await;
     drain.send(()).unwrap();
-    // Bytes still pass; by the time they have, the client knows.
+    // Bytes still pass; by then the client has received the GOAWAY.
     near.app.write_all(b"ping").await.unwrap();
     let mut buffer = [0; 4];
     within(far.app.read_exact(&mut buffer)).await.unwrap();
@@ -341,7 +341,7 @@ async fn a_connection_without_users_closes_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_answers_no_ping_is_given_up_by_both_ends() {
     let forever: Never = std::future::pending();
-    // Kept open, never driven: the peer's machine is gone.
+    // Open but never polled, as if the peer's machine were gone.
     let (near, _silent) = duplex(WIRE_BYTES);
     let (_send, driver) = handshake(near, CLIENT).await.unwrap();
     assert!(matches!(driver.await, Err(Error::PingTimeout)));

@@ -1,7 +1,7 @@
 //! One accepted CONNECT: a byte stream inside an HBONE connection.
 //!
-//! Dropping a tunnel resets its stream with CANCEL and gives its slot back to the pool; [`copy`](crate::copy()) ends it
-//! in order.
+//! Dropping a tunnel resets its stream with CANCEL and releases its pool slot;
+//! [`copy`](crate::copy()) ends it in an orderly way.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ use crate::pool::Slot;
 pub struct Tunnel {
     pub(crate) send: SendStream<Bytes>,
     pub(crate) recv: RecvStream,
-    /// Held, not read: its drop frees the stream's place in the pool.
+    /// Never read: dropping it releases the pool slot.
     _slot: Option<Slot>,
 }
 
@@ -27,8 +27,8 @@ impl Tunnel {
         Self { _slot: Some(slot), ..self }
     }
 
-    /// Ends both directions as a TCP reset would (RFC 9113 8.5), so that the peer's application sees an error and not
-    /// an orderly end.
+    /// Ends both directions like a TCP reset (RFC 9113 8.5), so that the peer's application sees an
+    /// error instead of an orderly end.
     pub fn reset(mut self) {
         self.send.send_reset(h2::Reason::CONNECT_ERROR);
     }

@@ -1,4 +1,4 @@
-//! Peers that abuse HTTP/2 on the connection that carries tunnels, frame by frame.
+//! Peers that abuse HTTP/2 on a connection that carries tunnels, frame by frame.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,11 +19,11 @@ use tokio::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// RFC 9113 3.4, and empty SETTINGS.
+/// The connection preface (RFC 9113 3.4) with empty SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// HPACK: `:method: CONNECT`, and `:authority: 10.0.0.1:80`.
+/// HPACK: `:method: CONNECT` and `:authority: 10.0.0.1:80`.
 const CONNECT: &[u8] = b"\x02\x07CONNECT\x01\x0b10.0.0.1:80";
-/// RFC 9113 7.
+/// Error code from RFC 9113 7.
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 const HEADERS: u8 = 1;
@@ -42,20 +42,20 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// What a server made of a peer's bytes.
+/// How a server reacted to a peer's bytes.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Verdict {
     /// CONNECTs that reached the handler.
     asked: usize,
-    /// Answers, all of them refusals: the handler gives none.
+    /// Responses; all are refusals, because the handler sends none.
     refused: usize,
-    /// Reason of the GOAWAY.
+    /// Error code of the GOAWAY.
     sent_away: Option<u32>,
-    /// Whether the connection still answers.
+    /// Whether the connection still answers PINGs.
     alive: bool,
 }
 
-/// Sends it all, then asks twice whether anybody is still there: answers to PINGs overtake others.
+/// Sends everything, then two PINGs, because PING responses overtake others.
 async fn verdict(sent: &[u8]) -> Verdict {
     let (near, far) = duplex(64 << 10);
     let asked: Arc<Mutex<Vec<(ConnectRequest, Responder)>>> = Arc::default();
@@ -68,7 +68,7 @@ async fn verdict(sent: &[u8]) -> Verdict {
     let bytes = [sent, &frame(PING, 0, 0, b"are you?")].concat();
     let (again, asked_again) = oneshot::channel();
     tokio::spawn(async move {
-        // The server may end it before all is written.
+        // The server may close the connection before everything is written.
         _ = write.write_all(&bytes).await;
         if asked_again.await.is_ok() {
             write.write_all(&frame(PING, 0, 0, b"and now?")).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_peer_that_keeps_to_the_rules_is_served() {
     assert_eq!(verdict(&sent).await, Verdict { asked: 1, alive: true, ..Verdict::default() });
 }
 
-/// CVE-2023-44487.
+/// Rapid reset, CVE-2023-44487.
 #[tokio::test]
 async fn streams_that_are_opened_only_to_be_reset_end_the_connection() {
     let mut sent = PREFACE.to_vec();
@@ -123,7 +123,7 @@ async fn streams_that_are_opened_only_to_be_reset_end_the_connection() {
     assert!(verdict.asked < 1000, "{verdict:?}");
 }
 
-/// CVE-2024-27316 and its relatives.
+/// CONTINUATION flood, CVE-2024-27316 and related.
 #[tokio::test]
 async fn a_head_that_goes_on_in_ever_more_frames_ends_the_connection() {
     for piece in [&b""[..], b"\0\x01x\x01y"] {
@@ -141,14 +141,16 @@ async fn a_head_that_stops_in_the_middle_is_given_up_with_its_connection() {
     let (mut near, far) = duplex(64 << 10);
     near.write_all(&[PREFACE, &frame(HEADERS, 0, 1, CONNECT)].concat()).await.unwrap();
     let (begun, mut asked) = (Instant::now(), 0);
-    // Before its end no frame of another kind may come, an answer to a PING neither (RFC 9113 6.10).
+    // No other frame may come before the end of the headers, not even a PING response (RFC 9113
+    // 6.10).
     let served = serve(far, SERVER, std::future::pending(), |_, _| asked += 1).await;
     assert!(matches!(served, Err(Error::PingTimeout)), "{served:?}");
     assert!(begun.elapsed() < 2 * (SERVER.keepalive.first + SERVER.keepalive.timeout));
     assert_eq!(asked, 0);
 }
 
-/// HPACK (RFC 7541 5.1, 5.2): a header `x` of that many bytes; `literal` says whether the table keeps it.
+/// HPACK (RFC 7541 5.1, 5.2): a header `x` with a value of that many bytes; `literal` selects
+/// whether it is indexed.
 fn header(literal: u8, bytes: usize) -> Vec<u8> {
     let mut header = vec![literal, 0x01, b'x', 0x7f];
     let mut left = bytes - 0x7f;
@@ -161,7 +163,8 @@ fn header(literal: u8, bytes: usize) -> Vec<u8> {
     header
 }
 
-/// A CONNECT with a header that almost fills the dynamic table of 4096 bytes, and references to it.
+/// A CONNECT with a header that almost fills the dynamic table of 4096 bytes, and many references
+/// to it.
 fn referring(times: usize) -> Vec<u8> {
     let block = [CONNECT, &header(0x40, 4000), &vec![0xbe; times]].concat();
     [PREFACE, &frame(HEADERS, END_HEADERS, 1, &block)].concat()
@@ -170,7 +173,7 @@ fn referring(times: usize) -> Vec<u8> {
 #[tokio::test]
 async fn a_head_that_grows_without_bounds_when_it_is_unpacked_ends_the_connection() {
     assert_eq!(verdict(&referring(3)).await, Verdict { asked: 1, alive: true, ..Verdict::default() });
-    // 40 MB out of 14 KB.
+    // 14 KB that expand to 40 MB.
     assert_eq!(verdict(&referring(10_000)).await, sent_away(0));
 }
 

@@ -1,6 +1,8 @@
-//! Limits of one destination in this process: beyond one, an answer at once is better than another in the queue.
+//! Circuit breaker limits of one destination in this process: beyond a limit, failing at once is
+//! better than queueing.
 //!
-//! Invariant: what a [`Permit`] stands for is counted exactly while it lives, also across a change of the limits.
+//! Invariant: what a [`Permit`] represents is counted exactly as long as the permit lives, even if
+//! the limits change.
 
 use std::{
     sync::{
@@ -14,7 +16,7 @@ use ambit_model::bound::{CircuitBreaker, DestinationPolicy};
 
 use crate::{budget, rate::Bucket};
 
-/// Stands for no limit.
+/// Represents no limit.
 const UNLIMITED: u32 = u32::MAX;
 
 /// What is limited.
@@ -22,19 +24,19 @@ const UNLIMITED: u32 = u32::MAX;
 pub enum Resource {
     /// Connections to endpoints.
     Connection,
-    /// Requests that wait for a connection.
+    /// Requests waiting for a connection.
     Pending,
-    /// Requests under way.
+    /// Requests in flight.
     Request,
-    /// Retries under way.
+    /// Retries in flight.
     Retry,
 }
 
 impl Resource {
-    /// All, in the order of [`Breaker`]'s counts.
+    /// All resources, in the order of [`Breaker`]'s counters.
     pub const ALL: [Self; 4] = [Self::Connection, Self::Pending, Self::Request, Self::Retry];
 
-    /// As a metric's label names it.
+    /// The value of a metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connection => "connections",
@@ -45,7 +47,7 @@ impl Resource {
     }
 }
 
-/// There are as many already as may be.
+/// The limit of this resource is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the destination has as many {} as its TrafficPolicy allows", .0.as_str())]
 pub struct Overflow(pub Resource);
@@ -74,7 +76,7 @@ impl Count {
     }
 }
 
-/// What is under way to one destination.
+/// Connections and requests in flight to one destination.
 #[derive(Debug)]
 pub struct Breaker {
     connections: Count,
@@ -82,14 +84,14 @@ pub struct Breaker {
     requests: Count,
     retries: Count,
     budget_percent: AtomicU32,
-    /// The retries a second that need no budget.
+    /// The retries per second that do not count against the budget.
     reserve: Bucket,
     reserve_per_second: AtomicU32,
     clock: Instant,
 }
 
 impl Breaker {
-    /// Nothing is under way; `clock` is the moment that all others are measured from.
+    /// Nothing in flight; `clock` is the reference point of all times.
     pub fn new(policy: &DestinationPolicy, clock: Instant) -> Arc<Self> {
         let CircuitBreaker { max_connections, max_pending_requests, max_requests, max_retries } =
             policy.breaker;
@@ -106,7 +108,7 @@ impl Breaker {
         })
     }
 
-    /// From now on these limits hold; what is under way beyond them is left to end.
+    /// Applies new limits; what already exceeds them is left to end.
     pub fn change(&self, policy: &DestinationPolicy) {
         let limits = &policy.breaker;
         let limits =
@@ -119,39 +121,40 @@ impl Breaker {
         self.reserve_per_second.store(budget.min_per_second, Ordering::Relaxed);
     }
 
-    /// One more connection.
+    /// Takes a permit for a connection.
     ///
     /// # Errors
-    /// [`Overflow`]
+    /// [`Overflow`] at the limit.
     pub fn connection(self: &Arc<Self>) -> Result<Permit, Overflow> {
         self.permit(Resource::Connection)
     }
 
-    /// One more connection, if there is room. That there is none refuses nobody yet: one may wait.
+    /// Takes a permit for a connection, if one is available. `None` is not counted as an overflow,
+    /// because the caller may wait.
     pub fn free_connection(self: &Arc<Self>) -> Option<Permit> {
         self.connections.take().then(|| Permit { breaker: self.clone(), resource: Resource::Connection })
     }
 
-    /// One more request that waits for a connection.
+    /// Takes a permit to wait for a connection.
     ///
     /// # Errors
-    /// [`Overflow`]
+    /// [`Overflow`] at the limit.
     pub fn pending(self: &Arc<Self>) -> Result<Permit, Overflow> {
         self.permit(Resource::Pending)
     }
 
-    /// One more request, its retries included.
+    /// Takes a permit for a request and its retries.
     ///
     /// # Errors
-    /// [`Overflow`]
+    /// [`Overflow`] at the limit.
     pub fn request(self: &Arc<Self>) -> Result<Permit, Overflow> {
         self.permit(Resource::Request)
     }
 
-    /// One more retry: within the limit, and within the budget.
+    /// Takes a permit for a retry, which must be within the limit and the budget.
     ///
     /// # Errors
-    /// [`Overflow`]
+    /// [`Overflow`] at the limit.
     pub fn retry(self: &Arc<Self>, now: Instant) -> Result<Permit, Overflow> {
         let permit = self.permit(Resource::Retry)?;
         let percent = self.budget_percent.load(Ordering::Relaxed);
@@ -165,12 +168,12 @@ impl Breaker {
         Err(Overflow(Resource::Retry))
     }
 
-    /// How many there are now.
+    /// Current number in use.
     pub fn used(&self, resource: Resource) -> u32 {
         self.count(resource).used.load(Ordering::Relaxed)
     }
 
-    /// How many were refused.
+    /// Number of rejections so far.
     pub fn overflowed(&self, resource: Resource) -> u64 {
         self.count(resource).overflowed.load(Ordering::Relaxed)
     }
@@ -194,7 +197,7 @@ impl Breaker {
     }
 }
 
-/// One connection, request or retry; it is counted while this lives.
+/// One connection, request or retry; counted until dropped.
 #[derive(Debug)]
 #[must_use = "it is counted only while this lives"]
 pub struct Permit {
@@ -291,11 +294,11 @@ mod tests {
         let clock = Instant::now();
         let breaker = Breaker::new(&policy, clock);
         let _requests: Vec<_> = (0..10).map(|_| breaker.request().unwrap()).collect();
-        // A fifth of ten, and two out of the reserve of this second.
+        // A fifth of ten, and two from this second's reserve.
         let held: Vec<_> = (0..4).map(|_| breaker.retry(clock).unwrap()).collect();
         assert_eq!(breaker.retry(clock).unwrap_err(), Overflow(Resource::Retry));
         assert_eq!((breaker.used(Resource::Retry), breaker.overflowed(Resource::Retry)), (4, 1));
-        // Half a second later the reserve holds one more.
+        // Half a second later the reserve has one more.
         let later = clock + Duration::from_millis(500);
         let one_more = breaker.retry(later).unwrap();
         assert!(breaker.retry(later).is_err());

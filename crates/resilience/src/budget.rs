@@ -1,17 +1,20 @@
-//! How many retries there may be beside first tries. Pure but for the bucket of the reserve.
+//! The retry budget: limits retries in proportion to requests. Pure except for the reserve's
+//! bucket.
 //!
-//! Invariant: under a full outage retries add at most the budget's percentage and its reserve to the load.
+//! Invariant: during a full outage, retries add at most the budget's percentage and its reserve to
+//! the load.
 
 use std::time::Duration;
 
 use crate::rate::{Bucket, Pace};
 
-/// Whether `retries` under way, the one asked about included, are within `percent` of the `requests` under way.
+/// Whether `retries` in flight, including the new one, are within `percent` of the `requests` in
+/// flight.
 pub fn covers(percent: u32, requests: u32, retries: u32) -> bool {
     u64::from(retries) * 100 <= u64::from(requests) * u64::from(percent)
 }
 
-/// Takes one of the retries that are always allowed, if this second still has one.
+/// Takes one of the retries that are always allowed, if any is left this second.
 pub(crate) fn reserve(bucket: &Bucket, per_second: u32, now: Duration) -> bool {
     Pace::new(per_second, Duration::from_secs(1), per_second)
         .is_some_and(|pace| bucket.take(&pace, now).is_ok())

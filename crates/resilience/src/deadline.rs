@@ -1,4 +1,4 @@
-//! When a request, and each of its tries, is too late. Pure.
+//! Deadlines of a request and of its tries. Pure.
 //!
 //! Invariant: no try outlives its request.
 
@@ -9,13 +9,14 @@ use ambit_model::bound::RequestTimeouts;
 /// Which limit ended a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Late {
-    /// The request's: nothing is tried again.
+    /// The request's deadline: no further try.
     Request,
-    /// The try's own.
+    /// The try's own timeout.
     Try,
 }
 
-/// The limits of one request. None is no limit, which a moment beyond the clock's range is as well.
+/// The time limits of one request. `None` is no limit; a time beyond the range of the clock counts
+/// as none too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines {
     request: Option<Instant>,
@@ -23,19 +24,20 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Of a request that came at `begun`. Gateway API: a timeout of zero is none.
+    /// For a request that started at `begun`. In the Gateway API, a timeout of zero disables the
+    /// limit.
     pub fn new(timeouts: &RequestTimeouts, begun: Instant) -> Self {
         let some = |timeout: Option<Duration>| timeout.filter(|timeout| !timeout.is_zero());
         let request = some(timeouts.request).and_then(|timeout| begun.checked_add(timeout));
         Self { request, backend: some(timeouts.backend) }
     }
 
-    /// When the request is too late.
+    /// The request's deadline.
     pub fn of_request(&self) -> Option<Instant> {
         self.request
     }
 
-    /// When a try that begins `now` is too late, and by which limit.
+    /// The deadline of a try that starts `now`, and the limit it comes from.
     pub fn of_try(&self, now: Instant) -> Option<(Instant, Late)> {
         let own = self.backend.and_then(|timeout| now.checked_add(timeout));
         match (self.request, own) {
@@ -45,7 +47,7 @@ impl Deadlines {
         }
     }
 
-    /// Whether a try may still begin after a pause.
+    /// Whether there is time for another try after a pause.
     pub fn leave_time_for(&self, pause: Duration, now: Instant) -> bool {
         match (self.request, now.checked_add(pause)) {
             (Some(request), Some(begin)) => begin < request,

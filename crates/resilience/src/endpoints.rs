@@ -1,7 +1,7 @@
-//! The endpoints of one destination and the choice among them.
+//! The endpoints of one destination, and load balancing.
 //!
-//! Invariant: a set is immutable; a change makes a new one, in which an endpoint of the same uid keeps what is known
-//! of it. As long as there is an endpoint at all, one is chosen.
+//! Invariant: a set is immutable. A change creates a new set, in which endpoints with the same uid
+//! keep their statistics. As long as any endpoint exists, one is selected.
 
 mod choice;
 
@@ -24,34 +24,35 @@ use crate::{
 
 pub use choice::Choice;
 
-/// How long a lost request counts to have taken at least: an endpoint that refuses at once must not look fast.
+/// Minimum latency recorded for a lost request: an endpoint that refuses at once must not look
+/// fast.
 const LOST_LATENCY: Duration = Duration::from_secs(1);
 
-/// One endpoint as the caller knows it.
+/// One endpoint as the caller describes it.
 #[derive(Clone, Debug)]
 pub struct Member<T> {
-    /// What it is recognized by, later and by others.
+    /// Identifies the endpoint across changes.
     pub uid: Arc<str>,
-    /// Its share; 0 takes nothing.
+    /// Load balancing weight; 0 receives no traffic.
     pub weight: u32,
-    /// Tiers with a higher number serve only when no endpoint of a lower one can.
+    /// Higher tiers are used only when no endpoint of a lower one is usable.
     pub tier: u32,
-    /// What the caller needs to reach it.
+    /// The caller's data for reaching it.
     pub target: T,
 }
 
-/// How a request ended, as far as its endpoint is concerned.
+/// How a request ended for its endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered, and not with a 5xx.
+    /// A response other than 5xx.
     Good,
-    /// Answered with a 5xx.
+    /// A 5xx response.
     Bad,
-    /// Not answered: unreachable, reset or too late.
+    /// No response: unreachable, reset or timed out.
     Lost,
 }
 
-/// What is known of an endpoint.
+/// Statistics of an endpoint.
 #[derive(Debug, Default)]
 struct Vitals {
     under_way: AtomicU32,
@@ -62,9 +63,9 @@ struct Vitals {
 /// One endpoint of a set.
 #[derive(Debug)]
 pub struct Endpoint<T> {
-    /// What it is recognized by.
+    /// Identifies the endpoint across changes.
     pub uid: Arc<str>,
-    /// What the caller needs to reach it.
+    /// The caller's data for reaching it.
     pub target: T,
     weight: u32,
     hash: u64,
@@ -86,12 +87,12 @@ pub struct Endpoints<T> {
 }
 
 impl<T> Endpoints<T> {
-    /// The first set of a destination; `clock` is the moment that all others are measured from.
+    /// The first set of a destination; `clock` is the reference point of all times.
     pub fn new(policy: &DestinationPolicy, members: Vec<Member<T>>, clock: Instant) -> Self {
         Self::build(policy, members, clock, (Arc::default(), Arc::default()), |_| None)
     }
 
-    /// The set that follows this one.
+    /// The next set after a change; endpoints with the same uid keep their statistics.
     #[must_use]
     pub fn changed<U>(&self, policy: &DestinationPolicy, members: Vec<Member<U>>) -> Endpoints<U> {
         let kept = |uid: &str| self.get(uid).map(|endpoint| endpoint.vitals.clone());
@@ -127,7 +128,7 @@ impl<T> Endpoints<T> {
         Self { clock, balancer: policy.balancer.clone(), endpoints, tiers, by_uid, ledger, turn }
     }
 
-    /// An endpoint of a session, if it is still there.
+    /// The endpoint with this uid, if it still exists.
     pub fn get(&self, uid: &str) -> Option<&Endpoint<T>> {
         self.endpoints.get(*self.by_uid.get(uid)?)
     }
@@ -137,14 +138,14 @@ impl<T> Endpoints<T> {
         self.endpoints.iter()
     }
 
-    /// Ejections of outliers since the first set.
+    /// Number of outlier ejections since the first set.
     pub fn ejections(&self) -> u64 {
         self.ledger.ejections()
     }
 }
 
 impl<T> Endpoint<T> {
-    /// A request goes there.
+    /// Counts a request that starts.
     pub fn begin(&self, now: Instant) -> UnderWay {
         self.vitals.under_way.fetch_add(1, Ordering::Relaxed);
         UnderWay {
@@ -155,12 +156,12 @@ impl<T> Endpoint<T> {
         }
     }
 
-    /// Whether it is left out as an outlier.
+    /// Whether it is ejected as an outlier.
     pub fn is_ejected(&self, now: Instant) -> bool {
         self.ejected(now.saturating_duration_since(self.clock))
     }
 
-    /// Requests under way.
+    /// Number of requests in flight.
     pub fn under_way(&self) -> u32 {
         self.vitals.under_way.load(Ordering::Relaxed)
     }
@@ -170,7 +171,7 @@ impl<T> Endpoint<T> {
     }
 }
 
-/// A request to an endpoint; it counts as under way while this lives.
+/// A request to an endpoint; counted as in flight until dropped.
 #[derive(Debug)]
 #[must_use = "the request counts as under way only while this lives"]
 pub struct UnderWay {
@@ -181,14 +182,15 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// The head of the answer is there, or there will be none. A request that the client gave up is not recorded. Says
-    /// how many endpoints are left out from now on because of it.
+    /// Records the outcome, once the response headers have arrived or cannot arrive any more. Not
+    /// called for a request that the client cancelled. Returns how many endpoints were ejected
+    /// because of it.
     pub fn record(&self, outcome: Outcome, now: Instant) -> u64 {
         let took = now.saturating_duration_since(self.begun);
         let now = now.saturating_duration_since(self.clock);
         match outcome {
             Outcome::Good => self.vitals.latency.observe(took, now),
-            // An endpoint that fails fast is not a fast endpoint.
+            // Responses of a failing endpoint say nothing about its speed.
             Outcome::Bad => {}
             Outcome::Lost => self.vitals.latency.observe(took.max(LOST_LATENCY), now),
         }

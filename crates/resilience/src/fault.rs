@@ -1,25 +1,26 @@
-//! Faults for the sake of a test. Pure.
+//! Fault injection, for tests. Pure.
 //!
-//! Invariant: only the first fault whose headers hold counts, and its delay and abort are drawn independently.
+//! Invariant: only the first fault whose headers match applies, and its delay and abort are drawn
+//! independently.
 
 use std::time::Duration;
 
 use ambit_model::bound::{Fault, Fraction};
 
-/// What is done to a request: first the pause, then the answer.
+/// What to inject into a request: first the delay, then the abort.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Injection {
-    /// How long it waits.
+    /// How long to delay it.
     pub delay: Option<Duration>,
-    /// The HTTP status that it is answered with instead of being sent on.
+    /// HTTP status to answer with, instead of forwarding.
     pub abort: Option<u16>,
 }
 
-/// What `faults` do to a request; `holds` says whether a fault's headers hold for it.
+/// What `faults` inject into a request; `holds` returns whether a fault's headers match.
 pub fn inject(faults: &[Fault], random: u64, holds: impl Fn(&Fault) -> bool) -> Injection {
     let Some(fault) = faults.iter().find(|fault| holds(fault)) else { return Injection::default() };
     let delay = fault.delay.filter(|delay| is_drawn(delay.fraction, random));
-    // Rotated, the other half of the bits decides.
+    // Rotated, so that the other half of the bits decides.
     let abort = fault.abort.filter(|abort| is_drawn(abort.fraction, random.rotate_left(32)));
     Injection { delay: delay.map(|delay| delay.duration), abort: abort.map(|abort| abort.status) }
 }

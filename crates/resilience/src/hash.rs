@@ -1,12 +1,13 @@
-//! The hash that sends the same key to the same endpoint.
+//! The hash for consistent hashing.
 //!
-//! Invariant: it depends on nothing but its input, so that every worker and every waypoint pod chooses alike.
+//! Invariant: it depends only on its input, so that every worker and every waypoint pod selects the
+//! same endpoint.
 
 use std::hash::Hasher as _;
 
 use fnv::FnvHasher;
 
-/// A key's hash: a header's or cookie's value, or the octets of an address.
+/// Hash of a key: a header's or cookie's value, or the bytes of an address.
 pub fn hash(key: &[u8]) -> u64 {
     let mut fnv = FnvHasher::default();
     fnv.write(key);
@@ -18,7 +19,7 @@ pub fn score(key: u64, endpoint: u64) -> u64 {
     mix(key ^ endpoint)
 }
 
-/// Spreads what FNV leaves in the low bits over all (the finalizer of SplitMix64).
+/// Mixes the low bits of FNV into all bits (the finalizer of SplitMix64).
 fn mix(mut word: u64) -> u64 {
     word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

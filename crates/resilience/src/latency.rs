@@ -1,22 +1,24 @@
-//! How long an endpoint takes, as a moving average that rises at once and falls slowly (peak EWMA).
+//! Latency of an endpoint as a moving average that rises at once and falls slowly (peak EWMA).
 //!
-//! Invariant: one atomic word holds the average and its moment, so that no reader sees one without the other.
+//! Invariant: one atomic word holds the average and its time, so that they are always read
+//! together.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// What an observation weighs falls to 1/e in this time.
+/// Time after which the weight of an observation has fallen to 1/e.
 const DECAY: Duration = Duration::from_secs(5);
-/// Resolution of the moment; 32 bits of it last for three days, after which an old average may look recent.
+/// Resolution of the time; 32 bits of it last for three days, after which an old average may look
+/// recent.
 const TICK_NANOS: u128 = 65_536;
 
 /// The average of one endpoint, in microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Latency(AtomicU64);
 
-/// What the word holds. All zero: nothing was observed yet.
+/// The content of the word. All zero means no observation yet.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Average {
     micros: f32,
@@ -32,7 +34,8 @@ impl Average {
         u64::from(self.ticks) << 32 | u64::from(self.micros.to_bits())
     }
 
-    /// What is left of the average at `ticks`. The moment wraps; workers may disagree by a tick on which is later.
+    /// Remaining weight of the average at `ticks`. The time wraps; threads may disagree by a tick
+    /// on which is later.
     fn weight(self, ticks: u32) -> f32 {
         let passed = ticks.wrapping_sub(self.ticks);
         if passed > u32::MAX / 2 {
@@ -51,17 +54,17 @@ impl Average {
 }
 
 impl Latency {
-    /// An answer took `latency`; `now` counts from any fixed moment.
+    /// Records a latency; `now` counts from any fixed time.
     pub(crate) fn observe(&self, latency: Duration, now: Duration) {
-        // Never all zero once something was observed.
+        // Never zero after an observation.
         let micros = (latency.as_nanos() as f32 / 1000.0).max(1.0);
         let ticks = ticks(now);
         let observed = |word| Some(Average::unpack(word).observed(micros, ticks).pack());
-        // `observed` never declines.
+        // `observed` always returns a value, so this cannot fail.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, observed);
     }
 
-    /// Microseconds, decayed; none before the first observation.
+    /// The decayed average in microseconds; `None` before the first observation.
     pub(crate) fn micros(&self, now: Duration) -> Option<f32> {
         let word = self.0.load(Ordering::Relaxed);
         let average = Average::unpack(word);
@@ -69,7 +72,7 @@ impl Latency {
     }
 }
 
-/// The low half; the high one is cut off.
+/// The lower half of the word.
 fn low(word: u64) -> u32 {
     u32::try_from(word & u64::from(u32::MAX)).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
-//! Which endpoint takes a request, how many may be under way at once, and what is tried again.
+//! Load balancing, circuit breaking, rate limiting, retries and fault injection.
 //!
-//! Everything here is shared by all worker threads. Invariant: no call waits, reads a clock or draws a random number;
-//! the moment comes in as an `Instant`, randomness as a `u64`.
+//! Everything here is shared by all worker threads. Invariant: no call waits, reads a clock or
+//! draws a random number; time is passed as an `Instant`, randomness as a `u64`.
 
 pub mod breaker;
 pub mod budget;

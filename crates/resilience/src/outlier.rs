@@ -1,6 +1,7 @@
-//! Endpoints that do worse than they should are left out for a while.
+//! Outlier detection: endpoints that perform badly are ejected for a while.
 //!
-//! Invariant: of the endpoints of a destination at most the configured share is out at once, but one may always be.
+//! Invariant: at most the configured share of a destination's endpoints is ejected at once, but one
+//! always may be.
 
 mod stage;
 mod success_rate;
@@ -23,7 +24,7 @@ pub use success_rate::{Tally, far_below};
 pub(crate) struct Health {
     /// A packed [`Stage`].
     stage: AtomicU64,
-    /// Requests since the last comparison: all in the upper half, good ones in the lower.
+    /// Requests since the last comparison: the total in the upper half, successes in the lower.
     tally: AtomicU64,
 }
 
@@ -33,14 +34,14 @@ impl Health {
     }
 }
 
-/// What outlives a change of the endpoints.
+/// State that survives changes of the endpoints.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    /// Held while an endpoint is ejected, so that two workers do not both take the last place.
+    /// Locked during an ejection, so that two workers cannot exceed the limit together.
     ejecting: Mutex<()>,
-    /// Milliseconds: when success rates are compared next.
+    /// Time of the next comparison of success rates, in milliseconds.
     compare_at: AtomicU64,
-    /// Ejections so far.
+    /// Number of ejections so far.
     ejections: AtomicU64,
 }
 
@@ -50,7 +51,7 @@ impl Ledger {
     }
 }
 
-/// Judges the endpoints of one destination.
+/// Outlier detection for the endpoints of one destination.
 #[derive(Debug)]
 pub(crate) struct Detector {
     pub(crate) policy: OutlierDetection,
@@ -59,7 +60,7 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    /// An answer (or none) of one endpoint. Says how many were ejected.
+    /// Records a success or failure of one endpoint. Returns the number of ejections.
     pub(crate) fn record(&self, health: &Health, good: bool, now: Duration) -> u64 {
         if self.policy.success_rate.is_some() {
             health.tally.fetch_add(1 << 32 | u64::from(good), Ordering::Relaxed);
@@ -69,7 +70,7 @@ impl Detector {
         u64::from(ejected) + compared
     }
 
-    /// Whether it was ejected.
+    /// Applies a signal. Returns whether the endpoint was ejected.
     fn signal(&self, health: &Health, signal: Signal, now: Duration) -> bool {
         let next = |stage: Stage, room| stage.next(signal, now, &self.policy, room);
         let mut ejected = false;
@@ -77,19 +78,20 @@ impl Detector {
             let stage = Stage::unpack(word);
             let wanted = next(stage, true);
             ejected = wanted.is_ejected(now) && !stage.is_ejected(now);
-            // Nothing to write is the usual case: good answers of a good endpoint.
+            // Usually nothing changes: a success of a healthy endpoint.
             (!ejected && wanted != stage).then(|| wanted.pack())
         });
         outcome.is_err() && ejected && self.eject(health, next, now)
     }
 
     fn eject(&self, health: &Health, next: impl Fn(Stage, bool) -> Stage, now: Duration) -> bool {
-        // Who meets another does not wait: while failures go on, the next one asks again.
+        // Does not wait for another ejection: as long as failures continue, the next one tries
+        // again.
         let Ok(_alone) = self.ledger.ejecting.try_lock() else { return false };
         let out = self.healths.iter().filter(|health| health.is_ejected(now)).count();
         let room = out < most_ejected(self.healths.len(), self.policy.max_ejected_percent);
         let mut ejected = false;
-        // `next` never declines.
+        // The closure always returns a value, so this cannot fail.
         let _ = health.stage.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
             let stage = Stage::unpack(word);
             let next = next(stage, room);
@@ -100,7 +102,7 @@ impl Detector {
         ejected
     }
 
-    /// True for one caller in each interval.
+    /// True for one caller per interval.
     fn is_time_to_compare(&self, now: Duration) -> bool {
         if self.policy.success_rate.is_none() {
             return false;
@@ -112,7 +114,7 @@ impl Detector {
         }
         let next = now.saturating_add(millis(self.policy.interval).max(1));
         let won = self.ledger.compare_at.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed);
-        // The first caller ever only starts the first interval.
+        // The very first call only starts the first interval.
         won.is_ok() && due != 0
     }
 
@@ -131,7 +133,7 @@ impl Detector {
     }
 }
 
-/// At least one, so that a destination with two endpoints is guarded as well.
+/// At least one, so that a destination with two endpoints is protected as well.
 fn most_ejected(endpoints: usize, percent: u32) -> usize {
     let percent = usize::try_from(percent.min(100)).unwrap_or(100);
     (endpoints * percent / 100).max(1)

@@ -1,9 +1,10 @@
 //! Local rate limits.
 //!
-//! The generic cell rate algorithm (ITU-T I.371): a bucket is one word, the moment at which it will be full again.
-//! `governor` does the same; its keyed limiter bounds neither the number of keys nor what a new key may displace, and
-//! it wants a clock of its own, which is most of what is here. Invariant: however many clients there are, at most
-//! [`CLIENTS_MAX`] buckets per limit exist, and a client cannot get a fresh bucket by pushing out its own.
+//! Uses the generic cell rate algorithm (ITU-T I.371): a bucket is one word, the time at which it
+//! will be full again. `governor` implements the same, but its keyed limiter bounds neither the
+//! number of keys nor which keys a new one may displace, and it needs a clock of its own.
+//! Invariant: at most [`CLIENTS_MAX`] buckets per limit exist, however many clients there are, and
+//! a client cannot get a fresh bucket by displacing its own.
 
 mod bucket;
 mod clients;
@@ -19,15 +20,15 @@ pub use bucket::{Bucket, Pace};
 pub use clients::CLIENTS_MAX;
 use clients::Clients;
 
-/// Refused by a limit.
+/// A rate limit was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the rate limit admits the next request in {} ms", after.as_millis())]
 pub struct Limited {
-    /// When the next request may come.
+    /// Time until the next request is admitted.
     pub after: Duration,
 }
 
-/// The limits of a service or route.
+/// The rate limits of a service or route.
 #[derive(Debug)]
 pub struct RateLimits {
     limits: Vec<RateLimit>,
@@ -39,26 +40,27 @@ pub struct RateLimits {
 enum Rule {
     Service(Pace, Bucket),
     Client(Pace, Box<Clients>),
-    /// Admits nothing.
+    /// Admits nothing; the value is the interval to report.
     Closed(Duration),
 }
 
 impl RateLimits {
-    /// Full buckets; `clock` is the moment that all others are measured from.
+    /// Starts with full buckets; `clock` is the reference point of all times.
     pub fn new(limits: &[RateLimit], clock: Instant) -> Self {
         let rules = limits.iter().map(Rule::new).collect();
         Self { limits: limits.to_vec(), rules, clock }
     }
 
-    /// What it was made of: while that stays the same, keep it, and with it what is left in the buckets.
+    /// The limits this was created from. While they stay the same, keep this object to keep the
+    /// state of its buckets.
     pub fn limits(&self) -> &[RateLimit] {
         &self.limits
     }
 
-    /// Takes one request out of every bucket, or out of none.
+    /// Takes one request from every bucket, or from none.
     ///
     /// # Errors
-    /// [`Limited`] by the first limit that is used up.
+    /// [`Limited`] by the first exhausted limit.
     pub fn admit(&self, client: Option<&Spiffe>, now: Instant) -> Result<(), Limited> {
         let now = now.saturating_duration_since(self.clock);
         for (at, rule) in self.rules.iter().enumerate() {

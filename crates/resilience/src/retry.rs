@@ -1,38 +1,38 @@
-//! Whether and when a request is tried again. Pure.
+//! Whether and when a request is retried. Pure.
 //!
-//! Invariant: never once a byte of an answer went to the client, never when the request cannot be repeated whole, and
-//! never more often than the route says.
+//! Invariant: never after a byte of a response was sent to the client, never when the request
+//! cannot be repeated completely, and never more often than the route permits.
 
 use std::time::Duration;
 
 use ambit_model::bound::Retry;
 
-/// Longest pause, as a multiple of the shortest.
+/// Longest backoff, as a multiple of the shortest.
 const BACKOFF_FACTOR_MAX: u32 = 10;
-/// Stands for the pause that the route does not give.
+/// Backoff of routes that do not set one.
 const BACKOFF_DEFAULT: Duration = Duration::from_millis(25);
 
 /// How a try ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// No connection, a reset before the head of an answer, or the try took too long.
+    /// No connection, a reset before the response headers, or a timeout.
     Unanswered,
-    /// Answered with this status.
+    /// A response with this status.
     Status(u16),
 }
 
-/// How far a request got.
+/// How far a request has progressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Tries that ended.
+    /// Tries that have ended.
     pub tries: u32,
-    /// A byte of an answer went to the client.
+    /// A byte of a response was sent to the client.
     pub answered: bool,
-    /// All of its body is still held.
+    /// The whole request body is still buffered.
     pub repeatable: bool,
 }
 
-/// The pause before the next try; none when there is none.
+/// The pause before the next try; `None` when there is none.
 pub fn pause(retry: &Retry, progress: Progress, ended: Ended, random: u64) -> Option<Duration> {
     let is_worth = match ended {
         Ended::Unanswered => true,
@@ -42,14 +42,14 @@ pub fn pause(retry: &Retry, progress: Progress, ended: Ended, random: u64) -> Op
     again.then(|| backoff(retry, progress.tries, random))
 }
 
-/// The shortest pause and a random part (full jitter) of what exponential growth adds to it.
+/// The shortest backoff, plus a random part (full jitter) of the exponential growth.
 fn backoff(retry: &Retry, tries: u32, random: u64) -> Duration {
-    // Gateway API: the pause of a route is the least there must be. Without one there is no least.
+    // Gateway API: the backoff of a route is a minimum. Without one there is no minimum.
     let least = retry.backoff.unwrap_or(Duration::ZERO);
     let base = retry.backoff.unwrap_or(BACKOFF_DEFAULT);
     let factor = 2_u32.saturating_pow(tries).min(BACKOFF_FACTOR_MAX);
     let spread = base.saturating_mul(factor).saturating_sub(least);
-    // 32 bits of randomness are exact in a float.
+    // 32 random bits are exact in a float.
     let share = (random >> 32) as f64 / f64::from(u32::MAX);
     least.saturating_add(spread.mul_f64(share))
 }

@@ -1,4 +1,4 @@
-//! Wire forms against Istio's, and round trips.
+//! Encoded headers as Istio writes them, and round trips.
 
 use proptest::prelude::*;
 
@@ -83,7 +83,7 @@ proptest! {
         namespace in "[a-z0-9-]{1,20}", name in "[a-z0-9-]{1,20}", kind in 0..KINDS.len(),
         client: Option<SocketAddr>, trace_id in 1..=u128::MAX, span_id in 1..=u64::MAX, flags: u8,
     ) {
-        // A scope id is no part of the header's address.
+        // The header does not carry a scope id.
         let client = client.map(|c| SocketAddr::new(c.ip(), c.port()));
         let headers = ConnectHeaders {
             baggage: Some(Baggage {

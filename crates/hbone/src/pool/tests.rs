@@ -1,4 +1,4 @@
-//! Limits, reuse, shared dials and idle connections, over connections in memory.
+//! Limits, reuse, shared dials and idle connections, over in-memory connections.
 
 use std::{cell::Cell, future::pending};
 
@@ -22,7 +22,7 @@ const WIRE_BYTES: usize = 64 << 10;
 #[error("refused")]
 struct Refused;
 
-/// Servers that accept every tunnel, and how often they were dialed.
+/// Servers that accept every tunnel, with the number of dials.
 #[derive(Clone)]
 struct Servers {
     dials: Rc<Cell<usize>>,
@@ -238,7 +238,7 @@ async fn an_unused_connection_is_let_go_and_a_used_one_is_not() {
         sleep(3 * SWEEP_EVERY).await;
         assert_eq!(pool.connections(), 1);
         assert_eq!(servers.dials.get(), 2);
-        // Its last stream ends now: the idle time begins here.
+        // Its last stream ends now, so the idle time starts here.
         drop(held);
         sleep(IDLE_MAX - SWEEP_EVERY).await;
         assert_eq!(pool.connections(), 1);

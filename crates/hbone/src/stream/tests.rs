@@ -14,7 +14,7 @@ use crate::{
 };
 
 const WIRE_BYTES: usize = 64 << 10;
-/// A window that a test can fill.
+/// A window small enough to be filled by a test.
 const WINDOW_BYTES: u32 = 65_535;
 
 /// Both ends of one tunnel; the connection lives as long as the sender.
@@ -58,7 +58,7 @@ async fn the_window_grows_only_by_what_was_read() {
         near.shutdown().await.unwrap();
         near
     });
-    // Looking takes nothing out of the window.
+    // Peeking does not consume window.
     while far.unread.len() < 4 {
         let have = far.unread.len();
         poll_fn(|cx| far.poll_peek_more(cx, have).map_ok(drop)).await.unwrap();
@@ -82,7 +82,7 @@ async fn looking_leaves_the_bytes_and_gathers_more_of_them() {
     let more = poll_fn(|cx| far.poll_peek_more(cx, 2).map_ok(Bytes::clone)).await.unwrap();
     assert_eq!(&more[..], b"PRI * ");
     near.shutdown().await.unwrap();
-    // The end adds nothing.
+    // The end of the stream adds nothing.
     assert_eq!(poll_fn(|cx| far.poll_peek_more(cx, 6).map_ok(Bytes::len)).await.unwrap(), 6);
     let mut text = String::new();
     far.read_to_string(&mut text).await.unwrap();

@@ -1,9 +1,11 @@
-//! One endpoint out of many.
+//! Selection of one endpoint.
 //!
-//! The consistent hash is weighted rendezvous: every endpoint scores the key and the highest takes it. Unlike a ring
-//! it needs no table, spreads keys evenly, and moves only the keys of an endpoint that goes (or comes, or is ejected);
-//! a score costs a nanosecond or two. Invariant: endpoints that are out or were tried are chosen only when no other
-//! is left: usable ones by tier, then tried ones, and when all are ejected, any (the panic rule).
+//! Consistent hashing uses weighted rendezvous: every endpoint computes a score for the key, and
+//! the highest wins. Unlike a ring it needs no table, spreads keys evenly, and moves only the keys
+//! of an endpoint that leaves (or joins, or is ejected). A score costs a nanosecond or two.
+//! Invariant: endpoints that are ejected or were already tried are selected only when no others are
+//! left. The order is: usable ones by tier, then tried ones, and if all are ejected, any (panic
+//! mode).
 
 use std::{
     ops::Range,
@@ -16,39 +18,40 @@ use ambit_model::bound::Balancer;
 use super::{Endpoint, Endpoints};
 use crate::hash::score;
 
-/// Turns of endpoints that are out that are passed over before the next usable neighbour takes one.
+/// Round robin: how many turns of ejected endpoints are skipped in a row before the next usable
+/// endpoint takes such a turn.
 const TURNS_MAX: u32 = 8;
-/// Loads that differ by less than this factor are alike: latency is noisy, and the slightly slower of two good
-/// endpoints must not starve. One request more than none is beyond it.
+/// Loads that differ by less than this factor count as equal: latency is noisy, and the slightly
+/// slower of two good endpoints must not starve. One request compared with none exceeds it.
 const ALIKE: f32 = 1.5;
 /// 2^64 divided by the golden ratio: its multiples visit every part of a range evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-/// What a request costs where nothing is known and others already wait to find out, in microseconds.
+/// Assumed latency in microseconds while nothing is known and a first request is in flight.
 const UNKNOWN_MICROS: f32 = 1_000_000.0;
 
-/// What the choice may depend on.
+/// The inputs of a selection.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
-    /// The moment.
+    /// Current time.
     pub now: Instant,
-    /// Evenly distributed.
+    /// Uniformly distributed random number.
     pub random: u64,
-    /// [`crate::hash()`] of the key, if the balancer wants one and the request has it.
+    /// [`crate::hash()`] of the key, if the algorithm uses one and the request has it.
     pub key: Option<u64>,
-    /// Uids of endpoints that already failed this request.
+    /// Uids of endpoints where this request already failed.
     pub tried: &'a [std::sync::Arc<str>],
 }
 
-/// Endpoints that are alike to the client.
+/// Endpoints of equal preference.
 #[derive(Debug)]
 pub(super) struct Tier {
     range: Range<usize>,
-    /// Running sum of the weights; empty when they are all alike.
+    /// Running sum of the weights; empty when all are equal.
     cumulative: Vec<u64>,
 }
 
 impl Tier {
-    /// Of endpoints sorted by tier, each given by tier and weight.
+    /// Builds the tiers of endpoints sorted by tier, each given by tier and weight.
     pub(super) fn of(members: impl Iterator<Item = (u32, u32)>) -> Vec<Self> {
         let members: Vec<_> = members.collect();
         let mut start = 0;
@@ -68,7 +71,7 @@ impl Tier {
             .collect()
     }
 
-    /// The place that `point`, evenly distributed over all of `u64`, falls on.
+    /// The index selected by `point`, which is uniformly distributed over `u64`.
     fn at(&self, point: u64) -> usize {
         let total = self.cumulative.last().copied().unwrap_or(self.range.len() as u64);
         let point = u64::try_from((u128::from(point) * u128::from(total)) >> 64).unwrap_or(0);
@@ -80,12 +83,12 @@ impl Tier {
 }
 
 impl<T> Endpoints<T> {
-    /// The endpoint for one try of a request; none only where there is no endpoint.
+    /// Selects the endpoint for one try of a request; `None` only when there are no endpoints.
     pub fn choose(&self, choice: &Choice<'_>) -> Option<&Endpoint<T>> {
         self.choose_among(choice, |_| true)
     }
 
-    /// The same of those endpoints that are `meant`; no other is chosen whatever happens to them.
+    /// Selects among the endpoints for which `meant` is true, and never another one.
     pub fn choose_among(&self, choice: &Choice<'_>, meant: impl Fn(&T) -> bool) -> Option<&Endpoint<T>> {
         let now = choice.now.saturating_duration_since(self.clock);
         let is_new = |endpoint: &Endpoint<T>| !choice.tried.contains(&endpoint.uid);
@@ -136,7 +139,7 @@ impl<T> Endpoints<T> {
     }
 }
 
-/// Every endpoint once, that at `first` first.
+/// Every endpoint once, starting at index `first`.
 fn from<T>(endpoints: &[Endpoint<T>], first: usize) -> impl Iterator<Item = &Endpoint<T>> {
     let (before, rest) = endpoints.split_at_checked(first).unwrap_or((&[], endpoints));
     rest.iter().chain(before)
@@ -146,7 +149,7 @@ fn remainder(number: u64, of: usize) -> usize {
     usize::try_from(number % (of.max(1) as u64)).unwrap_or(0)
 }
 
-/// The better of two random ones.
+/// The better of two random endpoints.
 fn less_loaded<'a, T>(
     tier: &Tier,
     endpoints: &'a [Endpoint<T>],
@@ -154,7 +157,7 @@ fn less_loaded<'a, T>(
     usable: &impl Fn(&Endpoint<T>) -> bool,
 ) -> Option<&'a Endpoint<T>> {
     let first = tier.at(random);
-    // A draw decides by its high bits; the multiple is as good as a new one.
+    // A draw uses the high bits, so the multiple is as good as a new random number.
     let again = random.wrapping_mul(GOLDEN).rotate_left(32);
     let second = match tier.cumulative.is_empty() {
         true => remainder((first as u64) + 1 + again % (endpoints.len().max(2) as u64 - 1), endpoints.len()),
@@ -185,20 +188,21 @@ fn highest<'a, T>(
     best.map(|(_, endpoint)| endpoint)
 }
 
-/// `-weight / ln(score)` wins in proportion to the weight (logarithmic rendezvous hashing).
+/// The highest `-weight / ln(score)` wins in proportion to the weight (logarithmic rendezvous
+/// hashing).
 fn weighted(score: u64, weight: u32) -> f64 {
-    // Between 0 and 1, both excluded, so that the logarithm is finite and not zero.
+    // Strictly between 0 and 1, so that the logarithm is finite and not zero.
     let score = ((score >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
     -f64::from(weight) / score.ln()
 }
 
 impl<T> Endpoint<T> {
-    /// What one more request costs here, in microseconds by weight.
+    /// Expected cost of one more request, in microseconds divided by weight.
     fn load(&self, now: Duration) -> f32 {
         let under_way = self.under_way() as f32;
         let micros = match self.vitals.latency.micros(now) {
             Some(micros) => micros * (under_way + 1.0),
-            // The first request finds out; until it is back the others are better off elsewhere.
+            // The first request measures; until it returns, others should go elsewhere.
             None => UNKNOWN_MICROS * under_way,
         };
         micros / self.weight as f32

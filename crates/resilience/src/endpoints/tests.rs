@@ -29,7 +29,7 @@ fn by_hash() -> Balancer {
     Balancer::ConsistentHash(HashKey::SourceIp)
 }
 
-/// Draws as a good generator gives them.
+/// A good pseudo-random sequence.
 fn draw(number: u64) -> u64 {
     hash(&number.to_le_bytes())
 }
@@ -39,7 +39,7 @@ fn choose<'a, T>(endpoints: &'a Endpoints<T>, random: u64, tried: &[Arc<str>]) -
     endpoints.choose(&choice).map_or("", |endpoint| &endpoint.uid)
 }
 
-/// How often each endpoint is chosen, by uid.
+/// Number of selections per endpoint uid.
 fn counts<T>(endpoints: &Endpoints<T>, draws: u64) -> HashMap<String, u64> {
     let mut counts = HashMap::new();
     (0..draws).for_each(|i| *counts.entry(choose(endpoints, draw(i), &[]).to_owned()).or_default() += 1);
@@ -152,7 +152,7 @@ fn the_endpoint_with_less_under_way_or_quicker_answers_is_preferred() {
         at(name).begin(endpoints.clock).record(outcome, endpoints.clock + MS * took)
     };
     let all = |name: &str| counts(&endpoints, 50).get(name) == Some(&50);
-    // Nothing is known of either: whoever is idle.
+    // Without latency data, the idle one wins.
     let busy = at("a").begin(endpoints.clock);
     assert!(all("b"));
     answered("a", 10, Outcome::Good);
@@ -290,7 +290,7 @@ proptest! {
             }
         }
         let chosen: usize = choose(&endpoints, random, &tried).parse().unwrap();
-        // Ejected counts more than tried, tried more than the tier.
+        // Ejected counts more than tried, and tried more than the tier.
         let rank = |(tier, ejected, tried): (u32, bool, bool)| match (ejected, tried) {
             (false, false) => (0, tier),
             (false, true) => (1, tier),

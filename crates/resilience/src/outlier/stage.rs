@@ -1,7 +1,8 @@
-//! Where one endpoint stands. Pure.
+//! The ejection state of one endpoint. Pure.
 //!
-//! Invariant: an endpoint is ejected only from [`Stage::Serving`], only where there is room, and comes back by time
-//! alone; each further ejection takes longer, up to the ceiling, until quiet intervals are forgiven one by one.
+//! Invariant: an endpoint is ejected only from [`Stage::Serving`] and only within the limit, and
+//! returns only by time. Each further ejection takes longer, up to the maximum; each interval
+//! without ejection reduces the count by one.
 
 use std::time::Duration;
 
@@ -9,63 +10,64 @@ use ambit_model::bound::OutlierDetection;
 
 use super::millis;
 
-/// Width of a moment in milliseconds: 34 years.
+/// Width of a time in milliseconds: 34 years.
 const MOMENT_BITS: u32 = 40;
 const MOMENT_MAX: u64 = (1 << MOMENT_BITS) - 1;
 const FAILURES_SHIFT: u32 = MOMENT_BITS + u8::BITS;
-/// Failures that are counted.
+/// Largest count of failures.
 const FAILURES_MAX: u16 = u16::MAX >> 1;
-/// Tells the two stages apart.
+/// Distinguishes the two states.
 const EJECTED_BIT: u64 = 1 << 63;
 
-/// Where an endpoint stands. Moments are milliseconds on the destination's clock.
+/// The ejection state. Times are milliseconds on the destination's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Takes requests.
+    /// Receives requests.
     Serving {
-        /// Failures in a row.
+        /// Consecutive failures.
         failures: u16,
-        /// Ejections not yet forgiven as of `since`.
+        /// Ejections that still count, as of `since`.
         ejections: u8,
-        /// When it came back.
+        /// When it returned.
         since: u64,
     },
-    /// Takes none.
+    /// Receives no requests.
     Ejected {
-        /// Ejections, this one included.
+        /// Number of ejections, including this one.
         ejections: u8,
-        /// When it comes back.
+        /// When it returns.
         until: u64,
     },
 }
 
-/// What is heard of an endpoint.
+/// An event of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signal {
-    /// A request went well.
+    /// A request succeeded.
     Success,
-    /// A request did not.
+    /// A request failed.
     Failure,
     /// Its success rate is too far below that of the others.
     FarBelow,
 }
 
 impl Stage {
-    /// After `signal` at `now`; `room` says whether one more endpoint may be out.
+    /// The state after `signal` at `now`; `room` tells whether one more endpoint may be ejected.
     #[must_use]
     pub fn next(self, signal: Signal, now: Duration, policy: &OutlierDetection, room: bool) -> Self {
         let now = millis(now).min(MOMENT_MAX);
         let (failures, ejections, since) = match self {
             Self::Serving { failures, ejections, since } => (failures, ejections, since),
             Self::Ejected { ejections, until } if until <= now => (0, ejections, until),
-            // What was under way, or sent there because all are out, does not prolong it.
+            // Requests that were in flight, or sent because all endpoints are ejected, do not
+            // prolong the ejection.
             Self::Ejected { .. } => return self,
         };
         let (failures, wanted) = match signal {
             Signal::Success => (0, false),
             Signal::Failure => match policy.consecutive_failures {
                 Some(limit) => {
-                    // Counting on beyond the limit would tell nothing more.
+                    // Counting beyond the limit would make no difference.
                     let limit = u16::try_from(limit).unwrap_or(FAILURES_MAX).min(FAILURES_MAX);
                     let failures = failures.saturating_add(1).min(limit);
                     (failures, failures >= limit)
@@ -80,7 +82,7 @@ impl Stage {
         Self::Serving { failures, ejections, since }
     }
 
-    /// Whether it takes no requests at `now`.
+    /// Whether it receives no requests at `now`.
     pub fn is_ejected(self, now: Duration) -> bool {
         match self {
             Self::Serving { .. } => false,

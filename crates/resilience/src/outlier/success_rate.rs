@@ -1,15 +1,15 @@
-//! Comparison of an endpoint with the others. Pure.
+//! Comparison of success rates. Pure.
 //!
 //! Invariant: an endpoint with too few requests is neither compared nor counted.
 
 use ambit_model::bound::SuccessRate;
 
-/// What one endpoint did in an interval.
+/// Requests of one endpoint in an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Requests.
+    /// Total number.
     pub requests: u64,
-    /// Those that went well.
+    /// Number of successes.
     pub good: u64,
 }
 
@@ -19,7 +19,7 @@ impl Tally {
     }
 }
 
-/// For each endpoint, whether its success rate is too far below the mean of all.
+/// For each endpoint, whether its success rate is too far below the mean.
 pub fn far_below(tallies: &[Tally], policy: &SuccessRate) -> Vec<bool> {
     let counts = |tally: &Tally| tally.requests >= u64::from(policy.request_volume.max(1));
     let rates: Vec<f64> = tallies.iter().filter(|tally| counts(tally)).map(|tally| tally.rate()).collect();

@@ -27,7 +27,7 @@ fn out(detector: &Detector, now: Duration) -> Vec<bool> {
     detector.healths.iter().map(|health| health.is_ejected(now)).collect()
 }
 
-/// How many were ejected by it.
+/// Records failures and returns the number of ejections.
 fn fail(detector: &Detector, endpoint: usize, times: u32, now: Duration) -> u64 {
     (0..times).map(|_| detector.record(&detector.healths[endpoint], false, now)).sum()
 }
@@ -53,7 +53,7 @@ fn each_ejection_is_longer_up_to_the_ceiling_and_quiet_intervals_are_forgiven() 
         (1..100).find(|seconds| !out(&detector, at + SECOND * *seconds)[0]).unwrap()
     };
     assert_eq!([10, 20, 26, 32].map(|at| length(SECOND * at)), [2, 4, 5, 5]);
-    // Back at 37; two intervals of ten seconds take two of the four ejections back.
+    // It returns at 37; two intervals of ten seconds then reduce four ejections by two.
     assert_eq!([58, 200].map(|at| length(SECOND * at)), [5, 2]);
 }
 
@@ -95,7 +95,7 @@ fn success_rates_are_compared_once_an_interval_by_whoever_comes_first() {
     assert_eq!(out(&detector, SECOND), [false; 4], "the interval is not over");
     detector.record(&detector.healths[0], true, SECOND * 11);
     assert_eq!(out(&detector, SECOND * 11), [false, false, true, false]);
-    // The next interval begins with nothing: a few requests do not count.
+    // The next interval starts from zero: a few requests do not count.
     detector.record(&detector.healths[2], false, SECOND * 20);
     detector.record(&detector.healths[0], true, SECOND * 22);
     assert_eq!(out(&detector, SECOND * 22), [false; 4]);
@@ -113,7 +113,7 @@ fn threads_together_never_eject_more_than_the_share() {
     assert!(out(&detector, SECOND).into_iter().filter(|out| *out).count() <= 4);
 }
 
-/// Two endpoints, every order of signals, time in steps of a second up to a horizon: all worlds there are.
+/// Exhaustive: two endpoints, every order of signals, time in steps of one second up to a horizon.
 #[test]
 fn in_every_reachable_world_the_rules_of_ejection_hold() {
     const HORIZON: u64 = 8;

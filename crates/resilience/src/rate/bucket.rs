@@ -1,23 +1,25 @@
 //! One token bucket in one word.
 //!
-//! Invariant: over any time `t` at most `burst + t / step` requests are admitted, whatever the workers' order.
+//! Invariant: within any time `t` at most `burst + t / step` requests are admitted, in whatever
+//! order workers run.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// How fast a bucket fills, in nanoseconds.
+/// The refill rate and capacity of a bucket, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Between two requests.
+    /// Time between two requests.
     step: u64,
-    /// How far ahead of time a request may be.
+    /// How far ahead of its time a request may be, which gives the burst.
     ahead: u64,
 }
 
 impl Pace {
-    /// `requests` per `interval`, `burst` (at least one) at once; none when nothing may ever pass.
+    /// `requests` per `interval`, with bursts of `burst` (at least one); `None` when nothing may
+    /// ever pass.
     pub fn new(requests: u32, interval: Duration, burst: u32) -> Option<Self> {
         let step = (nanos(interval) / u64::from(requests.max(1))).max(1);
         let ahead = step.saturating_mul(u64::from(burst.max(1)) - 1);
@@ -25,15 +27,15 @@ impl Pace {
     }
 }
 
-/// The moment, in nanoseconds, at which the bucket is full again. A new one is full.
+/// The time, in nanoseconds, at which the bucket is full again. A new one is full.
 #[derive(Debug, Default)]
 pub struct Bucket(AtomicU64);
 
 impl Bucket {
-    /// Takes one.
+    /// Takes one token.
     ///
     /// # Errors
-    /// How long until there is one.
+    /// The time until a token is available.
     pub fn take(&self, pace: &Pace, now: Duration) -> Result<(), Duration> {
         let now = nanos(now);
         let mut full = self.0.load(Ordering::Relaxed);
@@ -50,19 +52,19 @@ impl Bucket {
         }
     }
 
-    /// Puts back what was taken in vain.
+    /// Returns a token that was not used.
     pub(crate) fn give_back(&self, pace: &Pace) {
         let back = |full: u64| Some(full.saturating_sub(pace.step));
-        // `back` never declines.
+        // `back` always returns a value, so this cannot fail.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, back);
     }
 
-    /// Whether it holds all it can: then nothing is lost by forgetting it.
+    /// Whether it is full, so that dropping it loses no state.
     pub(super) fn is_full(&self, now: Duration) -> bool {
         self.full_at() <= nanos(now)
     }
 
-    /// Since (or until) when it is full.
+    /// The time since which it is full, or at which it will be.
     pub(super) fn full_at(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

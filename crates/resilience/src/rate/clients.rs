@@ -1,7 +1,7 @@
-//! A bucket for each client identity, in a bounded table.
+//! A bucket per client identity, in a bounded table.
 //!
-//! Invariant: only a full bucket is forgotten, the longest full first, so forgetting one admits nothing it would not
-//! have. While none is full, clients that are new share one bucket per shard.
+//! Invariant: only full buckets are dropped, the longest full first, so dropping one admits nothing
+//! extra. While none is full, new clients share one bucket per shard.
 
 use std::{
     collections::HashMap,
@@ -14,9 +14,9 @@ use ambit_model::Spiffe;
 
 use super::Bucket;
 
-/// Clients that have a bucket of their own, per limit.
+/// Clients with a bucket of their own, per limit.
 pub const CLIENTS_MAX: usize = 4096;
-/// Locks, so that workers seldom meet.
+/// Number of locks, so that workers rarely contend.
 const SHARDS: usize = 16;
 const SHARD_MAX: usize = CLIENTS_MAX / SHARDS;
 
@@ -24,7 +24,7 @@ const SHARD_MAX: usize = CLIENTS_MAX / SHARDS;
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     hasher: RandomState,
-    /// Of clients without an identity.
+    /// Shared by clients without an identity.
     unknown: Bucket,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -32,12 +32,12 @@ pub(super) struct Clients {
 #[derive(Debug, Default)]
 struct Shard {
     buckets: HashMap<Spiffe, Bucket>,
-    /// Of clients that found no room.
+    /// Shared by clients for which there is no space.
     crowded: Bucket,
 }
 
 impl Clients {
-    /// Does something to the bucket of `client`.
+    /// Applies a function to the bucket of `client`.
     pub(super) fn with<T>(
         &self,
         client: Option<&Spiffe>,
@@ -47,7 +47,7 @@ impl Clients {
         let Some(client) = client else { return act(&self.unknown) };
         let at = self.hasher.hash_one(client) % SHARDS as u64;
         let shard = usize::try_from(at).ok().and_then(|at| self.shards.get(at));
-        // There are as many shards as remainders; `unknown` only satisfies the types.
+        // Cannot happen: there are as many shards as remainders.
         let Some(shard) = shard else { return act(&self.unknown) };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
         act(shard.bucket(client, now))
@@ -70,7 +70,7 @@ impl Shard {
         self.buckets.get(client).unwrap_or(&self.crowded)
     }
 
-    /// Forgets the bucket that has been full for longest.
+    /// Drops the bucket that has been full for the longest time.
     fn make_room(&mut self, now: Duration) -> bool {
         let full = self.buckets.iter().filter(|(_, bucket)| bucket.is_full(now));
         let oldest = full.min_by_key(|(_, bucket)| bucket.full_at()).map(|(client, _)| client.clone());

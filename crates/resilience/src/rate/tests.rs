@@ -55,10 +55,10 @@ fn a_request_refused_by_one_limit_costs_nothing_in_another() {
     let both = [limit(RateLimitScope::Service, 1, 3), limit(RateLimitScope::Client, 1, 1)];
     let limits = RateLimits::new(&both, start);
     assert_eq!(admitted(&limits, Some(&client(1)), start, 10), 1);
-    // Nine refusals of the first client left two for others.
+    // The nine requests of the first client left two for the others.
     let others: usize = (2..9).map(|name| admitted(&limits, Some(&client(name)), start, 1)).sum();
     assert_eq!(others, 2);
-    // And the service's refusals cost the other clients nothing.
+    // Rejections by the service limit did not use up the other clients' buckets.
     assert_eq!(admitted(&limits, Some(&client(8)), start + MS * 1000, 2), 1);
 }
 
@@ -73,13 +73,13 @@ fn clients_are_bounded_and_only_full_buckets_are_forgotten() {
     let clients = clients::Clients::default();
     let pace = Pace::new(1, Duration::from_secs(1), 1).unwrap();
     let take = |name, now| clients.with(Some(&client(name)), now, |bucket| bucket.take(&pace, now).is_ok());
-    // Every shard is crowded, and no bucket is full again within the second.
+    // All shards are out of space, and no bucket is full again within the second.
     let passed = (0..4 * CLIENTS_MAX).filter(|name| take(*name, Duration::ZERO)).count();
     assert_eq!(clients.len(), CLIENTS_MAX);
-    // Those with a bucket of their own, and one for each shard's shared one.
+    // Clients with their own bucket, and one for each shard's shared bucket.
     assert_eq!(passed, CLIENTS_MAX + 16);
     assert!((0..4 * CLIENTS_MAX).all(|name| !take(name, Duration::ZERO)), "nobody got a fresh bucket");
-    // Once they are full, the new ones take their places.
+    // Once those are full, the new clients replace them.
     assert!(
         (0..CLIENTS_MAX / 4)
             .map(|name| 4 * CLIENTS_MAX + name)
