@@ -26,13 +26,14 @@ const LAYERS: &[(&str, u8)] = &[
     ("jwt", 2),
     ("store", 3),
     ("index", 3),
-    ("operator", 4),
-    ("ztunnel", 4),
-    ("waypoint", 4),
-    ("cni", 4),
-    ("kind-tests", 5),
-    ("waypoint-bench", 5),
-    ("xtask", 5),
+    ("proxy", 4),
+    ("operator", 5),
+    ("ztunnel", 5),
+    ("waypoint", 5),
+    ("cni", 5),
+    ("kind-tests", 6),
+    ("waypoint-bench", 6),
+    ("xtask", 6),
 ];
 
 /// A library, and who may name it in `[dependencies]`.

@@ -5,10 +5,8 @@
 use std::{num::NonZeroUsize, time::Duration};
 
 use ambit_model::{DEFAULT_TRUST_DOMAIN, NamespacedName, Spiffe};
-use ambit_runtime::{
-    Env, Environment,
-    env::{Defaults, EnvErrors, ProxyConfig},
-};
+use ambit_proxy::{Defaults, ProxyConfig};
+use ambit_runtime::{Env, Environment, env::EnvErrors};
 
 /// How long draining lasts if the pod's grace period is not set.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(25);
@@ -75,11 +73,7 @@ impl Config {
     /// Every variable that is missing or cannot be parsed.
     pub fn parse(environment: &dyn Environment, cores: NonZeroUsize) -> Result<Self, EnvErrors> {
         let mut env = Env::new(environment);
-        let defaults = Defaults {
-            workers: ("WAYPOINT_WORKER_THREADS", cores),
-            drain: DRAIN_DEFAULT,
-            certificate_ttl: ambit_identity::client::TTL,
-        };
+        let defaults = Defaults { workers: ("WAYPOINT_WORKER_THREADS", cores), drain: DRAIN_DEFAULT };
         let proxy = ProxyConfig::parse(&mut env, defaults);
         let namespace = proxy.namespace.as_str();
         let gateway: String = env.required("GATEWAY_NAME", "the Gateway this serves", String::new());

@@ -2,8 +2,8 @@
 //!
 //! A tunnel connection comes in ([`inbound`]), each of its streams names a service that is bound here ([`target`]), and
 //! its requests or bytes are authorized, routed and forwarded ([`http`], [`stream`]) through a tunnel of our own
-//! ([`upstream`]). [`dataplane`] runs that on worker threads; [`services`] holds what is bound here, [`discovery`]
-//! subscribes to the operator. Invariant: what is not bound here, not known or not allowed is refused.
+//! ([`upstream`]). [`dataplane`] runs that on worker threads; [`services`] holds what is bound here.
+//! Invariant: what is not bound here, not known or not allowed is refused.
 
 pub mod access_log;
 pub mod body;
@@ -11,7 +11,6 @@ pub mod config;
 pub mod context;
 pub mod dataplane;
 pub mod detect;
-pub mod discovery;
 pub mod executor;
 pub mod http;
 pub mod inbound;

@@ -15,7 +15,7 @@ use prometheus_client::{
 
 pub use labels::{End, Ended, Flags};
 pub use sizes::Sizes;
-pub use traffic::{Cache, Parties, SERIES_MAX, StreamInUse, Traffic, UNUSED_MAX};
+pub use traffic::{Cache, Parties, SERIES_MAX, StreamInUse, Traffic};
 
 /// A limit of a destination, as a label.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

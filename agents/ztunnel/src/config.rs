@@ -4,10 +4,8 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use ambit_runtime::{
-    Env, Environment,
-    env::{Defaults, EnvErrors, ProxyConfig},
-};
+use ambit_proxy::{Defaults, ProxyConfig};
+use ambit_runtime::{Env, Environment, env::EnvErrors};
 
 /// How long open connections are waited for when nothing says how long the pod's grace period is.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
@@ -56,11 +54,7 @@ impl Config {
         let mut env = Env::new(environment);
         // Two at least, so that one busy connection never holds up all others.
         let workers = NonZeroUsize::new((cores.get() / 4).max(2)).unwrap_or(NonZeroUsize::MIN);
-        let defaults = Defaults {
-            workers: ("ZTUNNEL_WORKER_THREADS", workers),
-            drain: DRAIN_DEFAULT,
-            certificate_ttl: ambit_identity::client::TTL,
-        };
+        let defaults = Defaults { workers: ("ZTUNNEL_WORKER_THREADS", workers), drain: DRAIN_DEFAULT };
         let config = Self {
             proxy: ProxyConfig::parse(&mut env, defaults),
             agent: env.or("INPOD_UDS", PathBuf::from("/run/ambit/zds/zds.sock")),

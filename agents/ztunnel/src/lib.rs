@@ -2,7 +2,7 @@
 //!
 //! Per connection: accept in the pod's network namespace, resolve or judge, tunnel or connect, copy. The parts are
 //! [`outbound`], [`inbound`] and [`passthrough`]; [`dataplane`] runs them on worker threads, [`agent`] says for which
-//! pods, [`discovery`] what the mesh looks like. Invariant: what is not known or not allowed is refused.
+//! pods. Invariant: what is not known or not allowed is refused.
 
 pub mod access_log;
 pub mod agent;
@@ -11,11 +11,9 @@ pub mod connections;
 pub mod context;
 pub mod copy;
 pub mod dataplane;
-pub mod discovery;
 pub mod error;
 pub mod flow;
 pub mod inbound;
-pub mod limits;
 pub mod metrics;
 pub mod outbound;
 pub mod passthrough;

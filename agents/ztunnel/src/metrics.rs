@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 
 pub use labels::{End, Labels, Reporter, ResponseFlags, Security};
-pub use traffic::{Cache, InUse, SERIES_MAX, Traffic, UNUSED_MAX};
+pub use traffic::{Cache, InUse, SERIES_MAX, Traffic};
 
 /// What came of asking about an address: one of [`Looked`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

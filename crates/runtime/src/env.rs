@@ -3,12 +3,10 @@
 //! Invariant: every variable is parsed before the first error is returned, so that a user sees all mistakes at once.
 
 mod agent;
-mod proxy;
 
 use std::{collections::HashMap, fmt, str::FromStr};
 
 pub use agent::AgentConfig;
-pub use proxy::{Defaults, ProxyConfig};
 
 /// Where strings come from: the process environment, or a map in tests.
 pub trait Environment {

@@ -33,8 +33,6 @@ use super::{
 pub const SERIES_MAX: usize = 1000;
 /// Series of byte streams.
 pub const STREAMS_MAX: usize = 400;
-/// How long an unused series is kept.
-pub const UNUSED_MAX: Duration = Duration::from_secs(15 * 60);
 /// Clients whose labels one worker caches.
 const CLIENTS_MAX: usize = 4096;
 

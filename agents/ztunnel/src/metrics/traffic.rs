@@ -19,8 +19,6 @@ use super::labels::{Labels, Reporter, ResponseFlags};
 
 /// Series kept; what comes after is counted as [`Labels::overflow`].
 pub const SERIES_MAX: usize = 10_000;
-/// How long a series that nobody uses is kept.
-pub const UNUSED_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// The counters of one label set.
 #[derive(Debug, Default)]

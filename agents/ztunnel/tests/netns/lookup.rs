@@ -3,7 +3,7 @@
 use std::{fs, io::ErrorKind, time::Instant};
 
 use ambit_netns::testing::ip as ip_command;
-use ambit_ztunnel::limits;
+use ambit_proxy::limits;
 
 use crate::fixture::{
     CART, OUTSIDE, World, accept, assert_idle, assert_refused, assert_reset, connect, ends, eventually,

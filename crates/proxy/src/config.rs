@@ -1,4 +1,4 @@
-//! What every proxy of the mesh is told by its environment, on a node or as a waypoint.
+//! The environment variables that both proxies read.
 //!
 //! Invariant: a variable means the same to each of them; what differs is a default.
 
@@ -10,28 +10,26 @@ use std::{
     time::Duration,
 };
 
+use ambit_identity::client::TTL;
+use ambit_runtime::{Env, env::AgentConfig, lines::Logged, telemetry::Format};
+use ambit_xds::{Node, Proxy};
 use jiff::SignedDuration;
 
-use super::{AgentConfig, Env};
-use crate::{lines::Logged, telemetry::Format};
-
-/// Of the grace period, what is left for cutting connections and ending the process.
+/// Rest of the grace period, for cutting connections and ending the process.
 const DRAIN_MARGIN: Duration = Duration::from_secs(5);
 /// More threads than this only cost memory.
 const WORKERS_MAX: usize = 64;
 
-/// What a kind of proxy does where it is told nothing.
+/// Defaults that depend on the kind of proxy.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
-    /// The variable that says how many threads carry connections, and how many do without it.
+    /// Name of the variable for the number of threads that carry connections, and its default.
     pub workers: (&'static str, NonZeroUsize),
-    /// How long the open is waited for when nothing says how long the pod's grace period is.
+    /// How long draining lasts if the pod's grace period is not set.
     pub drain: Duration,
-    /// Lifetime of certificates to ask for.
-    pub certificate_ttl: Duration,
 }
 
-/// What every proxy is told.
+/// Configuration of either proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// Node.
@@ -50,22 +48,22 @@ pub struct ProxyConfig {
     pub roots: PathBuf,
     /// Token for the operator.
     pub token: PathBuf,
-    /// Lifetime of certificates to ask for.
+    /// Lifetime of the certificates that are requested.
     pub certificate_ttl: Duration,
     /// Threads that carry connections.
     pub workers: NonZeroUsize,
-    /// How long the open is waited for after SIGTERM.
+    /// How long draining lasts after SIGTERM.
     pub drain: Duration,
     /// Log filter.
     pub log_filter: String,
     /// Log format.
     pub log_format: Format,
-    /// What the access log tells of.
+    /// Which connections and requests the access log has.
     pub access_log: Logged,
 }
 
 impl ProxyConfig {
-    /// Reads the variables; what is wrong with them is recorded in `env`.
+    /// Reads the variables; mistakes are recorded in `env`.
     pub fn parse(env: &mut Env<'_>, defaults: Defaults) -> Self {
         let AgentConfig { node, pod, namespace, operator, roots, token, log_filter, log_format } =
             AgentConfig::parse(env);
@@ -79,13 +77,25 @@ impl ProxyConfig {
             operator,
             roots,
             token,
-            certificate_ttl: env.or("SECRET_TTL", Ttl(defaults.certificate_ttl)).0,
+            certificate_ttl: env.or("SECRET_TTL", Ttl(TTL)).0,
             workers: workers(env, defaults.workers),
             drain: grace.map_or(defaults.drain, drain_time),
             log_filter,
             log_format,
             access_log: env.or("AMBIT_ACCESS_LOG", Logged::All),
         }
+    }
+
+    /// The subscriber as the operator sees it; `kind` is `ztunnel` or `waypoint`.
+    pub fn subscriber(&self, kind: &str) -> Node {
+        Node::from(Proxy {
+            kind,
+            ip: self.instance_ip,
+            pod: &self.pod,
+            namespace: &self.namespace,
+            node: &self.node,
+            cluster_id: &self.cluster_id,
+        })
     }
 }
 
@@ -123,8 +133,9 @@ fn drain_time(grace_seconds: u64) -> Duration {
 mod tests {
     use std::collections::HashMap;
 
+    use ambit_runtime::env::EnvErrors;
+
     use super::*;
-    use crate::env::EnvErrors;
 
     const DRAIN: Duration = Duration::from_secs(7);
     const NEEDED: [(&str, &str); 4] = [
@@ -138,11 +149,7 @@ mod tests {
         let environment: HashMap<String, String> =
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut env = Env::new(&environment);
-        let defaults = Defaults {
-            workers: ("THREADS", NonZeroUsize::new(cores).unwrap()),
-            drain: DRAIN,
-            certificate_ttl: Duration::from_secs(3600),
-        };
+        let defaults = Defaults { workers: ("THREADS", NonZeroUsize::new(cores).unwrap()), drain: DRAIN };
         let config = ProxyConfig::parse(&mut env, defaults);
         env.finish(config)
     }
