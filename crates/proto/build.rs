@@ -1,4 +1,4 @@
-//! Compiles `proto/` with a Rust protobuf compiler, so that no `protoc` is needed on the machine.
+//! Compiles `proto/` with a protobuf compiler written in Rust, so that `protoc` is not needed.
 
 const FILES: &[&str] = &[
     "envoy/discovery.proto",
@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".envoy.service.discovery.v3.Resource.resource")
         .bytes(".google.protobuf.Any")
-        // Equal messages must have equal bytes: a resource's version is the hash of its body.
+        // Equal messages must have equal bytes, because a resource's version is the hash of its
+        // body.
         .btree_map(".istio.workload.Workload.services")
         .btree_map(".ambit.waypoint.v1.Port.consumers")
         .compile_well_known_types(false)

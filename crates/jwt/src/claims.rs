@@ -1,7 +1,8 @@
-//! What a token says.
+//! The claims of a token.
 //!
-//! Invariant: claims are bounded in number and depth before anything is built from them, and one of the wrong type is
-//! an error where it decides (`exp`, `nbf`, `iss`, `aud`) and absent where it only informs.
+//! Invariant: number and depth of claims are limited before anything is built from them. A claim of
+//! the wrong type is an error where it is decisive (`exp`, `nbf`, `iss`, `aud`), and counts as
+//! absent otherwise.
 
 use std::{
     collections::BTreeMap,
@@ -15,11 +16,12 @@ use serde_json::{Map, Value};
 
 use crate::{CLOCK_SKEW_MAX, Refusal};
 
-/// Values a token may hold, those in lists and objects too.
+/// Number of values in a token, including those in lists and objects.
 pub(crate) const CLAIMS_MAX: usize = 512;
-/// How deep they may be nested.
+/// Nesting depth of values.
 pub(crate) const DEPTH_MAX: usize = 8;
-/// Claims that hold a list with spaces between (RFC 8693 §4.2; RequestAuthentication treats both so).
+/// Claims that contain a space-separated list (RFC 8693 §4.2; RequestAuthentication treats both
+/// so).
 const SPACE_SEPARATED: [&str; 2] = ["scope", "permission"];
 
 /// The claims of a token.
@@ -35,7 +37,7 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Of a payload as it is written in a token.
+    /// Parses the encoded payload of a token.
     pub(crate) fn parse(payload: &str) -> Result<Self, Refusal> {
         let Ok(Value::Object(all)) = serde_json::from_slice(&decode(payload)?) else {
             return Err(Refusal::Malformed);
@@ -58,18 +60,19 @@ impl Claims {
         Ok(Self { issuer, audiences, expires, not_before, all })
     }
 
-    /// Whether it names this issuer; an empty name is any.
+    /// Whether this is the issuer; an empty name accepts any.
     pub(crate) fn is_issued_by(&self, issuer: &str) -> bool {
         issuer.is_empty() || *self.issuer == *issuer
     }
 
-    /// As Envoy compares them: without scheme and without a slash at the end.
+    /// Whether one of the audiences matches. As in Envoy, the scheme and a trailing slash are
+    /// ignored.
     pub(crate) fn is_for_any(&self, audiences: &[Arc<str>]) -> bool {
         let is_meant = |own: &Arc<str>| audiences.iter().any(|audience| bare(audience) == bare(own));
         self.audiences.iter().any(is_meant)
     }
 
-    /// Whether it says no end.
+    /// Whether it never expires.
     pub(crate) fn is_endless(&self) -> bool {
         self.expires.is_none()
     }
@@ -86,9 +89,9 @@ impl Claims {
         Ok(())
     }
 
-    /// A claim as text, for a header. Objects and lists have none.
+    /// A claim as text, for a header; `None` for objects and lists.
     pub(crate) fn text(&self, claim: &str) -> Option<String> {
-        // A name may hold dots itself (`https://example.com/role`).
+        // A name may contain dots itself (`https://example.com/role`).
         let nested = || {
             let mut names = claim.split('.');
             let outer = self.all.get(names.next()?)?;
@@ -102,8 +105,8 @@ impl Claims {
         }
     }
 
-    /// What policies can ask about. Call it only on claims whose signature was verified. These claims hold a list with
-    /// spaces between, beside those that always do.
+    /// The token for policy evaluation. Call it only on claims whose signature was verified.
+    /// `space_delimited` are further claims that contain a list.
     pub(crate) fn token(&self, space_delimited: &[Arc<str>]) -> Token {
         let text = |name: &str| self.all.get(name).and_then(Value::as_str).map(Arc::from);
         let mut claims = BTreeMap::new();
@@ -123,7 +126,7 @@ impl Claims {
     }
 }
 
-/// One part of a token.
+/// Decodes one part of a token.
 pub(crate) fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
 }
@@ -139,14 +142,14 @@ fn bounded(value: &Value, depth_left: usize, left: &mut usize) -> Result<(), Ref
     }
 }
 
-/// `http://` or `https://`, and one slash at the end, say nothing about whom a token is for.
+/// An audience without `http://` or `https://`, and without one trailing slash.
 fn bare(audience: &str) -> &str {
     let rest = audience.strip_prefix("https://").or_else(|| audience.strip_prefix("http://"));
     let rest = rest.unwrap_or(audience);
     rest.strip_suffix('/').unwrap_or(rest)
 }
 
-/// Text, or what is text in a list; only that can be compared (AuthorizationPolicy).
+/// A text, or the texts of a list; only those can be compared (AuthorizationPolicy).
 fn texts(value: &Value) -> Option<Vec<Arc<str>>> {
     match value {
         Value::String(text) => Some(vec![text.as_str().into()]),
@@ -157,7 +160,7 @@ fn texts(value: &Value) -> Option<Vec<Arc<str>>> {
     }
 }
 
-/// Claims that can be compared, by path. The depth is bounded by [`DEPTH_MAX`].
+/// Claims that can be compared, by path. The depth is limited by [`DEPTH_MAX`].
 fn collect(
     object: &Map<String, Value>,
     path: &mut Vec<Arc<str>>,

@@ -1,6 +1,7 @@
-//! What has to be done to a request whose tokens were checked.
+//! Changes to a request after its tokens were verified.
 //!
-//! Invariant: after all edits, a header that only a token may fill holds what a token said, or is not there.
+//! Invariant: after all edits, a header reserved for token data contains data of a verified token,
+//! or is absent.
 
 use std::sync::Arc;
 
@@ -9,18 +10,18 @@ use http::{HeaderName, HeaderValue, Uri, header, request::Parts, uri::PathAndQue
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// Every value of a header goes.
+    /// Remove every value of a header.
     RemoveHeader(HeaderName),
-    /// A header gets this one value.
+    /// Replace a header by this value.
     SetHeader(HeaderName, HeaderValue),
-    /// Every value of a query parameter goes.
+    /// Remove every value of a query parameter.
     RemoveQuery(Arc<str>),
-    /// Every value of a cookie goes.
+    /// Remove every value of a cookie.
     RemoveCookie(Arc<str>),
 }
 
 impl Edit {
-    /// Does it.
+    /// Applies the change.
     pub fn apply(&self, request: &mut Parts) {
         match self {
             Self::RemoveHeader(name) => _ = request.headers.remove(name),

@@ -1,7 +1,7 @@
-//! The keys of an issuer (RFC 7517), and what they signed.
+//! The keys of an issuer (RFC 7517), and signature verification.
 //!
-//! Invariant: a key verifies only with an algorithm of its own kind, so a public key never serves as a shared secret;
-//! symmetric keys are not taken at all.
+//! Invariant: a key verifies only algorithms of its own kind, so a public key can never be used as
+//! a shared secret. Symmetric keys are ignored.
 
 use jsonwebtoken::{
     Algorithm, DecodingKey,
@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use crate::{Refusal, TOKEN_BYTES_MAX, claims::decode};
 
-/// Keys an issuer may have; a token without `kid` is tried with all that fit.
+/// Keys per issuer; a token without `kid` is tried with all that fit.
 pub(crate) const KEYS_MAX: usize = 32;
 
-/// Keys that verify signatures.
+/// Public keys for signatures.
 #[derive(Debug)]
 pub(crate) struct KeySet(Vec<Key>);
 
@@ -25,38 +25,38 @@ struct Key {
     key: DecodingKey,
 }
 
-/// Why every token of an issuer is refused.
+/// Why every token of an issuer is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableKeys {
-    /// Not fetched.
+    /// The key set was not fetched.
     #[error("its keys could not be fetched")]
     Missing,
     /// Not a key set.
     #[error("its keys are not a JWK set (RFC 7517 §5): {0}")]
     Malformed(String),
-    /// Too many.
+    /// More keys than the limit.
     #[error("it has {0} keys, and at most {KEYS_MAX} are taken")]
     TooMany(usize),
-    /// None that verifies signatures.
+    /// No key can verify signatures.
     #[error("none of its keys is a public RSA, P-256, P-384 or Ed25519 key for signatures")]
     NoneUsable,
 }
 
-/// Whether a key set can vouch for anybody.
+/// Checks that a key set contains usable keys.
 ///
 /// # Errors
-/// Why every token of its issuer would be refused.
+/// Why every token of its issuer would be rejected.
 pub fn check_keys(jwks: &str) -> Result<(), UnusableKeys> {
     KeySet::parse(Some(jwks)).map(drop)
 }
 
-/// A token taken apart, before anybody verified it.
+/// The parts of a token, before verification.
 #[derive(Debug)]
 pub(crate) struct Signed<'a> {
     /// Header and payload, as signed.
     message: &'a str,
     signature: &'a str,
-    /// As written.
+    /// The encoded payload.
     pub(crate) payload: &'a str,
     algorithm: Algorithm,
     key_id: Option<String>,
@@ -101,7 +101,7 @@ impl KeySet {
         if keys.len() > KEYS_MAX {
             return Err(UnusableKeys::TooMany(keys.len()));
         }
-        // RFC 7517 §5: a key that is not understood is passed over.
+        // RFC 7517 §5: unknown keys are ignored.
         let usable: Vec<_> =
             keys.into_iter().filter_map(|key| Key::parse(serde_json::from_value(key).ok()?)).collect();
         if usable.is_empty() { Err(UnusableKeys::NoneUsable) } else { Ok(Self(usable)) }
@@ -147,7 +147,7 @@ impl Key {
     }
 }
 
-/// Algorithms that a key can verify: none for symmetric keys, other curves, and kinds that are not known.
+/// Algorithms that a key can verify: none for symmetric keys, other curves, and unknown kinds.
 fn algorithms(parameters: &AlgorithmParameters) -> Vec<Algorithm> {
     if let AlgorithmParameters::RSA(_) = parameters {
         return vec![
@@ -172,7 +172,7 @@ fn algorithms(parameters: &AlgorithmParameters) -> Vec<Algorithm> {
     of_curve.into_iter().collect()
 }
 
-/// Signatures by a private key; `none` and shared secrets are not among them.
+/// Only asymmetric signatures: neither `none` nor shared secrets.
 fn algorithm(name: &str) -> Option<Algorithm> {
     match name {
         "RS256" => Some(Algorithm::RS256),

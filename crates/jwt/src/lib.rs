@@ -1,8 +1,9 @@
-//! Who vouches for a request: JSON Web Tokens (RFC 7519), checked as RequestAuthentication asks.
+//! JSON Web Tokens (RFC 7519), verified as RequestAuthentication specifies.
 //!
-//! Invariant: a request without token passes and proves nobody; one with a token passes only if that token was signed
-//! by a key of its issuer (never by a shared secret), is for this service and holds now, and one with several only if all
-//! of them do. Whatever cannot be told is refused.
+//! Invariant: a request without token is accepted without a principal. A request with a token is
+//! accepted only if that token was signed by a key of its issuer (never by a shared secret), is for
+//! this service and is valid now. With several tokens, all of them must be valid. Whatever is
+//! ambiguous is rejected.
 
 mod claims;
 mod edit;
@@ -32,18 +33,18 @@ pub use self::{
     refusal::Refusal,
 };
 
-/// How far the clocks of an issuer and of a waypoint may differ.
+/// Tolerated clock difference between an issuer and a waypoint.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
-/// Bytes a token may have.
+/// Largest token.
 pub const TOKEN_BYTES_MAX: usize = 16 << 10;
-/// What a 401 says in `www-authenticate` (RFC 6750 §3.1).
+/// `www-authenticate` header of a 401 response (RFC 6750 §3.1).
 pub const CHALLENGE: &str = r#"Bearer error="invalid_token""#;
 
-/// Checks the tokens of one service.
+/// Verifies the tokens of one service.
 #[derive(Debug)]
 pub struct Validator {
     providers: Vec<Provider>,
-    /// Headers that only a checked token may fill.
+    /// Headers that only a verified token may set.
     reserved: Vec<HeaderName>,
 }
 
@@ -55,24 +56,26 @@ struct Provider {
     locations: Vec<Location>,
     forward: bool,
     payload_header: Option<HeaderName>,
-    /// Header and claim.
+    /// Header, and the claim that is copied into it.
     claim_headers: Vec<(HeaderName, Arc<str>)>,
     space_delimited: Vec<Arc<str>>,
 }
 
-/// A request that passes.
+/// An accepted request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
-    /// Its token; of several, each of which holds, that of the first provider. None: it carried none, and proves nobody.
+    /// The verified token; with several, that of the first provider. `None`: the request has no
+    /// token and therefore no principal.
     pub token: Option<Token>,
-    /// The token says no end (`exp`): it is believed as long as its key is.
+    /// The token has no `exp`: it is valid as long as its key is.
     pub is_endless: bool,
-    /// What has to be done to it, in order, before anyone else judges it.
+    /// Changes to apply, in order, before policies are evaluated.
     pub edits: Vec<Edit>,
 }
 
 impl Validator {
-    /// Reads the keys. It never fails: of a provider whose keys cannot be read, every token is refused.
+    /// Parses the keys. Never fails: if a provider's keys cannot be parsed, all its tokens are
+    /// rejected.
     pub fn new(providers: &[JwtProvider]) -> Self {
         let providers: Vec<_> = providers.iter().map(Provider::new).collect();
         let filled = providers.iter().flat_map(|provider| {
@@ -84,7 +87,7 @@ impl Validator {
         Self { providers, reserved }
     }
 
-    /// Judges a request. What is refused is answered 401 with [`CHALLENGE`].
+    /// Verifies the tokens of a request. On rejection, answer 401 with [`CHALLENGE`].
     pub fn check(&self, head: &RequestHead<'_>, now: SystemTime) -> Result<Accepted, Refusal> {
         let mut accepted = Accepted::default();
         if !self.reserved.is_empty() {
@@ -93,7 +96,8 @@ impl Validator {
             accepted.edits.extend(forged.cloned().map(Edit::RemoveHeader));
         }
         let locations = self.providers.iter().map(|provider| provider.locations.as_slice());
-        // The last word is that of the first: what policies judge is what its headers say.
+        // In reverse, so that the headers of the first provider win, which is the token that
+        // policies see.
         for presented in locate::present(locations, head)?.iter().rev() {
             let signed = Signed::parse(presented.token)?;
             let claims = Claims::parse(signed.payload)?;
@@ -105,12 +109,13 @@ impl Validator {
         Ok(accepted)
     }
 
-    /// Providers whose every token is refused, with the reason.
+    /// Providers whose tokens are all rejected, with the reason.
     pub fn unusable(&self) -> impl Iterator<Item = (&Arc<str>, &UnusableKeys)> {
         self.providers.iter().filter_map(|provider| Some((&provider.issuer, provider.keys.as_ref().err()?)))
     }
 
-    /// The first provider of the token's issuer that accepts it; it must have looked where the token was.
+    /// The first provider of the token's issuer that accepts it; its locations must include where
+    /// the token was found.
     fn vouch(
         &self,
         presented: &Presented<'_>,
@@ -132,7 +137,8 @@ impl Validator {
     }
 }
 
-/// Whether an application may take one header for the other: CGI and its heirs (RFC 3875 4.1.18) write `-` as `_`.
+/// Whether an application may read one header as the other: CGI and its successors (RFC 3875
+/// 4.1.18) write `-` as `_`.
 fn reads_as(one: &HeaderName, other: &HeaderName) -> bool {
     let spelled = |byte: &u8| if *byte == b'_' { b'-' } else { *byte };
     let (one, other) = (one.as_str().as_bytes(), other.as_str().as_bytes());
@@ -141,7 +147,7 @@ fn reads_as(one: &HeaderName, other: &HeaderName) -> bool {
 
 impl Provider {
     fn new(source: &JwtProvider) -> Self {
-        // The operator refuses other names; a header of ours must not end up in another's frame.
+        // The operator rejects other names; one of ours must not alter the message framing.
         let name = |text: &Arc<str>| HeaderName::from_bytes(text.as_bytes()).ok().filter(is_free);
         Self {
             issuer: source.issuer.clone(),

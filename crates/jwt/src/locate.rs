@@ -1,7 +1,7 @@
-//! Where tokens are in a request.
+//! Finding tokens in a request.
 //!
-//! Invariant: one place holds one token or none. The same token in two places is one; different ones in one place are
-//! refused, because whoever reads the request next might believe the other.
+//! Invariant: one location contains at most one token. The same token in two locations counts once.
+//! Different tokens in one location are rejected, because the next reader might use another one.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,10 +11,10 @@ use http::{HeaderName, header};
 
 use crate::{Edit, Refusal};
 
-/// A place where a token may be.
+/// Where a token may be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// `authorization: Bearer`; the case of the scheme does not count (RFC 9110 §11.1).
+    /// `authorization: Bearer`; the scheme is case-insensitive (RFC 9110 §11.1).
     Bearer,
     Header {
         name: HeaderName,
@@ -24,18 +24,18 @@ pub(crate) enum Location {
     Cookie(Arc<str>),
 }
 
-/// A token of a request.
+/// A token found in a request.
 #[derive(Debug)]
 pub(crate) struct Presented<'a> {
     pub(crate) token: &'a str,
-    /// Providers that look where it is, ascending.
+    /// Indexes of the providers that accept this location, ascending.
     pub(crate) providers: BTreeSet<usize>,
-    /// Where it is.
+    /// Where it was found.
     pub(crate) found: Vec<&'a Location>,
 }
 
 impl Location {
-    /// Places of a provider, or those that RequestAuthentication looks at by default.
+    /// The locations of a provider, or the defaults of RequestAuthentication.
     pub(crate) fn compile(source: &[TokenLocation]) -> Vec<Self> {
         if source.is_empty() {
             return vec![Self::Bearer, Self::Query("access_token".into())];
@@ -53,7 +53,7 @@ impl Location {
         source.iter().filter_map(compile).collect()
     }
 
-    /// What takes the token out of the request.
+    /// The edit that removes the token from the request.
     pub(crate) fn removal(&self) -> Edit {
         match self {
             Self::Bearer => Edit::RemoveHeader(header::AUTHORIZATION),
@@ -63,7 +63,7 @@ impl Location {
         }
     }
 
-    /// Tokens at this place; a place that is there and empty holds none.
+    /// Tokens at this location; an empty value is no token.
     fn tokens<'a>(&'a self, head: &RequestHead<'a>) -> Vec<&'a str> {
         let mut tokens: Vec<_> = match self {
             Self::Bearer => head.header_values(&header::AUTHORIZATION).filter_map(after_bearer).collect(),
@@ -80,7 +80,7 @@ impl Location {
     }
 }
 
-/// The tokens of a request, for providers each with its places, in the order of these.
+/// The tokens of a request, given the locations of each provider, in the order of these.
 pub(crate) fn present<'a>(
     providers: impl Iterator<Item = &'a [Location]>,
     head: &RequestHead<'a>,
@@ -114,7 +114,7 @@ fn after_bearer(value: &[u8]) -> Option<&str> {
     scheme.eq_ignore_ascii_case(b"bearer").then(|| text(token))
 }
 
-/// What is no text is a token that nobody can read, and not the absence of one.
+/// A value that is not text counts as an invalid token, not as absent.
 fn text(value: &[u8]) -> &str {
     std::str::from_utf8(value.trim_ascii()).unwrap_or("\u{fffd}")
 }

@@ -1,51 +1,51 @@
-//! Why a request is refused.
+//! Why a token is rejected.
 //!
-//! Invariant: no reason carries a part of the token, so each may be logged and shown.
+//! Invariant: no reason contains any part of the token, so each may be logged and shown.
 
-/// Why a request is refused.
+/// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// More than one token.
+    /// Different tokens in one request.
     #[error("the request carries different tokens, so nobody can tell whom it speaks for; send one")]
     SeveralTokens,
     /// Longer than [`crate::TOKEN_BYTES_MAX`].
     #[error("the token is longer than {} bytes", crate::TOKEN_BYTES_MAX)]
     TooLong,
-    /// Not three parts of base64url with JSON inside.
+    /// Not three base64url parts with JSON inside.
     #[error("the token is not a signed JSON Web Token (RFC 7519)")]
     Malformed,
-    /// Claims nested too deep, or too many.
+    /// Claims exceed the limit of number or depth.
     #[error(
         "the token holds more than {} claims, or nests them deeper than {}",
         crate::claims::CLAIMS_MAX,
         crate::claims::DEPTH_MAX
     )]
     TooManyClaims,
-    /// No signature, a shared secret, or an algorithm nobody here knows.
+    /// No signature, a shared secret, or an unknown algorithm.
     #[error("the token's algorithm is not one of RS256/384/512, PS256/384/512, ES256/384 or EdDSA")]
     Algorithm,
-    /// An extension that the token says must be understood.
+    /// The token requires an extension (`crit`).
     #[error("the token demands an extension (crit, RFC 7515 §4.1.11), and none is supported")]
     Critical,
-    /// Of nobody who may vouch here.
+    /// No provider for its issuer, or not in this location.
     #[error("the token's issuer may not vouch for this service, or not in this place of the request")]
     UnknownIssuer,
-    /// The issuer's keys could not be fetched or read.
+    /// The issuer's keys could not be fetched or parsed.
     #[error("no key of the token's issuer is known; look at the conditions of its RequestAuthentication")]
     NoKeys,
-    /// No key has the token's `kid` and fits its algorithm.
+    /// No key matches the token's `kid` and algorithm.
     #[error("the token's issuer has no key of its id and algorithm")]
     UnknownKey,
-    /// Not signed by the key it names.
+    /// The signature is invalid.
     #[error("the token's signature does not hold")]
     Signature,
-    /// Over.
+    /// `exp` is in the past.
     #[error("the token has expired")]
     Expired,
-    /// Not yet begun.
+    /// `nbf` is in the future.
     #[error("the token does not hold yet")]
     NotYetValid,
-    /// For somebody else.
+    /// `aud` does not match.
     #[error("the token is not for this audience")]
     WrongAudience,
 }

@@ -25,7 +25,7 @@ use super::{
 mod several;
 
 const ISSUER: &str = "https://issuer.example";
-/// Now, in seconds since 1970.
+/// The current time, in seconds since 1970.
 const NOW: u64 = 1_800_000_000;
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
@@ -59,7 +59,7 @@ impl Signer {
             _ => (&ECDSA_P384_SHA384_FIXED_SIGNING, "ES384", 48),
         };
         let pair = EcdsaKeyPair::generate(kind).unwrap();
-        // The first byte says that both coordinates follow (SEC 1 §2.3.3).
+        // The first byte indicates that both coordinates follow (SEC 1 §2.3.3).
         let (x, y) = pair.public_key().as_ref()[1..].split_at(bytes);
         let jwk = json!({"kty": "EC", "crv": curve, "kid": id, "x": encode(x), "y": encode(y)});
         let sign = move |message: &[u8]| pair.sign(&SystemRandom::new(), message).unwrap().as_ref().to_vec();
@@ -101,7 +101,7 @@ fn claims() -> Value {
     json!({"iss": ISSUER, "sub": "alice", "aud": ["shop", "other"], "exp": NOW + 60, "nbf": NOW - 60})
 }
 
-/// Claims, one of which differs.
+/// The default claims, with one changed.
 fn but(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
@@ -161,7 +161,7 @@ fn a_token_signed_with_any_algorithm_of_a_private_key_is_accepted() {
         let request = bearing(&signer.token(&claims()));
         let accepted = validator.check(&RequestHead::from(&request), now()).unwrap();
         assert_eq!(&*accepted.token.unwrap().subject, "alice", "{}", signer.algorithm);
-        // Without an id, every key that fits is tried.
+        // Without a key id, every matching key is tried.
         let request = bearing(&signer.with_header(&json!({"alg": signer.algorithm}), &claims()));
         assert!(validator.check(&RequestHead::from(&request), now()).is_ok(), "{}", signer.algorithm);
     }
@@ -293,7 +293,7 @@ fn a_public_key_never_serves_as_a_shared_secret() {
         let token = format!("{message}.{}", encode(tag));
         assert_eq!(refused(provider(&[&signer]), &token), Some(Refusal::Algorithm));
     }
-    // Not even where the issuer publishes a shared secret.
+    // Not even if the issuer publishes a shared secret.
     let mut shared = provider(&[&signer]);
     shared.jwks =
         Some(json!({"keys": [{"kty": "oct", "alg": "HS256", "k": encode("secret")}]}).to_string().into());

@@ -1,6 +1,6 @@
-//! The TCP sockets of a network namespace, and ending them from outside (`sock_diag(7)`).
+//! The TCP sockets of a network namespace, and closing them from outside (`sock_diag(7)`).
 //!
-//! Invariant: a socket is ended only if it is still the one that was listed: the kernel compares its cookie.
+//! Invariant: only exactly the listed socket is closed: the kernel compares its cookie.
 
 use std::{
     io,
@@ -11,10 +11,10 @@ use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_SOCK_
 
 use crate::{Error, NetNs, Result, run_in};
 
-/// Sockets of one namespace and family that are listed.
+/// Listed sockets per namespace and family.
 pub const SOCKETS_MAX: usize = 1 << 17;
 
-/// The kernel puts at most 32 KiB into one answer.
+/// The kernel puts at most 32 KiB into one response.
 const DATAGRAM_BYTES: usize = 64 << 10;
 /// From `linux/sock_diag.h`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -27,36 +27,39 @@ const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP: u16 = 0x300;
 /// From `linux/inet_diag.h`: the cgroup v2 of the task that made the socket.
 const INET_DIAG_CGROUP_ID: u16 = 21;
-/// `struct nlmsghdr`, `struct inet_diag_sockid`, and `struct inet_diag_msg` before its attributes.
+/// Sizes of `struct nlmsghdr`, `struct inet_diag_sockid`, and `struct inet_diag_msg` before its
+/// attributes.
 const HEADER_BYTES: usize = 16;
 const ID_BYTES: usize = 48;
 const MESSAGE_BYTES: usize = 72;
-/// Where the inode of the socket's file is in it; zero when no process holds the socket.
+/// Offset of the socket's inode; zero when no process holds the socket.
 const INODE_AT: usize = 68;
 /// From `include/net/tcp_states.h`.
 const TCP_FIN_WAIT2: u8 = 5;
 const TCP_TIME_WAIT: u32 = 6;
 const TCP_CLOSE: u32 = 7;
 const TCP_LISTEN: u8 = 10;
-/// Every state in which something can still be sent or received, and listening. A socket in TIME_WAIT is past that.
+/// Every state in which data can still be exchanged, and listening. A socket in TIME_WAIT is
+/// finished.
 const STATES: u32 = 0x1fff & !(1 | 1 << TCP_TIME_WAIT | 1 << TCP_CLOSE);
 
 /// A TCP socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpSocket {
-    /// Its own address, not v4-mapped.
+    /// Local address, not v4-mapped.
     pub local: SocketAddr,
-    /// The other end, not v4-mapped; unspecified for a listener.
+    /// Peer address, not v4-mapped; unspecified for a listener.
     pub peer: SocketAddr,
-    /// Whether it waits for connections.
+    /// Whether it is listening.
     pub listens: bool,
-    /// Id of the cgroup v2 of the task that made it; `None` for a connection that is not accepted yet.
+    /// Id of the cgroup v2 of the task that created it; `None` for a connection that was not
+    /// accepted yet.
     pub cgroup: Option<u64>,
-    /// What the kernel finds it by.
+    /// The kernel's identifier of the socket.
     pub id: SocketId,
 }
 
-/// What the kernel finds a socket by.
+/// The kernel's identifier of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketId {
     family: u8,
@@ -64,7 +67,7 @@ pub struct SocketId {
 }
 
 impl Default for SocketId {
-    /// Finds nothing.
+    /// Matches no socket.
     fn default() -> Self {
         Self { family: 0, id: [0; ID_BYTES] }
     }
@@ -81,7 +84,8 @@ pub fn tcp_sockets(netns: &NetNs) -> Result<Vec<TcpSocket>> {
     run_in(netns, list)?.map_err(failed)
 }
 
-/// Ends a connection as if it were reset by its peer; both ends hear of it. False when it is gone already.
+/// Closes a connection as if its peer had reset it; both ends see a reset. Returns false if it is
+/// already gone.
 pub fn abort(netns: &NetNs, socket: &TcpSocket) -> Result<bool> {
     let address = socket.peer;
     let failed = |source| Error::Socket { step: "SOCK_DESTROY", address, inode: netns.id().inode, source };
@@ -128,7 +132,7 @@ fn ask(kind: u16, flags: u16, states: u32, of: &SocketId) -> io::Result<Socket> 
     let mut message = Vec::from(length.to_ne_bytes());
     message.extend(kind.to_ne_bytes());
     message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    // Sequence and port: each question has a socket of its own.
+    // Sequence number and port stay zero, because each query uses its own socket.
     message.extend([0; 8]);
     message.extend(request);
     let socket = Socket::new(NETLINK_SOCK_DIAG)?;
@@ -143,7 +147,7 @@ fn receive(socket: &Socket) -> io::Result<Vec<u8>> {
     Ok(datagram)
 }
 
-/// `struct nlmsghdr` and what follows it, as often as it is there.
+/// Iterates over `struct nlmsghdr` messages: type and body.
 fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32::from_ne_bytes(part(rest, 0)?)).ok()?;
@@ -154,7 +158,7 @@ fn messages(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// `struct nlmsgerr`: a negated error number, or zero.
+/// Parses `struct nlmsgerr`: a negated error number, or zero.
 fn outcome(body: &[u8]) -> io::Result<()> {
     match part(body, 0).map(i32::from_ne_bytes) {
         Some(0) => Ok(()),
@@ -163,11 +167,12 @@ fn outcome(body: &[u8]) -> io::Result<()> {
     }
 }
 
-/// `struct inet_diag_msg` and its attributes.
+/// Parses `struct inet_diag_msg` and its attributes.
 fn read(body: &[u8]) -> Option<TcpSocket> {
     let [family, state] = part(body, 0)?;
     let id: [u8; ID_BYTES] = part(body, 4)?;
-    // No process holds it and all it sent has arrived: it only waits for the other end, and not every kernel can end it.
+    // An orphaned socket whose data has all arrived only waits for the other end, and not every
+    // kernel can close it.
     if state == TCP_FIN_WAIT2 && part(body, INODE_AT).map(u32::from_ne_bytes) == Some(0) {
         return None;
     }
@@ -194,7 +199,7 @@ fn cgroup(mut attributes: &[u8]) -> Option<u64> {
         if u16::from_ne_bytes(part(attributes, 2)?) == INET_DIAG_CGROUP_ID {
             return part(attributes, 4).map(u64::from_ne_bytes);
         }
-        // A length below that of the attribute's own header would never end.
+        // A length smaller than the attribute's header would loop forever.
         attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
     }
 }

@@ -1,6 +1,8 @@
-//! Enter a network namespace, open sockets in it, list and end those that are there, and tell namespaces apart.
+//! Entering network namespaces, opening sockets in them, listing and closing sockets, and comparing
+//! namespaces.
 //!
-//! A thread that entered a namespace leaves it again before anything else runs on it, or the process ends.
+//! A thread that entered a namespace leaves it before anything else runs on it, or the process
+//! aborts.
 
 pub mod diag;
 mod namespace;
@@ -16,53 +18,53 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What can go wrong with a namespace or a socket in it.
+/// Errors of a namespace or a socket in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file of a namespace cannot be opened.
+    /// The namespace's file cannot be opened.
     #[error("open network namespace {path}: {source}; does the pod still exist?")]
     Open {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// A file descriptor is something else.
+    /// The file descriptor is not a network namespace.
     #[error("file descriptor is not a network namespace; pass one of /run/netns or /proc/<pid>/ns/net")]
     NotANetNs,
-    /// The thread cannot enter a namespace.
+    /// The thread cannot enter the namespace.
     #[error("enter network namespace {inode}: {source}; CAP_SYS_ADMIN is needed")]
     Enter {
         /// Inode of the namespace.
         inode: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
-    /// The facts of a file descriptor cannot be read.
+    /// The properties of a file descriptor cannot be read.
     #[error("{what}: {source}")]
     Inspect {
-        /// The fact.
+        /// The property.
         what: &'static str,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
     /// A socket cannot be set up.
     #[error("{step} for {address} in network namespace {inode}: {source}")]
     Socket {
-        /// What was being done.
+        /// The operation that failed.
         step: &'static str,
-        /// The address it was for.
+        /// The socket's address.
         address: SocketAddr,
         /// Inode of the namespace.
         inode: u64,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
 }
 
-/// Results of this crate.
+/// The result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

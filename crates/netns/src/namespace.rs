@@ -1,4 +1,4 @@
-//! A network namespace that is held open, and being in it.
+//! An open network namespace, and running code inside it.
 
 use std::fs::File;
 use std::io;
@@ -11,18 +11,18 @@ use crate::{Error, Result, raw};
 
 const HERE: &str = "/proc/thread-self/ns/net";
 
-/// What tells a namespace from every other one that is alive.
+/// Identifies a namespace among all that exist now.
 ///
-/// An inode may be given to another namespace once the last descriptor of the first is closed.
+/// The kernel may reuse an inode number after the namespace is destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NetNsId {
-    /// Device of the file system of namespaces.
+    /// Device number of the nsfs file system.
     pub device: u64,
     /// Inode of the namespace.
     pub inode: u64,
 }
 
-/// A network namespace, kept alive by an owned descriptor.
+/// A network namespace, kept alive by an open descriptor.
 #[derive(Debug)]
 pub struct NetNs {
     fd: OwnedFd,
@@ -31,23 +31,23 @@ pub struct NetNs {
 }
 
 impl NetNs {
-    /// Opens a namespace by its file, such as those under `/run/netns`.
+    /// Opens a namespace by path, such as those in `/run/netns`.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
         Self::from_fd(file.into())
     }
 
-    /// Opens the namespace a process is in.
+    /// Opens the namespace of a process.
     pub fn of_pid(pid: u32) -> Result<Self> {
         Self::open(&PathBuf::from(format!("/proc/{pid}/ns/net")))
     }
 
-    /// Opens the namespace the calling thread is in.
+    /// Opens the namespace of the calling thread.
     pub fn current() -> Result<Self> {
         Self::open(Path::new(HERE))
     }
 
-    /// Opens the namespace a socket lives in.
+    /// Opens the namespace of a socket.
     pub fn of_socket(socket: &impl AsFd) -> Result<Self> {
         let inspect = |what| move |source| Error::Inspect { what, source };
         let fd = raw::netns_of_socket(socket).map_err(inspect("network namespace of a socket"))?;
@@ -55,7 +55,7 @@ impl NetNs {
         Ok(Self { id: id_of(&fd)?, fd, cookie })
     }
 
-    /// Takes over a descriptor that somebody passed, once it proves to be a network namespace.
+    /// Wraps a received descriptor, after verifying that it is a network namespace.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         if !raw::is_netns(&fd) {
             return Err(Error::NotANetNs);
@@ -80,7 +80,7 @@ impl NetNs {
         self.id
     }
 
-    /// The number the kernel gave this namespace; never given twice between two boots.
+    /// The kernel's cookie of this namespace; unique until the next boot.
     #[must_use]
     pub const fn cookie(&self) -> u64 {
         self.cookie
@@ -99,15 +99,16 @@ impl AsFd for NetNs {
     }
 }
 
-/// Runs `work` on this thread inside a namespace, and comes back.
+/// Runs `work` on this thread inside a namespace, and returns to the original one.
 ///
 /// # Aborts
-/// Ends the process if the thread cannot come back: whatever ran on it next would act on the wrong network.
+/// Aborts the process if the thread cannot return, because whatever runs on it next would act on
+/// the wrong network.
 pub fn run_in<T>(netns: &NetNs, work: impl FnOnce() -> T) -> Result<T> {
     enter(netns.as_fd(), netns.id.inode, work)
 }
 
-/// The cookie of the namespace the calling thread is in.
+/// The cookie of the calling thread's namespace.
 pub fn cookie_here() -> Result<u64> {
     let inspect = |source| Error::Inspect { what: "network namespace cookie", source };
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None).map_err(inspect)?;
@@ -121,7 +122,7 @@ fn enter<T>(netns: BorrowedFd<'_>, inode: u64, work: impl FnOnce() -> T) -> Resu
     Ok(work())
 }
 
-/// Brings the thread home, also when the work panics.
+/// Returns the thread to its namespace, even if the work panics.
 struct Back {
     home: File,
 }

@@ -1,6 +1,7 @@
-//! The sockets of a proxy, made inside a pod's network namespace.
+//! The sockets of a proxy, created inside a pod's network namespace.
 //!
-//! A listener is never marked: resets of its connections would leave through the pod's device, and the client would time out.
+//! A listener never has a mark: resets of its connections would leave through the pod's device, and
+//! the client would time out.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -14,33 +15,36 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::{Error, NetNs, Result, raw, run_in};
 
-/// Connections a listener may hold that nobody has accepted yet; the kernel cuts it to the namespace's `somaxconn`.
+/// Connections of a listener that wait to be accepted; the kernel limits it to the namespace's
+/// `somaxconn`.
 pub const BACKLOG: i32 = 4096;
 const LOOPBACK: &[u8] = b"lo";
-/// Source ports toward the application, below those that clients draw from (32768 and up by default).
+/// Source ports for connections to the application, below the default range for clients (32768 and
+/// up).
 ///
-/// The application's own client connections carry the same addresses, so equal ports would meet the wrong socket.
+/// The application's own outbound connections use the same addresses, so equal ports would match
+/// the wrong socket.
 const SOURCE_PORTS: std::ops::Range<u16> = 1024..32768;
-/// How many source ports are tried before giving up.
+/// How many source ports to try.
 const SOURCE_PORT_TRIES: u32 = 64;
 
-/// What can be read off a listener somebody passed.
+/// Properties of a received listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerFacts {
     /// Cookie of its network namespace.
     pub cookie: u64,
-    /// The address it is bound to, not v4-mapped.
+    /// Local address, not v4-mapped.
     pub local: SocketAddr,
-    /// Whether it listens.
+    /// Whether it is listening.
     pub listening: bool,
-    /// Whether it may answer for foreign addresses.
+    /// Whether it may answer for foreign addresses (IP_TRANSPARENT).
     pub transparent: bool,
 }
 
 /// Opens a proxy's listener on `127.0.0.1` for both families, non-blocking.
 ///
-/// Nothing is exposed on the pod's address: connections come only by being steered. Bound to the mapped address,
-/// since one bound to `::1` could not take IPv4.
+/// The pod's address is not exposed: connections arrive only through redirection. It is bound to
+/// the v4-mapped address, because a socket bound to `::1` could not accept IPv4.
 pub fn listener(netns: &NetNs, port: u16) -> Result<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
     let failed = |step| Failed { step, address, inode: netns.id().inode };
@@ -75,8 +79,8 @@ fn listen(
 
 /// Starts a connection from a proxy to the application of its pod, non-blocking.
 ///
-/// With a `source`, the application sees that address as its peer. The connection is under way when this returns:
-/// wait until it is writable, then look at the socket's error.
+/// With a `source`, the application sees that address as its peer. The connection is still being
+/// established when this returns: wait until it is writable, then check the socket's error.
 pub fn upstream_to_app(netns: &NetNs, source: Option<IpAddr>, destination: SocketAddr) -> Result<TcpStream> {
     let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
     let failed = |step| Failed { step, address: destination, inode: netns.id().inode };
@@ -98,10 +102,10 @@ pub fn upstream_to_app(netns: &NetNs, source: Option<IpAddr>, destination: Socke
     })?
 }
 
-/// Opens a plain non-blocking socket of a proxy for a connection to `destination`; not connected yet. It bears
-/// a mark that [`is_proxys_own`] knows.
+/// Opens an unconnected, non-blocking proxy socket for a connection to `destination`, with the mark
+/// that [`is_proxys_own`] checks.
 ///
-/// It is not captured as long as the calling task's cgroup is exempt when it connects.
+/// It is not captured if the calling task's cgroup is exempt when it connects.
 pub fn outbound(netns: &NetNs, destination: SocketAddr) -> Result<Socket> {
     let failed = Failed { step: "socket", address: destination, inode: netns.id().inode };
     run_in(netns, || {
@@ -112,12 +116,12 @@ pub fn outbound(netns: &NetNs, destination: SocketAddr) -> Result<Socket> {
     .map_err(failed.because())
 }
 
-/// Whether a proxy opened the accepted connection itself, as its mark says: serving it would open the next.
+/// Whether a proxy opened the accepted connection itself, by its mark. Serving it would loop.
 pub fn is_proxys_own(accepted: &impl AsFd) -> bool {
     socket2::SockRef::from(accepted).mark().is_ok_and(|mark| mark == PROXY_MARK)
 }
 
-/// Reads off a listener what decides whether it may be armed.
+/// Reads the properties that decide whether a listener may be armed.
 pub fn inspect(listener: &impl AsFd) -> Result<ListenerFacts> {
     let inspect = |what| move |source| Error::Inspect { what, source };
     let socket = socket2::SockRef::from(listener);
@@ -149,10 +153,11 @@ fn stream(destination: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets the socket up so that both directions stay on loopback, and connects it.
+/// Prepares the socket so that both directions stay on loopback, and connects it.
 ///
-/// The mark alone does not keep it there: the pod's own address is found in the `local` table first, on the pod's
-/// device, where the packet would look like one from outside. Bound to `lo`, only our route fits.
+/// The mark alone is not enough: the pod's own address is first found in the `local` table, on the
+/// pod's device, where the packet would look like an external one. With the socket bound to `lo`,
+/// only our route matches.
 fn spoofed(socket: &Socket, source: SocketAddr, destination: SocketAddr) -> io::Result<()> {
     if destination.is_ipv6() {
         socket.set_ip_transparent_v6(true)?;
@@ -173,9 +178,10 @@ fn start(socket: &Socket, destination: SocketAddr) -> io::Result<()> {
     }
 }
 
-/// IP_LOCAL_PORT_RANGE could not serve: the kernel cuts it to the range of the namespace, which is the clients'.
+/// IP_LOCAL_PORT_RANGE does not help, because the kernel limits it to the namespace's range, which
+/// clients use.
 fn next_source_port() -> u16 {
-    // Started at random: the connections of the process before us may still hold the first ports.
+    // Starts at random, because connections of an earlier process may still hold the first ports.
     static NEXT: LazyLock<AtomicU16> =
         LazyLock::new(|| AtomicU16::new(RandomState::new().hash_one(0) as u16));
     let turn = NEXT.fetch_add(1, Ordering::Relaxed) % (SOURCE_PORTS.end - SOURCE_PORTS.start);

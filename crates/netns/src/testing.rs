@@ -1,6 +1,7 @@
-//! Namespaces, links and addresses for tests that run as root.
+//! Network namespaces, links and addresses for tests that run as root.
 //!
-//! A namespace lives as long as its [`NetNs`] (or a process in it) does; nothing is left in the file system.
+//! A namespace lives as long as its [`NetNs`] or a process in it; nothing is left in the file
+//! system.
 
 #![expect(clippy::expect_used, reason = "a fixture that fails is a test that fails")]
 
@@ -14,15 +15,15 @@ use crate::{NetNs, run_in};
 /// One end of a link between two namespaces.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
-    /// The namespace.
+    /// Namespace of this end.
     pub netns: &'a NetNs,
-    /// Name of the device in it.
+    /// Name of the device.
     pub device: &'a str,
     /// Addresses with prefix length; IPv6 skips duplicate detection.
     pub addresses: &'a [&'a str],
 }
 
-/// Makes a network namespace with its loopback device up.
+/// Creates a network namespace with its loopback device up.
 #[must_use]
 pub fn namespace() -> NetNs {
     let netns = std::thread::spawn(|| {
@@ -35,7 +36,7 @@ pub fn namespace() -> NetNs {
     netns
 }
 
-/// Links two namespaces by a veth pair, sets the addresses and brings both ends up.
+/// Connects two namespaces with a veth pair, sets the addresses and brings both ends up.
 pub fn veth(one: End<'_>, other: End<'_>) {
     let other_file = format!("/proc/{}/fd/{}", std::process::id(), other.netns.as_fd().as_raw_fd());
     let peer = ["peer", "name", other.device, "netns", &other_file];
@@ -49,7 +50,7 @@ pub fn veth(one: End<'_>, other: End<'_>) {
     }
 }
 
-/// Runs `ip` in a namespace and returns what it printed.
+/// Runs `ip` in a namespace and returns its output.
 pub fn ip(netns: &NetNs, arguments: &[&str]) -> String {
     let output = run_in(netns, || Command::new("ip").args(arguments).output())
         .expect("enter the namespace")

@@ -1,4 +1,4 @@
-//! Being in a namespace, coming back, and what the sockets made there can do.
+//! Entering and leaving a namespace, and what sockets created there can do.
 
 #![cfg(feature = "testing")]
 

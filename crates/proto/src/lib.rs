@@ -1,6 +1,7 @@
-//! Wire types as generated from `proto/`, and nothing else: no logic lives here.
+//! Wire types generated from `proto/`; no logic.
 //!
-//! Package names and field numbers are Istio's and Envoy's where a foreign peer may stand at the other end.
+//! Package names and field numbers are those of Istio and Envoy wherever the peer may be a foreign
+//! implementation.
 
 #![expect(clippy::allow_attributes, reason = "generated code carries its own")]
 #![expect(clippy::large_enum_variant, reason = "the wire decides what an Address holds")]
@@ -16,7 +17,7 @@ macro_rules! package {
 pub mod discovery {
     package!("envoy.service.discovery.v3");
 }
-/// External authorization, nested as its packages are.
+/// External authorization; modules are nested like its packages.
 pub mod envoy {
     /// Services.
     pub mod service {
@@ -30,7 +31,7 @@ pub mod envoy {
     }
     /// Configuration.
     pub mod config {
-        /// What others share.
+        /// Types shared by several APIs.
         pub mod core {
             /// `envoy.config.core.v3`
             pub mod v3 {
@@ -46,19 +47,20 @@ pub mod envoy {
         }
     }
 }
-/// What Google's services share.
+/// Types shared by Google's APIs.
 pub mod google {
     /// `google.rpc`
     pub mod rpc {
         package!("google.rpc");
     }
 }
-/// Nested as protobuf packages are, because generated code refers to its siblings by relative path.
+/// Nested like the protobuf packages, because generated code references its siblings by relative
+/// path.
 pub mod istio {
     /// Workloads and services, type URL [`ADDRESS`](crate::ADDRESS).
     pub mod workload {
         package!("istio.workload");
-        /// The node agent's socket to the proxy.
+        /// The socket between node agent and proxy.
         pub mod zds {
             package!("istio.workload.zds");
         }
@@ -72,7 +74,7 @@ pub mod istio {
 pub mod ca {
     package!("istio.v1.auth");
 }
-/// This mesh's own packages.
+/// Packages of this mesh.
 pub mod ambit {
     /// Packages of the node agent.
     pub mod node {
@@ -88,9 +90,9 @@ pub mod ambit {
             package!("ambit.waypoint.v1");
         }
     }
-    /// Packages of the agent's socket.
+    /// Packages of the socket between node agent and proxy.
     pub mod zds {
-        /// Listener hand-over.
+        /// Passing of listeners.
         pub mod v1 {
             package!("ambit.zds.v1");
         }
@@ -107,7 +109,7 @@ pub mod opentelemetry {
                 package!("opentelemetry.proto.common.v1");
             }
         }
-        /// Who sends.
+        /// The source of the spans.
         pub mod resource {
             /// Version 1.
             pub mod v1 {
@@ -121,7 +123,7 @@ pub mod opentelemetry {
                 package!("opentelemetry.proto.trace.v1");
             }
         }
-        /// Who takes them.
+        /// The receiver of the spans.
         pub mod collector {
             /// Spans.
             pub mod trace {
@@ -143,7 +145,7 @@ pub use istio::{security, workload, workload::zds};
 pub const ADDRESS: &str = "type.googleapis.com/istio.workload.Address";
 /// xDS type of L4 policies.
 pub const AUTHORIZATION: &str = "type.googleapis.com/istio.security.Authorization";
-/// xDS type of what a node agent enrolls.
+/// xDS type of the pods that a node agent enrolls.
 pub const ENROLLMENT: &str = "type.googleapis.com/ambit.node.v1.Enrollment";
-/// xDS type of what a waypoint does with one service.
+/// xDS type of what a waypoint does with the traffic of one service.
 pub const BOUND_SERVICE: &str = "type.googleapis.com/ambit.waypoint.v1.Service";

@@ -1,7 +1,8 @@
 //! Health and metrics over HTTP: `/healthz/ready` on one port, `/metrics` on another.
 //!
-//! Invariant: whoever connects is accepted, and where a port has as many connections as it may, the oldest goes; so that
-//! strangers who hold connections cannot take readiness away. One request per connection, for no longer than the port allows.
+//! Invariant: every connection is accepted, and beyond the limit the oldest one is closed, so that
+//! idle connections of strangers cannot make health checks fail. One request per connection, within
+//! a time limit.
 
 use std::{
     collections::VecDeque,
@@ -27,43 +28,43 @@ use tokio::{
 
 use crate::Readiness;
 
-/// How one port is served.
+/// Limits of one port.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
-    /// Connections at a time.
+    /// Concurrent connections.
     connections_max: usize,
-    /// How long one may last.
+    /// Longest lifetime of a connection.
     time_max: Duration,
 }
 
-/// A kubelet gives up after a second (the default of `timeoutSeconds`).
+/// The kubelet gives up after one second (the default of `timeoutSeconds`).
 const HEALTH: Limits = Limits { connections_max: 256, time_max: Duration::from_secs(1) };
-/// Few, because each costs the encoding of every metric on the thread that answers for health.
+/// Few connections, because each encodes all metrics on the thread that also answers health checks.
 const METRICS: Limits = Limits { connections_max: 16, time_max: Duration::from_secs(10) };
-/// Largest head of a request, and hyper's smallest buffer.
+/// Largest request head; hyper's minimum buffer size.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The metrics of a program, encoded on request.
+/// A program's metrics registry, encoded on request.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics(Arc<Mutex<Registry>>);
 
 impl Metrics {
-    /// Registers metrics once, at start.
+    /// Registers metrics at start.
     pub fn register<T>(&self, with: impl FnOnce(&mut Registry) -> T) -> T {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says which program this is, in which version.
+    /// Registers the build info of this program.
     pub fn register_build(&self, component: &'static str, version: &'static str) {
-        // Not `Info`: Istio's dashboards know a gauge of 1.
+        // Not an `Info` metric, because Istio's dashboards expect a gauge with value 1.
         let build: Family<Vec<(&'static str, &'static str)>, Gauge> = Family::default();
         build.get_or_create(&vec![("component", component), ("tag", version)]).set(1);
         self.register(|registry| registry.register("istio_build", "Istio component build info", build));
     }
 
-    /// OpenMetrics text.
+    /// Encodes the metrics as OpenMetrics text.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         let registry = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,10 +75,10 @@ impl Metrics {
     }
 }
 
-/// Binds a port for [`serve_health`] or [`serve_metrics`], all addresses, both families.
+/// Binds a port for [`serve_health`] or [`serve_metrics`] on all addresses of both families.
 ///
 /// # Errors
-/// When the port is taken; the error names it.
+/// When the port is in use; the error names it.
 pub async fn bind(port: u16) -> std::io::Result<TcpListener> {
     let all = SocketAddr::from(([0u16; 8], port));
     let named = |error: std::io::Error| std::io::Error::new(error.kind(), format!("port {port}: {error}"));
@@ -125,14 +126,14 @@ async fn serve<F>(listener: TcpListener, limits: Limits, answer: F)
 where
     F: Fn(&Request<Incoming>) -> Response<Full<Bytes>> + Clone + Send + Sync + 'static,
 {
-    // The oldest first.
+    // Oldest first.
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let accepted = listener.accept().await;
         if accepted.is_err() || open.len() >= limits.connections_max {
             open.retain(|connection| !connection.is_finished());
         }
-        // Also where `accept` failed: there may be no file descriptor left for it.
+        // Also when `accept` failed, because file descriptors may have run out.
         if accepted.is_err() || open.len() >= limits.connections_max {
             open.pop_front().inspect(AbortHandle::abort);
         }
@@ -148,7 +149,7 @@ where
     }
 }
 
-/// One connection.
+/// Handles one connection.
 async fn converse<F>(stream: TcpStream, limits: Limits, answer: F)
 where
     F: Fn(&Request<Incoming>) -> Response<Full<Bytes>>,
@@ -164,7 +165,7 @@ where
     }
 }
 
-/// Pause after `accept` failed, so that running out of file descriptors does not spin.
+/// Pause after `accept` failed, so that a lack of file descriptors does not cause a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 fn only_get<F>(answer: &F, request: &Request<Incoming>) -> Response<Full<Bytes>>
@@ -200,14 +201,14 @@ mod tests {
         address
     }
 
-    /// One that begins a request and never ends it.
+    /// A client that starts a request and never finishes it.
     async fn slow(address: SocketAddr) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(b"GET /healthz/ready HTTP/1.1\r\n").await.unwrap();
         stream
     }
 
-    /// Whether the other end has closed it, in whichever way.
+    /// Whether the other end has closed the connection, in any way.
     async fn has_ended(stream: &mut TcpStream) -> bool {
         !matches!(stream.read(&mut [0; 512]).await, Ok(1..))
     }

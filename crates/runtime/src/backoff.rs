@@ -1,12 +1,13 @@
-//! Growing pauses between tries.
+//! Exponential backoff.
 //!
-//! Invariant: a pause is never longer than `max` and never shorter than half of `min`.
+//! Invariant: a delay is never longer than `max` and never shorter than half of `min`.
 
 use std::time::Duration;
 
 use rand::Rng;
 
-/// Doubling pauses. Each is between half of its step and all of it, so that clients of a restarted server spread out.
+/// Doubling delays. Each is between half of its step and the full step, so that the clients of a
+/// restarted server spread out.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     min: Duration,
@@ -20,19 +21,19 @@ impl Backoff {
         Self { min, max, next: min }
     }
 
-    /// The pause before the next try, without jitter.
+    /// The next delay, without jitter.
     pub fn step(&mut self) -> Duration {
         let pause = self.next;
         self.next = self.next.saturating_mul(2).min(self.max);
         pause
     }
 
-    /// The pause before the next try, with jitter.
+    /// The next delay, with jitter.
     pub fn pause(&mut self) -> Duration {
         self.step().mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    /// The last try succeeded.
+    /// Starts again at `min`, after a success.
     pub fn reset(&mut self) {
         self.next = self.min;
     }

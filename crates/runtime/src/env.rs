@@ -1,6 +1,7 @@
-//! Environment variables, read once at start by `config.rs` of a program.
+//! Environment variables, read once at start by each program's `config.rs`.
 //!
-//! Invariant: every variable is parsed before the first error is returned, so that a user sees all mistakes at once.
+//! Invariant: all variables are parsed before an error is returned, so that a user sees all
+//! mistakes at once.
 
 mod agent;
 
@@ -8,9 +9,9 @@ use std::{collections::HashMap, fmt, str::FromStr};
 
 pub use agent::AgentConfig;
 
-/// Where strings come from: the process environment, or a map in tests.
+/// The source of variables: the process environment, or a map in tests.
 pub trait Environment {
-    /// The value of `name`; empty counts as absent.
+    /// The value of `name`; an empty value counts as absent.
     fn get(&self, name: &str) -> Option<String>;
 }
 
@@ -31,30 +32,30 @@ impl Environment for HashMap<String, String> {
     }
 }
 
-/// One variable that cannot be used.
+/// A variable with a missing or invalid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvError {
-    /// Required and absent.
+    /// A required variable is absent.
     #[error("{name} is not set: {hint}")]
     Missing {
-        /// Variable.
+        /// Name of the variable.
         name: String,
-        /// What it is for.
+        /// Its purpose.
         hint: String,
     },
-    /// Present and not parsable.
+    /// The value cannot be parsed.
     #[error("{name}={value:?} is not valid: {reason}")]
     Invalid {
-        /// Variable.
+        /// Name of the variable.
         name: String,
-        /// What it holds.
+        /// Its value.
         value: String,
-        /// Why not.
+        /// The parse error.
         reason: String,
     },
 }
 
-/// All variables that cannot be used, one a line.
+/// All invalid variables, printed one per line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvErrors(pub Vec<EnvError>);
 
@@ -67,7 +68,7 @@ impl fmt::Display for EnvErrors {
 
 impl std::error::Error for EnvErrors {}
 
-/// Reads variables and collects what is wrong with them.
+/// Reads variables and collects errors.
 pub struct Env<'a> {
     source: &'a dyn Environment,
     errors: Vec<EnvError>,
@@ -79,7 +80,7 @@ impl<'a> Env<'a> {
         Self { source, errors: Vec::new() }
     }
 
-    /// A variable that may be absent. An unparsable one is recorded and read as absent.
+    /// An optional variable. An invalid value is recorded as an error and returned as absent.
     pub fn optional<T: FromStr>(&mut self, name: &str) -> Option<T>
     where
         T::Err: fmt::Display,
@@ -106,7 +107,7 @@ impl<'a> Env<'a> {
         self.optional(name).unwrap_or(default)
     }
 
-    /// A variable that must be there; `placeholder` stands in until [`Env::finish`] returns the error.
+    /// A required variable; `placeholder` is returned until [`Env::finish`] reports the error.
     pub fn required<T: FromStr>(&mut self, name: &str, hint: &str, placeholder: T) -> T
     where
         T::Err: fmt::Display,
@@ -118,7 +119,7 @@ impl<'a> Env<'a> {
         self.optional(name).unwrap_or(placeholder)
     }
 
-    /// Records a mistake that only the program can see.
+    /// Records an error that the program found itself.
     pub fn reject(&mut self, name: &str, value: &str, reason: impl fmt::Display) {
         self.errors.push(EnvError::Invalid {
             name: name.into(),
@@ -127,7 +128,7 @@ impl<'a> Env<'a> {
         });
     }
 
-    /// The configuration, or everything that is wrong.
+    /// Returns the configuration, or all errors.
     pub fn finish<T>(self, config: T) -> Result<T, EnvErrors> {
         if self.errors.is_empty() { Ok(config) } else { Err(EnvErrors(self.errors)) }
     }

@@ -1,6 +1,6 @@
-//! What every program needs to run well.
+//! Infrastructure shared by all programs.
 //!
-//! A thing lives here only if several programs use it; nothing here knows what a workload is.
+//! Only code that several programs use belongs here; nothing here knows about workloads.
 
 pub mod admin;
 pub mod backoff;

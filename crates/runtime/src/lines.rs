@@ -1,7 +1,7 @@
-//! A log of whole lines that its writers never wait for: access logs.
+//! A line log that never blocks its writers, for access logs.
 //!
-//! Invariant: a line is written whole or not at all; lines beyond [`LINES_MAX`] are dropped and counted, and all that
-//! were taken are written before the last clone is gone.
+//! Invariant: a line is written completely or not at all. Lines beyond [`LINES_MAX`] are dropped
+//! and counted; all others are written before the last clone is dropped.
 
 use std::{
     fmt::{self, Write as _},
@@ -17,19 +17,20 @@ use std::{
 
 use prometheus_client::metrics::counter::Counter;
 
-/// Lines waiting for a slow reader.
+/// Lines queued for a slow reader.
 pub const LINES_MAX: usize = 8192;
-/// Bytes written at once.
+/// Size of one write.
 const BATCH_BYTES: usize = 64 << 10;
-/// Between two batches, so that a busy thread wakes the writer a hundred times a second and not for every line.
+/// Pause between two batches, so that a busy thread wakes the writer a hundred times per second
+/// instead of once per line.
 const GATHER_TIME: Duration = Duration::from_millis(10);
 
-/// What gets a line in an access log: requests or connections.
+/// Which requests or connections are logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Logged {
     /// None.
     Off,
-    /// Those that failed.
+    /// Only those that failed.
     Errors,
     /// All.
     #[default]
@@ -49,15 +50,15 @@ impl FromStr for Logged {
     }
 }
 
-/// Where lines go, several at a time.
+/// Writes a batch of lines.
 pub type Sink = Box<dyn FnMut(&str) + Send>;
 
-/// Takes lines. Clone one per thread.
+/// Handle for writing lines. Clone one per thread.
 #[derive(Clone)]
 pub struct Lines {
     lines: SyncSender<String>,
     dropped: Counter,
-    // Last, so that the channel is closed before the last clone waits for the thread.
+    // The last field, so that the channel is closed before the last clone waits for the thread.
     _thread: Arc<Thread>,
 }
 
@@ -67,30 +68,30 @@ impl fmt::Debug for Lines {
     }
 }
 
-/// Joins the writer once every sender is gone.
+/// Joins the writer thread when dropped, after all senders.
 struct Thread(Option<JoinHandle<()>>);
 
 impl Drop for Thread {
     fn drop(&mut self) {
         if let Some(thread) = self.0.take() {
-            // A panic in the writer was already reported by its own thread.
+            // A panic of the writer was already reported by its own thread.
             let _ = thread.join();
         }
     }
 }
 
 impl Lines {
-    /// Starts the writer, a thread of this name. Lines that cannot be kept are counted in `dropped`.
+    /// Starts the writer thread with this name. Dropped lines are counted in `dropped`.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// When the thread cannot be started.
     pub fn start(name: &str, dropped: Counter, sink: Sink) -> std::io::Result<Self> {
         let (lines, waiting) = sync_channel(LINES_MAX);
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || write(&waiting, sink))?;
         Ok(Self { lines, dropped, _thread: Arc::new(Thread(Some(thread))) })
     }
 
-    /// A line, with its newline.
+    /// Queues a line, which must end with a newline.
     pub fn put(&self, line: String) {
         if self.lines.try_send(line).is_err() {
             self.dropped.inc();
@@ -98,7 +99,7 @@ impl Lines {
     }
 }
 
-/// Until every sender is gone.
+/// Runs until every sender is dropped.
 fn write(waiting: &Receiver<String>, mut sink: Sink) {
     let mut batch = String::with_capacity(BATCH_BYTES);
     while let Ok(line) = waiting.recv() {
@@ -117,26 +118,26 @@ fn write(waiting: &Receiver<String>, mut sink: Sink) {
     }
 }
 
-/// Lets lines gather while nobody has to wake this thread.
+/// Waits for more lines while no writer has to wake this thread.
 #[expect(clippy::disallowed_methods, reason = "the writer is a thread of its own and may sleep")]
 fn gather() {
     std::thread::sleep(GATHER_TIME);
 }
 
-/// Standard output.
+/// Writes to standard output.
 pub fn stdout() -> Sink {
     Box::new(|lines| {
-        // Nobody is left to tell when standard output is gone.
+        // If standard output fails, there is no place left to report it.
         let _ = std::io::stdout().lock().write_all(lines.as_bytes());
     })
 }
 
-/// The present moment as lines begin with it (RFC 3339, microseconds).
+/// The current time as lines start with it (RFC 3339, microseconds).
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
-/// Adds `text` as a JSON string (RFC 8259, 7); lines of text quote in the same way.
+/// Appends `text` as a JSON string (RFC 8259, 7); text lines use the same quoting.
 pub fn quote(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
@@ -179,16 +180,16 @@ mod tests {
     fn a_reader_that_does_not_read_costs_lines_not_time() {
         let (release, held) = mpsc::channel::<()>();
         let dropped = Counter::default();
-        // Holds the first batch until released.
+        // Blocks the first batch until released.
         let sink: Sink = Box::new(move |_| {
             let _ = held.recv();
         });
         let lines = Lines::start("test", dropped.clone(), sink).unwrap();
-        // Whole batches, so that each is one line.
+        // Sized so that every batch is full.
         let line = "x".repeat(BATCH_BYTES / 64);
         let count = LINES_MAX + 1000;
         (0..count).for_each(|_| lines.put(line.clone()));
-        // What waits, and at most a batch in the writer's hands.
+        // The queued lines, and at most one batch in the writer.
         assert!((1000 - 64..=1000).contains(&(dropped.get() as usize)), "{}", dropped.get());
         drop(release);
     }

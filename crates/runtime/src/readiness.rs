@@ -1,4 +1,4 @@
-//! Ready when nothing blocks: a set of named reasons why the program cannot serve yet.
+//! Readiness: a set of named reasons why the program cannot serve yet; ready when empty.
 
 use std::{
     collections::BTreeMap,
@@ -6,18 +6,18 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The reasons that still hold.
+/// The pending reasons.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, usize>>>);
 
 impl Readiness {
-    /// Not ready for `reason` until the guard is dropped.
+    /// Adds a reason until the guard is dropped.
     pub fn block(&self, reason: &'static str) -> Blocker {
         *self.lock().entry(reason).or_default() += 1;
         Blocker { readiness: self.clone(), reason }
     }
 
-    /// Reasons that still hold; empty means ready.
+    /// The pending reasons; empty means ready.
     pub fn pending(&self) -> Vec<&'static str> {
         self.lock().keys().copied().collect()
     }
@@ -33,7 +33,7 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Holds readiness back while it lives.
+/// Keeps the program unready until dropped.
 #[derive(Debug)]
 #[must_use = "readiness is held back only while this lives"]
 pub struct Blocker {

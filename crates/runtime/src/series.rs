@@ -1,7 +1,9 @@
-//! Series of metrics whose labels come from traffic: found without a lock, bounded, and dropped when unused.
+//! Metric series whose labels come from traffic: lock-free lookup, a bounded number, and removal
+//! when unused.
 //!
-//! Invariant: at most as many label sets exist as the table was made for, and one more per kind of overflow; a series is
-//! dropped only while nobody uses it and nobody has for a while, and nothing is ever counted into a dropped one.
+//! Invariant: there are at most as many label sets as the limit, plus one per kind of overflow. A
+//! series is removed only when it has no user and has been unused for a while, and nothing is ever
+//! counted in a removed one.
 
 use std::{
     collections::{HashMap, hash_map::Entry as Slot},
@@ -15,27 +17,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Series that one worker remembers without asking the shared table.
+/// Series that one worker caches.
 const CACHE_MAX: usize = 4096;
 
 /// The labels of one series.
 pub trait Labels: Eq + Hash {
-    /// Those of the series that takes what finds no room.
+    /// The labels of the series that counts everything beyond the limit.
     #[must_use]
     fn overflow(&self) -> Self;
 }
 
-/// What is counted under one label set, and who uses it.
+/// The counters of one label set, and its users.
 #[derive(Debug, Default)]
 struct Series<S> {
     counts: S,
     users: AtomicU64,
     retired: AtomicBool,
-    /// Milliseconds since the table was made.
+    /// Last use, in milliseconds since the table was created.
     used_at: AtomicU64,
 }
 
-/// A series in use: it stays in the table while this lives.
+/// A series in use: it is not removed before this is dropped.
 #[derive(Debug)]
 pub struct InUse<S> {
     series: Arc<Series<S>>,
@@ -63,7 +65,7 @@ fn millis(epoch: Instant) -> u64 {
 
 type ByLabels<L, S> = HashMap<Arc<L>, Arc<Series<S>>>;
 
-/// All series of one kind. Clones share.
+/// All series of one kind. Clones share the table.
 pub struct Table<L, S> {
     series: Arc<Mutex<ByLabels<L, S>>>,
     max: usize,
@@ -89,18 +91,18 @@ impl<L, S> Table<L, S> {
 }
 
 impl<L: Labels, S: Default> Table<L, S> {
-    /// Room for `max` label sets.
+    /// A table for at most `max` label sets.
     pub fn new(max: usize) -> Self {
         Self { series: Arc::default(), max, epoch: Instant::now() }
     }
 
-    /// A way in for one worker. `K` is what the worker knows a series by, `P` what must live on for a `K` to keep its
-    /// meaning.
+    /// A cache for one worker. `K` is the worker's key of a series; `P` is kept alive as long as
+    /// the key, for keys that contain addresses of objects.
     pub fn cache<K: Clone + Eq + Hash, P>(&self) -> Cache<K, P, L, S> {
         Cache { table: self.clone(), known: HashMap::new() }
     }
 
-    /// Drops series that have not been used for `unused`.
+    /// Removes series that have been unused for at least `unused`.
     pub fn sweep(&self, unused: Duration) {
         let limit = u64::try_from(unused.as_millis()).unwrap_or(u64::MAX);
         let now = millis(self.epoch);
@@ -108,7 +110,7 @@ impl<L: Labels, S: Default> Table<L, S> {
             if now.saturating_sub(series.used_at.load(Ordering::Relaxed)) < limit {
                 return true;
             }
-            // Whoever takes the series next adds itself first and looks at `retired` afterwards.
+            // A new user first increments `users` and then checks `retired`.
             series.retired.store(true, Ordering::SeqCst);
             if series.users.load(Ordering::SeqCst) == 0 {
                 return false;
@@ -118,17 +120,17 @@ impl<L: Labels, S: Default> Table<L, S> {
         });
     }
 
-    /// How many series there are.
+    /// Number of series.
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no series.
     pub fn is_empty(&self) -> bool {
         self.lock().is_empty()
     }
 
-    /// All series at this moment, in no order, for a scrape; reading does not keep one from being dropped.
+    /// All current series for a scrape, in no particular order. Reading does not count as use.
     pub fn rows(&self) -> Vec<Row<L, S>> {
         let row = |(labels, series): (&Arc<L>, &Arc<Series<S>>)| Row {
             labels: labels.clone(),
@@ -137,13 +139,14 @@ impl<L: Labels, S: Default> Table<L, S> {
         self.lock().iter().map(row).collect()
     }
 
-    /// The labels of a series in use: those it was acquired by, or of overflow. Looks at all, so ask rarely.
+    /// The labels of a series in use: those it was acquired with, or the overflow labels. Slow:
+    /// searches all series.
     pub fn labels(&self, of: &InUse<S>) -> Option<Arc<L>> {
         let table = self.lock();
         table.iter().find(|(_, series)| Arc::ptr_eq(series, &of.series)).map(|(labels, _)| labels.clone())
     }
 
-    /// The series of `labels`, held by the caller.
+    /// The series of `labels`, marked as in use.
     fn series(&self, labels: L) -> Arc<Series<S>> {
         let labels = Arc::new(labels);
         let mut table = self.lock();
@@ -153,28 +156,28 @@ impl<L: Labels, S: Default> Table<L, S> {
             Slot::Occupied(slot) => slot.get().clone(),
             Slot::Vacant(slot) => slot.insert(Arc::default()).clone(),
         };
-        // Under the lock: `sweep` cannot retire it in between.
+        // Under the lock, so that `sweep` cannot retire it in between.
         series.users.fetch_add(1, Ordering::SeqCst);
         series
     }
 }
 
-/// A series as a scrape sees it.
+/// A series in a scrape.
 #[derive(Debug)]
 pub struct Row<L, S> {
-    /// Its labels.
+    /// The labels.
     pub labels: Arc<L>,
     series: Arc<Series<S>>,
 }
 
 impl<L, S> Row<L, S> {
-    /// What was counted.
+    /// The counters.
     pub fn counts(&self) -> &S {
         &self.series.counts
     }
 }
 
-/// One worker's way to the series: no lock once a series is known.
+/// A worker's cache of series: no lock once a series is cached.
 #[derive(Debug)]
 pub struct Cache<K, P, L, S> {
     table: Table<L, S>,
@@ -182,7 +185,7 @@ pub struct Cache<K, P, L, S> {
 }
 
 impl<K: Clone + Eq + Hash, P, L: Labels, S: Default> Cache<K, P, L, S> {
-    /// The series known by `key`; where it is not known yet, `missing` says its labels.
+    /// The series for `key`; if it is not cached, `missing` returns its labels.
     pub fn acquire(&mut self, key: &K, missing: impl FnOnce() -> (P, L)) -> InUse<S> {
         let epoch = self.table.epoch;
         if let Some((_, series)) = self.known.get(key) {
@@ -257,7 +260,7 @@ mod tests {
         drop(used);
         table.sweep(Duration::ZERO);
         assert!(table.is_empty());
-        // A worker that remembers the dropped series gets a new one.
+        // A worker whose cached series was removed gets a new one.
         count(&mut cache, "unused");
         assert_eq!(shown(&table), [("unused", 1)]);
     }

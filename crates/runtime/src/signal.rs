@@ -1,14 +1,14 @@
-//! SIGTERM and SIGINT.
+//! Handling of SIGTERM and SIGINT.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Exit code of a process ended by a second signal while it drains.
+/// Exit code after a second signal during the drain.
 const EXIT_SECOND_SIGNAL: i32 = 130;
 
-/// Returns at the first SIGTERM or SIGINT; from then on a second one ends the process at once.
+/// Returns at the first SIGTERM or SIGINT. A second one then ends the process immediately.
 ///
 /// # Errors
-/// When the handlers cannot be installed.
+/// When the signal handlers cannot be installed.
 pub async fn shutdown() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,6 +1,8 @@
-//! Sockets as every connection of a proxy has them: no delay, keepalive, a reset where an end would mislead.
+//! Socket options of a proxy's connections: no delay, keepalive, and reset instead of an orderly
+//! close where needed.
 //!
-//! Invariant: a peer that vanished is noticed within [`KEEPALIVE_TIME`] times [`KEEPALIVE_RETRIES`] and one more.
+//! Invariant: a peer that vanished is detected within [`KEEPALIVE_TIME`] × ([`KEEPALIVE_RETRIES`] +
+//! 1).
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -11,11 +13,10 @@ use tokio::net::TcpStream;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle time before the first keepalive probe, and between probes.
 const KEEPALIVE_TIME: Duration = Duration::from_secs(180);
-/// Unanswered probes before the connection is lost.
+/// Unanswered probes after which the connection counts as lost.
 const KEEPALIVE_RETRIES: u32 = 9;
 
-/// No delay, and keepalive, so that a peer that vanished is noticed. A socket that is already dead keeps its
-/// options; its next read tells.
+/// Sets no-delay and keepalive. Errors are ignored: a dead socket fails at its next read.
 pub fn tune<'a, S>(socket: &'a S)
 where
     SockRef<'a>: From<&'a S>,
@@ -31,14 +32,14 @@ where
     }
 }
 
-/// Closes with a reset: an orderly end would look like an answer that is complete.
+/// Closes with a reset, because an orderly close would look like the end of a complete response.
 pub fn reset(stream: TcpStream) {
     if let Err(error) = SockRef::from(&stream).set_linger(Some(Duration::ZERO)) {
         tracing::debug!(%error, "A connection cannot be reset and is closed instead");
     }
 }
 
-/// The same address, not v4-mapped.
+/// The same address, with a v4-mapped address as IPv4.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

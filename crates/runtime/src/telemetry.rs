@@ -1,16 +1,16 @@
-//! Logs: one line per event on standard output, text or JSON.
+//! Logging: one line per event on standard output, as text or JSON.
 
 use std::str::FromStr;
 
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// How a log line looks.
+/// Log format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
+    /// Human-readable text.
     #[default]
     Text,
-    /// For machines.
+    /// JSON objects.
     Json,
 }
 
@@ -26,7 +26,8 @@ impl FromStr for Format {
     }
 }
 
-/// Starts logging at `filter` (the syntax of `RUST_LOG`); a filter that cannot be parsed is read as `info` and said so.
+/// Starts logging at `filter` (the syntax of `RUST_LOG`). An invalid filter logs a warning and
+/// counts as `info`.
 pub fn init(filter: &str, format: Format) {
     let (parsed, error) = match EnvFilter::try_new(filter) {
         Ok(parsed) => (parsed, None),

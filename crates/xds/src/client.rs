@@ -1,6 +1,8 @@
-//! The subscribing end: keeps one stream open for as long as it is polled, and hands what arrives to a [`Handler`].
+//! The xDS client: keeps one stream open as long as it is polled, and passes what arrives to a
+//! [`Handler`].
 //!
-//! Invariant: what was applied stays applied while there is no stream; a new stream asks only for what changed since.
+//! Invariant: applied resources stay applied while there is no stream; a new stream requests only
+//! what changed since.
 
 mod counted;
 mod proxy;
@@ -39,84 +41,85 @@ pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
 
 use crate::{METHOD, wire};
 
-/// First pause after a stream ended; each further one is twice as long.
+/// First delay after a stream ended; doubled for each further one.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(10);
-/// Longest pause.
+/// Longest delay.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// How long connecting and being admitted may take.
+/// How long connecting and authorization may take.
 pub const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the server may leave an acknowledgement unread.
 pub const ACK_TIME_MAX: Duration = Duration::from_secs(30);
-/// Largest response taken. This mesh's server stays far below; istiod sends the initial state as one message.
+/// Largest accepted response. This mesh's server stays far below; istiod sends the initial state as
+/// one message.
 pub const RESPONSE_BYTES_MAX: usize = 200 << 20;
-/// Requests under way.
+/// Queued requests.
 const REQUESTS_MAX: usize = 16;
 
-/// Who asks, and for what.
+/// Configuration of the client.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who asks.
+    /// The client's node.
     pub node: Node,
-    /// Types to subscribe to, what is referred to before what refers to it.
+    /// Types to subscribe to; a type comes after those that it references.
     pub types: Vec<&'static str>,
-    /// File with the bearer token, read again for every stream; none sends no token.
+    /// File with the bearer token, read for every stream; `None` sends no token.
     pub token_path: Option<PathBuf>,
-    /// Cluster the token belongs to (`clusterid`).
+    /// Cluster id sent with the token (`clusterid`).
     pub cluster_id: String,
 }
 
-/// Who asks, as xDS says it.
+/// The xDS node.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     /// `<kind>~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`
     pub id: String,
-    /// Further facts, e.g. `NODE_NAME`.
+    /// Metadata, e.g. `NODE_NAME`.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A resource as it arrived.
+/// A received resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Name within its type.
+    /// Name, unique within its type.
     pub name: String,
-    /// Hash of the content, as the server makes it.
+    /// Hash of the content, computed by the server.
     pub version: String,
-    /// Encoded message.
+    /// The encoded message.
     pub bytes: Bytes,
 }
 
-/// A resource that cannot be used.
+/// A resource that was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Name within its type.
+    /// Name, unique within its type.
     pub name: String,
-    /// Why not, for whoever wrote it.
+    /// The error, for the resource's author.
     pub reason: String,
 }
 
-/// Takes what arrives. Called on the client's task, in the order of arrival.
+/// Receives resources. Called on the client's task, in order of arrival.
 pub trait Handler {
-    /// Applies changes of one type and names those resources that it cannot use; the others stay applied. A name in
-    /// `removed` may be unknown.
+    /// Applies changes of one type and returns the resources that it does not accept; the others
+    /// stay applied. Names in `removed` may be unknown.
     fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection>;
 
-    /// The initial state of one type has been handed over, on each stream. A handler that may use part of it
-    /// before ignores this.
+    /// The initial state of one type is complete. Called once per stream. Handlers that accept a
+    /// partial state ignore this.
     fn complete(&mut self, _type_url: &str) {}
 }
 
-/// Where the client is.
+/// State of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
-    /// A stream is open.
+    /// Whether a stream is open.
     pub connected: bool,
-    /// Every type was received completely and answered, once; stays true.
+    /// Whether every type has been received completely and acknowledged at least once.
     pub synced: bool,
-    /// Streams that ended.
+    /// Number of streams that ended.
     pub disconnects: u64,
-    /// Responses refused in part or whole.
+    /// Number of responses not accepted, in part or whole.
     pub nacks: u64,
-    /// Why the last stream ended.
+    /// Error of the last stream.
     pub last_error: Option<String>,
 }
 
@@ -135,7 +138,8 @@ enum Ended {
     Finished,
 }
 
-/// Runs until dropped: opens streams made by `connect`, one after another, and reports to `status`.
+/// Runs until dropped: opens one stream after another with `connect`, and publishes its state in
+/// `status`.
 pub async fn run<C, F, H>(config: Config, connect: C, handler: H, status: watch::Sender<Status>) -> Infallible
 where
     C: FnMut() -> F,
@@ -146,7 +150,7 @@ where
     run_asked(config, connect, (handler, questions), status).await
 }
 
-/// As [`run`], and puts questions to the server.
+/// Like [`run`], and also sends on-demand queries.
 pub async fn run_asked<C, F, H>(
     config: Config,
     mut connect: C,
@@ -211,7 +215,7 @@ impl<H: Handler> Link<'_, H> {
             let initial = self.session.open();
             let (requests, outgoing) = mpsc::channel(REQUESTS_MAX.max(initial.len()));
             for request in initial {
-                // Cannot fail: the channel is as large as this and nobody else holds it.
+                // Cannot fail: the channel is large enough, and only we send.
                 let _ = requests.try_send(request);
             }
             let mut request = Request::new(ReceiverStream::new(outgoing));
@@ -240,7 +244,7 @@ impl<H: Handler> Link<'_, H> {
             let response = tokio::select! {
                 biased;
                 response = responses.message() => response,
-                // Never waits for the server to read, which may wait for us to.
+                // Never waits for the server to read, because it may be waiting for us.
                 Ok(permit) = requests.reserve(), if self.questions.is_due() => {
                     permit.send(self.questions.request());
                     continue;
@@ -258,7 +262,7 @@ impl<H: Handler> Link<'_, H> {
             let refused = answer.error_detail.is_some();
             match timeout(ACK_TIME_MAX, requests.send(answer)).await {
                 Ok(Ok(())) => {}
-                // The server's status arrives as the next message.
+                // The next message carries the server's status.
                 Ok(Err(_)) => continue,
                 Err(_) => return Ended::Silent(ACK_TIME_MAX),
             }
@@ -284,7 +288,7 @@ async fn bearer(path: &Path) -> Result<MetadataValue<Ascii>, Ended> {
     Ok(value)
 }
 
-/// An error with its causes.
+/// Formats an error with its causes.
 struct Chain<'a>(&'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {

@@ -1,6 +1,6 @@
-//! Delta subscription protocol, both ends.
+//! The incremental (delta) xDS protocol, client and server.
 //!
-//! Invariant: a client that loses its stream and comes back hears exactly what it missed, removals included.
+//! Invariant: a client that reconnects receives exactly what it missed, removals included.
 
 pub mod client;
 pub mod server;
@@ -12,8 +12,8 @@ pub use client::{
 };
 pub use server::{Aliases, Authorizer, Change, DiscoveryServer, Feed, Scope, Stats, TooLarge};
 
-/// Largest message a stock gRPC receiver takes, and what the server takes from a client.
+/// Largest message that default gRPC receivers accept; also the server's limit for requests.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 << 20;
-/// Path of the one method of the protocol.
+/// Path of the protocol's only method.
 pub(crate) const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";

@@ -1,7 +1,8 @@
-//! The serving end: one gRPC method that streams [`Feed`]s.
+//! The xDS server: one gRPC method that streams [`Feed`]s.
 //!
-//! Invariant: a stream holds no more than cursors into the feeds and one response, however slow its client is; what a
-//! client may read is decided once per stream by the [`Authorizer`], before anything is sent.
+//! Invariant: a stream holds only positions in the feeds and one response, however slow its client
+//! is. The [`Authorizer`] decides once per stream what the client may read, before anything is
+//! sent.
 
 mod feed;
 mod session;
@@ -31,9 +32,10 @@ pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME};
 
 use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};
 
-/// Decides what a caller may read.
+/// Decides what a client may read.
 pub trait Authorizer: Send + Sync + 'static {
-    /// Judges a new stream by its request metadata, and by what the transport says about its connection.
+    /// Decides about a new stream by its request metadata, and by what the transport knows about
+    /// its connection.
     ///
     /// # Errors
     /// The status that ends the stream.
@@ -47,29 +49,29 @@ pub trait Authorizer: Send + Sync + 'static {
 /// What one stream may read.
 #[derive(Clone, Debug)]
 pub struct Scope {
-    /// Who reads, for logs.
+    /// Name of the client, for logs.
     pub client: Arc<str>,
-    /// One feed per type, what is referred to before what refers to it: additions are sent in this order, removals in
-    /// reverse. Types that are not listed are refused.
+    /// One feed per type; a type comes after those that it references. Additions are sent in this
+    /// order, removals in reverse. Other types are rejected.
     pub feeds: Vec<Feed>,
     /// When the stream ends and the client must authenticate again.
     pub until: Option<Instant>,
 }
 
-/// Counts of one server.
+/// Counters of one server.
 #[derive(Debug, Default)]
 pub struct Stats {
-    /// Streams that are open.
+    /// Open streams.
     pub streams: AtomicU64,
     /// Responses sent.
     pub responses: AtomicU64,
-    /// Responses that a client refused in part or whole.
+    /// Responses that a client did not accept, in part or whole.
     pub nacks: AtomicU64,
-    /// Streams that were refused by the authorizer.
+    /// Streams rejected by the authorizer.
     pub refused: AtomicU64,
 }
 
-/// The service, for `tonic::transport::Server::add_service`.
+/// The gRPC service, for `tonic::transport::Server::add_service`.
 #[derive(Debug)]
 pub struct DiscoveryServer<A> {
     shared: Arc<stream::Shared<A>>,
@@ -82,7 +84,8 @@ impl<A> Clone for DiscoveryServer<A> {
 }
 
 impl<A: Authorizer> DiscoveryServer<A> {
-    /// Serves until `stop` holds true; then every stream ends with UNAVAILABLE, so that clients go elsewhere.
+    /// Serves until `stop` holds true. Then every stream ends with UNAVAILABLE, so that clients
+    /// connect elsewhere.
     pub fn new(authorizer: Arc<A>, stats: Arc<Stats>, stop: tokio::sync::watch::Receiver<bool>) -> Self {
         Self { shared: Arc::new(stream::Shared { authorizer, stats, stop }) }
     }

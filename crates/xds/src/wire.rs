@@ -1,7 +1,8 @@
 //! The messages of `envoy.service.discovery.v3` that carry resources, in a form that shares bytes.
 //!
-//! Invariant: field numbers and wire types equal those of `ambit_proto::discovery`. An embedded message and `bytes`
-//! look the same on the wire, so a resource is encoded once and every response refers to those bytes.
+//! Invariant: field numbers and wire types equal those of `ambit_proto::discovery`. An embedded
+//! message and a `bytes` field have the same encoding, so a resource is encoded once and shared by
+//! all responses.
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,13 +16,13 @@ pub struct Response {
     /// Encoded [`Resource`]s.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub resources: Vec<Bytes>,
-    /// Type of all of them.
+    /// Type URL of all of them.
     #[prost(string, tag = "4")]
     pub type_url: String,
-    /// What an ACK or NACK refers to.
+    /// Referenced by the ACK or NACK.
     #[prost(string, tag = "5")]
     pub nonce: String,
-    /// Names that are gone.
+    /// Names of removed resources.
     #[prost(string, repeated, tag = "6")]
     pub removed_resources: Vec<String>,
 }
@@ -35,10 +36,10 @@ pub struct Resource {
     /// The content.
     #[prost(message, optional, tag = "2")]
     pub resource: Option<Any>,
-    /// Name within its type.
+    /// Name, unique within its type.
     #[prost(string, tag = "3")]
     pub name: String,
-    /// Other names that a client may ask for it by.
+    /// Aliases by which clients can query it.
     #[prost(string, repeated, tag = "4")]
     pub aliases: Vec<String>,
 }
@@ -46,16 +47,16 @@ pub struct Resource {
 /// `google.protobuf.Any` with shared bytes.
 #[derive(Clone, PartialEq, Message)]
 pub struct Any {
-    /// Type of the value.
+    /// Type URL of the value.
     #[prost(string, tag = "1")]
     pub type_url: String,
-    /// Encoded message.
+    /// The encoded message.
     #[prost(bytes = "bytes", tag = "2")]
     pub value: Bytes,
 }
 
-/// [`Response::system_version_info`] of a response after which more of the initial state follows. A server that
-/// sends the initial state in one response (istiod) never says it.
+/// [`Response::system_version_info`] of a response that is followed by more of the initial state.
+/// Servers that send the initial state in one response (istiod) never set it.
 pub const PARTIAL: &str = "partial";
 
 #[cfg(test)]

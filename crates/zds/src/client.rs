@@ -1,6 +1,6 @@
-//! The proxy's end: connect, say hello, take requests, ack each.
+//! The proxy's side of ZDS: connects, sends a hello, receives requests and acknowledges each.
 //!
-//! Invariant: requests come in the order that the protocol allows, or [`Client::receive`] fails.
+//! Invariant: requests arrive in the order that the protocol permits, or [`Client::receive`] fails.
 
 use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -24,12 +24,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the agent's socket and says hello with the listeners in `held`, which stay the caller's.
+    /// Connects to the agent's socket and sends a hello with the listeners in `held`, which the
+    /// caller keeps.
     ///
-    /// `instance` is unique per process. Dropping the client closes the connection.
+    /// `instance` must be unique per process. Dropping the client closes the connection.
     ///
     /// # Errors
-    /// [`ZdsError::Io`] when nobody listens: try again with a pause.
+    /// [`ZdsError::Io`] when no agent is listening: retry after a pause.
     pub async fn connect(path: &Path, instance: &str, held: &[ListenerOf]) -> Result<Self, ZdsError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -40,10 +41,10 @@ impl Client {
         Self::hello(fd, instance, held).await
     }
 
-    /// Says hello on a connected, non-blocking socket.
+    /// Sends a hello on a connected, non-blocking socket.
     ///
     /// # Errors
-    /// When the agent does not take the hello.
+    /// When the agent does not accept the hello.
     pub async fn hello(fd: OwnedFd, instance: &str, held: &[ListenerOf]) -> Result<Self, ZdsError> {
         let socket = Socket::new(fd)?;
         for (bytes, part) in codec::hello(instance, held) {
@@ -53,10 +54,11 @@ impl Client {
         Ok(Self { socket, snapshot_received: false, owes_ack: false })
     }
 
-    /// The next request. Cancel safe. Every request is to be answered by [`Client::ack`] before the next.
+    /// Receives the next request. Cancel safe. Every request must be answered with [`Client::ack`]
+    /// before the next.
     ///
     /// # Errors
-    /// Any error ends the connection. [`ZdsError::Closed`] when the agent went away.
+    /// Any error ends the connection. [`ZdsError::Closed`] when the agent closed it.
     pub async fn receive(&mut self) -> Result<Request, ZdsError> {
         if self.owes_ack {
             return Err(ZdsError::Protocol("a request has not been acknowledged yet"));
@@ -78,10 +80,10 @@ impl Client {
         Ok(request)
     }
 
-    /// Answers the last request: done, or why not (then the agent will ask again).
+    /// Answers the last request with success or an error, after which the agent will retry.
     ///
     /// # Errors
-    /// When there is nothing to answer or the agent is gone.
+    /// When there is no request to answer, or the agent is gone.
     pub async fn ack(&mut self, outcome: Result<(), &str>) -> Result<(), ZdsError> {
         if !self.owes_ack {
             return Err(ZdsError::Protocol("there is no request to acknowledge"));

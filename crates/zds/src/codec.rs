@@ -1,6 +1,6 @@
-//! Messages as both ends think of them, and their exact form on the wire. Pure.
+//! Encoding and decoding of messages. Pure.
 //!
-//! Invariant: decoding accepts a message only together with exactly the descriptors that it names.
+//! Invariant: a message is accepted only with exactly the file descriptors that it refers to.
 
 use std::os::fd::OwnedFd;
 
@@ -15,12 +15,13 @@ use prost::Message;
 
 use crate::{Kind, ZdsError};
 
-/// Longest reason in an ack, in bytes; the rest is cut, so that the packet stays under its limit.
+/// Longest error text in an ack, in bytes. Longer texts are truncated, so that the packet stays
+/// within its limit.
 const REASON_BYTES_MAX: usize = 900;
-/// Listeners named in one hello packet: 20 × (36 bytes uid + framing) stays under the packet limit.
+/// Listeners in one hello packet: 20 × (36 bytes of uid + framing) stays within the packet limit.
 pub(crate) const HELD_PER_PACKET: usize = 20;
 
-/// A pod as ZDS names it.
+/// A pod in ZDS messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Kubernetes `metadata.uid`.
@@ -33,21 +34,21 @@ pub struct Pod {
     pub service_account: String,
 }
 
-/// What happens to the open connections of a pod that leaves.
+/// What happens to the open connections of a removed pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connections {
-    /// The pod is gone: close them.
+    /// The pod was deleted: close them.
     Close,
-    /// The pod lives on outside the mesh: let them end by themselves.
+    /// The pod continues outside the mesh: let them end by themselves.
     Keep,
 }
 
-/// A listening socket and what it is for.
+/// A listening socket and its purpose.
 #[derive(Debug)]
 pub struct Listener {
     /// Purpose.
     pub kind: Kind,
-    /// The socket.
+    /// The listening socket.
     pub fd: OwnedFd,
 }
 
@@ -60,10 +61,10 @@ pub struct ListenerOf {
     pub listener: Listener,
 }
 
-/// A pod to serve.
+/// Start to serve a pod.
 #[derive(Debug)]
 pub struct Add {
-    /// Which pod.
+    /// The pod to serve.
     pub pod: Pod,
     /// Its network namespace. Not yet verified to be one.
     pub netns: OwnedFd,
@@ -71,41 +72,43 @@ pub struct Add {
     pub listeners: Vec<Listener>,
 }
 
-/// What the agent asks of the proxy.
+/// A request from the agent to the proxy.
 #[derive(Debug)]
 pub enum Request {
-    /// Serve this pod. The same uid and namespace again changes nothing.
+    /// Serve this pod. Repeating it with the same namespace has no effect.
     Add(Add),
-    /// Before the snapshot ends: go on serving this pod, whose namespace the agent does not know.
+    /// Sent before the snapshot ends: continue to serve this pod, whose namespace the agent does
+    /// not know.
     Keep {
         /// Pod uid.
         uid: String,
     },
-    /// Serve this pod no longer.
+    /// Stop serving this pod.
     Del {
         /// Pod uid.
         uid: String,
-        /// What becomes of its connections.
+        /// What to do with its open connections.
         connections: Connections,
     },
-    /// Every pod of the node has been named; others are to be dropped.
+    /// The snapshot is complete: all pods that were not listed must be dropped.
     SnapshotSent,
-    /// A newer proxy took over: stop accepting, finish, exit.
+    /// A newer proxy took over: stop accepting, finish open connections, exit.
     Drain,
-    /// Are you alive?
+    /// Liveness check.
     Ping,
 }
 
-/// How a proxy opens the connection.
+/// The first message of a proxy.
 #[derive(Debug, Default)]
 pub struct Hello {
-    /// Unique per proxy process; `None` from a proxy that does not take listeners from the agent (Istio's).
+    /// Unique per proxy process; `None` from a proxy that does not accept listeners from the agent
+    /// (Istio's).
     pub instance: Option<String>,
     /// Listeners the proxy already holds.
     pub held: Vec<ListenerOf>,
 }
 
-/// Name of a request's payload for errors and logs.
+/// Name of a request's payload, for errors and logs.
 pub(crate) fn name(payload: &Payload) -> &'static str {
     match payload {
         Payload::Add(_) => "add",
@@ -146,7 +149,7 @@ pub(crate) fn snapshot_sent() -> Payload {
     Payload::SnapshotSent(SnapshotSent {})
 }
 
-/// Reads a request; `fds` must be exactly those that it names.
+/// Decodes a request; `fds` must be exactly those that it refers to.
 ///
 /// # Errors
 /// [`ZdsError::Malformed`], [`ZdsError::Protocol`] or [`ZdsError::Descriptors`].
@@ -188,7 +191,7 @@ fn decode_add(message: AddWorkload, fds: Vec<OwnedFd>) -> Result<Add, ZdsError> 
     })
 }
 
-/// The packets of a hello: at least one, each with the part of `held` that it names.
+/// The packets of a hello: at least one, each with its part of `held`.
 pub(crate) fn hello<'a>(instance: &str, held: &'a [ListenerOf]) -> Vec<(Vec<u8>, &'a [ListenerOf])> {
     let mut rest = held;
     let mut packets = Vec::new();
@@ -211,7 +214,7 @@ pub(crate) fn hello<'a>(instance: &str, held: &'a [ListenerOf]) -> Vec<(Vec<u8>,
     }
 }
 
-/// Reads one hello packet into `hello`; says whether another follows.
+/// Decodes one hello packet into `hello`. Returns whether another one follows.
 pub(crate) fn decode_hello(hello: &mut Hello, bytes: &[u8], fds: Vec<OwnedFd>) -> Result<bool, ZdsError> {
     let message = ZdsHello::decode(bytes)?;
     if message.version != i32::from(Version::V1) {
@@ -241,7 +244,7 @@ pub(crate) fn decode_hello(hello: &mut Hello, bytes: &[u8], fds: Vec<OwnedFd>) -
 pub(crate) fn encode_ack(outcome: Result<(), &str>) -> Vec<u8> {
     let reason = match outcome {
         Ok(()) => "",
-        // An empty error means success on the wire.
+        // On the wire, an empty error means success.
         Err("") => "unknown error",
         Err(reason) => reason,
     };
@@ -250,10 +253,10 @@ pub(crate) fn encode_ack(outcome: Result<(), &str>) -> Vec<u8> {
     WorkloadResponse { payload: Some(workload_response::Payload::Ack(Ack { error })) }.encode_to_vec()
 }
 
-/// Reads the answer to a request.
+/// Decodes the answer to a request.
 ///
 /// # Errors
-/// [`ZdsError::Refused`] when the proxy says no; otherwise the packet is not an ack.
+/// [`ZdsError::Refused`] when the proxy reports an error; otherwise the packet is not an ack.
 pub fn decode_ack(bytes: &[u8], fds: &[OwnedFd]) -> Result<(), ZdsError> {
     exactly("ack", 0, fds.len())?;
     match WorkloadResponse::decode(bytes)?.payload {

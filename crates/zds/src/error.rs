@@ -1,29 +1,29 @@
-//! What can go wrong on the socket, and whether the connection can live on.
+//! Errors of the socket and the protocol, and whether they end the connection.
 
 use std::time::Duration;
 
-/// Everything that either end can meet.
+/// Errors of either side.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ZdsError {
-    /// The socket itself failed.
+    /// The socket failed.
     #[error("the ZDS socket failed while it should {doing}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// The kernel's answer.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The other end closed the connection.
+    /// The peer closed the connection.
     #[error("the ZDS peer closed the connection; connect again")]
     Closed,
-    /// The packet is larger than the protocol allows.
+    /// A packet exceeds the size limit.
     #[error("a ZDS packet is larger than {limit} bytes")]
     TooLarge {
         /// [`crate::PACKET_BYTES_MAX`].
         limit: usize,
     },
-    /// The packet carries another number of descriptors than its payload asks for.
+    /// The number of file descriptors does not match the payload.
     #[error("a ZDS packet ({payload}) carries {got} file descriptors instead of {want}")]
     Descriptors {
         /// Name of the payload.
@@ -33,41 +33,41 @@ pub enum ZdsError {
         /// Received number.
         got: usize,
     },
-    /// More descriptors than any packet may carry.
+    /// More file descriptors than a packet may carry.
     #[error("a ZDS packet carries more than {limit} file descriptors")]
     TooManyDescriptors {
         /// [`crate::FDS_MAX`].
         limit: usize,
     },
-    /// The bytes are not the protobuf message they should be.
+    /// The bytes are not a valid protobuf message.
     #[error("a ZDS packet is not a valid message: {0}")]
     Malformed(#[from] prost::DecodeError),
-    /// A valid message that the protocol does not allow here.
+    /// A valid message that the protocol does not permit here.
     #[error("the ZDS peer broke the protocol: {0}")]
     Protocol(&'static str),
-    /// The other end answered a request with an error; the connection lives on.
+    /// The peer answered a request with an error; the connection stays usable.
     #[error("the proxy refused the request: {reason}")]
     Refused {
-        /// The peer's own words.
+        /// The peer's error text.
         reason: String,
     },
-    /// No answer in time.
+    /// The peer did not answer in time.
     #[error("the ZDS peer did not answer a request ({payload}) within {limit:?}")]
     Timeout {
         /// Name of the request.
         payload: &'static str,
-        /// How long it had.
+        /// The time limit.
         limit: Duration,
     },
 }
 
 impl ZdsError {
-    /// Whether the connection must be dropped. Only a refusal leaves it usable.
+    /// Whether the connection must be closed. Only a refusal leaves it usable.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::Refused { .. })
     }
 
-    /// Whether the other end speaks the protocol wrongly (as opposed to being away or slow).
+    /// Whether the peer violated the protocol, in contrast to being gone or slow.
     pub fn is_violation(&self) -> bool {
         matches!(
             self,

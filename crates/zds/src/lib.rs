@@ -1,11 +1,13 @@
-//! ZDS: how the node agent hands pods, their network namespaces and listeners to the proxy, both ends.
+//! ZDS: how the node agent passes pods, with their network namespaces and listeners, to the proxy.
+//! Both sides.
 //!
-//! One protobuf message a packet over a `SOCK_SEQPACKET` unix socket, file descriptors beside it (`SCM_RIGHTS`).
-//! The proxy opens with [`Hello`]; from then on the agent asks and the proxy answers each request with one ack.
-//! Wire-compatible with Istio's ZDS; what is ours rides in fields from 100 on, which other peers ignore.
+//! One protobuf message per packet over a `SOCK_SEQPACKET` Unix socket, with file descriptors as
+//! ancillary data (`SCM_RIGHTS`). The proxy starts with a [`Hello`]; from then on the agent sends
+//! requests, and the proxy answers each with one ack. Compatible with Istio's ZDS; our extensions
+//! use field numbers from 100 on, which other peers ignore.
 //!
-//! Invariant: a packet is taken whole and exactly as specified (size, number of descriptors, known payload) or
-//! the connection is closed with a typed error and every descriptor that came with it.
+//! Invariant: a packet is either accepted exactly as specified (size, number of descriptors, known
+//! payload), or the connection and every received descriptor are closed with a typed error.
 
 pub mod client;
 pub mod codec;

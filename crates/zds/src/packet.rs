@@ -1,6 +1,7 @@
-//! Packets with descriptors on a non-blocking `SOCK_SEQPACKET` socket.
+//! Packets with file descriptors on a non-blocking `SOCK_SEQPACKET` socket.
 //!
-//! Invariant: every received descriptor is owned (closed on any error path) and close-on-exec from birth.
+//! Invariant: every received descriptor is owned, so that error paths close it, and close-on-exec
+//! from the start.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -16,12 +17,12 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::ZdsError;
 
-/// Largest packet in bytes, the receive buffer of Istio's ends.
+/// Largest packet in bytes: the receive buffer size of Istio's implementations.
 pub const PACKET_BYTES_MAX: usize = 1024;
 /// Most file descriptors in one packet (the kernel's own limit is 253).
 pub const FDS_MAX: usize = 32;
 
-/// One packet as received.
+/// A received packet.
 #[derive(Debug)]
 pub(crate) struct Packet {
     pub(crate) bytes: Vec<u8>,
@@ -33,7 +34,7 @@ pub(crate) struct Packet {
 pub(crate) struct Socket(AsyncFd<OwnedFd>);
 
 impl Socket {
-    /// Takes over a connected, non-blocking socket.
+    /// Wraps a connected, non-blocking socket.
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, ZdsError> {
         register(fd).map(Self)
     }
@@ -42,7 +43,7 @@ impl Socket {
         self.0.get_ref()
     }
 
-    /// Sends one packet. Cancel safe: a packet goes out whole or not at all.
+    /// Sends one packet. Cancel safe: a packet is sent completely or not at all.
     pub(crate) async fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), ZdsError> {
         if bytes.len() > PACKET_BYTES_MAX {
             return Err(ZdsError::TooLarge { limit: PACKET_BYTES_MAX });
@@ -73,14 +74,15 @@ impl Socket {
             return Err(ZdsError::TooLarge { limit: PACKET_BYTES_MAX });
         }
         if packet.bytes.is_empty() {
-            // On this socket type an empty packet and the end look the same; neither has a meaning in ZDS.
+            // On this socket type an empty packet and the end of the stream look the same; ZDS uses
+            // neither otherwise.
             return Err(ZdsError::Closed);
         }
         Ok(packet)
     }
 }
 
-/// Makes a non-blocking socket one of the runtime's.
+/// Registers a non-blocking socket with the runtime.
 #[expect(deprecated, reason = "sound for OwnedFd, whose descriptor never changes; the successor is unsafe")]
 pub(crate) fn register(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, ZdsError> {
     AsyncFd::new(fd).map_err(ZdsError::io("register with the runtime"))

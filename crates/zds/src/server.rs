@@ -1,6 +1,8 @@
-//! The node agent's end: listen, hear the hello, ask and await each ack.
+//! The node agent's side of ZDS: listens, receives the hello, sends requests and waits for each
+//! ack.
 //!
-//! Invariant: at most one request of a connection is in flight, and none waits longer than [`ACK_TIME_MAX`].
+//! Invariant: at most one request per connection is in flight, and none takes longer than
+//! [`ACK_TIME_MAX`].
 
 use std::{
     fs,
@@ -25,13 +27,13 @@ use crate::{
     packet::{Socket, register},
 };
 
-/// How long a proxy may take to answer one request.
+/// How long a proxy may take to answer a request.
 pub const ACK_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a proxy may take for its whole hello.
+/// How long a proxy may take for its complete hello.
 pub const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
-/// Hello packets of one connection; with 20 listeners each, room for 1300 pods.
+/// Hello packets per connection: 20 listeners each, enough for 1300 pods.
 const HELLO_PACKETS_MAX: usize = 200;
-/// Connections that may wait to be accepted.
+/// Connections waiting to be accepted.
 const BACKLOG: i32 = 8;
 /// Only the owner (root) may connect.
 const SOCKET_MODE: u32 = 0o600;
@@ -40,16 +42,16 @@ const SOCKET_MODE: u32 = 0o600;
 #[derive(Debug)]
 pub struct Server(AsyncFd<OwnedFd>);
 
-/// Who is at the other end, as the kernel says.
+/// The peer's credentials, from the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Process id in this process's pid namespace; 0 when it is not visible from here.
+    /// Process id in our pid namespace; 0 when it is not visible from here.
     pub pid: i32,
     /// User id.
     pub uid: u32,
 }
 
-/// One proxy.
+/// The connection of one proxy.
 #[derive(Debug)]
 pub struct Connection {
     socket: Socket,
@@ -57,7 +59,7 @@ pub struct Connection {
 }
 
 impl Server {
-    /// Listens at `path` with mode 0600; a socket file left there by an earlier process is replaced.
+    /// Listens at `path` with mode 0600, replacing the socket file of an earlier process.
     ///
     /// # Errors
     /// When the directory is missing or not writable.
@@ -79,10 +81,10 @@ impl Server {
         register(fd).map(Self)
     }
 
-    /// The next proxy that connects. Cancel safe. [`Connection::hello`] is to follow.
+    /// Accepts the next proxy. Cancel safe. Call [`Connection::hello`] next.
     ///
     /// # Errors
-    /// When the process is out of file descriptors: pause and call again.
+    /// When file descriptors ran out: pause and call again.
     pub async fn accept(&self) -> Result<Connection, ZdsError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = self
@@ -95,10 +97,10 @@ impl Server {
 }
 
 impl Connection {
-    /// Takes over a connected, non-blocking socket.
+    /// Wraps a connected, non-blocking socket.
     ///
     /// # Errors
-    /// When the kernel does not name the peer.
+    /// When the kernel does not return the peer's credentials.
     pub fn new(fd: OwnedFd) -> Result<Self, ZdsError> {
         let credentials =
             getsockopt(&fd, PeerCredentials).map_err(|error| ZdsError::io("learn its peer")(error.into()))?;
@@ -106,15 +108,15 @@ impl Connection {
         Ok(Self { socket: Socket::new(fd)?, peer })
     }
 
-    /// Who connected.
+    /// The peer's credentials.
     pub fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// The proxy's hello with all listeners it holds, within [`HELLO_TIME_MAX`].
+    /// Receives the proxy's hello with all its listeners, within [`HELLO_TIME_MAX`].
     ///
     /// # Errors
-    /// All errors end the connection.
+    /// Every error ends the connection.
     pub async fn hello(&mut self) -> Result<Hello, ZdsError> {
         let all = async {
             let mut hello = Hello::default();
@@ -130,10 +132,11 @@ impl Connection {
         tokio::time::timeout(HELLO_TIME_MAX, all).await.unwrap_or(Err(late))
     }
 
-    /// Hands over a pod with its namespace and the listeners opened for it (none for a proxy that opens its own).
+    /// Passes a pod with its namespace and listeners (none for a proxy that opens its own).
     ///
     /// # Errors
-    /// [`ZdsError::Refused`] leaves the connection usable, all others end it; so for all requests.
+    /// [`ZdsError::Refused`] leaves the connection usable, all others end it. This applies to all
+    /// requests.
     pub async fn add(
         &mut self,
         pod: &Pod,
@@ -146,7 +149,8 @@ impl Connection {
         self.ask(codec::add(pod, &kinds), &fds).await
     }
 
-    /// Names a pod whose namespace is not known, so that the snapshot does not end it.
+    /// Lists a pod whose namespace is not known, so that the proxy keeps it at the end of the
+    /// snapshot.
     ///
     /// # Errors
     /// As [`Connection::add`].
@@ -154,7 +158,7 @@ impl Connection {
         self.ask(codec::keep(uid), &[]).await
     }
 
-    /// Takes a pod back.
+    /// Removes a pod.
     ///
     /// # Errors
     /// As [`Connection::add`].
@@ -162,7 +166,7 @@ impl Connection {
         self.ask(codec::del(uid, connections), &[]).await
     }
 
-    /// Ends the snapshot. Once per connection.
+    /// Ends the snapshot. Call once per connection.
     ///
     /// # Errors
     /// As [`Connection::add`].
@@ -170,7 +174,7 @@ impl Connection {
         self.ask(codec::snapshot_sent(), &[]).await
     }
 
-    /// Tells the proxy that a newer one took over.
+    /// Asks the proxy to drain, because a newer one took over.
     ///
     /// # Errors
     /// As [`Connection::add`].
@@ -178,7 +182,7 @@ impl Connection {
         self.ask(Payload::Drain(zds_ext::Drain {}), &[]).await
     }
 
-    /// Asks for a sign of life.
+    /// Checks that the proxy is alive.
     ///
     /// # Errors
     /// As [`Connection::add`].
@@ -186,7 +190,7 @@ impl Connection {
         self.ask(Payload::Ping(zds_ext::Ping {}), &[]).await
     }
 
-    /// While nothing is asked: returns when the proxy goes away or speaks out of turn. Cancel safe.
+    /// Returns when the proxy disconnects, or sends something without a request. Cancel safe.
     pub async fn ended(&mut self) -> ZdsError {
         match self.socket.receive().await {
             Ok(_) => ZdsError::Protocol("the proxy spoke without being asked"),

@@ -1,4 +1,4 @@
-//! Both ends over real sockets, and each end against a peer that breaks the rules.
+//! Both sides over real sockets, and each side against a peer that violates the protocol.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -39,7 +39,7 @@ fn pod() -> Pod {
     }
 }
 
-/// The proxy's end and a raw socket in place of the agent.
+/// The proxy's side, and a raw socket in place of the agent.
 async fn client_and_raw() -> (Client, Socket) {
     let (ours, theirs) = pair();
     let raw = Socket::new(theirs).unwrap();
@@ -65,7 +65,7 @@ fn add_message(kinds: Option<Vec<i32>>) -> Vec<u8> {
     WorkloadRequest { payload: Some(Payload::Add(add)) }.encode_to_vec()
 }
 
-/// What the proxy makes of one packet of an agent.
+/// The result of receiving one packet from an agent.
 async fn received(bytes: &[u8], fds: usize) -> Result<Request, ZdsError> {
     let (mut client, raw) = client_and_raw().await;
     let fds: Vec<OwnedFd> = (0..fds).map(|_| some_fd()).collect();
@@ -226,7 +226,7 @@ async fn descriptors_beside_any_other_request_are_refused_and_closed() {
     drop(passed);
     let error = client.receive().await.unwrap_err();
     assert!(matches!(error, ZdsError::Descriptors { payload: "keep", want: 0, got: 1 }), "{error}");
-    // The peer of the passed socket sees the end only once every duplicate is closed.
+    // The peer of the passed socket sees the end only once all duplicates are closed.
     let end = Socket::new(kept).unwrap().receive().await;
     assert!(matches!(end, Err(ZdsError::Closed)), "{end:?}");
 }
@@ -237,7 +237,7 @@ async fn malformed_packets_end_the_connection_with_a_typed_error() {
     let cases: Vec<(Vec<u8>, usize)> = vec![
         (vec![0xff, 0xff, 0xff], 0),
         (b"GET / HTTP/1.1".to_vec(), 0),
-        // Unknown payload only.
+        // Only an unknown payload.
         (vec![0xf2, 0x3f, 0x00], 0),
         (WorkloadRequest { payload: Some(Payload::Add(no_info)) }.encode_to_vec(), 1),
         (codec::encode_request(codec::keep("")), 0),

@@ -1,4 +1,4 @@
-//! Several tokens, several values, and the names that stand for one another.
+//! Several tokens, several values, and equivalent header names.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn tokens_in_two_headers_pass_if_each_holds_and_the_first_provider_speaks() {
     assert_eq!(check("a.b.c"), Err(Refusal::Malformed));
 }
 
-/// As Envoy's jwt_verify_lib compares them.
+/// Like Envoy's jwt_verify_lib.
 #[test]
 fn an_audience_is_compared_without_scheme_and_slash() {
     let signer = Signer::ed25519("a");

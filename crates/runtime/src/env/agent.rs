@@ -1,6 +1,6 @@
-//! What the operator tells every agent by its environment.
+//! Environment variables that the operator sets for every agent.
 //!
-//! Invariant: a variable has the same name and meaning in each of them.
+//! Invariant: a variable has the same name and meaning for all agents.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -10,29 +10,29 @@ use std::{
 use super::Env;
 use crate::telemetry::Format;
 
-/// What every agent needs: who it is, whom it dials with which credentials, what it logs.
+/// Settings of every agent: its identity, the operator's address and credentials, and logging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentConfig {
     /// Name of the node.
     pub node: String,
-    /// Name of the own pod.
+    /// Name of this pod.
     pub pod: String,
-    /// Namespace of the own pod.
+    /// Namespace of this pod.
     pub namespace: String,
     /// Address of the operator's Service, port 15012.
     pub operator: SocketAddr,
-    /// PEM file that the operator's certificate is verified with.
+    /// PEM file with the roots of the operator's certificate.
     pub roots: PathBuf,
-    /// File of the token for the operator.
+    /// File with the token for the operator.
     pub token: PathBuf,
-    /// Filter of log lines, in the syntax of `RUST_LOG`.
+    /// Log filter in the syntax of `RUST_LOG`.
     pub log_filter: String,
-    /// Form of log lines.
+    /// Log format.
     pub log_format: Format,
 }
 
 impl AgentConfig {
-    /// Reads the variables; mistakes are recorded in `env`.
+    /// Parses the variables; errors are recorded in `env`.
     pub fn parse(env: &mut Env<'_>) -> Self {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Self {

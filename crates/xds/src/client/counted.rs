@@ -1,7 +1,7 @@
-//! A subscription that is counted, and that its program waits for.
+//! A subscription with metrics, whose completion the program waits for.
 //!
-//! Invariant: what waits goes once every type was received completely, and never comes back; not a message is counted
-//! twice.
+//! Invariant: the readiness blocker is dropped once every type was received completely, and does
+//! not come back; each message is counted once.
 
 use std::{future::Future, sync::atomic::AtomicU64};
 
@@ -15,13 +15,13 @@ use tonic::transport::Channel;
 
 use super::{Config, Handler, Questions, Rejection, Resource, Status, run_asked};
 
-/// A resource type.
+/// Label: the type URL of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Url {
     url: String,
 }
 
-/// Counters of a subscription, under Istio's names where Istio has one. Clones share.
+/// Metrics of a subscription, with Istio's names where they exist. Clones share the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
     messages: Family<Url, Counter>,
@@ -31,7 +31,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Makes them visible.
+    /// Registers the metrics.
     pub fn register(&self, registry: &mut Registry) {
         let messages = self.messages.clone();
         registry.register("istio_xds_message", "Control plane messages by type", messages);
@@ -56,7 +56,7 @@ impl Counters {
     }
 }
 
-/// As [`run_asked`] and until dropped, but counted; `waiting` is dropped once everything was received.
+/// Like [`run_asked`], with metrics; `waiting` is dropped once everything was received.
 pub async fn run_counted<C, F, H, W>(
     config: Config,
     connect: C,
@@ -73,7 +73,7 @@ pub async fn run_counted<C, F, H, W>(
     tokio::join!(run_asked(config, connect, (counted, questions), status), watched);
 }
 
-/// Counts what arrives on its way.
+/// A handler that counts what passes through.
 struct Counted<H> {
     inner: H,
     counters: Counters,
@@ -90,7 +90,7 @@ impl<H: Handler> Handler for Counted<H> {
     }
 }
 
-/// Until the subscription ends.
+/// Runs until the subscription ends.
 async fn follow<W>(mut status: watch::Receiver<Status>, counters: Counters, waiting: W) {
     let mut waiting = Some(waiting);
     let (mut disconnects, mut nacks) = (0, 0);
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// Refuses every resource.
+    /// A handler that rejects every resource.
     #[derive(Default)]
     struct Refusing {
         completed: Vec<String>,

@@ -1,6 +1,6 @@
-//! How a proxy introduces itself.
+//! The xDS node of a proxy.
 //!
-//! Invariant: in Istio's words, so that its control plane and its tools know the proxy for what it is.
+//! Invariant: it has Istio's format, so that Istio's control plane and tools recognize the proxy.
 
 use std::net::IpAddr;
 
@@ -11,15 +11,15 @@ use super::Node;
 pub struct Proxy<'a> {
     /// `ztunnel` or `waypoint`.
     pub kind: &'a str,
-    /// Address of the pod.
+    /// Address of its pod.
     pub ip: IpAddr,
-    /// The pod.
+    /// Name of its pod.
     pub pod: &'a str,
-    /// Its namespace.
+    /// Namespace of its pod.
     pub namespace: &'a str,
-    /// Its node.
+    /// Name of its node.
     pub node: &'a str,
-    /// Its cluster.
+    /// Id of its cluster.
     pub cluster_id: &'a str,
 }
 
@@ -42,7 +42,7 @@ impl From<Proxy<'_>> for Node {
 }
 
 impl Node {
-    /// One more fact.
+    /// Adds a metadata entry.
     #[must_use]
     pub fn with(mut self, name: &str, value: String) -> Self {
         self.metadata.insert(name.to_owned(), value);

@@ -1,7 +1,8 @@
-//! Questions about single names, beside the subscription to everything.
+//! On-demand queries for single names, in addition to the wildcard subscription.
 //!
-//! Invariant: only the server answers. A question that it does not answer in time, because the stream is down or for any
-//! other reason, ends without an answer; one that waits while the stream is lost is put again on the next.
+//! Invariant: only the server answers. A query that it does not answer in time, for whatever
+//! reason, ends without an answer. A query that is pending when the stream is lost is sent again on
+//! the next.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,15 +14,16 @@ use tokio::{
 
 use crate::server::QUESTIONS_MAX as SERVER_QUESTIONS_MAX;
 
-/// Names that may wait for an answer; a quarter of what the server takes, which a stream that is slow may still hold.
+/// Names that may be pending: a quarter of the server's limit, because a slow earlier stream may
+/// still hold some.
 pub const QUESTIONS_MAX: usize = SERVER_QUESTIONS_MAX / 4;
 
-/// What the server says about a name.
+/// The server's answer for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Some resource is called so, and it has been handed over.
+    /// There is a resource with this name, and it has been passed to the handler.
     Known,
-    /// No resource is.
+    /// There is no resource with this name.
     Unknown,
 }
 
@@ -31,28 +33,28 @@ struct Question {
     answer: oneshot::Sender<Answer>,
 }
 
-/// Asks. Clones share.
+/// Handle for queries. Clones share the queue.
 #[derive(Clone, Debug)]
 pub struct Asker(mpsc::Sender<Question>);
 
-/// The client's end: what was asked and is not answered.
+/// The client's end: pending queries.
 #[derive(Debug)]
 pub struct Questions {
     type_url: &'static str,
     asked: mpsc::Receiver<Question>,
     waiting: HashMap<String, Vec<oneshot::Sender<Answer>>>,
-    /// Names that are not on this stream yet.
+    /// Names that were not sent on this stream yet.
     unsent: Vec<String>,
 }
 
-/// Both ends, for names of one type.
+/// Creates both ends, for names of one type.
 pub fn questions(type_url: &'static str) -> (Asker, Questions) {
     let (asker, asked) = mpsc::channel(QUESTIONS_MAX);
     (Asker(asker), Questions { type_url, asked, waiting: HashMap::new(), unsent: Vec::new() })
 }
 
 impl Asker {
-    /// What the server says about `name`; none if it says nothing within `limit`.
+    /// The server's answer for `name`; `None` if it does not answer within `limit`.
     pub async fn ask(&self, name: String, limit: Duration) -> Option<Answer> {
         let asking = async {
             let (answer, answered) = oneshot::channel();
@@ -64,7 +66,7 @@ impl Asker {
 }
 
 impl Questions {
-    /// Answers without a server, as `says`: for those who test what asks. None is silence.
+    /// Answers without a server, for tests; `says` returns `None` to leave a query unanswered.
     pub async fn answered_by(mut self, mut says: impl FnMut(&str) -> Option<Answer>) {
         loop {
             self.come().await;
@@ -76,7 +78,7 @@ impl Questions {
         }
     }
 
-    /// Takes one question in, when there is room; never returns otherwise.
+    /// Receives one query when there is space; otherwise never returns.
     pub(super) async fn come(&mut self) {
         if self.waiting.len() >= QUESTIONS_MAX {
             self.forget_abandoned();
@@ -95,8 +97,8 @@ impl Questions {
             return;
         }
         let waiting = self.waiting.entry(name.clone()).or_default();
-        // Where the last to ask has given up, the question may be lost: it is put again. Else those who gave up are
-        // forgotten now and then, so that a name many ask for costs each of them little.
+        // If the last one to query gave up, the query may be lost and is sent again. Otherwise
+        // callers that gave up are removed from time to time, so that a popular name stays cheap.
         let is_due = waiting.last().is_none_or(oneshot::Sender::is_closed);
         if is_due || waiting.len() == waiting.capacity() {
             waiting.retain(|answer| !answer.is_closed());
@@ -107,12 +109,12 @@ impl Questions {
         }
     }
 
-    /// Whether a request is due.
+    /// Whether there are unsent names.
     pub(super) fn is_due(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// The request for everything that is not on this stream yet.
+    /// The request for all names that were not sent on this stream yet.
     pub(super) fn request(&mut self) -> DeltaDiscoveryRequest {
         DeltaDiscoveryRequest {
             type_url: self.type_url.to_owned(),
@@ -121,18 +123,18 @@ impl Questions {
         }
     }
 
-    /// The server said this.
+    /// Passes on the server's answer.
     pub(super) fn answer(&mut self, name: &str, answer: Answer) {
         if self.waiting.is_empty() {
             return;
         }
         for waiting in self.waiting.remove(name).into_iter().flatten() {
-            // Who asked may have given up.
+            // The caller may have given up.
             let _ = waiting.send(answer);
         }
     }
 
-    /// The stream is gone, and with it what was asked on it.
+    /// The stream was lost, with all queries sent on it.
     pub(super) fn stream_lost(&mut self) {
         self.forget_abandoned();
         self.unsent = self.waiting.keys().cloned().collect();
@@ -153,7 +155,7 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(1);
 
-    /// Takes in everything that was asked so far.
+    /// Processes everything that was queued so far.
     async fn settle(questions: &mut Questions) {
         while timeout(Duration::ZERO, questions.come()).await.is_ok() {}
     }

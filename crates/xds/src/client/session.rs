@@ -1,6 +1,7 @@
-//! What the client holds, and what it answers; no I/O.
+//! The client's state and responses to the server; no I/O.
 //!
-//! Invariant: a name that the handler may know is in `held` until its removal was handed over.
+//! Invariant: every name that the handler may know is in `held` until its removal was passed to the
+//! handler.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,18 +11,19 @@ use prost::Message;
 use super::{Answer, Config, Handler, Rejection, Resource};
 use crate::wire;
 
-/// Bytes of names and versions in a first request; the rest is left out, so that the request fits into a message.
+/// Bytes of names and versions in a first request. The rest is omitted, so that the request fits
+/// into a message.
 pub const INITIAL_VERSIONS_BYTES_MAX: usize = 3 << 20;
 /// Bytes of an error sent to the server.
 pub const DETAIL_BYTES_MAX: usize = 16 << 10;
-/// Tags and lengths of one map entry, at most.
+/// Size of the tags and lengths of one map entry, at most.
 const MAP_ENTRY_BYTES: usize = 16;
 /// `google.rpc.Code.INVALID_ARGUMENT`
 const INVALID_ARGUMENT: i32 = 3;
-/// Version of what was refused: no content has it, so that a new stream brings it again.
+/// Version of a rejected resource: no content has it, so a new stream sends the resource again.
 const REFUSED: &str = "";
 
-/// All subscriptions of one client, over all its streams.
+/// All subscriptions of one client, across its streams.
 #[derive(Debug)]
 pub(super) struct Session {
     node: discovery::Node,
@@ -32,11 +34,12 @@ pub(super) struct Session {
 struct Subscription {
     type_url: &'static str,
     held: BTreeMap<String, String>,
-    /// Held names the server was not told of: gone unless the initial state of this stream names them.
+    /// Held names that were omitted from the first request: removed unless the initial state of
+    /// this stream contains them.
     unconfirmed: HashSet<String>,
     /// The initial state of this stream is complete.
     complete: bool,
-    /// Some initial state was complete and answered.
+    /// An initial state was completed and acknowledged.
     synced: bool,
 }
 
@@ -76,8 +79,8 @@ impl Session {
             .collect()
     }
 
-    /// Applies a response and makes the answer to it. Then `said` hears what the response said about names that may have
-    /// been asked for.
+    /// Applies a response and returns the acknowledgement. Then `said` is called with the answers
+    /// to queries in the response.
     pub(super) fn receive(
         &mut self,
         response: wire::Response,
@@ -110,14 +113,15 @@ impl Session {
         }
     }
 
-    /// Whether every type was received completely, once.
+    /// Whether every type was received completely at least once.
     pub(super) fn is_synced(&self) -> bool {
         self.subscriptions.iter().all(|subscription| subscription.synced)
     }
 }
 
 impl Subscription {
-    /// What to tell a new server; what does not fit is unconfirmed until it shows up.
+    /// The held names and versions for a new server; those that do not fit are unconfirmed until
+    /// they appear.
     fn reopen(&mut self) -> Vec<(String, String)> {
         self.complete = false;
         self.unconfirmed.clear();
@@ -133,7 +137,8 @@ impl Subscription {
         told
     }
 
-    /// Notes what arrived; at the end of the initial state, names what it did not confirm.
+    /// Records what arrived. At the end of the initial state, returns the names that it did not
+    /// confirm.
     fn confirm(&mut self, resources: &[Resource], partial: bool) -> Vec<String> {
         if self.complete {
             return Vec::new();
@@ -159,7 +164,7 @@ impl Subscription {
             self.held.insert(resource.name.clone(), resource.version.clone());
         }
         let mut known = removed;
-        // What else was removed is the answer to a question, and no news.
+        // Other removals are answers to queries, not changes.
         known.retain(|name| {
             self.unconfirmed.remove(name);
             self.held.remove(name).is_some()
@@ -175,7 +180,7 @@ impl Subscription {
     }
 }
 
-/// A resource that is refused is known all the same: its aliases are noted too.
+/// A rejected resource is known all the same, so its aliases are recorded too.
 fn decode(
     type_url: &str,
     encoded: Vec<bytes::Bytes>,
@@ -201,7 +206,7 @@ fn decode(
     (resources, rejections)
 }
 
-/// `name: reason; name: reason`, cut to what fits.
+/// `name: reason; name: reason`, truncated to the limit.
 fn detail(rejections: &[Rejection]) -> Option<discovery::Status> {
     if rejections.is_empty() {
         return None;

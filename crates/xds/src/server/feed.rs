@@ -1,7 +1,7 @@
 //! The resources of one type, as a log that any number of streams read.
 //!
-//! Invariant: every name occurs once in the log, at the number of its last change; numbers only grow. A reader that
-//! holds a number N has seen the latest state of everything at or below N.
+//! Invariant: every name occurs once in the log, at the position of its last change; positions only
+//! grow. A reader at position N has seen the latest state of everything at or below N.
 
 mod log;
 
@@ -23,37 +23,37 @@ pub(crate) use log::Found;
 pub use log::TOMBSTONES_MAX;
 use log::{Content, Log};
 
-/// Largest resource; it must fit into a message with room for the envelope.
+/// Largest resource: it must fit into a message, with space for the envelope.
 pub const RESOURCE_BYTES_MAX: usize = 3 << 20;
-/// Bytes of a SHA-256 that make a version.
+/// Bytes of a SHA-256 hash that form a version.
 const VERSION_BYTES: usize = 12;
 
-/// What happened to one resource.
+/// A change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// It is new or different; an equal body is no change.
+    /// It is new or changed; an equal body is not a change.
     Set {
-        /// Name within its type.
+        /// Name, unique within its type.
         name: Arc<str>,
-        /// Encoded message.
+        /// The encoded message.
         body: Bytes,
     },
-    /// It is gone.
+    /// It was removed.
     Remove {
-        /// Name within its type.
+        /// Name, unique within its type.
         name: Arc<str>,
     },
 }
 
-/// A resource that no client could receive; the state before it stays in force.
+/// A resource too large to be sent; its previous version stays in force.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("resource {name} of {type_url} has {bytes} bytes, more than {RESOURCE_BYTES_MAX}: make it smaller")]
 pub struct TooLarge {
-    /// Name within its type.
+    /// Name, unique within its type.
     pub name: Arc<str>,
-    /// Type.
+    /// Type URL.
     pub type_url: &'static str,
-    /// Size as encoded.
+    /// Encoded size.
     pub bytes: usize,
 }
 
@@ -61,18 +61,18 @@ pub struct TooLarge {
 #[derive(Clone)]
 pub struct Feed(Arc<Inner>);
 
-/// The other names of a resource with this body.
+/// Returns the aliases of a resource with this body.
 pub type Aliases = fn(&[u8]) -> Vec<String>;
 
 struct Inner {
     type_url: &'static str,
     aliases: Aliases,
     log: RwLock<Log>,
-    /// Position of the newest change, and whether the first complete state is in.
+    /// Position of the last change, and whether the first complete state was published.
     progress: watch::Sender<Progress>,
 }
 
-/// How far a feed is.
+/// The progress of a feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     pub(crate) head: u64,
@@ -88,7 +88,8 @@ pub(crate) enum Part {
     Both,
 }
 
-/// Changes read, and the number to go on from; `done` when nothing is left up to the bound.
+/// Changes that were read, and the position to continue from; `done` when nothing is left up to the
+/// bound.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) resources: Vec<Bytes>,
@@ -97,28 +98,28 @@ pub(crate) struct Batch {
     pub(crate) done: bool,
 }
 
-/// The reader missed removals that are no longer remembered.
+/// The reader missed removals that have been dropped from the log.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TooFarBehind;
 
 impl Feed {
-    /// An empty feed that is not served before [`Feed::mark_synced`] or [`Feed::replace`].
+    /// An empty feed, not served before [`Feed::mark_synced`] or [`Feed::replace`].
     pub fn new(type_url: &'static str) -> Self {
         Self::with_aliases(type_url, |_| Vec::new())
     }
 
-    /// As [`Feed::new`]; clients may ask for a resource by its aliases too.
+    /// Like [`Feed::new`]; clients can also query resources by alias.
     pub fn with_aliases(type_url: &'static str, aliases: Aliases) -> Self {
         let progress = watch::Sender::new(Progress::default());
         Self(Arc::new(Inner { type_url, aliases, log: RwLock::default(), progress }))
     }
 
-    /// Type of the resources.
+    /// Type URL of the resources.
     pub fn type_url(&self) -> &'static str {
         self.0.type_url
     }
 
-    /// Publishes changes in order; returns what could not be published.
+    /// Publishes changes in order. Returns those that are too large.
     #[must_use = "a refused resource keeps its old state"]
     pub fn publish(&self, changes: impl IntoIterator<Item = Change>) -> Vec<TooLarge> {
         let encoded: Vec<_> = changes.into_iter().map(|change| self.encode(change)).collect();
@@ -134,7 +135,8 @@ impl Feed {
         refused
     }
 
-    /// Publishes the complete state: what is not named is removed. The feed is synced afterwards.
+    /// Publishes the complete state and marks the feed as synced; resources that are not in it are
+    /// removed.
     #[must_use = "a refused resource keeps its old state"]
     pub fn replace(&self, state: impl IntoIterator<Item = (Arc<str>, Bytes)>) -> Vec<TooLarge> {
         let encoded: Vec<_> =
@@ -159,29 +161,30 @@ impl Feed {
         refused
     }
 
-    /// The first complete state is published; streams may be answered from now on.
+    /// Marks the first complete state as published; streams are served from now on.
     pub fn mark_synced(&self) {
         let log = self.write();
         self.advance(log, Some(true));
     }
 
-    /// Nothing will be published any more: streams that read the feed end, so that their clients ask anew.
+    /// Ends the streams that read this feed, because nothing will be published any more; their
+    /// clients subscribe again.
     pub fn close(&self) {
         self.0.progress.send_modify(|progress| progress.closed = true);
     }
 
-    /// Whether the first complete state is in.
+    /// Whether the first complete state was published.
     pub fn is_synced(&self) -> bool {
         self.0.progress.borrow().synced
     }
 
-    /// Resources that exist.
+    /// Number of resources.
     pub fn len(&self) -> usize {
         let log = self.read();
         log.entries.len() - log.tombstones.len()
     }
 
-    /// Whether no resource exists.
+    /// Whether there are no resources.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -194,7 +197,8 @@ impl Feed {
         self.0.progress.subscribe()
     }
 
-    /// Reads changes after `after` up to and including `bound`, at most `bytes` of them but at least one.
+    /// Reads changes after `after` up to and including `bound`, at most `bytes` but at least one
+    /// change.
     pub(crate) fn read_after(
         &self,
         range: (u64, u64),
@@ -204,8 +208,9 @@ impl Feed {
         self.read_filtered(range, part, bytes, &mut |_, _| true)
     }
 
-    /// Reads the state up to `bound` for a client that holds `held` (name → version): what it holds unchanged is left
-    /// out, and everything met is taken out of `held`, so that what stays in it at the end is gone or changed later.
+    /// Reads the state up to `bound` for a client that holds `held` (name → version). Unchanged
+    /// resources are skipped, and every name found is removed from `held`; what stays in it at the
+    /// end was removed, or changes later.
     pub(crate) fn read_initial(
         &self,
         range: (u64, u64),
@@ -217,12 +222,12 @@ impl Feed {
         })
     }
 
-    /// What is called `name`, for a reader that has seen everything up to `seen`.
+    /// Resources with this name or alias, for a reader that has seen everything up to `seen`.
     pub(crate) fn find(&self, name: &str, seen: u64) -> Found {
         self.read().find(name, seen)
     }
 
-    /// Those of `names` that do not exist.
+    /// The `names` that do not exist.
     pub(crate) fn missing(&self, names: impl Iterator<Item = String>) -> Vec<String> {
         let log = self.read();
         names.filter(|name| !log.exists(name)).collect()
@@ -294,10 +299,10 @@ impl Feed {
         Ok((name, Some(Content { version: version.into(), encoded, aliases })))
     }
 
-    /// Announces what was written, after the lock is gone.
+    /// Notifies readers after a write, once the lock is released.
     fn advance(&self, log: RwLockWriteGuard<'_, Log>, synced: Option<bool>) {
         let head = log.head;
-        // Under the lock, so that two writers announce in the order they wrote.
+        // Under the lock, so that two writers notify in the order of their writes.
         self.0.progress.send_if_modified(|progress| {
             let before = *progress;
             progress.head = head;
@@ -316,7 +321,7 @@ impl Feed {
     }
 }
 
-/// Tag and length of one repeated field, at most.
+/// Size of the tag and length of one repeated field, at most.
 pub(super) const FIELD_BYTES: usize = 6;
 
 impl fmt::Debug for Feed {

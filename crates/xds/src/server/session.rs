@@ -1,8 +1,9 @@
-//! What one stream has heard and what it hears next; no I/O.
+//! The server's state of one stream, and what to send next; no I/O.
 //!
-//! Invariant: a change of an earlier feed that was published before a change of a later feed is sent before it, unless
-//! it is a removal, which is sent after it: nobody ever holds a reference without what it refers to. A question about a
-//! name is answered with what the client has been sent already, or not at all yet.
+//! Invariant: changes are sent in an order in which no client ever holds a reference to a missing
+//! resource. A change of an earlier feed that was published before a change of a later feed is sent
+//! first; removals are sent last. A query for a name is answered from what the client has been sent
+//! already, or not yet.
 
 mod questions;
 
@@ -19,14 +20,14 @@ pub use questions::{NAME_BYTES_MAX, QUESTIONS_MAX};
 
 /// Size at which a response is closed and the rest goes into another one.
 pub const RESPONSE_BYTES_TARGET: usize = 1 << 20;
-/// Subscribes to everything.
+/// Subscribes to all resources.
 const WILDCARD: &str = "*";
 
-/// One stream's subscriptions, in the order of its scope.
+/// The subscriptions of one stream, in the order of its scope.
 #[derive(Debug)]
 pub(crate) struct Session {
     subscriptions: Vec<Subscription>,
-    /// Reads of one round: additions in order, then removals in reverse.
+    /// The reads of one round: additions in order, then removals in reverse.
     plan: Vec<(usize, Part)>,
     round: Option<Round>,
     nonce: u64,
@@ -43,12 +44,13 @@ struct Subscription {
 #[derive(Debug)]
 enum State {
     Unsubscribed,
-    /// The state is being sent, up to `after` so far; `held` is what the client said it has and was not met yet.
+    /// Sending the initial state, up to `after` so far. `held` is what the client holds and was not
+    /// found yet.
     Initial {
         held: HashMap<String, String>,
         after: u64,
     },
-    /// Changes are being sent; `leftover` are removals found by comparing with what the client had.
+    /// Sending changes; `leftover` are removals found by comparison with what the client held.
     Live {
         sets: u64,
         removals: u64,
@@ -58,12 +60,12 @@ enum State {
 
 #[derive(Debug)]
 struct Round {
-    /// Per subscription: the number to read up to; none when it takes no part.
+    /// Per subscription, the position to read up to; `None` if it does not take part.
     bounds: Vec<Option<u64>>,
     phase: usize,
 }
 
-/// What a request meant.
+/// The meaning of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Subscribed,
@@ -86,7 +88,7 @@ impl Session {
         Self { subscriptions, plan, round: None, nonce: 0, gathered: false }
     }
 
-    /// Takes a request in.
+    /// Processes a request.
     pub(crate) fn request(&mut self, request: DeltaDiscoveryRequest) -> Result<Heard, Status> {
         let found = self.subscriptions.iter_mut().find(|s| s.feed.type_url() == request.type_url);
         let Some(subscription) = found else {
@@ -102,7 +104,7 @@ impl Session {
         let named = names.len();
         names.retain(|name| name != WILDCARD);
         let is_new = matches!(subscription.state, State::Unsubscribed);
-        // A client that names resources and does not subscribe to everything.
+        // A client that names resources without subscribing to all.
         if is_new && named > 0 && names.len() == named {
             return Err(on_demand());
         }
@@ -120,23 +122,23 @@ impl Session {
         Ok(Heard::Subscribed)
     }
 
-    /// Whether a later type is held back because an earlier one was not asked for yet.
+    /// Whether a later type waits because an earlier one was not requested yet.
     pub(crate) fn is_gathering(&self) -> bool {
         let asked = |s: &Subscription| !matches!(s.state, State::Unsubscribed);
         !self.gathered && self.subscriptions.iter().any(asked) && !self.subscriptions.iter().all(asked)
     }
 
-    /// Types not asked for by now are not waited for.
+    /// Stops waiting for types that were not requested yet.
     pub(crate) fn stop_gathering(&mut self) {
         self.gathered = true;
     }
 
-    /// Whether anything was asked for.
+    /// Whether anything was requested.
     pub(crate) fn is_subscribed(&self) -> bool {
         self.subscriptions.iter().any(|s| !matches!(s.state, State::Unsubscribed))
     }
 
-    /// The next response, or none until something changes.
+    /// The next response; `None` until something changes.
     pub(crate) fn next(&mut self) -> Result<Option<wire::Response>, TooFarBehind> {
         loop {
             let Some(round) = &mut self.round else {
@@ -171,7 +173,8 @@ impl Session {
         response
     }
 
-    /// Bounds are sampled against the order of sending: what was published before a sampled change is then sampled too.
+    /// Bounds are sampled in reverse order of sending, so that everything published before a
+    /// sampled change is included in later samples.
     fn begin(&self) -> Option<Round> {
         let mut bounds: Vec<Option<u64>> = Vec::with_capacity(self.subscriptions.len());
         let mut heads: Vec<_> = self.subscriptions.iter().rev().map(|s| s.feed.progress()).collect();
@@ -199,14 +202,15 @@ impl Subscription {
         }
     }
 
-    /// The answer to what was asked, as far as the client has been sent what it may refer to. Between rounds only.
+    /// The answer to pending queries, as far as the client has been sent what the answers
+    /// reference. Only between rounds.
     fn answer(&mut self) -> Option<wire::Response> {
         let State::Live { sets, .. } = self.state else { return None };
         let (resources, removed) = self.questions.answer(&self.feed, sets)?;
         Some(self.respond(resources, removed))
     }
 
-    /// The next response of this part, or none when it has nothing left up to the bound.
+    /// The next response of this part; `None` when nothing is left up to the bound.
     fn read(&mut self, part: Part, bound: u64) -> Result<Option<wire::Response>, TooFarBehind> {
         let initial = match &mut self.state {
             State::Unsubscribed => return Ok(None),

@@ -1,6 +1,7 @@
-//! One stream: requests in, responses out, as fast as the client takes them.
+//! One stream: requests in, responses out, as fast as the client reads them.
 //!
-//! Invariant: a response is made only when the transport asks for one, so changes merge while a response is in flight.
+//! Invariant: a response is built only when the transport needs one, so changes merge while a
+//! response is in flight.
 
 use std::sync::{Arc, atomic::Ordering};
 use std::time::Duration;
@@ -20,11 +21,11 @@ use super::{
 };
 use crate::wire;
 
-/// How long a client may take to ask for something.
+/// How long a client may take until its first subscription.
 pub const FIRST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long a type waits for those that come before it, when a client asks in another order.
+/// How long a type waits for earlier types, if a client requests them in another order.
 pub const GATHER_TIME: Duration = Duration::from_millis(100);
-/// Requests taken in between two responses.
+/// Requests processed between two responses.
 const REQUESTS_PER_RESPONSE_MAX: usize = 16;
 /// Bytes of a client's error that are logged.
 const DETAIL_BYTES_MAX: usize = 2048;
@@ -48,7 +49,7 @@ struct Stream {
     open: Open,
 }
 
-/// Counts a stream while it lives.
+/// Counts a stream as open until dropped.
 struct Open(Arc<Stats>);
 
 impl Open {
@@ -97,7 +98,7 @@ pub(super) async fn open<A: Authorizer>(
 }
 
 impl Stream {
-    /// The next response; an error is the last thing a client hears.
+    /// The next response; an error is the last one.
     async fn step(mut self) -> Option<(Result<wire::Response, Status>, Option<Self>)> {
         match self.respond().await {
             Ok(Some(response)) => {
@@ -193,7 +194,7 @@ async fn any_changed(progress: &mut [watch::Receiver<Progress>]) {
     }
     let (result, _, _) = future::select_all(changes).await;
     if result.is_err() {
-        // The feed is gone: nothing will ever change again, and the other feeds share its fate.
+        // The feed was dropped: it will never change again, and the other feeds with it.
         future::pending().await
     }
 }

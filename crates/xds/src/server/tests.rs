@@ -1,4 +1,4 @@
-//! Both ends against each other, in memory.
+//! Client and server against each other, in memory.
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ impl Authorizer for Admit {
     }
 }
 
-/// A server that is connected to by [`World::dial`], and can be cut off.
+/// A server that [`World::dial`] connects to, and that can be cut off.
 struct World {
     policies: Feed,
     addresses: Feed,
@@ -196,7 +196,7 @@ async fn after_a_lost_connection_only_the_difference_is_sent() {
     for connection in world.connections.lock().unwrap().drain(..) {
         connection.abort();
     }
-    // While nobody is connected, and before the client is back: the server may also have been restarted meanwhile.
+    // Changes while no client is connected; the server may also have been restarted meanwhile.
     let change = [Change::Remove { name: "goes".into() }, set("changes", b"2"), set("new", b"1")];
     assert!(world.addresses.publish(change).is_empty());
     held.until(|held| held.names.contains_key("new") && !held.names.contains_key("goes")).await;
@@ -312,7 +312,7 @@ async fn a_question_is_answered_after_what_was_published_before_it_and_put_again
     let (asker, questions) = client::questions(ADDRESS);
     let (mut status, _) = world.asking_client(&held, questions);
     timeout(TEST_TIME_MAX, status.wait_for(|status| status.connected)).await.unwrap().unwrap();
-    // Before the feeds are complete there is no answer, and it is not taken for one.
+    // Before the feeds are complete there is no answer, and the client does not assume one.
     assert_eq!(asker.ask("/1".into(), Duration::from_millis(20)).await, None);
     world.policies.mark_synced();
     world.addresses.mark_synced();

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{Node, client};
 
-/// Holds what it was given; refuses names that begin with `bad`.
+/// Stores what it receives; rejects names that start with `bad`.
 #[derive(Default)]
 struct Held {
     names: BTreeMap<String, Bytes>,

@@ -1,6 +1,7 @@
-//! The log behind a feed: every resource at the number of its last change, and by which other names it is asked for.
+//! The log of a feed: every resource at the position of its last change, with its aliases.
 //!
-//! Invariant: an alias leads to a name exactly while the name's present content has it.
+//! Invariant: an alias leads to a name exactly as long as the current content of that name has the
+//! alias.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -9,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 
-/// Removals remembered; a stream that is further behind is ended and starts again from what its client holds.
+/// Removals kept in the log. A stream that is further behind is ended, and starts again from what
+/// its client holds.
 pub const TOMBSTONES_MAX: usize = 10_000;
 
 #[derive(Default)]
@@ -19,7 +21,7 @@ pub(super) struct Log {
     aliases: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     pub(super) head: u64,
     pub(super) tombstones: BTreeSet<u64>,
-    /// Removals at or below this number are forgotten.
+    /// Removals at or below this position are dropped.
     pub(super) floor: u64,
 }
 
@@ -36,14 +38,14 @@ pub(super) struct Content {
     pub(super) aliases: Box<[Arc<str>]>,
 }
 
-/// What a name means to a reader.
+/// The result of looking up a name for a reader.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// These, as encoded.
+    /// Encoded resources with this name or alias.
     Resources(Vec<Bytes>),
-    /// Something that the reader will be sent with the changes it has not seen.
+    /// A resource that the reader has not been sent yet, but will be.
     Unsent,
-    /// No resource has the name.
+    /// No resource has this name.
     Nothing,
 }
 
@@ -91,14 +93,14 @@ impl Log {
         }
     }
 
-    /// What is called `name`, itself or by an alias, for a reader that has seen everything up to `seen`.
+    /// Resources with this name or alias, for a reader that has seen everything up to `seen`.
     pub(super) fn find(&self, name: &str, seen: u64) -> Found {
         let aliased = self.aliases.get(name).into_iter().flatten().map(|name| &**name);
         let mut found = Vec::new();
         for name in aliased.chain(std::iter::once(name)) {
             let Some(number) = self.positions.get(name) else { continue };
             match self.entries.get(number).and_then(|entry| entry.content.as_ref()) {
-                // What it refers to may not have been sent yet either.
+                // Resources that it references may not have been sent yet either.
                 Some(_) if *number > seen => return Found::Unsent,
                 Some(content) => found.push(content.encoded.clone()),
                 None => {}

@@ -1,7 +1,7 @@
-//! Names that a client wants to know about beside its subscription to everything.
+//! Single names that a client queries in addition to its wildcard subscription.
 //!
-//! Invariant: every name is answered once, with what is called so (itself or by an alias) or with its removal; it is not
-//! remembered after that, because changes come by the subscription to everything.
+//! Invariant: every name is answered once, with the resources that have it as name or alias, or as
+//! removed. It is not remembered after that, because changes come with the wildcard subscription.
 
 use bytes::Bytes;
 use tonic::Status;
@@ -11,17 +11,17 @@ use super::{
     RESPONSE_BYTES_TARGET,
 };
 
-/// Names of one type that may wait for an answer on one stream.
+/// Names of one type that may be pending on one stream.
 pub const QUESTIONS_MAX: usize = 4096;
-/// Bytes of such a name.
+/// Length of such a name in bytes.
 pub const NAME_BYTES_MAX: usize = 512;
 
-/// Names that wait.
+/// Pending names.
 #[derive(Debug, Default)]
 pub(super) struct Questions(Vec<String>);
 
 impl Questions {
-    /// More names to answer.
+    /// Adds names to answer.
     pub(super) fn add(&mut self, names: Vec<String>) -> Result<(), Status> {
         if self.0.len() + names.len() > QUESTIONS_MAX {
             return Err(Status::resource_exhausted(format!(
@@ -35,8 +35,9 @@ impl Questions {
         Ok(())
     }
 
-    /// Resources and names that no resource has, for a client that was sent everything up to `seen`; at least one of them
-    /// and about as many as fit into a response. None while every answer has to wait for what was not sent yet.
+    /// Resources and missing names for a client that was sent everything up to `seen`: at least
+    /// one, and about as many as fit into a response. `None` while every answer waits for something
+    /// that was not sent yet.
     pub(super) fn answer(&mut self, feed: &Feed, seen: u64) -> Option<(Vec<Bytes>, Vec<String>)> {
         let (mut resources, mut unknown, mut size) = (Vec::new(), Vec::new(), 0);
         self.0.retain(|name| {
@@ -51,7 +52,7 @@ impl Questions {
                     false
                 }
                 Found::Resources(found) => {
-                    // One says that the name is known; the client holds the others as well.
+                    // One resource is enough for the answer; the client holds the others as well.
                     let mut first = true;
                     for encoded in found {
                         let cost = encoded.len() + FIELD_BYTES;

@@ -16,7 +16,7 @@ struct World {
     session: Session,
 }
 
-/// An address feed where a resource is also called what its body says.
+/// An address feed where the body of a resource is its alias.
 fn world() -> World {
     let alias = |body: &[u8]| vec![String::from_utf8_lossy(body).into_owned()];
     let (policies, addresses) = (Feed::new(POLICY), Feed::with_aliases(ADDRESS, alias));
