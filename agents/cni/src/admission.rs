@@ -12,6 +12,7 @@ use std::{
 };
 
 use ambit_netns::NetNs;
+use ambit_runtime::accept;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
@@ -21,7 +22,7 @@ use tokio::{
 
 use crate::{
     Error, Problem,
-    enroll::{driver::Sandbox, stage::Wanted},
+    enroll::{pod::Sandbox, stage::Wanted},
     metrics::{AdmissionLabels, Metrics},
     node::{Member, Node},
     plugin::{
@@ -41,8 +42,6 @@ pub const UNHEARD_TIME_MAX: Duration = Duration::from_millis(300);
 const CONNECTIONS_MAX: usize = 256;
 /// How long the plugin may take to send its question, and to take its answer.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(5);
-/// Pause after `accept` failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Only root may speak to the agent.
 const SOCKET_MODE: u32 = 0o600;
 
@@ -78,14 +77,7 @@ pub async fn serve(listener: UnixListener, node: Node, metrics: Metrics) -> Infa
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = permits.clone().acquire_owned().await;
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "The CNI plugin cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, _) = accept::next("cni", || listener.accept()).await;
         let (node, metrics) = (node.clone(), metrics.clone());
         tokio::spawn(async move {
             let answered = answer(stream, async |request| {

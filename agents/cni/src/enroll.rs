@@ -2,5 +2,6 @@
 
 pub mod driver;
 pub mod effects;
+pub mod pod;
 pub mod stage;
 pub mod unjudged;

@@ -14,7 +14,7 @@ use std::{
 use ambit_redirect::{DeviceWatch, Direction};
 use tokio::{io::unix::AsyncFd, task::JoinHandle};
 
-use crate::{Error, enroll::effects::Tools, kernel::KernelThread, metrics::ForwardedLabels, roster::Opened};
+use crate::{Error, kernel::KernelThread, metrics::ForwardedLabels, roster::Opened, tools::Tools};
 
 /// How often the counters are read.
 pub const INTERVAL: Duration = Duration::from_secs(5);

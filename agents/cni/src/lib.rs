@@ -26,5 +26,6 @@ pub mod reports;
 pub mod roster;
 pub mod run;
 pub mod subscribe;
+pub mod tools;
 
 pub use error::{Error, Problem};

@@ -18,11 +18,13 @@ use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use crate::{
     enroll::{
-        driver::{Driver, Inbound, Intent, Pod, Progress, Sandbox, Wires},
-        effects::{Effects, Tools},
+        driver::{Driver, Progress, Wires},
+        effects::Effects,
+        pod::{Inbound, Intent, Pod, Sandbox},
         stage::{Position, Wanted},
     },
     plugin::protocol::{Enrolled, Request},
+    tools::Tools,
 };
 
 /// What is wanted of the node as a whole.

@@ -5,63 +5,31 @@
 //! [`GRACE`], and filled again only by pods that a proxy acknowledged.
 
 mod actor;
+mod command;
 mod queue;
 
-use std::{path::Path, path::PathBuf, sync::Arc, time::Duration};
+use std::path::Path;
 
+use ambit_runtime::accept;
 use ambit_zds::{Connections, Server, ZdsError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{Error, kernel::KernelThread, metrics::Metrics, reports::Reporter, roster::Roster};
+pub use actor::{GRACE, Surroundings};
+pub use command::Link;
 
-/// How long connections wait in the listeners' queues for a proxy to come back before they are refused.
-pub const GRACE: Duration = Duration::from_secs(2);
-/// How often a proxy is asked for a sign of life. With the 5 s it has to answer, a wedged one is found in 10 s.
-pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+use crate::Error;
+use command::Command;
+
 /// Requests that may wait for the connection.
 const COMMANDS_MAX: usize = 64;
 /// Proxies that may wait to be taken.
 const ARRIVALS_MAX: usize = 4;
-/// Pause after `accept` failed, so that running out of file descriptors does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Whether there is a proxy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Link {
-    /// None.
-    Away,
-    /// One that has its snapshot; each connection has another number.
-    Ready(u64),
-}
-
-/// What connections need from the rest of the agent.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// Pods to hand over.
-    pub roster: Arc<Roster>,
-    /// Redirection.
-    pub kernel: KernelThread,
-    /// What the operator is told.
-    pub reporter: Reporter,
-    /// What Prometheus is told.
-    pub metrics: Metrics,
-    /// Where processes are listed.
-    pub proc: PathBuf,
-}
-
 /// Handle of the task.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     link: watch::Receiver<Link>,
     breaker: watch::Receiver<u64>,
     commands: mpsc::Sender<Command>,
-}
-
-/// A request to the proxy that is connected.
-#[derive(Debug)]
-enum Command {
-    Add { uid: String, done: oneshot::Sender<Result<(), Error>> },
-    Del { uid: String, connections: Connections, done: oneshot::Sender<Result<(), Error>> },
 }
 
 impl Proxy {
@@ -75,7 +43,7 @@ impl Proxy {
         let (breaker, breakers) = watch::channel(0);
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
         let (arrived, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        tokio::spawn(accept(server, arrived));
+        tokio::spawn(arrive(server, arrived));
         tokio::spawn(actor::Actor::new(surroundings, link, breaker).run(queue, arrivals));
         Ok(Self { link: links, breaker: breakers, commands })
     }
@@ -114,16 +82,9 @@ impl Proxy {
     }
 }
 
-async fn accept(server: Server, arrived: mpsc::Sender<actor::Arrival>) {
+async fn arrive(server: Server, arrived: mpsc::Sender<actor::Arrival>) {
     loop {
-        let mut connection = match server.accept().await {
-            Ok(connection) => connection,
-            Err(error) => {
-                tracing::warn!(%error, "A proxy cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let mut connection = accept::next("zds", || server.accept()).await;
         // A proxy that is slow with its hello does not hold up the next one.
         let arrived = arrived.clone();
         tokio::spawn(async move {

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use crate::{
     Problem, admission,
     config::{self, Config},
-    enroll::effects::Tools,
     forwarding,
     install::{self, Installer, State, conflist},
     kernel::KernelThread,
@@ -22,6 +21,7 @@ use crate::{
     reports::{self, Reporter},
     roster::Roster,
     subscribe::Enrollments,
+    tools::Tools,
 };
 
 /// How long the pods may take to leave before what is left is removed with the pins.

@@ -6,6 +6,7 @@ use std::{fmt, future::Future, rc::Rc, sync::Arc};
 
 use ambit_identity::{Handshakes, Manager};
 use ambit_model::{NamespacedName, NetworkAddress, Spiffe, Workload};
+use ambit_proxy::stage::StageWatch;
 use ambit_store::{Lookup, Snapshot, Store};
 use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
@@ -13,7 +14,6 @@ use tokio_util::task::TaskTracker;
 use crate::{
     peer::{Known, Peer},
     services::Services,
-    stage::StageWatch,
     streams::Streams,
     telemetry::{Sinks, Telemetry},
     upstream::Connections,

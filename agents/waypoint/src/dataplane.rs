@@ -16,15 +16,13 @@ use std::{
     time::Duration,
 };
 
+use ambit_proxy::stage::{Cut, Stage, StageControl};
 use tokio::runtime::Runtime;
 use worker::WorkerHandle;
 
 pub use load::{Load, least_loaded};
 
-use crate::{
-    context::Shared,
-    stage::{Stage, StageControl},
-};
+use crate::context::Shared;
 
 /// How long connections that were cut may take to end.
 const CUT_TIME: Duration = Duration::from_secs(1);
@@ -71,7 +69,7 @@ impl DataPlane {
         if tokio::time::timeout(deadline, &mut ended).await.is_ok() {
             return;
         }
-        stage.advance(Stage::Cut);
+        stage.advance(Stage::Cut(Cut::Drain));
         if tokio::time::timeout(CUT_TIME, ended).await.is_err() {
             tracing::warn!("Connections that were cut did not end in time");
         }

@@ -20,7 +20,6 @@ pub mod run;
 pub mod service;
 pub mod services;
 pub mod sockets;
-pub mod stage;
 pub mod stream;
 pub mod streams;
 pub mod target;

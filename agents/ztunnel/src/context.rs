@@ -15,13 +15,13 @@ use std::{
 use ambit_hbone::{Baggage, Pool, settings::CLIENT_STREAMS_MAX};
 use ambit_identity::Manager;
 use ambit_model::{Spiffe, Workload, WorkloadKind};
+use ambit_proxy::stage::StageWatch;
 use ambit_store::{Lookup, Store};
 use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     access_log::AccessLog, connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod,
-    stage::StageWatch,
 };
 
 /// How long a connection waits for the control plane to describe its pod.

@@ -4,6 +4,7 @@
 //! returns.
 
 mod accept;
+mod order;
 mod worker;
 
 use std::{io, net::TcpListener, num::NonZeroUsize, sync::Arc, thread::JoinHandle, time::Duration};
@@ -12,27 +13,11 @@ use ambit_zds::{Connections, Kind};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{context::Shared, pods::Pod};
+pub use order::Listeners;
+use order::{Command, Order};
 
 /// Commands waiting for one worker.
 const COMMANDS_MAX: usize = 256;
-/// How long connections that were cut may take to end.
-pub const CUT_TIME: Duration = Duration::from_secs(1);
-
-/// A listening socket, and what for.
-pub type Listeners = Vec<(Kind, TcpListener)>;
-
-enum Order {
-    Serve { pod: Arc<Pod>, listeners: Listeners },
-    Leave { uid: Arc<str>, connections: Connections },
-    HandOver,
-    Drain { deadline: Duration },
-}
-
-struct Command {
-    order: Order,
-    done: oneshot::Sender<()>,
-}
-
 /// All workers.
 #[derive(Debug)]
 pub struct DataPlane {

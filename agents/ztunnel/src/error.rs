@@ -7,6 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use ambit_hbone::{ConnectError, CopyError};
 use ambit_identity::HandshakeError;
 use ambit_model::{NamespacedName, Verdict};
+use ambit_proxy::stage::Cut;
 use ambit_store::Refusal;
 
 use crate::metrics::ResponseFlags;
@@ -116,6 +117,15 @@ pub enum Error {
     /// A CONNECT could not be answered.
     #[error("{0}")]
     Respond(#[source] ambit_hbone::Error),
+}
+
+impl From<Cut> for Error {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Drain => Self::Drained,
+            Cut::PodGone => Self::PodGone,
+        }
+    }
 }
 
 impl Error {

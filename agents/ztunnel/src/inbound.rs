@@ -3,6 +3,7 @@
 //! Invariant: no byte reaches the application before the peer proved an identity of the trust domain and policy
 //! allowed it; a peer that speaks anything but mTLS is closed.
 
+mod peer;
 mod stream;
 mod target;
 
@@ -15,15 +16,8 @@ use tokio::net::TcpStream;
 
 use crate::{access_log::Direction, context::Context, error::Error, sockets};
 
+use peer::Peer;
 pub use target::{Refused, Target, target};
-
-/// A tunnel connection whose peer is known.
-struct Peer {
-    identity: Spiffe,
-    client: SocketAddr,
-    /// Where the tunnel ends: the pod's address and the tunnel port.
-    local: SocketAddr,
-}
 
 /// Serves one tunnel connection until it ends.
 pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) {
@@ -48,7 +42,7 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) 
             return context.local.flows.refuse(Direction::Inbound, client, at, &error);
         }
     };
-    let leaving = context.stage.clone();
+    let draining = context.stage.clone();
     let handler = {
         let (context, peer) = (context.clone(), peer.clone());
         move |request, responder| {
@@ -56,7 +50,7 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) 
         }
     };
     let served =
-        ambit_hbone::serve(stream, settings::SERVER, async move { leaving.leaving().await }, handler);
+        ambit_hbone::serve(stream, settings::SERVER, async move { draining.draining().await }, handler);
     let ended: Result<(), Error> = tokio::select! {
         biased;
         cut = stage.cut() => Err(cut.into()),

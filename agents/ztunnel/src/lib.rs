@@ -20,4 +20,3 @@ pub mod passthrough;
 pub mod pods;
 pub mod run;
 pub mod sockets;
-pub mod stage;

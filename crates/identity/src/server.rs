@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use ambit_runtime::accept;
 use arc_swap::ArcSwap;
 use futures::Stream;
 use tokio::{
@@ -40,8 +41,6 @@ use crate::{Error, HandshakeError, ServerCertificate, forward::forward_write, sv
 pub const PROVE_TIME_MAX: Duration = Duration::from_secs(30);
 /// Secured connections waiting for the server to accept them.
 const READY_MAX: usize = 64;
-/// Pause after accept failed, e.g. because file descriptors ran out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Secures accepted connections with the current certificate.
 #[derive(Clone)]
@@ -76,17 +75,11 @@ impl Acceptor {
         loop {
             tokio::select! {
                 Some(_ended) = handshakes.join_next() => {}
-                accepted = listener.accept() => match accepted {
-                    Ok((socket, peer)) => {
-                        // The connection is dropped: all slots belong to earlier peers.
-                        let Some(place) = places.enter(peer.ip()) else { continue };
-                        handshakes.spawn(self.clone().receive(socket, place, ready.clone()));
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "Connection could not be accepted");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                (socket, peer) = accept::next("operator", || listener.accept()) => {
+                    // The connection is dropped: all slots belong to earlier peers.
+                    let Some(place) = places.enter(peer.ip()) else { continue };
+                    handshakes.spawn(self.clone().receive(socket, place, ready.clone()));
+                }
             }
         }
     }

@@ -5,6 +5,7 @@
 pub mod config;
 pub mod limits;
 pub mod process;
+pub mod stage;
 
 pub use config::{Defaults, ProxyConfig};
 pub use process::{Process, StartError};

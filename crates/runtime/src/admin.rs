@@ -26,7 +26,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use crate::Readiness;
+use crate::{Readiness, accept};
 
 /// Limits of one port.
 #[derive(Clone, Copy, Debug)]
@@ -141,10 +141,7 @@ where
             Ok((stream, _)) => {
                 open.push_back(tokio::spawn(converse(stream, limits, answer.clone())).abort_handle());
             }
-            Err(error) => {
-                tracing::warn!(%error, "A connection cannot be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => accept::pause("health and metrics", &error).await,
         }
     }
 }
@@ -164,9 +161,6 @@ where
         tracing::debug!(%error, "A health or metrics connection ended early");
     }
 }
-
-/// Pause after `accept` failed, so that a lack of file descriptors does not cause a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 fn only_get<F>(answer: &F, request: &Request<Incoming>) -> Response<Full<Bytes>>
 where

@@ -2,6 +2,7 @@
 //!
 //! Only code that several programs use belongs here; nothing here knows about workloads.
 
+pub mod accept;
 pub mod admin;
 pub mod backoff;
 pub mod env;

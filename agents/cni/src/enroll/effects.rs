@@ -2,48 +2,32 @@
 //!
 //! Invariant: every effect may be repeated, and one that fails leaves nothing that repeating it would not finish.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use ambit_netns::{NetNs, diag};
 use ambit_redirect::{DeviceWatch, Probe};
 use ambit_zds::Connections;
 
 use super::{
-    driver::{Inbound, Intent, Pod, Sandbox},
+    pod::{Inbound, Intent, Pod, Sandbox},
     stage::{Effect, Know, Position, Processes, Wanted},
     unjudged::unjudged,
 };
 use crate::{
     Error,
     forwarding::{Covered, Following},
-    kernel::{Kernel, KernelThread, Steering},
+    kernel::{Kernel, Steering},
     metrics::Metrics,
     proc,
     proxy::Proxy,
     reports::Reporter,
     roster::{Held, Opened, Roster},
+    tools::Tools,
 };
 
 /// Looks at a pod's connections until nothing of them has to be closed: those that were half open before capture began
 /// may be complete after the first.
 const CLOSING_ROUNDS_MAX: usize = 8;
-
-/// What effects act upon.
-#[derive(Clone, Debug)]
-pub struct Tools {
-    /// Pods handed to the proxy.
-    pub roster: Arc<Roster>,
-    /// Redirection.
-    pub kernel: KernelThread,
-    /// The proxy.
-    pub proxy: Proxy,
-    /// What the operator is told.
-    pub reporter: Reporter,
-    /// What Prometheus is told.
-    pub metrics: Metrics,
-    /// Where processes are listed.
-    pub proc: PathBuf,
-}
 
 /// The effects on one pod.
 #[derive(Debug)]

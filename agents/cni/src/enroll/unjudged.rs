@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use ambit_netns::diag::TcpSocket;
 
-use super::driver::Inbound;
+use super::pod::Inbound;
 
 /// The sockets among `all` of a namespace that carry what was not judged; the proxy's are made in `proxies`.
 pub fn unjudged<'a>(all: &'a [TcpSocket], proxies: &[u64], inbound: Inbound) -> Vec<&'a TcpSocket> {

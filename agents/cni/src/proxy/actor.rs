@@ -1,6 +1,6 @@
 //! The task that owns all connections to proxies.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use ambit_zds::{Connection, Connections, Hello, Kind, ZdsError};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,13 +9,43 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 
-use super::{Command, GRACE, Link, PING_INTERVAL, Surroundings, queue};
-use crate::{Error, Problem, kernel::holds_processes, proc::Process, roster::Held};
+use super::{
+    command::{Command, Link},
+    queue,
+};
+use crate::{
+    Error, Problem,
+    kernel::{KernelThread, holds_processes},
+    metrics::Metrics,
+    proc::Process,
+    reports::Reporter,
+    roster::{Held, Roster},
+};
+
+/// How long connections wait in the listeners' queues for a proxy to come back before they are refused.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// How often a proxy is asked for a sign of life. With the 5 s it has to answer, a wedged one is found in 10 s.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often processes are looked at, and queues emptied while the breaker is open.
 const TICK: Duration = Duration::from_secs(1);
 /// A timer that is not set.
 const NEVER: Duration = Duration::from_secs(86_400);
+
+/// What connections need from the rest of the agent.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Pods to hand over.
+    pub roster: Arc<Roster>,
+    /// Redirection.
+    pub kernel: KernelThread,
+    /// What the operator is told.
+    pub reporter: Reporter,
+    /// What Prometheus is told.
+    pub metrics: Metrics,
+    /// Where processes are listed.
+    pub proc: PathBuf,
+}
 
 /// A proxy that said hello.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ambit_cni::{
-    enroll::{driver::Progress, effects::Tools},
+    enroll::driver::Progress,
     kernel::KernelThread,
     metrics::Metrics,
     node::{Member, Node, Past, Start},
@@ -20,6 +20,7 @@ use ambit_cni::{
     proxy::{Proxy as Link, Surroundings},
     reports::Reporter,
     roster::Roster,
+    tools::Tools,
 };
 use ambit_netns::{
     NetNs,

@@ -4,21 +4,21 @@
 
 use std::{net::TcpListener, time::Duration};
 
+use ambit_proxy::stage::StageWatch;
+use ambit_runtime::accept;
 use tokio::{
     sync::mpsc::error::SendError,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
     load::{Load, least_loaded},
     worker::{Accepted, WorkerHandle},
 };
-use crate::{sockets, stage::StageWatch};
+use crate::sockets;
 
 /// How often the load of the workers is sampled.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
-/// Pause after `accept` failed, so that running out of file descriptors does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts until draining begins; then closes the listener.
 pub(super) async fn run(listener: TcpListener, workers: Vec<WorkerHandle>, stage: StageWatch) {
@@ -42,16 +42,10 @@ pub(super) async fn run(listener: TcpListener, workers: Vec<WorkerHandle>, stage
                 }
                 sampled = now;
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, client)) => {
-                    sockets::tune(&stream);
-                    if hand_over(stream, sockets::canonical(client), &workers, &mut loads).await.is_err() {
-                        return tracing::error!("A worker thread is gone");
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "A connection cannot be accepted");
-                    sleep(ACCEPT_PAUSE).await;
+            (stream, client) = accept::next("tunnels", || listener.accept()) => {
+                sockets::tune(&stream);
+                if hand_over(stream, sockets::canonical(client), &workers, &mut loads).await.is_err() {
+                    return tracing::error!("A worker thread is gone");
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: it ends with its last connection, or when the stage is [`Stage::Cut`].
 //!
-//! [`Stage::Cut`]: crate::stage::Stage::Cut
+//! [`Stage::Cut`]: ambit_proxy::stage::Stage::Cut
 
 use std::{
     net::{SocketAddr, TcpStream},
@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use ambit_proxy::stage::StageWatch;
 use tokio::{
     runtime::RuntimeMetrics,
     sync::mpsc::{self, error::SendError},
@@ -23,7 +24,6 @@ use tokio::{
 use crate::{
     context::{Local, Shared},
     inbound,
-    stage::StageWatch,
 };
 
 /// Accepted connections that wait for one worker.
@@ -98,7 +98,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accept
     while accepting || local.is_busy() {
         tokio::select! {
             biased;
-            () = &mut cut => return,
+            _ = &mut cut => return,
             // Policy holds to the last byte, also while draining.
             Ok(()) = changes.changed() => local.streams.judge_again(&local.shared.services.load()),
             next = accepted.recv(), if accepting => match next {

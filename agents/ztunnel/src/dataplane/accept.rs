@@ -2,39 +2,29 @@
 //!
 //! Invariant: sockets are never shut down, because other processes hold duplicates of them: this end is only closed.
 
-use std::{io, pin::pin, rc::Rc, time::Duration};
+use std::{io, pin::pin, rc::Rc};
 
+use ambit_proxy::stage::Stage;
+use ambit_runtime::accept;
 use ambit_zds::Kind;
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::{
-    access_log::Direction, context::Context, error::Error, inbound, outbound, passthrough, sockets,
-    stage::Stage,
-};
-
-/// Pause after `accept` failed, so that running out of file descriptors does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+use crate::{access_log::Direction, context::Context, error::Error, inbound, outbound, passthrough, sockets};
 
 /// Accepts until the pod's stage says otherwise.
 pub(super) async fn run(context: Rc<Context>, kind: Kind, listener: TcpListener) {
     {
-        let mut leaving = pin!(context.stage.leaving());
+        let mut draining = pin!(context.stage.draining());
         loop {
-            let accepted = tokio::select! {
+            let (stream, client) = tokio::select! {
                 biased;
-                () = &mut leaving => break,
-                accepted = listener.accept() => accepted,
+                () = &mut draining => break,
+                accepted = accept::next(&context.pod.uid, || listener.accept()) => accepted,
             };
-            match accepted {
-                Ok((stream, client)) => begin(&context, kind, stream, client),
-                Err(error) => {
-                    tracing::warn!(pod.uid = %context.pod.uid, %error, "A connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+            begin(&context, kind, stream, client);
         }
     }
-    if context.stage.now() == Stage::Leaving
+    if context.stage.now() == Stage::Draining
         && let Err(error) = take_queued(&context, kind, listener)
     {
         tracing::warn!(pod.uid = %context.pod.uid, %error, "Queued connections are lost");

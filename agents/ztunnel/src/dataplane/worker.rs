@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
+use ambit_proxy::stage::{Cut, Stage, StageControl};
 use ambit_zds::Connections;
 use futures::future::join_all;
 use tokio::{
@@ -12,12 +13,14 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{CUT_TIME, Command, Listeners, Order, accept};
+use super::{
+    accept,
+    order::{CUT_TIME, Command, Listeners, Order},
+};
 use crate::{
     context::{Context, Local, Shared},
     flow::FLUSH_EVERY,
     pods::Pod,
-    stage::{Cut, Stage, StageControl},
 };
 
 /// A pod as this worker serves it.
@@ -108,14 +111,14 @@ impl Worker {
         });
         let served = Served { accepting: accepting.collect(), context, control };
         if let Some(before) = self.pods.insert(pod.uid.clone(), served) {
-            before.control.advance(Stage::Leaving);
+            before.control.advance(Stage::Draining);
             self.leaving.push((before.context, before.control));
         }
     }
 
     async fn leave(&mut self, uid: &str, connections: Connections) {
         if let Some(served) = self.pods.remove(uid) {
-            served.control.advance(Stage::Leaving);
+            served.control.advance(Stage::Draining);
             self.leaving.push((served.context, served.control));
             join_all(served.accepting).await;
         }

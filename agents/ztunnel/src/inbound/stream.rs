@@ -9,7 +9,10 @@ use ambit_model::{Connection, NamespacedName, NetworkAddress, Workload};
 use http::StatusCode;
 use tokio::net::TcpStream;
 
-use super::{Peer, Refused, Target, target};
+use super::{
+    peer::Peer,
+    target::{Refused, Target, target},
+};
 use crate::{
     access_log::{Direction, End, Record},
     connections::Admitted,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use ambit_hbone::SendConnect;
 use ambit_identity::{Manager, testing::FakeCa};
 use ambit_model::{Addressed, AppProtocol, BoundPort, BoundService, NamespacedName, Spiffe, bound::Routes};
+use ambit_proxy::stage::{Stage, StageControl};
 use ambit_store::BoundEntry;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -18,7 +19,6 @@ use crate::{
     http::watched::HEAD_TIMEOUT,
     peer::Peer,
     services::Services,
-    stage::StageControl,
     target::Target,
     testing::tunnels,
 };
@@ -142,7 +142,7 @@ async fn an_idle_connection_ends_in_order_when_the_process_does() {
         let (_connection, mut near, control, _session) = served().await;
         answered(&mut near).await;
         sleep(PARK_AFTER * 3).await;
-        control.advance(crate::stage::Stage::Draining);
+        control.advance(Stage::Draining);
         assert_eq!(near.read(&mut [0; 8]).await.unwrap(), 0);
     };
     LocalSet::new().run_until(test).await;

@@ -1,21 +1,19 @@
-//! How far a pod has come in one worker, and what that means for its tasks.
+//! What the connections of a pod, or of the process, may still do.
 //!
-//! Invariant: stages only move forward; whoever asks late sees the last one.
+//! Invariant: stages only move forward; late subscribers see the current one.
 
 use tokio::sync::watch;
 
-use crate::error::Error;
-
-/// What a pod's tasks may still do.
+/// What tasks may still do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Everything.
+    /// Accept connections and requests.
     Serving,
     /// Finish what is open: another process accepts from the same listeners.
     HandedOver,
-    /// Finish what is open, and what waits to be accepted: the pod leaves the mesh.
-    Leaving,
-    /// Nothing.
+    /// Finish what is open, and ask peers to go elsewhere: nobody accepts from these listeners any more.
+    Draining,
+    /// End at once.
     Cut(Cut),
 }
 
@@ -28,20 +26,11 @@ pub enum Cut {
     PodGone,
 }
 
-impl From<Cut> for Error {
-    fn from(cut: Cut) -> Self {
-        match cut {
-            Cut::Drain => Self::Drained,
-            Cut::PodGone => Self::PodGone,
-        }
-    }
-}
-
 /// The side that moves the stage.
 #[derive(Debug)]
 pub struct StageControl(watch::Sender<Stage>);
 
-/// The side that heeds it.
+/// The side that tasks watch.
 #[derive(Clone, Debug)]
 pub struct StageWatch(watch::Receiver<Stage>);
 
@@ -57,7 +46,7 @@ impl StageControl {
         StageWatch(self.0.subscribe())
     }
 
-    /// Moves on; an earlier stage than the present one changes nothing.
+    /// Moves on; a stage before the current one changes nothing.
     pub fn advance(&self, to: Stage) {
         self.0.send_if_modified(|stage| {
             let later = to > *stage;
@@ -70,18 +59,18 @@ impl StageControl {
 }
 
 impl StageWatch {
-    /// Returns once no connection may be accepted any more.
-    pub async fn leaving(&self) {
-        // An error means that the control is gone, and so is the pod.
-        let _ = self.0.clone().wait_for(|stage| *stage > Stage::Serving).await;
-    }
-
-    /// The present stage.
+    /// The current stage.
     pub fn now(&self) -> Stage {
         *self.0.borrow()
     }
 
-    /// Returns the reason once open connections are to end.
+    /// Returns once no connection may be accepted any more, and peers are to be asked to go elsewhere.
+    pub async fn draining(&self) {
+        // An error means that the control is gone, and with it the pod or the process.
+        let _ = self.0.clone().wait_for(|stage| *stage > Stage::Serving).await;
+    }
+
+    /// Returns the reason once open connections have to end.
     pub async fn cut(&self) -> Cut {
         let mut stage = self.0.clone();
         loop {
@@ -97,24 +86,29 @@ impl StageWatch {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
-    async fn moves_forward_only_and_tells_those_who_ask_late() {
+    async fn moves_forward_only_and_late_subscribers_see_the_current_stage() {
         let control = StageControl::default();
         let watch = control.watch();
+        control.advance(Stage::Draining);
+        assert!(watch.cut().now_or_never().is_none());
         control.advance(Stage::Cut(Cut::Drain));
-        control.advance(Stage::Leaving);
-        watch.leaving().await;
+        control.advance(Stage::Draining);
+        watch.draining().await;
         assert_eq!(watch.cut().await, Cut::Drain);
+        assert_eq!(watch.now(), Stage::Cut(Cut::Drain));
     }
 
     #[tokio::test]
-    async fn leaving_does_not_cut() {
+    async fn draining_does_not_cut() {
         let control = StageControl::default();
         let watch = control.watch();
-        control.advance(Stage::Leaving);
-        watch.leaving().await;
+        control.advance(Stage::Draining);
+        watch.draining().await;
         let cut = tokio::time::timeout(std::time::Duration::from_millis(10), watch.cut()).await;
         assert!(cut.is_err());
     }
