@@ -45,6 +45,12 @@ unpack() {
   for deb in "$dir.deb"/*.deb; do dpkg -x "$deb" "$dir"; done
 }
 
+# go_program FOLDER OUTPUT PACKAGE: what go prints only if it fails, without addresses of module proxies, which may hold credentials
+go_program() {
+  (cd "$1" && go build -ldflags='-s -w' -o "$2" "$3") > "$work/go.log" 2>&1 ||
+    { sed -E 's#(https?|ftp)://[^ "]*#<address>#g' "$work/go.log" >&2; die "cannot build $3"; }
+}
+
 # box: a shell with the usual commands, and the shop
 box() {
   local root=$work/box applet
@@ -53,7 +59,7 @@ box() {
   chmod 1777 "$root/tmp"
   cp "$work/busybox/bin/busybox" "$root/bin/busybox"
   for applet in $("$root/bin/busybox" --list); do [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"; done
-  (cd "$repo/tests/kind" && go build -ldflags='-s -w' -o "$root/bin/shop" ./shop)
+  go_program "$repo/tests/kind" "$root/bin/shop" ./shop
   echo 'root:x:0:0::/:/bin/sh' > "$root/etc/passwd"
   pack ambit-box "$root"
 }
@@ -85,8 +91,8 @@ redis() {
 authz() {
   local root=$work/authz
   mkdir -p "$root/bin"
-  (cd "$repo/tests/kind/authz" && go build -ldflags='-s -w' -o "$root/bin/oauth2-proxy" github.com/oauth2-proxy/oauth2-proxy/v7 &&
-    go build -ldflags='-s -w' -o "$root/bin/checker" ./checker)
+  go_program "$repo/tests/kind/authz" "$root/bin/oauth2-proxy" github.com/oauth2-proxy/oauth2-proxy/v7
+  go_program "$repo/tests/kind/authz" "$root/bin/checker" ./checker
   pack ambit-authz "$root"
 }
 
