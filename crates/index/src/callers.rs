@@ -1,5 +1,6 @@
-//! What makes the API server call Services: admission and conversion webhooks, and aggregated APIs. It is never in the
-//! mesh, so a waypoint that closes such a Service cuts it off.
+//! Services that the API server calls: admission and conversion webhooks, and aggregated APIs. The
+//! API server is never in the mesh, so a waypoint that closes such a Service cuts the API server
+//! off.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,19 +19,19 @@ use crate::object::{Key, Kind};
 /// One object, and the Services that the API server calls because of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Which object.
+    /// Key of the object.
     pub key: Key,
-    /// Its kind, for people.
+    /// The object's kind, for messages.
     description: &'static str,
-    /// What it calls: Services, and a port of each.
+    /// The called Services, each with a port.
     called: BTreeSet<(NamespacedName, u16)>,
 }
 
-/// Where the API server calls a Service when nothing names a port.
+/// The default port of the API server for Services.
 const DEFAULT_PORT: i32 = 443;
 
 impl Caller {
-    /// Of an admission webhook that only judges.
+    /// For an admission webhook that validates.
     pub fn validating(object: &ValidatingWebhookConfiguration) -> Self {
         let webhooks = object.webhooks.iter().flatten();
         Self::new(
@@ -40,7 +41,7 @@ impl Caller {
         )
     }
 
-    /// Of an admission webhook that changes objects.
+    /// For an admission webhook that mutates.
     pub fn mutating(object: &MutatingWebhookConfiguration) -> Self {
         let webhooks = object.webhooks.iter().flatten();
         Self::new(
@@ -50,7 +51,7 @@ impl Caller {
         )
     }
 
-    /// Of an aggregated API.
+    /// For an aggregated API.
     pub fn aggregated(object: &APIService) -> Self {
         let service = object.spec.as_ref().and_then(|spec| spec.service.as_ref());
         let called = service.and_then(|service| {
@@ -59,7 +60,7 @@ impl Caller {
         Self::new((Kind::ApiService, "APIService"), &object.metadata, [called].into_iter())
     }
 
-    /// Of a resource whose versions a webhook converts.
+    /// For a resource whose versions a webhook converts.
     pub fn converting(object: &CustomResourceDefinition) -> Self {
         let conversion = object.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
         let config = conversion.and_then(|webhook| webhook.client_config.as_ref());
@@ -68,7 +69,7 @@ impl Caller {
         Self::new((Kind::CustomResource, "CustomResourceDefinition"), &object.metadata, [called].into_iter())
     }
 
-    /// The object, for people.
+    /// The object as text, for messages.
     pub(crate) fn describe(&self) -> String {
         format!("{} {}", self.description, self.key.name.name)
     }
@@ -86,12 +87,12 @@ impl Caller {
         }
     }
 
-    /// What it calls.
+    /// The called Services.
     pub(crate) fn services(&self) -> BTreeSet<NamespacedName> {
         self.called.iter().map(|(service, _)| service.clone()).collect()
     }
 
-    /// At which ports it calls a Service.
+    /// The ports at which it calls a Service.
     pub(crate) fn ports_of(&self, service: &NamespacedName) -> impl Iterator<Item = u16> {
         self.called.iter().filter(move |(called, _)| called == service).map(|(_, port)| *port)
     }

@@ -1,10 +1,11 @@
-//! What an object changed, by name. The index is asked for the value; no value means removed.
+//! The names affected by a change of an object. The index returns their values; no value means
+//! removed.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use ambit_model::NamespacedName;
 
-/// Names of everything that differs from before.
+/// Names of everything that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Workloads by uid.
@@ -15,29 +16,30 @@ pub struct Changes {
     pub policies: BTreeSet<NamespacedName>,
     /// Enrollments by node and pod uid.
     pub enrollments: BTreeSet<(Arc<str>, Arc<str>)>,
-    /// Nodes that are new or gone, or whose own enrollment changed.
+    /// Nodes that were added or removed, or whose own enrollment changed.
     pub nodes: BTreeSet<Arc<str>>,
-    /// A user's policy, or a Service, may need another status.
+    /// The status of a user's policy, or of a Service, may have to change.
     pub policy_status: bool,
-    /// A route may need another status.
+    /// The status of a route may have to change.
     pub route_status: bool,
-    /// What waypoints know, by waypoint and service.
+    /// Compiled services, by waypoint and service.
     pub bound: BTreeSet<(NamespacedName, NamespacedName)>,
-    /// Waypoints that are new, gone or another, or whose pods are.
+    /// Waypoints that were added, removed or changed, or whose pods changed.
     pub waypoints: BTreeSet<NamespacedName>,
-    /// Key sets are wanted from other addresses.
+    /// The set of URIs of key sets changed.
     pub key_set_uris: bool,
-    /// A step was taken: [`crate::Index::settle`] wants the number once everybody had the time to hear of it.
+    /// A step was taken: pass the number to [`crate::Index::settle`] once all proxies had time to
+    /// receive it.
     pub settling: Option<u64>,
 }
 
 impl Changes {
-    /// Nothing differs.
+    /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Adds what another object changed.
+    /// Adds the changes of another object.
     pub fn merge(&mut self, other: Self) {
         self.workloads.extend(other.workloads);
         self.services.extend(other.services);

@@ -1,5 +1,5 @@
-//! Which pods are wanted in the mesh, and why: exclusion, then what cannot be served, then the pod's label, then
-//! the namespace's.
+//! Which pods should be in the mesh, and why. The order of precedence: exclusion, pods that cannot
+//! be in the mesh, the pod's label, the namespace's label.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -14,11 +14,11 @@ use crate::{
 pub enum Wanted {
     /// Not in the mesh.
     Out,
-    /// Identity, mTLS and L4 policy.
+    /// In the mesh: identity, mTLS and L4 policy.
     L4,
 }
 
-/// Why a pod is wanted in or out.
+/// Reasons for [`Enrollment::wanted`].
 pub mod reason {
     /// There is no Mesh.
     pub const NO_MESH: &str = "NoMesh";
@@ -32,55 +32,55 @@ pub mod reason {
     pub const HOST_NETWORK: &str = "HostNetwork";
     /// The mirror of a static pod, or a pod without a service account.
     pub const NO_IDENTITY: &str = "NoIdentity";
-    /// A sidecar serves it.
+    /// The pod has a sidecar.
     pub const SIDECAR: &str = "Sidecar";
-    /// Its containers have ended.
+    /// The pod's containers have terminated.
     pub const TERMINATED: &str = "Terminated";
     /// The pod's label decides.
     pub const POD_LABEL: &str = "PodLabel";
     /// The namespace's label decides.
     pub const NAMESPACE_LABEL: &str = "NamespaceLabel";
-    /// No label asks for it.
+    /// No label enrolls it.
     pub const NOT_LABELLED: &str = "NotLabelled";
 }
 
 /// One pod bound to a node, and whether it should be in the mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Enrollment {
-    /// Kubernetes uid.
+    /// Kubernetes uid of the pod.
     pub uid: Arc<str>,
     /// Pod namespace.
     pub namespace: Arc<str>,
     /// Pod name.
     pub name: Arc<str>,
-    /// Service account, empty for a pod without an identity.
+    /// Service account; empty for a pod without an identity.
     pub service_account: Arc<str>,
-    /// Node it is bound to.
+    /// Node that it is bound to.
     pub node: Arc<str>,
     /// Whether it should be in the mesh.
     pub wanted: Wanted,
-    /// Why.
+    /// One of [`reason`].
     pub reason: &'static str,
-    /// It was wanted in the mesh before it had an address, so before its first process.
+    /// It was wanted in the mesh before it had an address, and therefore before its first process.
     pub wanted_from_start: bool,
-    /// Addresses, empty until it has them.
+    /// Addresses; empty until it has them.
     pub ips: Vec<IpAddr>,
     /// Inbound traffic is not redirected.
     pub bypass_inbound: bool,
-    /// What the kubelet sends to it by its own probes and lifecycle hooks.
+    /// Requests of the kubelet to the pod, for its probes and lifecycle hooks.
     pub probes: BTreeSet<ProbeCall>,
-    /// Devices in it whose inbound traffic is its own outbound traffic.
+    /// Devices in the pod whose inbound traffic counts as the pod's outbound traffic.
     pub reroute_interfaces: BTreeSet<String>,
-    /// The pod carries the annotation that says its traffic is redirected.
+    /// The pod has the annotation that marks its traffic as redirected.
     pub redirected: bool,
 }
 
-/// What every node agent must know beside its pods.
+/// What every node agent must know in addition to its pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeEnrollment {
-    /// Namespaces in which a pod may only start enrolled.
+    /// Namespaces whose pods may start only when enrolled.
     pub enrolled_namespaces: BTreeSet<Arc<str>>,
-    /// Namespaces that are not among them and have pods that are enrolled by their own label.
+    /// Other namespaces that contain pods enrolled by their own label.
     pub partly_enrolled_namespaces: BTreeSet<Arc<str>>,
     /// Remove every trace of the mesh.
     pub decommission: bool,
@@ -125,7 +125,7 @@ pub(crate) fn wanted(
     }
 }
 
-/// Whether a pod's own label enrolls it wherever the mesh takes pods of its namespace.
+/// Whether a pod's own label enrolls it, provided that the mesh covers its namespace.
 pub(crate) fn enrolls_itself(pod: &PodFacts) -> bool {
     pod.mode == DataplaneMode::Ambient && !pod.host_network && !pod.sidecar && !pod.terminated
 }
@@ -137,7 +137,7 @@ pub(crate) fn takes_pods_of(name: &Arc<str>, settings: &Settings) -> bool {
         && !settings.exclude_namespaces.contains(name)
 }
 
-/// Whether pods of a namespace may only start enrolled.
+/// Whether the pods of a namespace may start only when enrolled.
 pub(crate) fn is_enrolled_namespace(name: &Arc<str>, mode: DataplaneMode, settings: &Settings) -> bool {
     mode == DataplaneMode::Ambient && takes_pods_of(name, settings)
 }

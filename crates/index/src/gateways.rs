@@ -1,4 +1,5 @@
-//! Gateways and their classes: which are waypoints, whom they serve, and whom they let attach.
+//! Gateways and GatewayClasses: which Gateways are waypoints, for which traffic, and which
+//! namespaces may attach.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,12 +20,12 @@ pub enum Serves {
     Workloads,
     /// Both (`all`).
     All,
-    /// None (`none`, and words that are not known).
+    /// None (`none`, and unknown values).
     Nothing,
 }
 
 impl Serves {
-    /// Reads the label; none when there is none.
+    /// Parses the label value; `None` without a label.
     fn read(value: Option<&str>) -> Option<Self> {
         Some(match value? {
             labels::FOR_SERVICE => Self::Services,
@@ -35,7 +36,7 @@ impl Serves {
     }
 }
 
-/// Who may attach.
+/// Which namespaces may attach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Allowed {
     Same,
@@ -44,22 +45,22 @@ enum Allowed {
     Nobody,
 }
 
-/// What the model needs of a Gateway of a waypoint class.
+/// The parts of a waypoint's Gateway that the model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GatewayFacts {
     pub(crate) name: NamespacedName,
     pub(crate) class: Arc<str>,
-    /// Its own label.
+    /// Value of the Gateway's own label.
     pub(crate) serves: Option<Serves>,
-    /// A pod of it was ready once: it has an address.
+    /// One of its pods has been ready: the Gateway has an address.
     pub(crate) has_been_ready: bool,
-    /// Proxies before whoever calls it, by its own annotation.
+    /// Number of trusted proxies in front of the waypoint's peers, from the Gateway's annotation.
     pub(crate) trusted_proxies: Option<u32>,
     allowed: Allowed,
 }
 
 impl GatewayFacts {
-    /// Reads a Gateway; one of another class is not one of ours.
+    /// Parses a Gateway; `None` if its class is not a waypoint class.
     pub(crate) fn read(gateway: &Gateway) -> Option<Self> {
         let class = gateway.spec.gateway_class_name.as_str();
         if class != labels::WAYPOINT_CLASS && class != labels::ISTIO_WAYPOINT_CLASS {
@@ -72,7 +73,7 @@ impl GatewayFacts {
             serves: Serves::read(label(&gateway.metadata, labels::WAYPOINT_FOR)),
             has_been_ready: gateway.status.as_ref().is_some_and(|status| !status.addresses.is_empty()),
             trusted_proxies: gateway.proxy_config().and_then(|config| trusted_proxies(config)),
-            // Without one its own namespace attaches, as in Istio.
+            // By default, only the Gateway's own namespace may attach, as in Istio.
             allowed: gateway.spec.listeners.iter().find(is_tunnel).map_or(Allowed::Same, allowed),
             name,
         })
@@ -89,17 +90,17 @@ impl GatewayFacts {
     }
 }
 
-/// What the model needs of a GatewayClass.
+/// The parts of a GatewayClass that the model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClassFacts {
-    /// For Gateways that do not say it themselves.
+    /// Default for Gateways that do not set it.
     pub(crate) serves: Option<Serves>,
-    /// Its Gateways are ours to run.
+    /// The class belongs to this mesh's controller.
     pub(crate) is_ours: bool,
 }
 
 impl ClassFacts {
-    /// Reads a class.
+    /// Parses a class.
     pub(crate) fn read(class: &GatewayClass) -> Self {
         Self {
             serves: Serves::read(label(&class.metadata, labels::WAYPOINT_FOR)),

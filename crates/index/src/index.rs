@@ -1,4 +1,4 @@
-//! The index: objects in, model out.
+//! The index: folds Kubernetes objects into the model.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -39,7 +39,7 @@ mod read;
 mod status;
 mod way;
 
-/// A pod and what follows from it.
+/// A pod and the values derived from it.
 #[derive(Debug)]
 struct PodEntry {
     facts: PodFacts,
@@ -47,7 +47,7 @@ struct PodEntry {
     enrollment: Option<Arc<Enrollment>>,
 }
 
-/// Who a pod is, for certificates and reports.
+/// The identity of a pod, for certificates and reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodIdentity {
     /// Kubernetes uid.
@@ -56,22 +56,22 @@ pub struct PodIdentity {
     pub name: NamespacedName,
     /// Service account, empty for a pod without an identity.
     pub service_account: Arc<str>,
-    /// Node it is bound to, empty while it is not.
+    /// Node that it is bound to; empty before scheduling.
     pub node: Arc<str>,
-    /// Its containers have ended.
+    /// The pod's containers have terminated.
     pub terminated: bool,
 }
 
-/// The mesh model, folded from objects.
+/// The mesh model, derived from objects.
 #[derive(Debug)]
 pub struct Index {
     settings: Settings,
     pods: BTreeMap<NamespacedName, PodEntry>,
     pod_uids: HashMap<Arc<str>, NamespacedName>,
     pods_by_node: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
-    /// Pods that their own label enrolls, by namespace.
+    /// Pods enrolled by their own label, by namespace.
     self_enrolled: BTreeMap<Arc<str>, BTreeSet<NamespacedName>>,
-    /// As read, so that settings can change under it.
+    /// The original objects, because settings that affect their conversion may change.
     kube_services: BTreeMap<NamespacedName, KubeService>,
     services: BTreeMap<NamespacedName, ServiceFacts>,
     services_by_key: HashMap<NamespacedName, NamespacedName>,
@@ -79,22 +79,22 @@ pub struct Index {
     other_workloads: BTreeMap<Arc<str>, Arc<Workload>>,
     nodes: BTreeMap<Arc<str>, NodeFacts>,
     namespaces: BTreeMap<Arc<str>, NamespaceFacts>,
-    /// As read, so that the root namespaces can change under them.
+    /// The original objects, because the root namespaces may change.
     kube_authorization: BTreeMap<NamespacedName, Box<AuthorizationPolicy>>,
     kube_request: BTreeMap<NamespacedName, Box<RequestAuthentication>>,
     authorization: BTreeMap<NamespacedName, AuthorizationFacts>,
     peer: BTreeMap<NamespacedName, PeerFacts>,
     request: BTreeMap<NamespacedName, RequestFacts>,
     policies: BTreeMap<NamespacedName, Arc<Policy>>,
-    /// Names of policies that PeerAuthentications became.
+    /// Names of the policies derived from PeerAuthentications.
     derived: BTreeSet<NamespacedName>,
     node_enrollment: Arc<NodeEnrollment>,
-    /// Waypoints, and what they know.
+    /// Waypoints, and what is published to them.
     layer7: Layer7,
 }
 
 impl Index {
-    /// An index that has seen no object.
+    /// An empty index.
     pub fn new(settings: Settings) -> Self {
         let strict = Arc::new(peer_authentication::strict(&settings.system_namespace));
         Self {
@@ -122,7 +122,7 @@ impl Index {
         }
     }
 
-    /// Folds an object in.
+    /// Adds or updates an object.
     pub fn apply(&mut self, object: Object) -> Changes {
         let mut changes = Changes::default();
         let name = object.key().name;
@@ -164,7 +164,7 @@ impl Index {
         changes
     }
 
-    /// Takes an object out.
+    /// Removes an object.
     pub fn delete(&mut self, key: &Key) -> Changes {
         let mut changes = Changes::default();
         let name = key.name.clone();
@@ -196,7 +196,7 @@ impl Index {
         changes
     }
 
-    /// Takes out every object of a kind that a complete list did not name.
+    /// Removes all objects of a kind that are missing in a complete list.
     pub fn retain(&mut self, kind: Kind, listed: &BTreeSet<NamespacedName>) -> Changes {
         let mut changes = Changes::default();
         for name in self.known(kind).into_iter().filter(|name| !listed.contains(name)) {
@@ -235,7 +235,7 @@ impl Index {
         }
     }
 
-    /// Takes over what the Mesh says.
+    /// Applies the settings of the Mesh.
     pub fn configure(&mut self, settings: Settings) -> Changes {
         let mut changes = Changes::default();
         if settings == self.settings {

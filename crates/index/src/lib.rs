@@ -1,7 +1,8 @@
-//! Folds Kubernetes objects into the mesh model, and says exactly what changed.
+//! Folds Kubernetes objects into the mesh model, and reports exactly what changed.
 //!
-//! Pure and synchronous: [`Index::apply`] and [`Index::delete`] are total, and two indexes that saw the same
-//! objects hold the same model, whatever the order, once every step was settled ([`Index::settle`]).
+//! Pure and synchronous. [`Index::apply`] and [`Index::delete`] are total. Two indexes that
+//! received the same objects hold the same model, whatever the order, once every step was settled
+//! ([`Index::settle`]).
 
 mod callers;
 mod changes;

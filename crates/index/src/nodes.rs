@@ -1,4 +1,4 @@
-//! Nodes and namespaces: the little the model needs of their metadata.
+//! The metadata of nodes and namespaces that the model needs.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -8,12 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::{object::label, services::Distribution, waypoints::binding::Wish};
 
-/// What is known of a node.
+/// The facts about a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NodeFacts {
-    /// Where it is.
+    /// Its region and zone.
     pub locality: Locality,
-    /// Of its object: another one once it has registered again.
+    /// Uid of the Node object, which changes when the node registers again.
     pub uid: Arc<str>,
 }
 
@@ -26,10 +26,10 @@ impl NodeFacts {
     }
 }
 
-/// What the label of a namespace or pod asks for.
+/// The requested data plane mode of a namespace or pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum DataplaneMode {
-    /// No label, or a value of another mesh.
+    /// No label, or an unknown value.
     #[default]
     Unset,
     /// `ambient`
@@ -38,7 +38,7 @@ pub(crate) enum DataplaneMode {
     None,
 }
 
-/// What the label asks for.
+/// Parses the data plane mode label.
 pub(crate) fn dataplane_mode(metadata: &ObjectMeta) -> DataplaneMode {
     match label(metadata, labels::DATAPLANE_MODE) {
         Some(labels::AMBIENT) => DataplaneMode::Ambient,
@@ -47,19 +47,19 @@ pub(crate) fn dataplane_mode(metadata: &ObjectMeta) -> DataplaneMode {
     }
 }
 
-/// What the model needs of a namespace.
+/// The facts about a namespace that the model needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamespaceFacts {
     pub(crate) mode: DataplaneMode,
-    /// What its objects ask for that do not say otherwise.
+    /// The waypoint for objects in it that do not request one themselves.
     pub(crate) wish: Wish,
     pub(crate) labels: BTreeMap<String, String>,
-    /// Where the traffic of its Services goes that do not say.
+    /// The traffic distribution of Services that do not set one.
     pub(crate) distribution: Option<Distribution>,
 }
 
 impl NamespaceFacts {
-    /// Reads the metadata of a namespace.
+    /// Parses the metadata of a namespace.
     pub(crate) fn read(metadata: &ObjectMeta) -> Self {
         let name: Arc<str> = metadata.name.as_deref().unwrap_or_default().into();
         Self {

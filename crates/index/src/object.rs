@@ -1,4 +1,4 @@
-//! The kinds of objects that the index reads.
+//! The kinds of objects that the index processes.
 
 use ambit_api::{
     AuthorizationPolicy, PeerAuthentication, RequestAuthentication, TrafficPolicy,
@@ -15,42 +15,42 @@ use k8s_openapi::{
 
 use crate::callers::Caller;
 
-/// An object as it is now.
+/// A Kubernetes object.
 #[derive(Clone, Debug)]
 pub enum Object {
     /// A pod.
     Pod(Box<Pod>),
     /// A service.
     Service(Box<Service>),
-    /// Endpoints of services without selector.
+    /// EndpointSlice of a service without selector.
     EndpointSlice(Box<EndpointSlice>),
     /// Metadata of a node.
     Node(Box<ObjectMeta>),
     /// Metadata of a namespace.
     Namespace(Box<ObjectMeta>),
-    /// Who may do what.
+    /// Authorization rules.
     AuthorizationPolicy(Box<AuthorizationPolicy>),
-    /// Whether plaintext is taken.
+    /// Whether ports accept plaintext.
     PeerAuthentication(Box<PeerAuthentication>),
-    /// Whose tokens vouch for requests.
+    /// Accepted token issuers.
     RequestAuthentication(Box<RequestAuthentication>),
-    /// A gateway; one of a waypoint class is a waypoint.
+    /// A Gateway; one of a waypoint class is a waypoint.
     Gateway(Box<Gateway>),
-    /// A class of gateways.
+    /// A class of Gateways.
     GatewayClass(Box<GatewayClass>),
-    /// Routes of requests.
+    /// HTTP routes.
     HttpRoute(Box<HttpRoute>),
-    /// Routes of gRPC calls.
+    /// gRPC routes.
     GrpcRoute(Box<GrpcRoute>),
-    /// Routes of connections.
+    /// TCP routes.
     TcpRoute(Box<TcpRoute>),
-    /// Routes of TLS connections.
+    /// TLS routes.
     TlsRoute(Box<TlsRoute>),
-    /// Who may name Services of a namespace.
+    /// Permission to reference Services of a namespace.
     ReferenceGrant(Box<ReferenceGrant>),
-    /// Faults, limits and balancing.
+    /// Fault injection, limits and load balancing.
     TrafficPolicy(Box<TrafficPolicy>),
-    /// What makes the API server call Services.
+    /// An object that makes the API server call Services.
     Caller(Box<Caller>),
 }
 
@@ -61,55 +61,55 @@ pub enum Kind {
     Pod,
     /// A service.
     Service,
-    /// Endpoints of services without selector.
+    /// EndpointSlice of a service without selector.
     EndpointSlice,
     /// A node.
     Node,
     /// A namespace.
     Namespace,
-    /// Who may do what.
+    /// Authorization rules.
     AuthorizationPolicy,
-    /// Whether plaintext is taken.
+    /// Whether ports accept plaintext.
     PeerAuthentication,
-    /// Whose tokens vouch for requests.
+    /// Accepted token issuers.
     RequestAuthentication,
-    /// A gateway; one of a waypoint class is a waypoint.
+    /// A Gateway; one of a waypoint class is a waypoint.
     Gateway,
-    /// A class of gateways.
+    /// A class of Gateways.
     GatewayClass,
-    /// Routes of requests.
+    /// HTTP routes.
     HttpRoute,
-    /// Routes of gRPC calls.
+    /// gRPC routes.
     GrpcRoute,
-    /// Routes of connections.
+    /// TCP routes.
     TcpRoute,
-    /// Routes of TLS connections.
+    /// TLS routes.
     TlsRoute,
-    /// Who may name Services of a namespace.
+    /// Permission to reference Services of a namespace.
     ReferenceGrant,
-    /// Faults, limits and balancing.
+    /// Fault injection, limits and load balancing.
     TrafficPolicy,
-    /// Admission webhooks that only judge.
+    /// Validating admission webhooks.
     ValidatingWebhook,
-    /// Admission webhooks that change objects.
+    /// Mutating admission webhooks.
     MutatingWebhook,
     /// Aggregated APIs.
     ApiService,
-    /// Resources whose versions a webhook may convert.
+    /// Custom resource definitions, whose versions a webhook may convert.
     CustomResource,
 }
 
-/// Which object.
+/// Identifies an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// Its kind.
     pub kind: Kind,
-    /// Its name; the namespace is empty for nodes, namespaces and classes.
+    /// Its name; the namespace is empty for cluster-scoped objects.
     pub name: NamespacedName,
 }
 
 impl Object {
-    /// Which object this is.
+    /// The key of this object.
     pub fn key(&self) -> Key {
         let (kind, metadata) = match self {
             Self::Caller(caller) => return caller.key.clone(),
@@ -142,12 +142,12 @@ pub fn name_of(metadata: &ObjectMeta) -> NamespacedName {
     )
 }
 
-/// A label, or nothing.
+/// The value of a label.
 pub(crate) fn label<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.labels.as_ref()?.get(key).map(String::as_str)
 }
 
-/// An annotation, or nothing.
+/// The value of an annotation.
 pub(crate) fn annotation<'a>(metadata: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(key).map(String::as_str)
 }

@@ -1,4 +1,4 @@
-//! Pods: the facts the model needs of one, and what follows from its own fields alone.
+//! Pods: the facts that the model needs, and values derived from one pod alone.
 
 pub(crate) mod probes;
 
@@ -21,25 +21,26 @@ use crate::{
     waypoints::binding::Wish,
 };
 
-/// Digits of the minute that a CronJob appends to the names of its Jobs.
+/// Digits of the timestamp (minutes) that a CronJob appends to the names of its Jobs.
 const CRON_SUFFIX_DIGITS: std::ops::RangeInclusive<usize> = 8..=10;
 
-/// Annotation of the mirror that a kubelet makes of a static pod. The node's own word, in any namespace it likes.
+/// Annotation of the mirror pod of a static pod. Set by the node itself, in any namespace.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Characters of a device's name.
+/// Longest device name.
 const INTERFACE_NAME_MAX: usize = 15;
-/// Devices that a pod's annotation may name.
+/// Devices that a pod's annotation may list.
 const INTERFACES_MAX: usize = 16;
 
-/// What the model needs of a pod.
+/// The facts about a pod that the model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PodFacts {
     pub(crate) name: NamespacedName,
     pub(crate) uid: Arc<str>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) node: Arc<str>,
-    /// Empty for a pod that has no identity: the mirror of a static pod, and a pod without an account.
+    /// Empty for a pod without an identity: the mirror of a static pod, or a pod without an
+    /// account.
     pub(crate) service_account: Arc<str>,
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) host_network: bool,
@@ -48,17 +49,18 @@ pub(crate) struct PodFacts {
     pub(crate) mode: DataplaneMode,
     pub(crate) redirected: bool,
     pub(crate) bypass_inbound: bool,
-    /// Its own probes and lifecycle hooks.
+    /// Requests of its probes and lifecycle hooks.
     pub(crate) probes: BTreeSet<probes::ProbeCall>,
     pub(crate) reroute_interfaces: BTreeSet<String>,
-    /// What its labels ask for.
+    /// The waypoint that its labels request.
     pub(crate) wish: Wish,
-    /// The waypoint behind which it was closed to everybody else, as an operator wrote onto it.
+    /// The waypoint behind which it was closed, from the operator's annotation.
     pub(crate) enforced: Option<NamespacedName>,
-    /// It is made for a Gateway.
+    /// It was created for a Gateway.
     pub(crate) is_managed: bool,
-    /// The Gateway that it is a pod of: by its labels, its account, and the Deployment that controls it. Each of these
-    /// is the word of who may write pods in the Gateway's namespace, and of nobody else.
+    /// The Gateway that it belongs to, according to its labels, its account, and the Deployment
+    /// that controls it. Each of these can be set only by someone who may write pods in the
+    /// Gateway's namespace.
     pub(crate) waypoint: Option<NamespacedName>,
     pub(crate) health: Health,
     pub(crate) named_ports: BTreeMap<String, u16>,
@@ -69,7 +71,7 @@ pub(crate) struct PodFacts {
 }
 
 impl PodFacts {
-    /// Reads a pod; fields that are missing or malformed count as absent.
+    /// Parses a pod; missing or malformed fields count as absent.
     pub(crate) fn read(pod: &Pod) -> Self {
         let metadata = &pod.metadata;
         let (no_spec, no_status) = (PodSpec::default(), PodStatus::default());
@@ -111,31 +113,32 @@ impl PodFacts {
         if self.host_network { NetworkMode::HostNetwork } else { NetworkMode::Standard }
     }
 
-    /// Whether the pod may be certified, called and led to.
+    /// Whether the pod may get a certificate and receive mesh traffic.
     pub(crate) fn has_identity(&self) -> bool {
         !self.service_account.is_empty()
     }
 
-    /// Pods that have ended, have no address yet or are nobody are not endpoints.
+    /// Pods that have terminated, or have no address or identity, are not endpoints.
     pub(crate) fn is_endpoint(&self) -> bool {
         !self.terminated && !self.ips.is_empty() && self.has_identity()
     }
 }
 
-/// A kubelet may create mirror pods in every namespace, and the API server gives them no account (NodeRestriction), so
-/// they must not count as `default`: one node would have an identity of each namespace.
+/// A kubelet may create mirror pods in every namespace, and the API server gives them no account
+/// (NodeRestriction). They must not count as `default`, or a single node would get an identity in
+/// each namespace.
 fn service_account(metadata: &ObjectMeta, spec: &PodSpec) -> Arc<str> {
     let account = spec.service_account_name.as_deref().filter(|_| annotation(metadata, MIRROR).is_none());
     account.unwrap_or_default().into()
 }
 
-/// `namespace/name`
+/// Parses `namespace/name`.
 fn named(text: &str) -> Option<NamespacedName> {
     let (namespace, name) = text.split_once('/')?;
     (!namespace.is_empty() && !name.is_empty()).then(|| NamespacedName::new(namespace, name))
 }
 
-/// Names that no device can have (Linux: `IFNAMSIZ`), and more than a pod has devices of, are left out.
+/// Invalid device names (Linux: `IFNAMSIZ`), and names beyond the limit, are ignored.
 fn reroute_interfaces(metadata: &ObjectMeta) -> BTreeSet<String> {
     let names =
         annotation(metadata, labels::REROUTE_INTERFACES).unwrap_or_default().split(',').map(str::trim);
@@ -143,7 +146,7 @@ fn reroute_interfaces(metadata: &ObjectMeta) -> BTreeSet<String> {
     names.take(INTERFACES_MAX).map(str::to_owned).collect()
 }
 
-/// The Gateway that a pod says it is of: by the labels and the account that the operator gives its pods.
+/// The Gateway that a pod belongs to, by the labels and account that the operator gives its pods.
 fn waypoint(metadata: &ObjectMeta, service_account: &str) -> Option<NamespacedName> {
     let is_managed = label(metadata, labels::GATEWAY_MANAGED) == Some(labels::WAYPOINT_MANAGED);
     let gateway = label(metadata, labels::GATEWAY_NAME).filter(|name| is_managed && *name == service_account);
@@ -166,14 +169,14 @@ fn health(metadata: &ObjectMeta, status: &PodStatus) -> Health {
     if ready && metadata.deletion_timestamp.is_none() { Health::Healthy } else { Health::Unhealthy }
 }
 
-/// Containers, and init containers that keep running beside them.
+/// Containers, and sidecar containers (init containers that keep running).
 fn running(spec: &PodSpec) -> impl Iterator<Item = &Container> {
     let sidecars = spec.init_containers.iter().flatten();
     let sidecars = sidecars.filter(|c: &&Container| c.restart_policy.as_deref() == Some("Always"));
     spec.containers.iter().chain(sidecars)
 }
 
-/// Ports of containers, and of init containers that keep running beside them.
+/// Ports of containers and sidecar containers.
 fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
     let mut ports = BTreeMap::new();
     for container in running(spec) {
@@ -187,7 +190,7 @@ fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
     ports
 }
 
-/// The controller a person would name: the Deployment of a ReplicaSet, the CronJob of a Job.
+/// The controller that users know: the Deployment of a ReplicaSet, the CronJob of a Job.
 fn controller(metadata: &ObjectMeta) -> (WorkloadKind, Arc<str>) {
     let name = metadata.name.as_deref().unwrap_or_default();
     let owner: Option<&OwnerReference> =

@@ -1,4 +1,4 @@
-//! Istio's policy kinds: facts, translation, and the status each object should carry.
+//! Istio's policy kinds: facts, translation, and the status of each object.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,33 +18,33 @@ mod unknown;
 
 pub use attachment::{Attachment, Reach, Target};
 
-/// The condition types of policies that are ours to say, and to take back.
+/// Condition types of policies that this controller sets and removes.
 const OURS: &[&str] = &[ZTUNNEL_ACCEPTED, WAYPOINT_ACCEPTED];
 
-/// What a policy's status should say about one aspect.
+/// The value of one status condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// Condition type.
     pub condition: &'static str,
-    /// `True` or `False`.
+    /// Status of the condition.
     pub holds: Holds,
-    /// Why, in one word.
+    /// CamelCase reason.
     pub reason: &'static str,
-    /// Why, for people.
+    /// Human-readable message.
     pub message: String,
 }
 
-/// Whether a condition holds.
+/// Status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holds {
-    /// It does.
+    /// The condition is met.
     True,
-    /// It does not.
+    /// The condition is not met.
     False,
 }
 
 impl Holds {
-    /// The word of the Kubernetes API.
+    /// The value in the Kubernetes API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
@@ -53,32 +53,32 @@ impl Holds {
     }
 }
 
-/// A policy whose status is not what it should be.
+/// A policy or Service whose status must be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StatusPatch {
-    /// The kind of the policy.
+    /// The kind of the object.
     pub kind: Kind,
-    /// Which object.
+    /// Name of the object.
     pub name: NamespacedName,
-    /// Version of the object that was judged.
+    /// Resource version of the evaluated object.
     pub resource_version: String,
-    /// Generation that was judged.
+    /// Generation of the evaluated object.
     pub generation: Option<i64>,
-    /// What it should say, one for each condition type.
+    /// The new conditions, one per type.
     pub judgements: Vec<Judgement>,
-    /// What it says now without what it should no longer say: others' conditions, and ours to be replaced.
+    /// The conditions to keep: those of other controllers, and ours that are replaced.
     pub current: Vec<PolicyCondition>,
 }
 
-/// What the kinds have in common.
+/// Facts common to all policy kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PolicyFacts<T> {
     pub(crate) name: NamespacedName,
-    /// Seconds since the epoch; the oldest wins.
+    /// Creation time in seconds since the epoch; the oldest policy wins.
     pub(crate) created: i64,
-    /// None applies to the namespace.
+    /// `None` applies to the whole namespace.
     pub(crate) selector: Option<BTreeMap<String, String>>,
-    /// What is known of the object alone.
+    /// Conditions that depend only on the object itself.
     pub(crate) judgements: Vec<Judgement>,
     pub(crate) resource_version: String,
     pub(crate) generation: Option<i64>,
@@ -87,7 +87,8 @@ pub(crate) struct PolicyFacts<T> {
 }
 
 impl<T> PolicyFacts<T> {
-    /// The patch that makes the status say what it should, if it does not; `attached` is what waypoints make of it.
+    /// The patch for the status, if it must change; `attached` is the condition of an attached
+    /// policy.
     pub(crate) fn status_patch(&self, kind: Kind, attached: Option<Judgement>) -> Option<StatusPatch> {
         let judgements: Vec<Judgement> = self.judgements.iter().cloned().chain(attached).collect();
         let is_wanted = |kind: &str| judgements.iter().any(|judgement| judgement.condition == kind);
@@ -118,21 +119,21 @@ impl<T> PolicyFacts<T> {
 pub(crate) type AuthorizationFacts = PolicyFacts<authorization::Authorization>;
 /// A PeerAuthentication.
 pub(crate) type PeerFacts = PolicyFacts<peer_authentication::Modes>;
-/// A RequestAuthentication: what it is attached to, if anything.
+/// A RequestAuthentication, with its attachment if it has one.
 pub(crate) type RequestFacts = PolicyFacts<Option<Attachment<request_authentication::Providers>>>;
 
-/// The labels of a selector; one without labels is no selector.
+/// The labels of a selector; `None` for a selector without labels.
 pub(crate) fn selector(selector: Option<&WorkloadSelector>) -> Option<BTreeMap<String, String>> {
     selector.map(|s| s.match_labels.clone()).filter(|labels| !labels.is_empty())
 }
 
-/// A header name (RFC 9110 5.1) in lower case.
+/// A header name (RFC 9110 5.1), in lower case.
 pub(crate) fn header_name(name: &str) -> Option<Arc<str>> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     (!name.is_empty() && name.bytes().all(is_token)).then(|| name.to_ascii_lowercase().into())
 }
 
-/// The root namespaces of a mesh that says nothing of them.
+/// The root namespaces of a mesh that sets none.
 #[cfg(test)]
 fn roots() -> std::collections::BTreeSet<Arc<str>> {
     crate::Settings::default().root_namespaces

@@ -1,7 +1,8 @@
-//! Providers of external authorization: from `Mesh.spec.extensionProviders` to what waypoints ask.
+//! External authorization providers: from `Mesh.spec.extensionProviders` to the compiled form for
+//! waypoints.
 //!
-//! Invariant: total, and strict: a provider of which something cannot be read is none, and the policies that name it
-//! refuse, with a status that says what is wrong.
+//! Invariant: total and strict. A provider with any invalid field is not used; policies that name
+//! it refuse requests, and their status shows the error.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -19,12 +20,12 @@ use crate::{policies::header_name, services::ServiceFacts};
 #[cfg(test)]
 mod tests;
 
-/// Longest time of one check.
+/// Longest timeout of one check.
 const TIMEOUT_MAX: Duration = Duration::from_secs(600);
-/// Largest part of a body that a provider sees.
+/// Largest part of a body that is sent to a provider.
 const BODY_MAX_BYTES: u32 = 1 << 20;
 
-/// Everything that providers are looked up in.
+/// Everything needed to look up providers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Directory<'a> {
     pub(crate) providers: &'a [ExtensionProvider],
@@ -32,7 +33,7 @@ pub(crate) struct Directory<'a> {
     pub(crate) cluster_domain: &'a str,
 }
 
-/// What the two kinds have in common.
+/// Fields common to both kinds of providers.
 struct Common<'a> {
     service: &'a str,
     port: i32,
@@ -43,10 +44,10 @@ struct Common<'a> {
 }
 
 impl Directory<'_> {
-    /// The provider of a name.
+    /// The provider with this name.
     ///
     /// # Errors
-    /// What is wrong with it, with its name.
+    /// What is wrong with it, including its name.
     pub(crate) fn provider(&self, name: &str) -> Result<CheckProvider, String> {
         let found = self.named(name).map_err(|why| format!("provider {name:?} {why}"))?;
         let wrong = |why: String| format!("provider {name:?}: {why}");
@@ -109,7 +110,7 @@ impl Directory<'_> {
         Ok(Destination { service: facts.model.key(), port: found.port })
     }
 
-    /// `namespace/name`, `namespace/hostname` or a hostname, as Istio takes them.
+    /// Parses `namespace/name`, `namespace/hostname` or a hostname, as Istio does.
     fn service(&self, text: &str) -> Option<NamespacedName> {
         let (namespace, host) = match text.split_once('/') {
             Some((namespace, host)) => (Some(namespace), host),
@@ -183,7 +184,7 @@ fn of_http(http: &ExtAuthzHttp) -> Result<HttpCheck, String> {
     })
 }
 
-/// Exact, `prefix*`, `*suffix` or `*`.
+/// Parses exact values, `prefix*`, `*suffix` and `*`.
 fn patterns(field: &str, texts: &[String]) -> Result<Vec<StringMatch>, String> {
     let pattern = |text: &String| {
         let unreadable = || format!("{field}: {text:?} is not the name of a header, prefix* or *suffix");

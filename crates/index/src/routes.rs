@@ -1,7 +1,8 @@
-//! Routes that are attached to Services, each translated once from its own object.
+//! Routes attached to Services, each translated once from its own object.
 //!
-//! Invariant: a rule that cannot be carried out as written stays in the table and is answered 500, and the route's
-//! status names it. It never routes some other way, and its neighbours do not notice.
+//! Invariant: a rule that cannot be executed as written stays in the table, its requests get 500,
+//! and the route's status names it. It is never routed some other way, and other rules are not
+//! affected.
 
 use std::{fmt, sync::Arc};
 
@@ -41,7 +42,7 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    /// The word, as the Gateway API spells it.
+    /// The kind in the Gateway API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http => "HTTPRoute",
@@ -51,7 +52,7 @@ impl RouteKind {
         }
     }
 
-    /// Whether it routes requests; others route connections.
+    /// Whether it routes requests, in contrast to connections.
     pub(crate) fn is_http(self) -> bool {
         match self {
             Self::Http | Self::Grpc => true,
@@ -60,7 +61,7 @@ impl RouteKind {
     }
 }
 
-/// Which route.
+/// Identifies a route.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteKey {
     /// Its kind.
@@ -75,20 +76,20 @@ impl fmt::Display for RouteKey {
     }
 }
 
-/// What the model needs of a route.
+/// The facts about a route that the model needs.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct RouteFacts {
     pub(crate) key: RouteKey,
-    /// Seconds since the epoch; the oldest comes first.
+    /// Creation time in seconds since the epoch; the oldest comes first.
     pub(crate) created: i64,
     pub(crate) generation: Option<i64>,
     pub(crate) resource_version: String,
     /// Parents that are Services.
     pub(crate) parents: Vec<Parent>,
-    /// Server names of a TLSRoute, in lower case; none: every one.
+    /// Server names of a TLSRoute, in lower case; empty matches all.
     pub(crate) names: Vec<Arc<str>>,
     pub(crate) rules: Vec<RuleFacts>,
-    /// What its status says now.
+    /// The current status.
     pub(crate) status: Vec<RouteParentStatus>,
 }
 
@@ -99,7 +100,7 @@ pub(crate) struct Parent {
     pub(crate) service: NamespacedName,
 }
 
-/// One rule, as far as its object alone tells.
+/// One rule, as far as it follows from its object alone.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct RuleFacts {
     /// `<kind>/<namespace>/<name>/<rule name or index>`
@@ -110,7 +111,7 @@ pub(crate) struct RuleFacts {
     pub(crate) timeouts: RequestTimeouts,
     pub(crate) retry: Option<Retry>,
     pub(crate) session: Option<SessionPersistence>,
-    /// Why it is answered 500.
+    /// Why the rule's requests get 500.
     pub(crate) problem: Option<Arc<str>>,
 }
 
@@ -119,7 +120,7 @@ pub(crate) struct RuleFacts {
 pub(crate) enum FilterFacts {
     /// Complete.
     Ready(Filter),
-    /// A mirror whose destination is to be found.
+    /// A mirror whose destination must be resolved.
     Mirror { to: BackendReference, fraction: Option<Fraction> },
 }
 
@@ -160,7 +161,7 @@ impl RouteFacts {
         }
     }
 
-    /// Services that its rules lead to, mirrors too.
+    /// Services that its rules reference, including mirrors.
     pub(crate) fn backends(&self) -> impl Iterator<Item = NamespacedName> + '_ {
         let of_rules = self.rules.iter().flat_map(|rule| {
             let own = rule.filters.iter().filter_map(FilterFacts::mirror);
@@ -176,12 +177,12 @@ impl RouteFacts {
         of_rules.map(|reference| resolve::target(reference, &self.key.name))
     }
 
-    /// Whether it speaks for clients of its own namespace only.
+    /// Whether it applies only to clients in its own namespace (a consumer route).
     pub(crate) fn is_consumer_of(&self, service: &NamespacedName) -> bool {
         self.key.name.namespace != service.namespace
     }
 
-    /// The order in which routes that say the same are heard.
+    /// Precedence of equal routes: the oldest first.
     pub(crate) fn seniority(&self) -> (i64, &NamespacedName, RouteKind) {
         (self.created, &self.key.name, self.key.kind)
     }
@@ -197,7 +198,7 @@ impl FilterFacts {
 }
 
 impl Parent {
-    /// Reads a reference; parents of other kinds are others' business.
+    /// Parses a reference; `None` for parents of other kinds.
     fn read(reference: &ParentReference, route: &NamespacedName) -> Option<Self> {
         let group = reference.group.as_deref().unwrap_or(GROUP);
         let is_service =

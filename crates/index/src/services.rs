@@ -1,4 +1,5 @@
-//! Services: virtual addresses, ports, load balancing, and which port of a pod serves which port of a service.
+//! Services: virtual addresses, ports, load balancing, and the mapping of service ports to pod
+//! ports.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,12 +19,12 @@ use crate::{
     waypoints::binding::Wish,
 };
 
-/// Where a service port leads on an endpoint.
+/// The target port of a service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
-    /// The same number everywhere.
+    /// The same number on every pod.
     Number(u16),
-    /// What each pod calls by this name.
+    /// A named port of each pod.
     Name(String),
 }
 
@@ -36,24 +37,24 @@ pub(crate) struct PortFacts {
     pub(crate) protocol: AppProtocol,
 }
 
-/// What the model needs of a service.
+/// The facts about a service that the model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ServiceFacts {
     pub(crate) name: NamespacedName,
-    /// Empty for a service whose endpoints someone else writes.
+    /// Empty for a service whose EndpointSlices are maintained by others.
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) ports: Vec<PortFacts>,
-    /// What its labels ask for.
+    /// The waypoint that its labels request.
     pub(crate) wish: Wish,
-    /// It is made for a Gateway.
+    /// It was created for a Gateway.
     pub(crate) is_managed: bool,
-    /// What it says about the choice of an endpoint.
+    /// Its load balancing settings.
     pub(crate) balancing: Balancing,
     pub(crate) model: Arc<Service>,
 }
 
 impl ServiceFacts {
-    /// Reads a service; an ExternalName service is a DNS alias and not one of ours.
+    /// Parses a service; `None` for ExternalName, which is only a DNS alias.
     pub(crate) fn read(service: &KubeService, settings: &Settings) -> Option<Self> {
         let spec = service.spec.as_ref()?;
         if spec.type_.as_deref() == Some("ExternalName") {
@@ -84,7 +85,7 @@ impl ServiceFacts {
         })
     }
 
-    /// Takes in what the namespace says about the choice of an endpoint; whether that is news.
+    /// Applies the load balancing setting of the namespace. Returns whether anything changed.
     pub(crate) fn balance(&mut self, of_namespace: Option<Distribution>) -> bool {
         let load_balancing = self.balancing.settle(of_namespace);
         let is_news = self.model.load_balancing != load_balancing;
@@ -94,7 +95,7 @@ impl ServiceFacts {
         is_news
     }
 
-    /// The ports of a pod for this service; a named port that the pod does not have is left out.
+    /// The pod's ports for this service; a named port that the pod does not have is omitted.
     pub(crate) fn mapping(&self, named_ports: &BTreeMap<String, u16>) -> Vec<PortMapping> {
         let target = |port: &PortFacts| match &port.target {
             Target::Number(number) => Some(*number),
@@ -124,7 +125,8 @@ fn ports(spec: &ServiceSpec) -> Vec<PortFacts> {
     .collect()
 }
 
-/// What a port speaks: its appProtocol, else the first part of its name, else its number, as Istio reads them.
+/// The protocol of a port: its appProtocol, otherwise the first part of its name, otherwise its
+/// number, as in Istio.
 fn protocol(app_protocol: Option<&str>, name: &str, number: u16) -> AppProtocol {
     let prefix = name.split('-').next().unwrap_or_default();
     let is_grpc_web = name == "grpc-web" || name.starts_with("grpc-web-");
@@ -151,7 +153,7 @@ fn service_port(port: &PortFacts) -> ServicePort {
     ServicePort { port: port.port, target_port }
 }
 
-/// Virtual addresses; `None` (headless) is not an address.
+/// Virtual addresses; empty for a headless service.
 fn addresses(spec: &ServiceSpec) -> Vec<NetworkAddress> {
     let all = spec.cluster_ips.iter().flatten().map(String::as_str).chain(spec.cluster_ip.as_deref());
     let mut addresses: Vec<NetworkAddress> = Vec::new();
@@ -163,33 +165,33 @@ fn addresses(spec: &ServiceSpec) -> Vec<NetworkAddress> {
     addresses
 }
 
-/// What a Service says about the choice of an endpoint, before its namespace is asked.
+/// The load balancing settings of a Service, before those of its namespace are applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Balancing {
     /// `internalTrafficPolicy: Local`
     is_local: bool,
-    /// `spec.trafficDistribution`, else the Service's annotation.
+    /// `spec.trafficDistribution`, otherwise the Service's annotation.
     distribution: Option<Distribution>,
     health_policy: HealthPolicy,
     /// `sessionAffinity: ClientIP`
     pub(crate) by_client: bool,
 }
 
-/// Where traffic prefers to go.
+/// Topology preference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Distribution {
-    /// Anywhere.
+    /// No preference.
     Any,
-    /// As near as there is an endpoint, down to the subzone.
+    /// The nearest endpoints, down to the subzone.
     Close,
-    /// The client's zone.
+    /// Endpoints in the client's zone.
     Zone,
-    /// The client's node, else as near as there is one.
+    /// Endpoints on the client's node, otherwise the nearest.
     Node,
 }
 
 impl Distribution {
-    /// The words of Kubernetes and Istio; one that is neither's says nothing.
+    /// Values of Kubernetes and Istio; `None` for unknown ones.
     fn read(word: &str) -> Option<Self> {
         Some(match word.to_ascii_lowercase().as_str() {
             "any" => Self::Any,
@@ -200,7 +202,7 @@ impl Distribution {
         })
     }
 
-    /// What the annotation of a Service or namespace asks for.
+    /// The value of the annotation on a Service or namespace.
     pub(crate) fn annotated(metadata: &ObjectMeta) -> Option<Self> {
         annotation(metadata, labels::TRAFFIC_DISTRIBUTION).and_then(Self::read)
     }
@@ -218,7 +220,7 @@ impl Balancing {
         }
     }
 
-    /// `of_namespace` holds where the Service says nothing.
+    /// The effective settings; `of_namespace` applies where the Service sets nothing.
     fn settle(&self, of_namespace: Option<Distribution>) -> LoadBalancing {
         use LoadBalancingScope::{Network, Node, Region, Subzone, Zone};
         let nearest = |scopes: &[LoadBalancingScope]| (LoadBalancingMode::Failover, scopes.to_vec());

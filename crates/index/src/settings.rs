@@ -1,4 +1,4 @@
-//! What the `Mesh` says, as far as the model depends on it.
+//! The settings of the `Mesh` that the model depends on.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -8,22 +8,23 @@ use ambit_api::{
 };
 use ambit_model::{DEFAULT_TRUST_DOMAIN, Mode};
 
-/// Whether there is a mesh.
+/// Whether there is a Mesh object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
-    /// No Mesh object: no pod is wanted.
+    /// No Mesh object: no pod is enrolled.
     #[default]
     Absent,
     /// A Mesh object.
     Present,
-    /// A Mesh object that is being deleted: every pod is wanted out, and nodes remove every trace.
+    /// The Mesh object is being deleted: all pods leave the mesh, and nodes remove every trace of
+    /// it.
     Leaving,
 }
 
-/// What the model depends on beside objects.
+/// Inputs of the model in addition to objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether there is a mesh.
+    /// Whether there is a Mesh object.
     pub presence: Presence,
     /// Namespace of the mesh itself, which is never enrolled.
     pub system_namespace: Arc<str>,
@@ -33,7 +34,7 @@ pub struct Settings {
     pub cluster_id: Arc<str>,
     /// DNS domain of services.
     pub cluster_domain: Arc<str>,
-    /// Trust domain in force.
+    /// Current trust domain.
     pub trust_domain: Arc<str>,
     /// `spec.trust.aliases`.
     pub trust_aliases: Vec<Arc<str>>,

@@ -1,7 +1,8 @@
-//! EndpointSlices of services without selector: the addresses that serve them.
+//! EndpointSlices of services without selector.
 //!
-//! Invariant: an endpoint is a pod of the slice's own namespace only if one of its addresses is that pod's. What a slice
-//! says of a pod of another namespace changes nothing about that pod; its address is reached as the pod that it is.
+//! Invariant: an endpoint is a pod of the slice's own namespace only if it has one of that pod's
+//! addresses. A slice cannot change anything about a pod of another namespace; such an address is
+//! reached like the pod that has it.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -14,31 +15,31 @@ use crate::{
     settings::Settings,
 };
 
-/// Label that names the service of a slice.
+/// Label with the name of the slice's service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// What the model needs of a slice.
+/// The facts about a slice that the model needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SliceFacts {
     pub(crate) name: NamespacedName,
     pub(crate) service: NamespacedName,
-    /// Port number by port name.
+    /// Port numbers by name.
     ports: BTreeMap<String, u16>,
     pub(crate) endpoints: Vec<EndpointFacts>,
 }
 
-/// One endpoint, as the slice describes it.
+/// One endpoint of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EndpointFacts {
     pub(crate) addresses: Vec<IpAddr>,
-    /// The pod of the slice's own namespace that it claims to be.
+    /// The referenced pod, in the slice's own namespace.
     pub(crate) pod: Option<NamespacedName>,
     node: Arc<str>,
     health: Health,
 }
 
 impl SliceFacts {
-    /// Reads a slice; one that names no service, or whose endpoints are DNS names, is not one of ours.
+    /// Parses a slice; `None` if it has no service, or its endpoints are DNS names.
     pub(crate) fn read(slice: &EndpointSlice) -> Option<Self> {
         let name = name_of(&slice.metadata);
         let service = NamespacedName::new(name.namespace.clone(), label(&slice.metadata, SERVICE_NAME)?);
@@ -52,12 +53,12 @@ impl SliceFacts {
         Some(Self { name, service, ports, endpoints })
     }
 
-    /// Every address that it names.
+    /// All addresses in the slice.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().copied())
     }
 
-    /// The ports of an endpoint of this slice for its service.
+    /// The ports of its endpoints for its service.
     pub(crate) fn mapping(&self, service: &ServiceFacts) -> Vec<PortMapping> {
         let target = |name: &str| self.ports.get(name).copied();
         service
@@ -67,13 +68,13 @@ impl SliceFacts {
             .collect()
     }
 
-    /// Whether a port of its endpoints is this one.
+    /// Whether its endpoints have this port.
     pub(crate) fn leads_to(&self, port: u16) -> bool {
         self.ports.values().any(|own| *own == port)
     }
 
-    /// An address that is no pod of this namespace, as a workload of its own. What is known of `pod`, which has the
-    /// address, says how it is reached and whom to expect there; nothing: as it is, never by a tunnel.
+    /// A workload for an address that is not a pod of this namespace. If `pod` has the address, the
+    /// workload's tunnel and expected identity are the pod's; otherwise it is reached as plain TCP.
     pub(crate) fn workload(
         &self,
         (endpoint, address): (&EndpointFacts, IpAddr),
@@ -102,10 +103,10 @@ impl SliceFacts {
             .into(),
             addresses: vec![address],
             services: BTreeMap::from([(service.model.key(), self.mapping(service))]),
-            // What judges connections is said of the pod itself.
+            // Policies for connections apply to the pod itself.
             authorization_policies: Vec::new(),
             health: endpoint.health,
-            // Nobody is found by what a slice says of an address.
+            // Such workloads must not be found by address.
             network_mode: NetworkMode::HostNetwork,
             ..pod.cloned().unwrap_or_else(unknown)
         }

@@ -1,8 +1,8 @@
-//! TrafficPolicy: facts, and what waypoints get of it.
+//! TrafficPolicy: facts, and translation for waypoints.
 //!
-//! Invariant: of several policies on one object the oldest is in force, and the others say so. A value that cannot be
-//! read takes the whole policy out of force, and its status names the field; only a refusal of consumer routes holds
-//! whoever says it.
+//! Invariant: of several policies on one object the oldest is in force, and the others' status says
+//! so. A value that cannot be parsed disables the whole policy, and its status names the field.
+//! Only a refusal of consumer routes applies whichever policy contains it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,10 +27,10 @@ use crate::{
 mod tests;
 mod translate;
 
-/// Longest pause of a fault.
+/// Longest delay of a fault.
 const FAULT_DELAY_MAX: Duration = Duration::from_secs(3600);
 
-/// What a policy is attached to.
+/// The target of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TrafficTo {
     /// A Service.
@@ -44,38 +44,38 @@ pub(crate) enum TrafficTo {
 pub(crate) struct Traffic {
     pub(crate) targets: Vec<TrafficTo>,
     pub(crate) content: Result<Effects, String>,
-    /// Routes of other namespaces are refused at its Services, whatever becomes of the rest of it.
+    /// Its Services reject routes of other namespaces, even if the rest of the policy is invalid.
     pub(crate) denies_consumers: bool,
 }
 
-/// What it does.
+/// The compiled effects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effects {
     pub(crate) requests: Arc<RequestPolicy>,
     pub(crate) destination: Arc<DestinationPolicy>,
-    /// It says how an endpoint is chosen, be it as by default.
+    /// It sets a load balancing algorithm, even if it is the default one.
     pub(crate) balances: bool,
 }
 
 /// A TrafficPolicy and its metadata.
 pub(crate) type TrafficFacts = PolicyFacts<Traffic>;
 
-/// What became of one target.
+/// The result for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TrafficReach {
     /// This waypoint enforces it.
     Bound(NamespacedName),
-    /// The target exists, and no waypoint serves it.
+    /// The target exists, but has no waypoint.
     NotBound,
-    /// There is no such object.
+    /// The target does not exist.
     NotFound,
     /// An older policy is in force.
     Taken(NamespacedName),
-    /// A route that the owner of this Service does not admit.
+    /// The target is a route that the owner of this Service rejects.
     Refused(NamespacedName),
 }
 
-/// Reads an object.
+/// Parses an object.
 pub(crate) fn read(object: &TrafficPolicy) -> TrafficFacts {
     let name = name_of(&object.metadata);
     PolicyFacts {
@@ -134,7 +134,7 @@ impl TrafficTo {
 }
 
 impl Traffic {
-    /// What the status says, `WaypointAccepted`: all targets in one condition.
+    /// The condition `WaypointAccepted`, which covers all targets.
     pub(crate) fn judge(&self, reach: impl Fn(&TrafficTo) -> TrafficReach) -> Judgement {
         let says =
             |holds, reason, message| Judgement { condition: WAYPOINT_ACCEPTED, holds, reason, message };

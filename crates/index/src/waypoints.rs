@@ -1,4 +1,5 @@
-//! Waypoints: which services and pods go through which, how they get there, and that nobody goes round them.
+//! Waypoints: which services and pods use which one, the steps to get there, and closing endpoints
+//! to everyone else.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,53 +13,54 @@ pub(crate) mod stage;
 #[cfg(test)]
 mod tests;
 
-/// A Gateway of a waypoint class.
+/// A waypoint of this mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waypoint {
-    /// The Gateway; ServiceAccount, Deployment and Service are named alike.
+    /// Name of the Gateway; ServiceAccount, Deployment and Service have the same name.
     pub name: NamespacedName,
-    /// Its class.
+    /// Name of its GatewayClass.
     pub class: Arc<str>,
-    /// Which traffic it is for.
+    /// Which traffic it serves.
     pub serves: Serves,
-    /// A pod of it was ready once.
+    /// One of its pods has been ready.
     pub has_been_ready: bool,
-    /// Pods of it that are ready now.
+    /// Number of pods that are ready.
     pub ready_pods: usize,
-    /// Services, and namespaces of pods, that it knows.
+    /// Number of services, and namespaces of pods, that are published to it.
     pub bound: usize,
-    /// Routes that are attached to services that ask for it.
+    /// Number of routes attached to services that request it.
     pub routes: usize,
 }
 
-/// Ports at which the owner of a pod lets plaintext get past its waypoint (`docs/decisions/0029-a-port-left-open-past-a-waypoint.md`).
+/// Ports at which the owner of a pod lets plaintext bypass its waypoint
+/// (`docs/decisions/0029-a-port-left-open-past-a-waypoint.md`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
-    /// The PeerAuthentication that says so.
+    /// The PeerAuthentication that opens them.
     pub(crate) peer: NamespacedName,
     /// Workload ports, at least one.
     pub(crate) ports: BTreeSet<u16>,
 }
 
-/// Name of the policy that closes the endpoints of a service to everybody but its waypoints; pods with an opening have
-/// one of their own.
+/// Name of the policy that closes the endpoints of a service to all but its waypoints; pods with
+/// open ports use one of their own.
 pub(crate) fn deny_name(service: &NamespacedName, opening: Option<&Opening>) -> NamespacedName {
     guard_name(&service.namespace, &service.name, opening)
 }
 
-/// No Kubernetes name holds an at sign.
+/// An at sign cannot occur in Kubernetes names.
 fn guard_name(namespace: &Arc<str>, closed: &str, opening: Option<&Opening>) -> NamespacedName {
     let opening = opening.map(|opening| format!("@{}", opening.peer.name)).unwrap_or_default();
     NamespacedName::new(namespace.clone(), format!("{GUARD_PREFIX}{closed}{opening}"))
 }
 
-/// Whether a name is kept for policies that close endpoints.
+/// Whether a name is reserved for closing policies.
 pub(crate) fn is_deny_name(name: &NamespacedName) -> bool {
     name.name.starts_with(GUARD_PREFIX)
 }
 
-/// The policy that closes `ports` of the endpoints of a service to everybody but `waypoints`; none when there is nothing
-/// to close.
+/// The policy that closes `ports` of a service's endpoints to all but `waypoints`; `None` when
+/// there is nothing to close.
 pub(crate) fn deny(
     service: &NamespacedName,
     waypoints: &BTreeSet<&NamespacedName>,
@@ -77,14 +79,14 @@ pub(crate) fn deny(
         destination_ports,
         ..Match::default()
     };
-    // A match without ports would be about all of them.
+    // A match without ports would apply to all of them.
     let closed = (!closed.is_empty()).then(|| on(closed));
     let open = (!open.is_empty()).then(|| identified(on(open)));
     Some(policy(deny_name(service, opening), closed.into_iter().chain(open).collect()))
 }
 
-/// The policy that closes every port of pods of a namespace to everybody but `waypoints`, the same for all pods that have
-/// the same ones.
+/// The policy that closes all ports of pods in a namespace to all but `waypoints`; shared by pods
+/// with the same waypoints.
 pub(crate) fn deny_pods(
     namespace: &Arc<str>,
     waypoints: &BTreeSet<&NamespacedName>,
@@ -93,7 +95,7 @@ pub(crate) fn deny_pods(
 ) -> Policy {
     let not_principals: Vec<_> = waypoints.iter().map(|waypoint| principal(waypoint, trust_domain)).collect();
     let names: Vec<String> = waypoints.iter().map(|w| format!("{}.{}", w.namespace, w.name)).collect();
-    // A Service's name holds no dot, a Gateway's no plus sign.
+    // A Service's name cannot contain a dot, nor a Gateway's a plus sign.
     let key = guard_name(namespace, &format!("pods.{}", names.join("+")), opening);
     let ports: Vec<u16> = opening.iter().flat_map(|opening| &opening.ports).copied().collect();
     let others = Match { not_principals, ..Match::default() };
@@ -103,7 +105,7 @@ pub(crate) fn deny_pods(
     policy(key, [closed].into_iter().chain(open).collect())
 }
 
-/// The same for callers who have an identity: those without any are let through.
+/// Restricts the match to callers with an identity, so that plaintext is let through.
 fn identified(others: Match) -> Match {
     Match { principals: vec![StringMatch::Presence], ..others }
 }

@@ -1,6 +1,8 @@
-//! What goes round the waypoint of a service, and who is cut off by it: what its condition must say.
+//! Traffic that bypasses a service's waypoint, and callers that the waypoint cuts off; both appear
+//! in the service's condition.
 //!
-//! Invariant: an endpoint that anybody reaches without the waypoint is named, or counted.
+//! Invariant: an endpoint that can be reached without the waypoint is named in the condition, or
+//! counted.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +41,7 @@ impl Index {
         };
     }
 
-    /// What must be said of a subject beside where it goes.
+    /// Warnings about a subject, in addition to its binding.
     pub(super) fn around(&self, subject: &Subject) -> Around {
         match subject {
             Subject::Service(name) => {
@@ -71,7 +73,8 @@ impl Index {
         }
     }
 
-    /// Whether every endpoint of a service is open past its waypoint at all the ports that the API server calls.
+    /// Whether all endpoints of a service bypass its waypoint at all ports that the API server
+    /// calls.
     fn is_open_to(&self, service: &ServiceFacts, caller: &Caller) -> bool {
         let key = service.model.key();
         let is_open_at = |workload: &Workload, called: u16| {
@@ -87,7 +90,7 @@ impl Index {
                 .all(|called| workloads.iter().all(|workload| is_open_at(workload, called)))
     }
 
-    /// Endpoints that anybody reaches without the waypoint, in order.
+    /// Endpoints that can be reached without the waypoint, in order.
     fn open_endpoints(&self, service: &ServiceFacts) -> Vec<String> {
         let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
         let open = uids.filter_map(|uid| match self.pod_of_workload(uid) {
@@ -101,7 +104,7 @@ impl Index {
         open.collect()
     }
 
-    /// Ports that no proxy of the mesh sees.
+    /// Ports whose protocol the mesh does not handle.
     fn not_tcp(&self, name: &NamespacedName) -> Vec<String> {
         let spec = self.kube_services.get(name).and_then(|service| service.spec.as_ref());
         let ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
@@ -121,7 +124,8 @@ impl Index {
     }
 }
 
-/// A pod that is not closed whatever a waypoint demands, and why. One that is about to start is not judged yet.
+/// A pod that stays reachable without the waypoint, with the reason. A pod that has not started yet
+/// is not reported.
 fn open(pod: &PodEntry) -> Option<String> {
     let enrollment = pod.enrollment.as_ref()?;
     let name = &enrollment.name;

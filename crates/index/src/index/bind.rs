@@ -1,4 +1,5 @@
-//! Services and pods on their way to waypoints and back: one step at a time, and what follows from each.
+//! Moves services and pods to and from waypoints, one step at a time, and derives what depends on
+//! each step.
 
 use std::sync::Arc;
 
@@ -25,14 +26,16 @@ use crate::{
 };
 
 impl Index {
-    /// From now on proxies hear of changes: everything goes to its waypoint step by step. Before, it is where it
-    /// should be at once, so that a control plane that starts anew publishes what held before.
+    /// Starts serving proxies: from now on changes of waypoints happen step by step. Before,
+    /// everything goes directly to its target stage, so that a restarted control plane publishes
+    /// the same state as before.
     pub fn serve(&mut self) {
         self.layer7.is_heard = true;
         self.follow(&mut Changes::default());
     }
 
-    /// Everybody had the time to hear of the steps up to this one ([`Changes::settling`]): the next ones are taken.
+    /// All proxies had time to receive the steps up to this one ([`Changes::settling`]): takes the
+    /// next ones.
     pub fn settle(&mut self, step: u64) -> Changes {
         let mut changes = Changes::default();
         for (subject, bound) in &mut self.layer7.bound {
@@ -45,7 +48,7 @@ impl Index {
         changes
     }
 
-    /// Marks everything that has or may have to do with a waypoint: something that all depend on has changed.
+    /// Marks every object related to any waypoint, after a change that affects all of them.
     pub(super) fn refresh_bindings(&mut self) {
         let services = self.services.keys().map(|name| Subject::Service(name.clone()));
         let pods = self.pods.keys().map(|name| Subject::Pod(name.clone()));
@@ -55,7 +58,7 @@ impl Index {
         self.layer7.dirty.closings.extend(subjects);
     }
 
-    /// Looks again at everything that was marked, until nothing follows any more.
+    /// Updates everything that is marked, until nothing is left.
     pub(super) fn follow(&mut self, changes: &mut Changes) {
         loop {
             if let Some(subject) = self.layer7.dirty.bindings.pop_first() {
@@ -63,7 +66,8 @@ impl Index {
             } else if let Some(subject) = self.layer7.dirty.closings.pop_first() {
                 self.refresh_closing(&subject, changes);
             } else if !self.layer7.is_heard {
-                // Compiled once, when everything is known, and not again for every object of the first lists.
+                // Compiled once when everything is known, not for every object of the initial
+                // lists.
                 return;
             } else if let Some(service) = self.layer7.dirty.compiled.pop_first() {
                 self.refresh_compiled(&service, changes);
@@ -89,12 +93,12 @@ impl Index {
             self.layer7.bound_by_waypoint.entry(waypoint.clone()).or_default().insert(subject.clone());
         }
         if old.binding != new.binding {
-            // Nobody asks a pod where it goes, and most are told nothing.
+            // Pods have no status for this, and most of them no label.
             let is_service = matches!(subject, Subject::Service(_));
             changes.policy_status |= is_service || old.binding.judgement != new.binding.judgement;
             changes.route_status |= is_service;
         }
-        // What a pod must remember is written onto it with the statuses.
+        // What a pod must remember is written to it together with the statuses.
         changes.policy_status |= old.enforced() != new.enforced();
         if old.stage != new.stage {
             changes.policy_status |= matches!(subject, Subject::Service(_));
@@ -110,7 +114,7 @@ impl Index {
         self.announce(subject, changes);
     }
 
-    /// Clients hear where to go from the service or workload itself.
+    /// Publishes the address of the waypoint on the service or workload itself.
     fn announce(&mut self, subject: &Subject, changes: &mut Changes) {
         let address = self.announced(subject);
         match subject {
@@ -136,7 +140,7 @@ impl Index {
             Subject::Pod(name) => self.pods.contains_key(name),
         };
         if !exists {
-            // Nobody can be on the way to what is gone.
+            // No client can be on its way to an object that is gone.
             (bound.stage, bound.unsettled) = (Stage::Unbound, None);
             return;
         }
@@ -157,7 +161,8 @@ impl Index {
         changes.settling = changes.settling.max(bound.unsettled);
     }
 
-    /// Whether a client may know it, and so be on its way to it. A pod that has no workload yet is known to nobody.
+    /// Whether clients may know the subject and be connecting to it. A pod without a workload is
+    /// unknown to clients.
     fn is_heard_of(&self, subject: &Subject) -> bool {
         self.layer7.is_heard
             && match subject {
@@ -172,7 +177,7 @@ impl Index {
         }
         let unlabelled = NamespaceFacts::default();
         let namespace = self.namespaces.get(&subject.name().namespace).unwrap_or(&unlabelled);
-        // Where it is counts only once somebody may have heard of it; before, what was said of it.
+        // Once the subject is published, its own stage counts; before that, what its status says.
         let is_heard = self.layer7.is_heard;
         let remembered = self.remembered(subject).filter(|_| !is_heard);
         let at = old.stage.announced().filter(|_| is_heard).or(remembered.as_ref());
@@ -187,7 +192,7 @@ impl Index {
         let found = asking.waypoint().and_then(|name| self.candidate(name));
         let asks_for = asking.waypoint().cloned();
         let mut binding = Binding { past, ..bind(&asking, found.as_ref()) };
-        // What moves stays behind its old waypoint until the new one can take it.
+        // While moving, it stays behind its old waypoint until the new one is ready.
         if let (Goal::Serve(_) | Goal::Close(_), Some(at)) = (&binding.goal, at)
             && asks_for.as_ref() != Some(at)
             && let Some(candidate) = self.candidate(at)
@@ -198,7 +203,8 @@ impl Index {
         (asks_for, binding)
     }
 
-    /// What it asks for; nothing if it is gone, or no client can dial it.
+    /// The input of the binding decision; `None` if the subject is gone, or clients cannot connect
+    /// to it.
     fn asking<'a>(
         &'a self,
         subject: &'a Subject,
@@ -251,7 +257,8 @@ impl Index {
         })
     }
 
-    /// The waypoint behind which it was closed when another process wrote so.
+    /// The waypoint that the object's status or annotation says it was closed behind, by an earlier
+    /// process.
     fn remembered(&self, subject: &Subject) -> Option<NamespacedName> {
         match subject {
             Subject::Service(name) => self.was_said_enforced(name),
@@ -289,7 +296,7 @@ impl Index {
         })
     }
 
-    /// Where clients are told to go.
+    /// The published address of the waypoint.
     pub(super) fn announced(&self, subject: &Subject) -> Option<GatewayAddress> {
         let waypoint = self.layer7.bound.get(subject)?.stage.announced()?;
         let NamespacedName { namespace, name } = waypoint;
@@ -300,7 +307,7 @@ impl Index {
         })
     }
 
-    /// A pod of a waypoint ends tunnels itself, whether or not anything redirects its traffic.
+    /// A waypoint's pod terminates tunnels itself, whether or not its traffic is redirected.
     pub(super) fn tunnel(waypoint: Option<&NamespacedName>, is_redirected: bool) -> (TunnelProtocol, bool) {
         match (waypoint, is_redirected) {
             (Some(_), _) => (TunnelProtocol::Hbone, true),
@@ -309,7 +316,7 @@ impl Index {
         }
     }
 
-    /// What is new about a pod may matter to its waypoint.
+    /// Updates whatever depends on a pod for its waypoint.
     pub(super) fn refresh_bound_pod(
         &mut self,
         name: &NamespacedName,
@@ -320,7 +327,7 @@ impl Index {
             self.layer7.dirty.bindings.insert(subject.clone());
         }
         if old.map(|old| &old.authorization_policies) != new.map(|new| &new.authorization_policies) {
-            // Another PeerAuthentication may be about it, which leaves other ports open.
+            // Another PeerAuthentication may now apply to it and leave other ports open.
             let keys = new.into_iter().flat_map(|workload| workload.services.keys());
             let services = keys.filter_map(|key| self.services_by_key.get(key));
             let closed = services.filter(|service| self.layer7.closed.contains_key(*service));

@@ -1,4 +1,4 @@
-//! What follows from objects together: workloads, enrollments and derived policies.
+//! Values derived from several objects: workloads, enrollments and derived policies.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -33,7 +33,7 @@ impl Index {
         self.refresh_pods(Some(namespace), changes);
     }
 
-    /// Pods of one namespace, or of all.
+    /// Updates the pods of one namespace, or all pods.
     pub(super) fn refresh_pods(&mut self, namespace: Option<&Arc<str>>, changes: &mut Changes) {
         let pods: Vec<NamespacedName> = match namespace {
             None => self.pods.keys().cloned().collect(),
@@ -85,7 +85,7 @@ impl Index {
         }
     }
 
-    /// The policies that PeerAuthentications with port exceptions become.
+    /// Updates the policies derived from PeerAuthentications with port exceptions.
     pub(super) fn refresh_derived(&mut self, changes: &mut Changes) {
         let mut derived = BTreeMap::new();
         for peer in self.peer.values().filter(|peer| peer.selector.is_some()) {
@@ -116,7 +116,8 @@ impl Index {
         let (wanted, reason) = wanted(pod, mode, &self.settings);
         let is_known = entry.enrollment.as_ref().is_some_and(|known| known.wanted_from_start);
         Some(Enrollment {
-            // It stays true until the pod is wanted out: what it does from then on, it does by right.
+            // Stays true until the pod is wanted out of the mesh; connections that it opens after
+            // that are legitimate.
             wanted_from_start: wanted == Wanted::L4 && (is_known || pod.ips.is_empty()),
             uid: pod.uid.clone(),
             namespace: pod.name.namespace.clone(),
@@ -181,7 +182,7 @@ impl Index {
         services
     }
 
-    /// Names of the selector policies that apply to a pod, sorted.
+    /// Names of the policies with a selector that apply to a pod, sorted.
     fn policies_of(
         &self,
         pod: &PodFacts,
@@ -205,7 +206,7 @@ impl Index {
         names
     }
 
-    /// The PeerAuthentication that is about a pod in particular.
+    /// The PeerAuthentication that selects the pod.
     fn peer_of(&self, pod: &PodFacts) -> Option<&PeerFacts> {
         let selecting = of_namespace(&self.peer, &pod.name.namespace)
             .map(|(_, peer)| peer)
@@ -213,7 +214,8 @@ impl Index {
         oldest(selecting)
     }
 
-    /// Where plaintext gets past the waypoint of a pod. Only who owns the pod's namespace can say so, and only of a port.
+    /// The ports of a pod at which plaintext may bypass the waypoint. Only the owner of the pod's
+    /// namespace can open a port, and only by naming it.
     pub(super) fn opening(&self, pod: &PodFacts) -> Option<Opening> {
         let peer = self.peer_of(pod)?;
         let ports = peer.content.open_ports();
@@ -237,7 +239,8 @@ impl Index {
         peer_authentication::derive(Some(mesh), of_namespace, workload)
     }
 
-    /// What the oldest PeerAuthentication without selector of each namespace says; the oldest of those that say something.
+    /// The mode of the oldest PeerAuthentication without selector per namespace; of several that
+    /// set one, the oldest wins.
     fn mode_of<'a>(&'a self, namespaces: impl Iterator<Item = &'a Arc<str>>) -> Option<Mode> {
         let whole = |(_, peer): (_, &'a PeerFacts)| Some(peer).filter(|peer| peer.selector.is_none());
         let each = namespaces.filter_map(|name| oldest(of_namespace(&self.peer, name).filter_map(whole)));
@@ -249,7 +252,7 @@ fn oldest<'a>(peers: impl Iterator<Item = &'a PeerFacts>) -> Option<&'a PeerFact
     peers.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
 }
 
-/// The entries of one namespace, without a look at the others.
+/// The entries of one namespace, without iterating over the others.
 pub(super) fn of_namespace<'a, T>(
     map: &'a BTreeMap<NamespacedName, T>,
     namespace: &Arc<str>,

@@ -1,7 +1,7 @@
-//! Endpoints and pods that only waypoints reach.
+//! Endpoints and pods that only waypoints may reach.
 //!
-//! Invariant: what is closed is closed by a policy that is published and named by each of its pods; it admits every
-//! waypoint that clients may still be sent through.
+//! Invariant: closing happens by a published policy that each of its pods references; the policy
+//! admits every waypoint that clients may still be sent through.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,8 @@ impl Index {
         }
     }
 
-    /// Services that have an endpoint in common with one, and those of its pods that are bound themselves.
+    /// Services that share an endpoint with the subject, and those of its pods that are bound
+    /// themselves.
     pub(super) fn sharing(&self, subject: &Subject) -> BTreeSet<Subject> {
         let Subject::Service(name) = subject else { return BTreeSet::new() };
         let Some(service) = self.services.get(name) else { return BTreeSet::new() };
@@ -66,8 +67,9 @@ impl Index {
         }
     }
 
-    /// The policies that let only waypoints reach the endpoints of a service, but for what their owner leaves open.
-    /// Waypoints of other services with the same endpoints are let through too, or the services would close each other.
+    /// The policies that let only waypoints reach the endpoints of a service, except for ports that
+    /// their owner leaves open. Waypoints of other services with the same endpoints are admitted
+    /// too, or the services would block each other.
     fn closing(&self, name: &NamespacedName) -> Vec<Policy> {
         let Some((service, bound)) = self.services.get(name).zip(self.layer7.service(name)) else {
             return Vec::new();
@@ -91,7 +93,7 @@ impl Index {
         variants.filter_map(|opening| deny(name, &waypoints, &ports, opening, trust_domain)).collect()
     }
 
-    /// The ports at which endpoints of a service serve it.
+    /// The endpoint ports that serve the service.
     pub(super) fn closed_ports(&self, service: &ServiceFacts) -> BTreeSet<u16> {
         let key = service.model.key();
         let numbers = service.model.ports.iter().map(|port| port.target_port).filter(|port| *port > 0);
@@ -101,7 +103,7 @@ impl Index {
         numbers.chain(served.flatten().map(|port| port.target_port)).collect()
     }
 
-    /// What the owner of the endpoints of a service leaves open, by PeerAuthentication.
+    /// The ports that the owner of the endpoints leaves open, by PeerAuthentication.
     pub(super) fn openings(&self, service: &ServiceFacts) -> BTreeMap<NamespacedName, Opening> {
         let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
         let pods = uids.filter_map(|uid| self.pod_of_workload(uid));
@@ -130,8 +132,8 @@ impl Index {
         self.refresh_pod(name, changes);
     }
 
-    /// The policy that lets only waypoints reach a pod: its own, and on their ports those of its services, which are the
-    /// first to be asked for them.
+    /// The policy that lets only waypoints reach a pod: its own, and at their ports those of its
+    /// services, which take precedence.
     fn closing_of_pod(&self, name: &NamespacedName) -> Option<Policy> {
         let bound = self.layer7.bound.get(&Subject::Pod(name.clone()))?;
         let mut waypoints: BTreeSet<_> = bound.stage.admitted(&bound.binding.goal).into_iter().collect();

@@ -1,7 +1,7 @@
-//! What each waypoint knows of each service, and of pods.
+//! Compiles what each waypoint needs for each service, and for pods.
 //!
-//! Invariant: everything that the service, its waypoint or a route names is either in the result or stands in it as a
-//! refusal.
+//! Invariant: everything that a service, its waypoint or a route references is in the result, or is
+//! replaced by a refusal.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,7 +77,8 @@ impl Index {
         known_to.into_iter().map(|waypoint| (waypoint, self.compile(service, waypoint))).collect()
     }
 
-    /// One for all pods of a namespace, however many there are. Waypoints know most of them by their workloads.
+    /// One result for all pods of a namespace, however many there are. Waypoints recognize most of
+    /// them by their workloads.
     fn compile_pods(&self, namespace: &Arc<str>) -> Vec<(&NamespacedName, BoundService)> {
         let mut pods: BTreeMap<&NamespacedName, BTreeSet<Arc<str>>> = BTreeMap::new();
         for (name, bound) in self.layer7.pods_of(namespace) {
@@ -107,7 +108,7 @@ impl Index {
         bound.collect()
     }
 
-    /// Everything that references of routes may lead to.
+    /// Everything that backend references of routes may lead to.
     pub(super) fn world(&self) -> World<'_> {
         World { services: &self.services, grants: &self.layer7.grants }
     }
@@ -127,7 +128,7 @@ impl Index {
             let own = routes(None);
             let consumers = self.consumers(service).into_iter().map(|namespace| {
                 let mut theirs = routes(Some(&namespace));
-                // What a consumer's routes do not speak of is the producer's.
+                // Where the consumer's routes define nothing, the producer's apply.
                 theirs.http = theirs.http.or_else(|| own.http.clone());
                 if theirs.stream.is_none() && theirs.named.is_empty() {
                     (theirs.stream, theirs.named) = (own.stream.clone(), own.named.clone());
@@ -158,7 +159,7 @@ impl Index {
         }
     }
 
-    /// The routes of a port: the producer's, or those of one consumer's namespace.
+    /// The routes of a port: the producer's, or those of one consumer namespace.
     pub(super) fn attached(
         &self,
         service: &ServiceFacts,
@@ -184,13 +185,13 @@ impl Index {
         theirs.map(|route| route.key.name.namespace.clone()).collect()
     }
 
-    /// Where providers are.
+    /// The destinations of external authorization providers.
     fn asked_by(&self, checks: &[ExternalCheck]) -> BTreeMap<Destination, DestinationSettings> {
         let to = checks.iter().map(|check| &check.provider.to);
         to.map(|to| (to.clone(), self.settings_of(to))).collect()
     }
 
-    /// The provider of a name, as waypoints ask it.
+    /// The provider with this name, compiled for waypoints.
     pub(super) fn provider(&self, name: &str) -> Result<CheckProvider, String> {
         let Settings { extension_providers, cluster_domain, .. } = &self.settings;
         Directory { providers: extension_providers, services: &self.services, cluster_domain }.provider(name)
@@ -206,7 +207,8 @@ impl Index {
         }
     }
 
-    /// How to treat a service; a client stays with an endpoint where its Service says so and no policy says how to choose.
+    /// The settings of a service as a destination. Client affinity comes from the Service, unless a
+    /// TrafficPolicy sets an algorithm.
     fn policy_of(&self, service: &ServiceFacts) -> Arc<DestinationPolicy> {
         let Effects { mut destination, balances, .. } =
             self.effects(&TrafficTo::Service(service.name.clone()));
@@ -216,7 +218,7 @@ impl Index {
         destination
     }
 
-    /// What the oldest TrafficPolicy of a target does.
+    /// The effects of the oldest TrafficPolicy of a target.
     fn effects(&self, to: &TrafficTo) -> Effects {
         let content = self.traffic_of(to).map(|policy| policy.content.content.clone());
         content.and_then(Result::ok).unwrap_or_default()
@@ -227,7 +229,7 @@ impl Index {
         Some(policy.content.content.as_ref().ok()?.requests.clone())
     }
 
-    /// Whether the owner of a service takes no routes of other namespaces.
+    /// Whether the owner of a service rejects consumer routes.
     pub(super) fn denies_consumers(&self, service: &NamespacedName) -> bool {
         let target = TrafficTo::Service(service.clone());
         let mut policies = of_namespace(&self.layer7.traffic, &service.namespace);
@@ -247,13 +249,14 @@ impl Index {
         attached.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
     }
 
-    /// How many proxies stand before whoever calls a waypoint, if somebody said so.
+    /// Number of trusted proxies in front of a waypoint's peers, if configured.
     pub(super) fn trusted_proxies(&self, waypoint: &NamespacedName) -> Option<u32> {
         let own = self.layer7.gateways.get(waypoint).and_then(|gateway| gateway.trusted_proxies);
         own.or(self.settings.trusted_proxies)
     }
 
-    /// Of a service, or of the pods of a namespace: those that target their waypoint, or its class.
+    /// The policies for a service, or for the pods of a namespace: those that target their waypoint
+    /// or its class.
     fn attachments(
         &self,
         (namespace, service): (&Arc<str>, Option<&NamespacedName>),
@@ -305,7 +308,7 @@ impl Index {
     }
 }
 
-/// The policy, as it judges behind so many proxies.
+/// The policy, evaluated behind this number of trusted proxies.
 fn behind(mut policy: Arc<Policy>, trusted_proxies: Option<u32>) -> Arc<Policy> {
     if trusted_proxies.is_some() && policy.asks_remote_ip() {
         Arc::make_mut(&mut policy).trust_proxies(trusted_proxies);

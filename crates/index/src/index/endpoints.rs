@@ -1,7 +1,7 @@
-//! Endpoints of services without selector, by who has the addresses that their slices name.
+//! Endpoints of services without selector: maps the addresses in EndpointSlices to their owners.
 //!
-//! Invariant: a pod is an endpoint of Services of its own namespace only, however a slice describes it; so nothing that
-//! another namespace writes admits anybody to it, or leads its traffic elsewhere.
+//! Invariant: a pod is an endpoint only of Services in its own namespace, whatever a slice says. So
+//! another namespace's slice can neither admit anyone to the pod nor redirect the pod's traffic.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -18,7 +18,7 @@ use crate::{
     slices::{EndpointFacts, SliceFacts},
 };
 
-/// What the index knows of slices, and of who has which address.
+/// What the index knows of EndpointSlices and of the owners of addresses.
 #[derive(Debug, Default)]
 pub(super) struct Slices {
     pub(super) by_name: BTreeMap<NamespacedName, SliceFacts>,
@@ -27,12 +27,12 @@ pub(super) struct Slices {
     by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
     /// Pods that are endpoints of a slice.
     pods: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    /// Endpoints of a slice that are none of its namespace's pods.
+    /// Endpoints of a slice that are not pods of its namespace.
     workloads: HashMap<NamespacedName, Vec<Workload>>,
     pods_by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
 }
 
-/// What the endpoints of a slice are.
+/// The resolved endpoints of a slice.
 #[derive(Debug, Default)]
 struct Found {
     pods: BTreeSet<NamespacedName>,
@@ -40,7 +40,7 @@ struct Found {
 }
 
 impl Slices {
-    /// The slices of which a pod is an endpoint.
+    /// The slices that contain a pod.
     pub(super) fn of_pod(&self, pod: &NamespacedName) -> impl Iterator<Item = &SliceFacts> {
         let names = self.by_pod.get(pod).into_iter().flatten();
         names.filter_map(|name| self.by_name.get(name))
@@ -100,7 +100,7 @@ impl Index {
         }
     }
 
-    /// A pod has come to addresses, or left them.
+    /// Updates the index after addresses of a pod changed.
     pub(super) fn move_pod(
         &mut self,
         name: &NamespacedName,
@@ -114,7 +114,8 @@ impl Index {
         self.refresh_slices_at(&[old, new].concat(), changes);
     }
 
-    /// What is known of a pod, or of the way to it, is said again wherever slices name its address.
+    /// Updates all slices that contain one of the addresses, after the pod behind it or its
+    /// waypoint changed.
     pub(super) fn refresh_slices_at(&mut self, addresses: &[IpAddr], changes: &mut Changes) {
         for slice in self.slices.at(addresses) {
             self.refresh_slice(&slice, changes);
@@ -172,7 +173,8 @@ impl Index {
         let (mut found, mut seen) = (Found::default(), BTreeSet::new());
         for endpoint in &slice.endpoints {
             let own = self.own_pods(slice, endpoint);
-            // One that claims to be a pod of its namespace is that pod, or will be once it has the address.
+            // An endpoint that claims to be a pod of its namespace is that pod, or will be once the
+            // pod has the address.
             let is_pod = !own.is_empty() || endpoint.pod.is_some();
             found.pods.extend(own);
             for address in endpoint.addresses.iter().filter(|address| !is_pod && seen.insert(**address)) {
@@ -188,8 +190,9 @@ impl Index {
         found
     }
 
-    /// The pods of the slice's namespace that an endpoint is: the one that it names, if that has one of the addresses,
-    /// else who has them. What is on its node's network shares its address with others, and must be named.
+    /// The pods of the slice's namespace that an endpoint represents: the referenced pod if it has
+    /// one of the addresses, otherwise the pods that have them. A pod on the host network shares
+    /// its address and must be referenced.
     fn own_pods(&self, slice: &SliceFacts, endpoint: &EndpointFacts) -> BTreeSet<NamespacedName> {
         let at = endpoint.addresses.iter().filter_map(|address| self.slices.pods_by_address.get(address));
         let own = at.flatten().filter(|pod| pod.namespace == slice.name.namespace);
@@ -200,7 +203,8 @@ impl Index {
         }
     }
 
-    /// The pod of another namespace that has an address, and the way to it on the ports of the slice.
+    /// The pod of another namespace with this address, and how to reach it at the ports of the
+    /// slice.
     fn foreign_pod(&self, slice: &SliceFacts, address: IpAddr) -> Option<Workload> {
         let pods = self.slices.pods_by_address.get(&address)?;
         let pod = pods.iter().find(|pod| !self.is_on_host_network(pod))?;
@@ -209,7 +213,8 @@ impl Index {
         Some(Workload { waypoint, ..workload.clone() })
     }
 
-    /// The waypoint of a service that leads to a port of the slice, else the pod's own.
+    /// The waypoint of a service that maps to a port of the slice, otherwise the pod's own
+    /// waypoint.
     fn waypoint_to(&self, workload: &Workload, slice: &SliceFacts) -> Option<GatewayAddress> {
         let leading = workload
             .services

@@ -1,4 +1,4 @@
-//! Objects of the Gateway API, and TrafficPolicies, folded in one at a time.
+//! Applies Gateway API objects and TrafficPolicies.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl Index {
         if old.is_some_and(|old| {
             old.parents == facts.parents && old.rules == facts.rules && old.created == facts.created
         }) {
-            // Only what is said of it, or what we do not read, is new.
+            // Only its status changed, or fields that are not used.
             self.layer7.routes.insert(facts.key.clone(), facts);
             return;
         }
@@ -124,7 +124,7 @@ impl Index {
         if says(&old) == says(&facts) {
             return;
         }
-        // Of routes of other namespaces, whether or not a waypoint knows of them yet.
+        // Also for routes of other namespaces, whether or not a waypoint has them yet.
         changes.route_status = true;
         let targets: Vec<TrafficTo> =
             old.into_iter().chain(facts).flat_map(|facts| facts.content.targets).collect();
@@ -144,7 +144,7 @@ impl Index {
         }
     }
 
-    /// Takes over what a Gateway's own parameters say; none is what the Mesh says.
+    /// Sets the failure policy from a Gateway's parameters; `None` uses the Mesh's.
     pub fn set_failure_policy(&mut self, gateway: &NamespacedName, policy: Option<FailurePolicy>) -> Changes {
         let mut changes = Changes::default();
         let old = match policy {
@@ -158,7 +158,7 @@ impl Index {
         changes
     }
 
-    /// Takes over a key set as it was fetched, or why it could not be; none forgets it.
+    /// Sets the result of fetching a key set, a set or an error; `None` removes it.
     pub fn set_key_set(&mut self, uri: &Arc<str>, fetched: Option<Result<Arc<str>, String>>) -> Changes {
         let mut changes = Changes::default();
         if self.layer7.key_sets.get(uri) == fetched.as_ref() {

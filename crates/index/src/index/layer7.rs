@@ -1,4 +1,4 @@
-//! What the index holds of waypoints: their objects, who goes where, and what is still to be looked at again.
+//! The waypoint state of the index: objects, bindings, and what must be updated.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What goes through a waypoint, or does not.
+/// A service or pod that can be bound to a waypoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Subject {
     /// Traffic addressed to a service.
@@ -31,14 +31,14 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    /// The object.
+    /// Name of the service or pod.
     pub(super) fn name(&self) -> &NamespacedName {
         match self {
             Self::Service(name) | Self::Pod(name) => name,
         }
     }
 
-    /// Under which name waypoints know it: all pods of a namespace are one to them.
+    /// Key of its compiled result; all pods of a namespace share one.
     pub(super) fn compiled(&self) -> NamespacedName {
         match self {
             Self::Service(name) => name.clone(),
@@ -47,7 +47,7 @@ impl Subject {
     }
 }
 
-/// Waypoints, and what they know.
+/// Waypoints, and what is published to them.
 #[derive(Debug, Default)]
 pub(super) struct Layer7 {
     pub(super) gateways: BTreeMap<NamespacedName, GatewayFacts>,
@@ -57,69 +57,69 @@ pub(super) struct Layer7 {
     pub(super) routes_by_backend: HashMap<NamespacedName, BTreeSet<RouteKey>>,
     pub(super) grants: BTreeMap<NamespacedName, ReferenceGrantSpec>,
     pub(super) traffic: BTreeMap<NamespacedName, TrafficFacts>,
-    /// What makes the API server call Services.
+    /// Objects that make the API server call Services.
     pub(super) callers: BTreeMap<Key, Caller>,
     pub(super) callers_by_service: HashMap<NamespacedName, BTreeSet<Key>>,
     pub(super) key_sets: KeySets,
-    /// Of Gateways whose parameters say it.
+    /// Failure policies of Gateways that set one in their parameters.
     pub(super) failure_policies: BTreeMap<NamespacedName, FailurePolicy>,
-    /// Pods of a Gateway.
+    /// Pods of each waypoint.
     pub(super) pods_by_waypoint: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    /// Workloads by key of the services they serve.
+    /// Uids of workloads, by the key of their service.
     pub(super) workloads_by_service: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
-    /// Services and pods that ask for a waypoint, or are not rid of it yet.
+    /// Services and pods that request a waypoint, or have not fully left one.
     pub(super) bound: BTreeMap<Subject, Bound>,
     pub(super) bound_by_waypoint: HashMap<NamespacedName, BTreeSet<Subject>>,
-    /// Services whose endpoints are closed, and the policies that close them.
+    /// Services with closed endpoints, and the policies that close them.
     pub(super) closed: BTreeMap<NamespacedName, BTreeSet<NamespacedName>>,
-    /// Pods that are closed, and the policies that close them.
+    /// Closed pods, and the policy that closes each.
     pub(super) closed_pods: BTreeMap<NamespacedName, NamespacedName>,
     pub(super) pods_by_policy: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    /// By waypoint and key of the service.
+    /// Compiled results, by waypoint and key of the service.
     pub(super) compiled: BTreeMap<(NamespacedName, NamespacedName), Arc<BoundService>>,
     pub(super) compiled_of: HashMap<NamespacedName, BTreeSet<(NamespacedName, NamespacedName)>>,
     pub(super) dirty: Dirty,
-    /// Proxies hear of changes, so a step needs time.
+    /// Proxies are being served, so steps must wait.
     pub(super) is_heard: bool,
     /// Number of the last step.
     pub(super) steps: u64,
 }
 
-/// What a service or pod asks for, and how far it is.
+/// The requested waypoint of a service or pod, and its current stage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Bound {
-    /// The waypoint that its labels name.
+    /// The waypoint that its labels request.
     pub(super) asks_for: Option<NamespacedName>,
     pub(super) binding: Binding,
     pub(super) stage: Stage,
-    /// The step that not everybody may have heard of.
+    /// The last step, as long as not all proxies may have received it.
     pub(super) unsettled: Option<u64>,
 }
 
-/// What is to be looked at again.
+/// What must be updated.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
-    /// Which waypoint.
+    /// Subjects whose binding may change.
     pub(super) bindings: BTreeSet<Subject>,
-    /// Whether endpoints are closed, and to whom.
+    /// Subjects whose closing policies may change.
     pub(super) closings: BTreeSet<Subject>,
-    /// What waypoints know.
+    /// Keys whose compiled result may change.
     pub(super) compiled: BTreeSet<NamespacedName>,
 }
 
 impl Bound {
-    /// Waypoints that matter to it.
+    /// All waypoints that it is related to.
     pub(super) fn waypoints(&self) -> BTreeSet<&NamespacedName> {
         self.asks_for.iter().chain(self.stage.served_by()).chain(self.stage.announced()).collect()
     }
 
-    /// The waypoint behind which it is closed to everybody else.
+    /// The only waypoint that may reach it, if it is closed.
     pub(super) fn enforced(&self) -> Option<&NamespacedName> {
         let is_closed = !self.stage.admitted(&self.binding.goal).is_empty();
         self.stage.announced().filter(|_| is_closed)
     }
 
-    /// The waypoint that it should go through, and can.
+    /// The requested waypoint, if it can be used.
     pub(super) fn waypoint(&self) -> Option<&NamespacedName> {
         match &self.binding.goal {
             Goal::Out | Goal::Serve(_) | Goal::Close(_) => None,
@@ -134,55 +134,55 @@ impl Layer7 {
         self.routes.values().filter(move |route| route.key.kind == kind)
     }
 
-    /// The routes that are attached to a service.
+    /// The routes attached to a service.
     pub(super) fn attached_to(&self, service: &NamespacedName) -> impl Iterator<Item = &RouteFacts> {
         let keys = self.routes_by_parent.get(service).into_iter().flatten();
         keys.filter_map(|key| self.routes.get(key))
     }
 
-    /// A Gateway that is a waypoint of ours. A class that somebody else runs is not.
+    /// A Gateway that is a waypoint of this mesh, in contrast to one of a foreign class.
     pub(super) fn waypoint(&self, name: &NamespacedName) -> Option<&GatewayFacts> {
         let gateway = self.gateways.get(name)?;
         self.classes.get(&gateway.class).is_none_or(|class| class.is_ours).then_some(gateway)
     }
 
-    /// Every waypoint.
+    /// All waypoints.
     pub(super) fn waypoints(&self) -> impl Iterator<Item = &GatewayFacts> {
         self.gateways.keys().filter_map(|name| self.waypoint(name))
     }
 
-    /// Which traffic a waypoint is for.
+    /// Which traffic a waypoint serves.
     pub(super) fn serves(&self, gateway: &GatewayFacts) -> Serves {
         let of_class = || self.classes.get(&gateway.class).and_then(|class| class.serves);
         gateway.serves.or_else(of_class).unwrap_or(Serves::Services)
     }
 
-    /// What a service asks for.
+    /// The binding of a service.
     pub(super) fn service(&self, name: &NamespacedName) -> Option<&Bound> {
         self.bound.get(&Subject::Service(name.clone()))
     }
 
-    /// What the pods of a namespace ask for.
+    /// The bindings of the pods of a namespace.
     pub(super) fn pods_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&NamespacedName, &Bound)> {
         let first = Subject::Pod(NamespacedName::new(namespace.clone(), ""));
         let pods = self.bound.range(first..).map(|(subject, bound)| (subject.name(), bound));
         pods.take_while(move |(name, _)| name.namespace == *namespace)
     }
 
-    /// Marks everything that has to do with a waypoint.
+    /// Marks everything related to a waypoint.
     pub(super) fn touch_waypoint(&mut self, waypoint: &NamespacedName) {
         let subjects = self.bound_by_waypoint.get(waypoint).into_iter().flatten();
         self.dirty.compiled.extend(subjects.clone().map(Subject::compiled));
         self.dirty.bindings.extend(subjects.cloned());
     }
 
-    /// Marks what a waypoint knows.
+    /// Marks all compiled results of a waypoint.
     pub(super) fn touch_known(&mut self, waypoint: &NamespacedName) {
         let subjects = self.bound_by_waypoint.get(waypoint).into_iter().flatten();
         self.dirty.compiled.extend(subjects.map(Subject::compiled));
     }
 
-    /// Marks the services whose routes lead to a service.
+    /// Marks the services with routes to a service.
     pub(super) fn touch_backend(&mut self, service: &NamespacedName) {
         let keys = self.routes_by_backend.get(service).into_iter().flatten();
         let routes = keys.filter_map(|key| self.routes.get(key));

@@ -1,4 +1,4 @@
-//! Objects that the API server itself defines, folded in one at a time.
+//! Applies objects of the core API.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -45,7 +45,7 @@ impl Index {
                 self.pods.insert(name.clone(), PodEntry { facts, workload: None, enrollment: None });
             }
         }
-        // Before anybody can hear of it: a pod is born behind its waypoint.
+        // Before anything is published, so that the pod starts behind its waypoint.
         self.refresh_binding(&Subject::Pod(name.clone()), changes);
         changes.policy_status |= self.is_forgetful(&name);
         self.move_pod(&name, (was_at, is_at), changes);
@@ -72,7 +72,8 @@ impl Index {
         changes.enrollments.extend(old.enrollment.map(|e| (e.node.clone(), e.uid.clone())));
     }
 
-    /// Agents must know a namespace as long as pods of it enroll themselves.
+    /// Agents must know about a namespace as long as it contains pods with an enrollment label of
+    /// their own.
     fn note_own_label(&mut self, name: &NamespacedName, enrolls_itself: bool, changes: &mut Changes) {
         let pods = self.self_enrolled.entry(name.namespace.clone()).or_default();
         let before = pods.is_empty();
@@ -90,7 +91,7 @@ impl Index {
         }
     }
 
-    /// Which Gateway a pod is of, and whether it is ready, matters to the Gateway's services.
+    /// The readiness of a waypoint's pod matters to the services behind the waypoint.
     fn refresh_waypoint_pod(
         &mut self,
         name: &NamespacedName,
@@ -118,7 +119,7 @@ impl Index {
         }
     }
 
-    /// Which services a workload serves now, and which it served before.
+    /// Updates the index of which workloads serve which services.
     pub(super) fn refresh_services_of<'a>(
         &mut self,
         uid: &Arc<str>,
@@ -148,7 +149,7 @@ impl Index {
             Arc::make_mut(&mut facts.model).waypoint = self.announced(&Subject::Service(name.clone()));
             facts.balance(self.distribution(&name.namespace));
         }
-        // What its status says of its waypoint may be another's word.
+        // Another process may have changed the waypoint conditions in its status.
         changes.policy_status |= self.layer7.service(&name).is_some();
         match service {
             Some(service) => self.kube_services.insert(name.clone(), service),
@@ -231,7 +232,7 @@ impl Index {
         self.namespaces.get(namespace).and_then(|facts| facts.distribution)
     }
 
-    /// The choice of endpoints of Services that leave it to their namespace.
+    /// Updates Services that inherit their load balancing from the namespace.
     fn balance_services_of(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
         let distribution = self.distribution(namespace);
         let names: Vec<_> = of_namespace(&self.services, namespace).map(|(name, _)| name.clone()).collect();

@@ -1,4 +1,4 @@
-//! Policies, folded in one at a time.
+//! Applies policies.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,8 +59,8 @@ impl Index {
         }
     }
 
-    /// Reads all policies again if there are other root namespaces now: those of these mean something else, and what the status
-    /// of any may say names them.
+    /// Parses all policies again after the root namespaces changed: the meaning of policies in
+    /// these namespaces, and the text of any policy's status, depend on them.
     pub(super) fn reread_policies_of(&mut self, old: &BTreeSet<Arc<str>>, changes: &mut Changes) {
         if *old == self.settings.root_namespaces {
             return;
@@ -73,12 +73,13 @@ impl Index {
         }
     }
 
-    /// The names of the mesh's trust domain.
+    /// The trust domain and its aliases.
     pub(super) fn trust(&self) -> TrustDomains {
         TrustDomains::new(&self.settings.trust_domain, &self.settings.trust_aliases)
     }
 
-    /// Policies name the mesh's trust domain, which has another name now, or other aliases.
+    /// Updates all policies after the trust domain or its aliases changed, because policies name
+    /// it.
     pub(super) fn refresh_trust(&mut self, changes: &mut Changes) {
         let trust = self.trust();
         let at_nodes = self.authorization.iter().filter(|(name, _)| !is_deny_name(name));
@@ -99,7 +100,7 @@ impl Index {
         changes.policy_status = true;
         self.refresh_derived(changes);
         self.refresh_reach_of(&name.namespace, changes);
-        // It may open, or close, ports past waypoints.
+        // It may open or close ports that bypass waypoints.
         let bound = self.layer7.bound.keys().filter(|subject| subject.name().namespace == name.namespace);
         self.layer7.dirty.bindings.extend(bound.cloned());
     }
@@ -127,7 +128,7 @@ impl Index {
         }
     }
 
-    /// Marks what waypoints know of the targets of policies that name a provider: its Service is another.
+    /// Marks the targets of policies that name a provider, after its Service changed.
     pub(super) fn touch_providers(&mut self) {
         let customs = self.authorization.values().filter_map(|policy| policy.content.custom());
         let targets: Vec<Target> =
@@ -135,7 +136,7 @@ impl Index {
         targets.iter().for_each(|target| self.touch_target(target));
     }
 
-    /// Marks what waypoints know of what a target stands for.
+    /// Marks the compiled results that a target affects.
     pub(super) fn touch_target(&mut self, target: &Target) {
         let waypoints: Vec<NamespacedName> = match target {
             Target::Service(service) => {
@@ -151,7 +152,7 @@ impl Index {
         waypoints.iter().for_each(|waypoint| self.layer7.touch_known(waypoint));
     }
 
-    /// Policies of a root namespace reach every pod.
+    /// Updates all pods if the namespace is a root namespace, whose policies apply to every pod.
     pub(super) fn refresh_reach_of(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
         if self.settings.root_namespaces.contains(namespace) {
             self.refresh_pods(None, changes);
@@ -175,7 +176,7 @@ fn keep<T: Resource>(
     }
 }
 
-/// A policy that would stand in the place of one that closes endpoints: it is not enforced.
+/// A user's policy with a name reserved for closing policies: it is not enforced.
 fn reserved(facts: AuthorizationFacts) -> AuthorizationFacts {
     let judgement = Judgement {
         condition: ZTUNNEL_ACCEPTED,

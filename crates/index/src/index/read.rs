@@ -1,4 +1,4 @@
-//! What the index answers: values by name, and who is where. Reading changes nothing.
+//! Queries of the index. Reading changes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Index {
-    /// What the Mesh says.
+    /// The settings of the Mesh.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -31,7 +31,7 @@ impl Index {
         }
     }
 
-    /// Every workload.
+    /// All workloads.
     pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
         self.pods.values().filter_map(|pod| pod.workload.as_ref()).chain(self.other_workloads.values())
     }
@@ -41,7 +41,7 @@ impl Index {
         Some(&self.services.get(self.services_by_key.get(key)?)?.model)
     }
 
-    /// Every service.
+    /// All services.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values().map(|service| &service.model)
     }
@@ -51,12 +51,12 @@ impl Index {
         self.policies.get(key)
     }
 
-    /// Every policy.
+    /// All policies.
     pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> {
         self.policies.values()
     }
 
-    /// Every node.
+    /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<str>> {
         self.nodes.keys()
     }
@@ -66,12 +66,12 @@ impl Index {
         self.nodes.contains_key(name)
     }
 
-    /// The uid of a node's object: another one once the node has registered again.
+    /// The uid of the Node object, which changes when the node registers again.
     pub fn node_uid(&self, name: &str) -> Option<Arc<str>> {
         self.nodes.get(name).map(|node| node.uid.clone())
     }
 
-    /// What every node agent must know beside its pods.
+    /// What every node agent must know in addition to its pods.
     pub fn node_enrollment(&self) -> &Arc<NodeEnrollment> {
         &self.node_enrollment
     }
@@ -81,17 +81,17 @@ impl Index {
         self.pods.get(self.pod_uids.get(pod_uid)?)?.enrollment.as_ref()
     }
 
-    /// Every enrollment.
+    /// All enrollments.
     pub fn enrollments(&self) -> impl Iterator<Item = &Arc<Enrollment>> {
         self.pods.values().filter_map(|pod| pod.enrollment.as_ref())
     }
 
-    /// Who a pod is.
+    /// The identity of a pod.
     pub fn pod(&self, name: &NamespacedName) -> Option<PodIdentity> {
         self.pods.get(name).map(|pod| identity(&pod.facts))
     }
 
-    /// Who a pod is, by Kubernetes uid.
+    /// The identity of a pod, by Kubernetes uid.
     pub fn pod_by_uid(&self, uid: &str) -> Option<PodIdentity> {
         self.pod(self.pod_uids.get(uid)?)
     }
@@ -102,7 +102,7 @@ impl Index {
         names.filter_map(|name| self.pod(name))
     }
 
-    /// Pods in the mesh, and pods that are not where they should be.
+    /// Number of pods in the mesh, and of pods that are not in their wanted state.
     pub fn enrolled_and_pending(&self) -> (usize, usize) {
         self.enrollments().fold((0, 0), |(enrolled, pending), e| match (e.wanted, e.redirected) {
             (Wanted::L4, true) => (enrolled + 1, pending),
@@ -111,7 +111,7 @@ impl Index {
         })
     }
 
-    /// What a waypoint knows of a service.
+    /// The compiled result of a service for a waypoint.
     pub fn bound_service(
         &self,
         waypoint: &NamespacedName,
@@ -120,7 +120,7 @@ impl Index {
         self.layer7.compiled.get(&(waypoint.clone(), key.clone()))
     }
 
-    /// Everything that a waypoint knows.
+    /// All compiled results of a waypoint.
     pub fn bound_services_of<'a>(
         &'a self,
         waypoint: &'a NamespacedName,
@@ -130,29 +130,29 @@ impl Index {
         own.map(|(_, bound)| bound)
     }
 
-    /// A waypoint.
+    /// A waypoint by name.
     pub fn waypoint(&self, name: &NamespacedName) -> Option<Waypoint> {
         self.layer7.waypoint(name).map(|gateway| self.describe(gateway))
     }
 
-    /// Every waypoint.
+    /// All waypoints.
     pub fn waypoints(&self) -> impl Iterator<Item = Waypoint> {
         self.layer7.waypoints().map(|gateway| self.describe(gateway))
     }
 
-    /// The waypoint whose pods run under a service account: it is named as its Gateway.
+    /// The waypoint whose pods use this service account; it has the name of the Gateway.
     pub fn waypoint_of_account(&self, namespace: &str, service_account: &str) -> Option<NamespacedName> {
         let name = NamespacedName::new(namespace, service_account);
         self.layer7.waypoint(&name).map(|gateway| gateway.name.clone())
     }
 
-    /// The waypoint that a pod is of: its labels, its account and its Deployment say so.
+    /// The waypoint that a pod belongs to, according to its labels, account and Deployment.
     pub fn waypoint_of_pod(&self, name: &NamespacedName) -> Option<&NamespacedName> {
         let waypoint = self.pods.get(name)?.facts.waypoint.as_ref()?;
         self.layer7.waypoint(waypoint).map(|gateway| &gateway.name)
     }
 
-    /// Waypoints of their own that enrolled namespaces ask for and that do not exist.
+    /// Dedicated waypoints that enrolled namespaces request and that do not exist.
     pub fn missing_waypoints(&self) -> BTreeSet<NamespacedName> {
         let enrolled = self
             .namespaces
@@ -165,7 +165,7 @@ impl Index {
         missing.filter(|waypoint| !self.layer7.gateways.contains_key(waypoint)).collect()
     }
 
-    /// Where key sets are to be fetched, for whom, and how long that may take.
+    /// The URIs of key sets to fetch, with the namespaces that need them and the timeout.
     pub fn key_set_uris(&self) -> BTreeMap<Arc<str>, WantedKeySet> {
         let mut wanted: BTreeMap<_, WantedKeySet> = BTreeMap::new();
         for policy in self.request.values() {

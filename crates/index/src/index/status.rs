@@ -1,4 +1,4 @@
-//! Statuses that are not what they should be: policies, Services and routes.
+//! Statuses of policies, Services and routes that must be written.
 
 use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
 
@@ -22,12 +22,12 @@ use crate::{
     waypoints::{around::list, stage::Goal},
 };
 
-/// The message by which a Service remembers its waypoint: the name stands between the two.
+/// First part of the message in which a Service remembers its waypoint's name.
 const ONLY: &str = "Only waypoint ";
 const REACHES_IT: &str = " reaches its endpoints";
 
 impl Index {
-    /// Users' policies and Services whose status is not what it should be.
+    /// Users' policies and Services whose status is out of date.
     pub fn status_patches(&self) -> Vec<StatusPatch> {
         let mut patches = Vec::new();
         for policy in self.authorization.values() {
@@ -52,7 +52,7 @@ impl Index {
         patches
     }
 
-    /// Routes whose status is not what it should be.
+    /// Routes whose status is out of date.
     pub fn route_patches(&self) -> Vec<RoutePatch> {
         let known: RefCell<HashMap<_, Rc<Attached<'_>>>> = RefCell::default();
         let attached = |route: &RouteFacts, service: &ServiceFacts, port: &PortFacts| {
@@ -74,7 +74,8 @@ impl Index {
         self.layer7.routes.values().filter_map(patch).collect()
     }
 
-    /// Pods whose own label names a waypoint that does not take them, and why. One that only waits hears nothing.
+    /// Pods whose own label requests a waypoint that does not accept them, with the reason. Pods
+    /// that are merely waiting are not listed.
     pub fn refused_pods(&self) -> impl Iterator<Item = (PodIdentity, &Judgement)> {
         self.layer7.bound.iter().filter_map(|(subject, bound)| match subject {
             Subject::Pod(name) if !matches!(bound.binding.goal, Goal::Serve(_)) => {
@@ -85,14 +86,14 @@ impl Index {
         })
     }
 
-    /// Pods that must remember another waypoint behind which they are closed, should every operator start anew while its
-    /// Gateway is gone, or none any more.
+    /// Pods whose annotation must change: it remembers the waypoint behind which the pod is closed,
+    /// in case all operators restart while its Gateway is gone. `None` removes it.
     pub fn forgetful_pods(&self) -> impl Iterator<Item = (PodIdentity, Option<&NamespacedName>)> {
         let forgetful = self.pods.keys().filter(|name| self.is_forgetful(name));
         forgetful.filter_map(|name| Some((self.pod(name)?, self.enforced_pod(name))))
     }
 
-    /// Whether a pod says something else of its waypoint than is so.
+    /// Whether a pod's annotation differs from the waypoint behind which it is closed.
     pub(super) fn is_forgetful(&self, name: &NamespacedName) -> bool {
         let said = self.pods.get(name).and_then(|pod| pod.facts.enforced.as_ref());
         said != self.enforced_pod(name)
@@ -102,7 +103,7 @@ impl Index {
         self.layer7.bound.get(&Subject::Pod(name.clone())).and_then(Bound::enforced)
     }
 
-    /// What the targets of a policy make of it, and whose address it takes for the client's.
+    /// The status of an attached policy, and which proxies it trusts for the client address.
     fn judge_attached(&self, attachment: &Attachment<Arc<Policy>>) -> Judgement {
         let mut judgement = attachment.judge(|target| self.reach(target));
         let asks = attachment.content.as_ref().is_ok_and(|policy| policy.asks_remote_ip());
@@ -166,7 +167,7 @@ impl Index {
         self.layer7.service(service)?.waypoint().cloned()
     }
 
-    /// What a Service is said of its waypoint; it goes when no label asks for one any more.
+    /// The waypoint conditions of a Service; removed when no label requests a waypoint any more.
     fn service_patch(&self, name: &NamespacedName) -> Option<StatusPatch> {
         let service = self.kube_services.get(name)?;
         let bound = self.layer7.service(name);
@@ -196,8 +197,8 @@ impl Index {
         })
     }
 
-    /// The waypoint behind which a Service is closed, as its own status remembers it, should this process have started
-    /// anew.
+    /// The waypoint behind which a Service is closed according to its own status, for a process
+    /// that has just started.
     pub(super) fn was_said_enforced(&self, name: &NamespacedName) -> Option<NamespacedName> {
         let conditions = conditions(self.kube_services.get(name)?);
         let said =
@@ -207,7 +208,7 @@ impl Index {
         Some(NamespacedName::new(namespace, name))
     }
 
-    /// Whether its own status says that a waypoint has its traffic.
+    /// Whether the Service's own status says that a waypoint has its traffic.
     pub(super) fn was_said_bound(&self, name: &NamespacedName) -> bool {
         let conditions = self.kube_services.get(name).map(conditions).unwrap_or_default();
         let is_bound =

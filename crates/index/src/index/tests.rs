@@ -147,7 +147,7 @@ fn a_reason_is_given_for_every_pod_and_exclusion_wins_over_labels() {
     }
 }
 
-/// As a kubelet writes it for a static pod.
+/// As a kubelet creates it for a static pod.
 fn mirror() -> Value {
     json!({"metadata": {"annotations": {"kubernetes.io/config.mirror": "x", "kubernetes.io/config.source": "file"},
                         "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "n", "controller": true}]}})
@@ -207,7 +207,8 @@ fn a_namespace_is_partly_enrolled_as_long_as_a_pod_of_it_enrolls_itself() {
     assert_eq!(partly(&index), BTreeSet::new());
     let changes = index.apply(object(pod("cart", own("ambient"))));
     assert_eq!((partly(&index), changes.nodes), (BTreeSet::from(["shop".into()]), ["n1".into()].into()));
-    // A pod that is not bound to a node yet counts too: nodes know the namespace before the pod is theirs.
+    // A pod without a node counts too, because nodes must know the namespace before the pod is
+    // scheduled.
     index.apply(object(pod("next", {
         let mut pod = own("ambient");
         merge(&mut pod, json!({"spec": {"nodeName": null}, "status": {"podIP": null, "podIPs": null}}));
@@ -215,14 +216,14 @@ fn a_namespace_is_partly_enrolled_as_long_as_a_pod_of_it_enrolls_itself() {
     })));
     index.apply(object(pod("cart", own("none"))));
     assert_eq!(partly(&index), BTreeSet::from(["shop".into()]));
-    // Enrolled as a whole, it is named as such.
+    // A namespace that is enrolled as a whole is listed as such.
     index.apply(object(namespace("shop", "ambient")));
     assert_eq!(partly(&index), BTreeSet::new());
     index.apply(object(namespace("shop", "none")));
     assert_eq!(partly(&index), BTreeSet::from(["shop".into()]));
     index.delete(&Key { kind: Kind::Pod, name: NamespacedName::new("shop", "next") });
     assert_eq!(partly(&index), BTreeSet::new());
-    // Where the mesh takes no pods, nobody has to wait for it.
+    // Where the mesh enrolls no pods, no pod has to wait.
     let given =
         json!({"metadata": {"namespace": "kube-system", "labels": {"istio.io/dataplane-mode": "ambient"}}});
     index.apply(object(pod("dns", given)));

@@ -1,7 +1,9 @@
-//! What decides where a connection to one address goes, for a client that does not keep the whole mesh.
+//! What determines the route of a connection to one address, for a client that does not hold the
+//! whole mesh.
 //!
-//! Invariant: a client that knows these workloads and Services finds the way that one finds who knows everything: who has the
-//! address, the endpoints of a Service that has it, the Services that these serve, and the waypoints of them all.
+//! Invariant: a client with these workloads and Services routes the connection like one with
+//! everything. They include the owner of the address, the endpoints of a Service with that address,
+//! the Services that those endpoints serve, and the waypoints of all of them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +16,7 @@ use ambit_model::{GatewayAddress, GatewayDestination, NamespacedName, Service, W
 use super::Index;
 
 impl Index {
-    /// The workloads and Services that decide about connections to `address`.
+    /// The workloads and Services that determine the route of connections to `address`.
     pub fn leading_to(&self, address: IpAddr) -> (Vec<Arc<Workload>>, Vec<Arc<Service>>) {
         let address = address.to_canonical();
         let has_it = |service: &&Arc<Service>| service.addresses.iter().any(|a| a.address == address);
@@ -24,7 +26,7 @@ impl Index {
         let at_it = self.workloads().filter(|workload| workload.addresses.contains(&address)).cloned();
         let mut workloads: BTreeMap<Arc<str>, Arc<Workload>> =
             at_it.chain(self.endpoints_of(services.keys())).map(|w| (w.uid.clone(), w)).collect();
-        // The waypoint of another Service may stand before the same port.
+        // The waypoint of another Service may handle the same port.
         for key in workloads.values().flat_map(|workload| workload.services.keys()) {
             if let Some(service) = self.service(key) {
                 services.insert(key.clone(), service.clone());
@@ -54,7 +56,7 @@ impl Index {
     }
 }
 
-/// The Service of a waypoint: the index says where one is by this name only.
+/// The Service of a waypoint; the index references waypoints only by this name.
 fn service_of(gateway: &GatewayAddress) -> Option<&NamespacedName> {
     match &gateway.destination {
         GatewayDestination::Hostname(key) => Some(key),

@@ -1,7 +1,7 @@
-//! What the kubelet of its node sends to a pod by itself: the pod's probes and lifecycle hooks.
+//! The kubelet's own requests to a pod: its probes and lifecycle hooks.
 //!
-//! Invariant: only what the kubelet calls at the pod itself counts. A probe that names a host may mean any address of
-//! the cluster, and says nothing about its own pod.
+//! Invariant: only requests to the pod itself count. A probe with a `host` may go to any address of
+//! the cluster and is ignored.
 
 mod target;
 
@@ -14,28 +14,28 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-/// One way in which the kubelet calls at a pod.
+/// One kind of request that the kubelet sends to a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProbeCall {
-    /// Port of the pod.
+    /// Destination port of the pod.
     pub port: u16,
-    /// What it sends.
+    /// What the kubelet sends.
     pub sends: Sends,
 }
 
-/// What the kubelet sends.
+/// The data that the kubelet sends.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sends {
     /// Nothing: it only connects.
     Nothing,
-    /// A GET in HTTP/1.1.
+    /// An HTTP/1.1 GET request.
     Get {
         /// The request target.
         target: String,
-        /// The Host field, if the probe sets one, or empty.
+        /// The Host header, if the probe sets one; otherwise empty.
         host: String,
     },
-    /// TLS.
+    /// A TLS handshake.
     Tls,
     /// HTTP/2 without TLS.
     Http2,
@@ -62,7 +62,7 @@ fn of_probe(container: &Container, probe: &Probe) -> Vec<ProbeCall> {
 
 fn of_hook(container: &Container, hook: &LifecycleHandler) -> Vec<ProbeCall> {
     let http = hook.http_get.as_ref().and_then(|action| of_http(container, action));
-    // A hook that finds no TLS is sent once more without.
+    // The kubelet repeats an HTTPS hook without TLS if the server does not speak it.
     let without_tls =
         hook.http_get.as_ref().filter(|_| http.as_ref().is_some_and(|call| call.sends == Sends::Tls));
     let again = without_tls
@@ -106,7 +106,7 @@ fn is_itself(host: Option<&str>) -> bool {
     host.is_none_or(str::is_empty)
 }
 
-/// As the kubelet reads it: a name is one of the container's own ports, or a number.
+/// Resolves a port like the kubelet: the name of one of the container's ports, or a number.
 fn number(container: &Container, port: &IntOrString) -> Option<u16> {
     match port {
         IntOrString::Int(number) => u16::try_from(*number).ok(),

@@ -1,6 +1,6 @@
-//! What a policy is attached to, and what its status says about that.
+//! Target references of a policy, and the resulting status.
 //!
-//! Invariant: True is said only of a policy that every target enforces as written.
+//! Invariant: the status is True only for a policy that every target enforces as written.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -16,19 +16,19 @@ use super::{Holds, Judgement};
 /// API group of Gateways.
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-/// An object that waypoints can enforce policy for.
+/// An object for which waypoints enforce policies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
-    /// Every service of a waypoint.
+    /// All services of a waypoint.
     Gateway(NamespacedName),
     /// A service.
     Service(NamespacedName),
-    /// Every waypoint of a class.
+    /// All waypoints of a class.
     GatewayClass(String),
 }
 
 impl Target {
-    /// `Service shop/cart`, for people.
+    /// For messages, e.g. `Service shop/cart`.
     pub fn describe(&self) -> String {
         match self {
             Self::Gateway(name) => format!("Gateway {name}"),
@@ -77,27 +77,28 @@ impl Target {
 /// A policy with target references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment<T> {
-    /// What it is attached to.
+    /// The targets it is attached to.
     pub targets: Vec<Target>,
-    /// References that lead nowhere, with the reason.
+    /// Invalid references, with the reason.
     pub refused: Vec<String>,
-    /// What its targets enforce. An error: nobody knows what the policy means, so its targets refuse everything.
+    /// What its targets enforce. On error the policy's meaning is unknown, so its targets refuse
+    /// everything.
     pub content: Result<T, String>,
 }
 
-/// What became of one target.
+/// The result for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// This waypoint enforces the policy.
     Bound(NamespacedName),
-    /// The target exists, and no waypoint serves it.
+    /// The target exists, but has no waypoint.
     NotBound,
-    /// There is no such object.
+    /// The target does not exist.
     NotFound,
 }
 
 impl<T> Attachment<T> {
-    /// Reads references; none when there are none.
+    /// Parses target references; `None` when there are none.
     pub(crate) fn read<'a>(
         references: impl Iterator<Item = &'a TargetReference>,
         of: &NamespacedName,
@@ -115,12 +116,12 @@ impl<T> Attachment<T> {
         is_any.then(|| Self { targets, refused, content: content() })
     }
 
-    /// What the status says, `WaypointAccepted`: all targets in one condition.
+    /// The condition `WaypointAccepted`, which covers all targets.
     pub fn judge(&self, reach: impl Fn(&Target) -> Reach) -> Judgement {
         let says =
             |holds, reason, message| Judgement { condition: WAYPOINT_ACCEPTED, holds, reason, message };
         if let Err(why) = &self.content {
-            // What decides nothing, an AUDIT or a dry run, has given its targets up.
+            // A policy without effect, AUDIT or dry run, has no targets left.
             let effect = match (self.targets.is_empty(), self.refused.is_empty()) {
                 (true, true) => "it is not enforced",
                 (false, _) | (true, false) => "its targets refuse everything",

@@ -1,11 +1,12 @@
-//! AuthorizationPolicy to policy: to what node proxies can enforce of it, or, with target references, to the whole
-//! for waypoints.
+//! Translation of AuthorizationPolicy: to what node proxies can enforce or, with target references,
+//! to the full policy for waypoints.
 //!
-//! Invariant: what is enforced is never weaker than the policy as written. At a node an ALLOW rule with anything that
-//! cannot be enforced is left out, and a DENY rule is enforced without what cannot be; the only exception, what of a
-//! DENY rule is L7 alone, is reported as False. A waypoint gets a policy whole or not at all, and then it refuses
-//! everything, as nodes do for a policy that holds what nobody here knows. What decides nothing (AUDIT, dry run)
-//! refuses nothing either.
+//! Invariant: what is enforced is never weaker than the policy as written. At a node, an ALLOW rule
+//! with anything that cannot be enforced is dropped, and a DENY rule is enforced without the parts
+//! that cannot be. The only exception is the part of a DENY rule that has only L7 conditions, which
+//! is reported as False. A waypoint gets a policy completely or not at all; if not, it refuses
+//! everything, as nodes do for a policy with unknown fields. Policies without effect (AUDIT, dry
+//! run) never refuse anything.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -29,19 +30,19 @@ pub(crate) mod trust;
 pub use custom::Custom;
 use findings::{Findings, named};
 
-/// Who enforces a policy, and what.
+/// Which proxies enforce a policy, and the translated policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authorization {
-    /// Node proxies: what they get, if anything.
+    /// Node proxies; `None` if nothing is left to enforce.
     Ztunnel(Option<Arc<Policy>>),
     /// The waypoints of its targets.
     Waypoint(Attachment<Arc<Policy>>),
-    /// The waypoints of its targets, which put requests to a provider.
+    /// The waypoints of its targets, by external authorization.
     Custom(Box<Custom>),
 }
 
 impl Authorization {
-    /// What node proxies get.
+    /// The policy for node proxies.
     pub fn ztunnel(&self) -> Option<&Arc<Policy>> {
         match self {
             Self::Ztunnel(policy) => policy.as_ref(),
@@ -49,7 +50,7 @@ impl Authorization {
         }
     }
 
-    /// What waypoints get, and where.
+    /// The policy for waypoints, with its targets.
     pub fn attachment(&self) -> Option<&Attachment<Arc<Policy>>> {
         match self {
             Self::Ztunnel(_) => None,
@@ -58,7 +59,7 @@ impl Authorization {
         }
     }
 
-    /// Of action CUSTOM.
+    /// The policy if it has action CUSTOM.
     pub(crate) fn custom(&self) -> Option<&Custom> {
         match self {
             Self::Ztunnel(_) | Self::Waypoint(_) => None,
@@ -67,37 +68,37 @@ impl Authorization {
     }
 }
 
-/// What proxies get, and what the status says.
+/// A translated policy and its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Translation {
-    /// What proxies get.
+    /// The translated policy.
     pub content: Authorization,
-    /// What the status says; of an attached policy only [`Attachment::judge`] can tell.
+    /// The status condition; for an attached policy, only [`Attachment::judge`] can compute it.
     pub judgement: Option<Judgement>,
 }
 
-/// What of one rule a node cannot enforce, or nobody can.
+/// The parts of one rule that a node, or any proxy, cannot enforce.
 #[derive(Debug, Default)]
 struct Found {
-    /// Attributes of L7.
+    /// L7 attributes.
     l7: BTreeSet<String>,
-    /// Fields with values that cannot be parsed.
+    /// Fields with invalid values.
     invalid: Vec<String>,
-    /// The same of L7, which a node does not look at.
+    /// L7 fields with invalid values, which a node ignores.
     invalid_l7: Vec<String>,
-    /// Conditions on what is not known here, be it of L4 or L7.
+    /// Unknown conditions, L4 or L7.
     unknown: Vec<String>,
 }
 
-/// Whether an alternative limits anything once what cannot be parsed is taken away.
+/// What is left of an alternative after removing invalid values.
 enum Alternative {
-    /// It does.
+    /// It still restricts something.
     Limits(Box<Match>),
-    /// It has become true for everything.
+    /// It matches everything.
     Anything,
 }
 
-/// Reads an object.
+/// Parses an object.
 pub(crate) fn read(
     object: &ambit_api::AuthorizationPolicy,
     roots: &BTreeSet<Arc<str>>,
@@ -119,7 +120,7 @@ pub(crate) fn read(
     }
 }
 
-/// As Go's `strconv.ParseBool` reads it; what it does not read leaves the policy enforced, as in Istio.
+/// Like Go's `strconv.ParseBool`; any other value leaves the policy enforced, as in Istio.
 fn is_true(text: &str) -> bool {
     ["1", "t", "T", "TRUE", "true", "True"].contains(&text)
 }
@@ -137,13 +138,14 @@ fn on_trial(translation: &mut Translation) {
         Authorization::Custom(custom) => custom.dry_run = true,
         Authorization::Waypoint(attachment) => match &mut attachment.content {
             Ok(policy) => Arc::make_mut(policy).dry_run = true,
-            // Nothing is enforced on trial, so nothing is refused either.
+            // A dry-run policy enforces nothing, so it must refuse nothing either.
             Err(_) => attachment.targets.clear(),
         },
     }
 }
 
-/// What proxies get of a policy, and what its status says; those of the root namespaces apply to the whole mesh.
+/// Translates a policy for proxies, with its status. Policies in a root namespace apply to the
+/// whole mesh.
 pub fn translate(
     name: &NamespacedName,
     spec: &AuthorizationPolicySpec,
@@ -175,7 +177,7 @@ pub fn translate(
     Translation { content: Authorization::Ztunnel(policy.map(Arc::new)), judgement: Some(judgement) }
 }
 
-/// The whole policy; an error names everything about it that cannot be enforced.
+/// The full policy; an error lists everything that cannot be enforced.
 fn for_waypoints(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> Result<Policy, String> {
     if spec.selector.is_some() {
         return Err("spec.selector and target references exclude each other".into());
@@ -184,7 +186,7 @@ fn for_waypoints(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> Resul
         api::Action::Allow => Action::Allow,
         api::Action::Deny => Action::Deny,
         api::Action::Audit => Action::Audit,
-        // What is in doubt is put to the provider, as it is denied by DENY.
+        // Requests in doubt are sent to the provider, as DENY denies them.
         api::Action::Custom => Action::Deny,
     };
     if let Some(why) = custom::problem(spec).filter(|_| spec.action == api::Action::Custom) {
@@ -209,7 +211,7 @@ fn for_nodes(
     let action = match spec.action {
         api::Action::Allow => Action::Allow,
         api::Action::Deny => Action::Deny,
-        // Nobody can be asked at a node, so what meets the policy is denied.
+        // A node cannot query the provider, so it denies what matches the policy.
         api::Action::Custom => Action::Deny,
         api::Action::Audit => {
             let message =
@@ -235,7 +237,7 @@ fn for_nodes(
     (policy(action, left).l4(), judgement)
 }
 
-/// What a node gets of a rule, if anything.
+/// The part of a rule that a node enforces.
 fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findings) -> Vec<Rule> {
     let is_valid = found.invalid.is_empty();
     let is_plain = found.l7.is_empty() && is_valid;
@@ -258,7 +260,7 @@ fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findi
     }
 }
 
-/// Every rule, without what cannot be parsed, and what that is.
+/// All rules without invalid parts, each with those parts.
 fn rules(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> impl Iterator<Item = (Rule, Found)> {
     spec.rules.iter().enumerate().map(|(at, rule)| Translator { at, namespace: &name.namespace }.rule(rule))
 }
@@ -291,7 +293,7 @@ impl Translator<'_> {
     }
 }
 
-/// Alternatives of which one is always true limit nothing.
+/// If one of the alternatives always matches, the clause restricts nothing.
 fn clause(alternatives: Vec<Alternative>) -> Option<Clause> {
     if alternatives.is_empty() {
         return None;
@@ -313,7 +315,7 @@ fn string(text: &str) -> Result<StringMatch, String> {
     }
 }
 
-/// Of what cannot hold a `*` itself: one inside would never match.
+/// For values that cannot contain a `*`: one in the middle would never match.
 fn wildcard(text: &str) -> Result<StringMatch, String> {
     let is_inside = match string(text)? {
         StringMatch::Exact(part) | StringMatch::Prefix(part) | StringMatch::Suffix(part) => {

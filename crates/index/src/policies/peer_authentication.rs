@@ -1,7 +1,7 @@
-//! PeerAuthentication to DENY policies.
+//! Translation of PeerAuthentication to DENY policies.
 //!
-//! Invariant: on every port of a workload, plaintext is denied exactly where [`ambit_model::peer_authentication`]'s
-//! `effective_mode` says STRICT, and a tunnel is never denied.
+//! Invariant: on every port of a workload, plaintext is denied exactly where `effective_mode` of
+//! [`ambit_model::peer_authentication`] returns STRICT; a tunnel is never denied.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,40 +20,41 @@ use ambit_model::{
 use super::{Holds, Judgement, PeerFacts, PolicyFacts, selector, unknown};
 use crate::object::name_of;
 
-/// Name of the policy that denies all plaintext; no Kubernetes name has an underscore, so no user's policy meets it.
+/// Name of the policy that denies all plaintext; Kubernetes names cannot contain underscores, so it
+/// cannot clash.
 const STRICT: &str = "istio_converted_static_strict";
-/// Prefix of the policy that one PeerAuthentication with port exceptions becomes.
+/// Name prefix of the policy derived from one PeerAuthentication with port exceptions.
 const CONVERTED: &str = "converted_peer_authentication_";
 
-/// What one PeerAuthentication says; `None` is UNSET.
+/// The modes of one PeerAuthentication; `None` is UNSET.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Modes {
-    /// For every port.
+    /// Mode for all ports.
     pub all: Option<Mode>,
-    /// For single ports.
+    /// Modes of single ports.
     pub ports: BTreeMap<u16, Option<Mode>>,
 }
 
 impl Modes {
-    /// Ports that it names, and says to take plaintext at.
+    /// Ports that are explicitly permissive.
     pub(crate) fn open_ports(&self) -> BTreeSet<u16> {
         let open = self.ports.iter().filter(|(_, mode)| **mode == Some(Mode::Permissive));
         open.map(|(port, _)| *port).collect()
     }
 }
 
-/// What workloads refer to.
+/// The policy that workloads reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Derived {
-    /// Nothing: plaintext is taken.
+    /// None: plaintext is accepted.
     Nothing,
-    /// The shared policy of [`strict`].
+    /// The shared policy [`strict`].
     Strict,
-    /// A policy of its own, with these rules.
+    /// A policy with these rules.
     Own(Vec<Rule>),
 }
 
-/// Reads an object.
+/// Parses an object.
 pub(crate) fn read(object: &ambit_api::PeerAuthentication) -> PeerFacts {
     let selector = selector(object.spec.selector.as_ref());
     let mut ports = BTreeMap::new();
@@ -87,7 +88,7 @@ pub(crate) fn read(object: &ambit_api::PeerAuthentication) -> PeerFacts {
     }
 }
 
-/// Nobody knows what it takes, so it takes no plaintext.
+/// For an object with unknown fields: its meaning is unknown, so plaintext is denied.
 fn refused(unknown: &[String]) -> Judgement {
     let message = format!("{}: the policy is read as STRICT", unknown.join(", "));
     Judgement { condition: ZTUNNEL_ACCEPTED, holds: Holds::False, reason: reason::INVALID, message }
@@ -108,7 +109,7 @@ fn judge(invalid: &[String], ports_without_selector: bool) -> Judgement {
     Judgement { condition: ZTUNNEL_ACCEPTED, holds, reason, message }
 }
 
-/// DISABLE is read as PERMISSIVE: a tunnel that arrives is not refused.
+/// DISABLE counts as PERMISSIVE, because an incoming tunnel is never refused.
 fn mode(mtls: &MutualTls) -> Option<Mode> {
     match mtls.mode {
         MutualTlsMode::Unset => None,
@@ -117,7 +118,7 @@ fn mode(mtls: &MutualTls) -> Option<Mode> {
     }
 }
 
-/// What the levels become for the workloads that one PeerAuthentication (or none) selects.
+/// Derives the policy of the workloads that one PeerAuthentication (or none) selects.
 pub fn derive(mesh: Option<Mode>, namespace: Option<Mode>, workload: &Modes) -> Derived {
     let base = effective_mode(mesh, namespace, workload.all, None);
     let other: Vec<u16> = workload
@@ -148,17 +149,17 @@ pub fn strict(system_namespace: &Arc<str>) -> Policy {
     )
 }
 
-/// The policy of one PeerAuthentication with port exceptions.
+/// The policy derived from one PeerAuthentication with port exceptions.
 pub(crate) fn own(source: &NamespacedName, rules: Vec<Rule>) -> Policy {
     deny(own_name(source), rules)
 }
 
-/// Name of [`own`].
+/// Name of the policy [`own`].
 pub(crate) fn own_name(source: &NamespacedName) -> NamespacedName {
     NamespacedName::new(source.namespace.clone(), format!("{CONVERTED}{}", source.name))
 }
 
-/// Name of [`strict`].
+/// Name of the policy [`strict`].
 pub(crate) fn strict_name(system_namespace: &Arc<str>) -> NamespacedName {
     NamespacedName::new(system_namespace.clone(), STRICT)
 }

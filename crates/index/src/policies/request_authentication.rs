@@ -1,7 +1,7 @@
-//! RequestAuthentication to token issuers.
+//! Translation of RequestAuthentication to token issuers.
 //!
-//! Invariant: a rule whose keys are not known, or cannot be read, vouches for nobody; a rule that says nothing certain
-//! about whom it trusts makes its targets refuse everything.
+//! Invariant: an issuer whose keys are unknown or cannot be parsed makes no token valid. A rule
+//! whose issuers cannot be determined makes its targets refuse everything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,21 +24,21 @@ use super::{
 };
 use crate::object::name_of;
 
-/// How long fetching a key set may take where its rule does not say: as in Istio.
+/// Timeout for fetching a key set, as in Istio, unless the rule sets one.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest that a fetch may take, whatever its rule says.
+/// The longest timeout that a rule may set.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
-/// A key set that policies ask for.
+/// A key set that policies reference.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WantedKeySet {
     /// Namespaces of these policies.
     pub namespaces: BTreeSet<Arc<str>>,
-    /// How long fetching it may take: the longest of what they say, so that none of them cuts the others short.
+    /// Timeout of the fetch: the longest of all referencing policies.
     pub timeout: Duration,
 }
 
-/// Key sets by URI: as [`key_set`] returned them, or why there is none.
+/// Key sets by URI: a validated set as returned by [`key_set`], or the error.
 pub type KeySets = BTreeMap<Arc<str>, Result<Arc<str>, String>>;
 
 /// The issuers of one policy.
@@ -47,23 +47,23 @@ pub struct Providers(Vec<Provider>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Provider {
-    /// Without keys.
+    /// The issuer, without its keys.
     rule: JwtProvider,
     keys: Keys,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Keys {
-    /// In the policy.
+    /// Keys in the policy itself.
     Inline(Arc<str>),
-    /// To be fetched, and how long that may take.
+    /// Keys to fetch from a URI, with the timeout.
     At(Arc<str>, Duration),
-    /// None, and why.
+    /// No usable keys, with the reason.
     Refused(String),
 }
 
 impl Providers {
-    /// Where key sets are to be fetched, and how long each fetch may take.
+    /// URIs of the key sets, with the timeout of each.
     pub fn uris(&self) -> impl Iterator<Item = (&Arc<str>, Duration)> {
         self.0.iter().filter_map(|provider| match &provider.keys {
             Keys::At(uri, timeout) => Some((uri, *timeout)),
@@ -71,13 +71,13 @@ impl Providers {
         })
     }
 
-    /// What waypoints get, given what was fetched.
+    /// The issuers for waypoints, with the fetched keys.
     pub fn compile(&self, fetched: &KeySets) -> Vec<JwtProvider> {
         let keys = |provider: &Provider| provider.keys.known(fetched).ok();
         self.0.iter().map(|provider| JwtProvider { jwks: keys(provider), ..provider.rule.clone() }).collect()
     }
 
-    /// The issuers that vouch for nobody, each with the reason.
+    /// Issuers without usable keys, with the reason.
     fn faults(&self, fetched: &KeySets) -> Vec<String> {
         let fault = |provider: &Provider| {
             let why = provider.keys.known(fetched).err()?;
@@ -102,7 +102,8 @@ impl Keys {
 }
 
 impl Attachment<Providers> {
-    /// What the status says: [`Attachment::judge`], and never True while an issuer vouches for nobody.
+    /// The status condition: [`Attachment::judge`], but never True while an issuer has no usable
+    /// keys.
     pub fn judge_with_keys(&self, fetched: &KeySets, reach: impl Fn(&Target) -> Reach) -> Judgement {
         let judgement = self.judge(reach);
         let faults = self.content.as_ref().map(|providers| providers.faults(fetched)).unwrap_or_default();
@@ -114,7 +115,7 @@ impl Attachment<Providers> {
     }
 }
 
-/// Reads an object.
+/// Parses an object.
 pub(crate) fn read(object: &ambit_api::RequestAuthentication, roots: &BTreeSet<Arc<str>>) -> RequestFacts {
     let name = name_of(&object.metadata);
     let content = attachment(&name, &object.spec, roots);
@@ -136,7 +137,7 @@ pub(crate) fn read(object: &ambit_api::RequestAuthentication, roots: &BTreeSet<A
     }
 }
 
-/// What waypoints get of a policy, and where; none without target references.
+/// The issuers of a policy with its targets; `None` without target references.
 pub fn attachment(
     name: &NamespacedName,
     spec: &RequestAuthenticationSpec,
@@ -156,17 +157,18 @@ pub fn attachment(
     })
 }
 
-/// A key set (RFC 7517) as it goes to waypoints, which would believe at least one of its keys.
+/// Validates a key set (RFC 7517) for waypoints.
 ///
 /// # Errors
-/// Why they would believe none, in words for the status.
+/// Why none of its keys is usable, for the status.
 pub fn key_set(text: &str) -> Result<Arc<str>, String> {
     ambit_jwt::check_keys(text).map(|()| text.into()).map_err(|error| error.to_string())
 }
 
 fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
     let at = |field: &str| format!("spec.jwtRules[{at}].{field}");
-    // Istio takes whatever the keys of an address signed; keys without any name belong to nobody.
+    // Istio accepts any issuer if the keys come from a URI; keys without any issuer name belong to
+    // nobody.
     if rule.issuer.is_empty() && rule.jwks_uri.is_empty() {
         return Err(format!("{} is empty, and there is no jwksUri", at("issuer")));
     }
@@ -213,7 +215,7 @@ fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
     Ok(Provider { rule: provider, keys: keys(rule, timeout) })
 }
 
-/// Seconds with a fraction, as protobuf writes durations, or as the Gateway API does.
+/// Parses a duration: fractional seconds as in protobuf, or the format of the Gateway API.
 fn timeout(text: &str) -> Option<Duration> {
     if text.is_empty() {
         return Some(TIMEOUT);

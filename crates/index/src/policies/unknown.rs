@@ -1,13 +1,14 @@
-//! Fields of policies that are not known here.
+//! Unknown fields of policies.
 //!
-//! Invariant: a policy that holds one is never read as if it did not, because the field may be what limits it.
+//! Invariant: a policy with an unknown field is never treated as if the field were absent, because
+//! the field may restrict it.
 
 use ambit_api::policy::{
     AuthorizationPolicySpec, PeerAuthenticationSpec, RequestAuthenticationSpec, TargetReference, Unknown,
     WorkloadSelector,
 };
 
-/// Unknown fields of an AuthorizationPolicy, by their paths.
+/// Paths of unknown fields in an AuthorizationPolicy.
 pub(super) fn of_authorization(spec: &AuthorizationPolicySpec) -> Vec<String> {
     let mut found = Vec::new();
     note("spec", &spec.unknown, &mut found);
@@ -34,7 +35,7 @@ pub(super) fn of_authorization(spec: &AuthorizationPolicySpec) -> Vec<String> {
     found
 }
 
-/// Unknown fields of a RequestAuthentication, by their paths.
+/// Paths of unknown fields in a RequestAuthentication.
 pub(super) fn of_request_authentication(spec: &RequestAuthenticationSpec) -> Vec<String> {
     let mut found = Vec::new();
     note("spec", &spec.unknown, &mut found);
@@ -53,7 +54,7 @@ pub(super) fn of_request_authentication(spec: &RequestAuthenticationSpec) -> Vec
     found
 }
 
-/// Unknown fields of a PeerAuthentication, by their paths.
+/// Paths of unknown fields in a PeerAuthentication.
 pub(super) fn of_peer_authentication(spec: &PeerAuthenticationSpec) -> Vec<String> {
     let mut found = Vec::new();
     note("spec", &spec.unknown, &mut found);
@@ -67,7 +68,7 @@ pub(super) fn of_peer_authentication(spec: &PeerAuthenticationSpec) -> Vec<Strin
     found
 }
 
-/// Labels of a selector that no pod can have, because they hold a `*`: no wildcard is read in them.
+/// Selector labels that match no pod because they contain a `*`; wildcards are not supported.
 pub(super) fn wildcards(selector: Option<&WorkloadSelector>) -> Vec<String> {
     let labels = selector.into_iter().flat_map(|selector| &selector.match_labels);
     let wild = labels.filter(|(name, value)| name.contains('*') || value.contains('*'));

@@ -1,7 +1,7 @@
-//! Which routes a port of a Service has.
+//! Conflicts between routes: which ones apply to a port of a Service.
 //!
-//! Invariant: HTTPRoutes and GRPCRoutes do not mix on a port: the kind of the oldest has it. Of the routes of
-//! connections that take the same server name, or all of them, the oldest has it.
+//! Invariant: HTTPRoutes and GRPCRoutes are not mixed on a port; the kind of the oldest route wins.
+//! Of several connection routes for the same server name, or for all names, the oldest wins.
 
 use std::{
     cell::OnceCell,
@@ -16,26 +16,26 @@ use crate::services::{PortFacts, ServiceFacts};
 /// The routes of a port for one audience, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attached<'a> {
-    /// Of requests, all of one kind.
+    /// Request routes, all of one kind.
     pub(crate) http: Vec<&'a RouteFacts>,
-    /// Of connections; each takes a name that none before it takes.
+    /// Connection routes; each has a server name that no earlier one has.
     pub(crate) stream: Vec<&'a RouteFacts>,
-    /// The owner of the Service takes no routes of this audience.
+    /// The owner of the Service rejects routes of this audience.
     pub(crate) is_denied: bool,
-    /// Which of `http` is the first with a match; filled when somebody asks.
+    /// For each match, the index in `http` of the first route that has it; computed on demand.
     firsts: OnceCell<HashMap<&'a HttpMatch, usize>>,
 }
 
-/// Why a parent reference fits no port.
+/// Why a parent reference matches no port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Misfit {
-    /// The Service has no such port.
+    /// The Service does not have this port.
     NoSuchPort,
-    /// The ports that it names speak something else.
+    /// The referenced ports use another protocol.
     Protocol,
 }
 
-/// The ports of a Service that a parent reference means and a kind of route can serve.
+/// The ports of a Service that a parent reference selects and a kind of route supports.
 pub(crate) fn ports<'a>(
     kind: RouteKind,
     parent: &Parent,
@@ -54,7 +54,7 @@ pub(crate) fn ports<'a>(
     if served.is_empty() { Err(Misfit::Protocol) } else { Ok(served) }
 }
 
-/// Whether routes of a kind mean anything on a port.
+/// Whether a kind of route supports the protocol of a port.
 fn serves(kind: RouteKind, protocol: AppProtocol) -> bool {
     match protocol {
         AppProtocol::Detect => true,
@@ -63,7 +63,7 @@ fn serves(kind: RouteKind, protocol: AppProtocol) -> bool {
     }
 }
 
-/// Who gets a port, of the routes that one audience has for the Service.
+/// Resolves conflicts between the routes that one audience has for a port.
 pub(crate) fn contest<'a>(
     routes: impl IntoIterator<Item = &'a RouteFacts>,
     service: &ServiceFacts,
@@ -87,12 +87,12 @@ pub(crate) fn contest<'a>(
     }
 }
 
-/// Routes of connections that have something to themselves; `routes` are sorted by age.
+/// Connection routes that have a server name to themselves; `routes` are sorted by age.
 fn first_of_each_name<'a>(routes: &[&'a RouteFacts]) -> Vec<&'a RouteFacts> {
     let mut taken = HashSet::new();
     let mut takes = |route: &RouteFacts| match route.names.as_slice() {
         [] => taken.insert(None),
-        // All of them count as taken afterwards.
+        // `count` visits all names, so that every one is marked as taken.
         names => names.iter().filter(|name| taken.insert(Some((*name).clone()))).count() > 0,
     };
     routes.iter().copied().filter(|route| takes(route)).collect()
@@ -104,12 +104,12 @@ fn shares_name(one: &RouteFacts, other: &RouteFacts) -> bool {
 }
 
 impl<'a> Attached<'a> {
-    /// Of an audience whose routes the owner of the Service does not take.
+    /// For an audience whose routes the owner of the Service rejects.
     pub(crate) fn denied() -> Self {
         Self { is_denied: true, ..Self::default() }
     }
 
-    /// The route that has the port instead of `route`; none when that one has it itself.
+    /// The route that has the port instead of `route`; `None` if `route` has it itself.
     pub(crate) fn winner(&self, route: &RouteFacts) -> Option<&'a RouteFacts> {
         let holds = if route.key.kind.is_http() { self.http.as_slice() } else { self.stream.as_slice() };
         let is_among = holds.iter().any(|holder| holder.key == route.key);
@@ -117,7 +117,8 @@ impl<'a> Attached<'a> {
         if is_among { None } else { holds.iter().find(takes_its_name).copied() }
     }
 
-    /// The rules of `route` that lose to an older route with the same match, each with that route.
+    /// The rules of `route` that are hidden by an older route with the same match, each with that
+    /// route.
     pub(crate) fn outranked(&self, route: &RouteFacts) -> Vec<String> {
         let firsts = self.firsts.get_or_init(|| {
             let mut firsts = HashMap::new();

@@ -10,7 +10,7 @@ use ambit_model::bound::{Cors, Filter, Fraction, HeaderChange, PathChange, Redir
 
 use super::FilterFacts;
 
-/// Filters that an HTTPRoute may have.
+/// Filters supported in an HTTPRoute.
 pub(super) const HTTP: &[&str] = &[
     "RequestHeaderModifier",
     "ResponseHeaderModifier",
@@ -19,14 +19,15 @@ pub(super) const HTTP: &[&str] = &[
     "RequestMirror",
     "CORS",
 ];
-/// Filters that a GRPCRoute may have.
+/// Filters supported in a GRPCRoute.
 pub(super) const GRPC: &[&str] = &["RequestHeaderModifier", "ResponseHeaderModifier", "RequestMirror"];
-/// Status of a redirect that does not say one.
+/// Default status of a redirect.
 const REDIRECT_STATUS: u16 = 302;
-/// Seconds that the answer to a preflight holds when the filter does not say it.
+/// Default lifetime of a preflight response in seconds.
 const CORS_MAX_AGE_SECONDS: i32 = 5;
 
-/// Reads filters; one that is not among `known`, or lacks its content, is a problem of the whole rule.
+/// Parses filters; one that is not in `known`, or lacks its configuration, is a problem of the
+/// whole rule.
 pub(super) fn read(filters: &[HttpFilter], known: &[&str], problems: &mut Vec<String>) -> Vec<FilterFacts> {
     let mut found = Vec::with_capacity(filters.len());
     for filter in filters {
@@ -78,7 +79,7 @@ fn redirect(redirect: &HttpRequestRedirect) -> Result<Redirect, String> {
         path: redirect.path.as_ref().map(path).transpose()?,
         port,
         status: status.ok_or_else(|| "statusCode is none of 301, 302, 303, 307, 308".to_owned())?,
-        // Its waypoint, and so who stands in front of it, is known once the route is compiled.
+        // Set when the route is compiled, because it depends on the waypoint.
         trusts_forwarded_proto: false,
     })
 }

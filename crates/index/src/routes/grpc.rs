@@ -1,4 +1,4 @@
-//! GRPCRoute to rules: a call is a request for `/<service>/<method>`.
+//! Translation of GRPCRoute: a call is a request for `/<service>/<method>`.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use ambit_model::bound::{HttpMatch, PathMatch, RequestTimeouts};
 
 use super::{BackendFacts, Rank, RouteFacts, RouteKind, RuleFacts, filters, http, table};
 
-/// Any service or method, in an expression.
+/// Expression for any service or method.
 const ANY: &str = "[^/]+";
 
-/// Reads an object.
+/// Parses an object.
 pub(crate) fn read(route: &GrpcRoute) -> RouteFacts {
     let mut facts =
         RouteFacts::new(RouteKind::Grpc, &route.metadata, &route.spec.parent_refs, route.status.as_ref());
@@ -67,7 +67,8 @@ fn exact(service: Option<&str>, method: Option<&str>, problems: &mut Vec<String>
     }
 }
 
-/// Each part must be an expression by itself: together they would hide an unbalanced parenthesis.
+/// Validates each part as an expression of its own: together they could hide an unbalanced
+/// parenthesis.
 fn expression(service: Option<&str>, method: Option<&str>, problems: &mut Vec<String>) -> PathMatch {
     for part in [service, method].into_iter().flatten() {
         if let Some(wrong) = table::expression_problem(part) {

@@ -1,4 +1,4 @@
-//! HTTPRoute to rules.
+//! Translation of HTTPRoute.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,14 +16,14 @@ use ambit_model::{
 
 use super::{BackendFacts, Rank, RouteFacts, RouteKind, RuleFacts, filters, table};
 
-/// Tries after the first when a rule asks for retries and does not say how many.
+/// Default number of retries of a rule with a retry policy.
 const RETRY_ATTEMPTS_DEFAULT: u32 = 1;
-/// Tries after the first that a rule may ask for.
+/// Largest number of retries of a rule.
 const RETRY_ATTEMPTS_MAX: u32 = 25;
-/// Name of the cookie or header of a session when the rule gives none.
+/// Default name of the session cookie or header.
 const SESSION_NAME: &str = "ambit-session";
 
-/// Reads an object.
+/// Parses an object.
 pub(crate) fn read(route: &HttpRoute) -> RouteFacts {
     let mut facts =
         RouteFacts::new(RouteKind::Http, &route.metadata, &route.spec.parent_refs, route.status.as_ref());
@@ -71,7 +71,7 @@ fn path(path: Option<&api::HttpPathMatch>, problems: &mut Vec<String>) -> PathMa
     }
 }
 
-/// Of several entries of one name the first counts.
+/// The first of several entries with the same name counts.
 pub(super) fn headers(matches: &[api::HttpValueMatch], problems: &mut Vec<String>) -> Vec<HeaderMatch> {
     let mut found: Vec<HeaderMatch> = Vec::new();
     for matched in matches {
@@ -113,12 +113,12 @@ fn read_backend(backend: &api::HttpBackendReference, problems: &mut Vec<String>)
     }
 }
 
-/// None is 1; the API server admits no negative one.
+/// The default is 1; the API server rejects negative weights.
 pub(super) fn weight(weight: Option<i32>) -> u32 {
     u32::try_from(weight.unwrap_or(1)).unwrap_or(0)
 }
 
-/// `0s` is no limit (GEP-1742).
+/// `0s` means no limit (GEP-1742).
 fn timeouts(timeouts: &api::HttpTimeouts, problems: &mut Vec<String>) -> RequestTimeouts {
     let mut limit = |name: &str, text: Option<&str>| {
         duration(name, text, problems).filter(|duration| !duration.is_zero())

@@ -1,7 +1,7 @@
-//! Where a reference of a route leads.
+//! Resolving backend references of routes.
 //!
-//! Invariant: a Service of another namespace is reached only when a ReferenceGrant there says so, or when it is the
-//! parent itself, where the traffic goes without the route too.
+//! Invariant: a Service in another namespace is used only if a ReferenceGrant there permits it, or
+//! if it is the parent itself, where the traffic would go without the route too.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,14 +14,14 @@ use ambit_model::{Destination, NamespacedName};
 use super::{RouteFacts, RouteKey};
 use crate::services::ServiceFacts;
 
-/// Everything that references may lead to, and who allows it.
+/// Everything that references may lead to, and the grants that permit it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct World<'a> {
     pub(crate) services: &'a BTreeMap<NamespacedName, ServiceFacts>,
     pub(crate) grants: &'a BTreeMap<NamespacedName, ReferenceGrantSpec>,
 }
 
-/// A reference that leads nowhere.
+/// A reference that cannot be resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unresolved {
     /// Reason of the condition `ResolvedRefs`.
@@ -29,14 +29,14 @@ pub(crate) struct Unresolved {
     pub(crate) message: String,
 }
 
-/// The object that a reference names, whether or not it exists.
+/// The referenced object, whether or not it exists.
 pub(crate) fn target(reference: &BackendReference, route: &NamespacedName) -> NamespacedName {
     let namespace = reference.namespace.as_deref().map_or_else(|| route.namespace.clone(), Arc::from);
     NamespacedName::new(namespace, reference.name.as_str())
 }
 
 impl World<'_> {
-    /// The service port that a reference names.
+    /// The referenced service port.
     pub(crate) fn destination(
         &self,
         route: &RouteFacts,

@@ -1,6 +1,7 @@
-//! What the status of a route says of each parent.
+//! The status of a route for each parent.
 //!
-//! Invariant: entries of other controllers stay as they are; what is patched differs from what is said.
+//! Invariant: entries of other controllers are kept, and a patch is created only if something
+//! changed.
 
 use std::rc::Rc;
 
@@ -22,35 +23,35 @@ use crate::{
     services::{PortFacts, ServiceFacts},
 };
 
-/// Most rules or references that one message names.
+/// Number of rules or references listed in one message.
 const NAMED_MAX: usize = 4;
 
-/// A route whose status is not what it should be.
+/// A route whose status must be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoutePatch {
-    /// Which route.
+    /// Key of the route.
     pub key: RouteKey,
-    /// Version of the object that was judged.
+    /// Resource version of the evaluated object.
     pub resource_version: String,
-    /// Generation that was judged.
+    /// Generation of the evaluated object.
     pub generation: Option<i64>,
-    /// What we should say.
+    /// Our entries of the new status.
     pub parents: Vec<RouteParent>,
-    /// What is said now, by us and by others.
+    /// The current status, of this and of other controllers.
     pub current: Vec<RouteParentStatus>,
 }
 
-/// What we say of one parent.
+/// Our status entry for one parent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteParent {
-    /// The parent, as the route names it.
+    /// The parent reference, as the route has it.
     pub reference: ParentReference,
-    /// One per condition type.
+    /// The conditions, one per type.
     pub judgements: Vec<Judgement>,
 }
 
 impl RoutePatch {
-    /// `status.parents` as it should be. The time of a condition moves only when its status does.
+    /// The new `status.parents`. The transition time of a condition changes only with its status.
     pub fn status(&self, now: &str) -> Vec<RouteParentStatus> {
         let ours = |parent: &RouteParent| {
             let old = said(&self.current, &parent.reference);
@@ -87,7 +88,7 @@ fn said<'a>(current: &'a [RouteParentStatus], parent: &ParentReference) -> Optio
 }
 
 impl RouteFacts {
-    /// The patch that makes the status say what it should, if it does not.
+    /// The patch for the status, if it must change.
     pub(crate) fn patch(&self, parents: Vec<RouteParent>) -> Option<RoutePatch> {
         let is_ours = |status: &&RouteParentStatus| status.controller_name == WAYPOINT_CONTROLLER;
         let is_said = |parent: &RouteParent| {
@@ -115,7 +116,8 @@ impl RouteFacts {
         })
     }
 
-    /// What is said of one parent; `waypoint` is the parent's, and `holder` tells who has a port.
+    /// The status entry of one parent; `waypoint` is the parent's, and `holder` returns the route
+    /// that has a port.
     pub(crate) fn judge<'a>(
         &self,
         parent: &Parent,
@@ -222,7 +224,7 @@ impl RouteFacts {
         says(RESOLVED_REFS, Holds::False, first.reason, named(&messages))
     }
 
-    /// The rules that are answered 500, each with the reason.
+    /// The rules whose requests get 500, each with the reason.
     fn problems(&self) -> Vec<String> {
         let problem = |(at, why): (usize, &std::sync::Arc<str>)| format!("spec.rules[{at}]: {why}");
         let rules = self.rules.iter().enumerate();

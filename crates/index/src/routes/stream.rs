@@ -1,17 +1,17 @@
-//! TCPRoute and TLSRoute to rules: connections by weight, those of TLS by server name too.
+//! Translation of TCPRoute and TLSRoute: connections by weight, TLS also by server name.
 
 use ambit_api::gateway::{StreamRouteRule, TcpRoute, TlsRoute};
 
 use super::{BackendFacts, RouteFacts, RouteKind, RuleFacts, http};
 
-/// Reads a TCPRoute.
+/// Parses a TCPRoute.
 pub(crate) fn read_tcp(route: &TcpRoute) -> RouteFacts {
     let facts =
         RouteFacts::new(RouteKind::Tcp, &route.metadata, &route.spec.parent_refs, route.status.as_ref());
     with_rules(facts, &route.spec.rules)
 }
 
-/// Reads a TLSRoute.
+/// Parses a TLSRoute.
 pub(crate) fn read_tls(route: &TlsRoute) -> RouteFacts {
     let mut facts =
         RouteFacts::new(RouteKind::Tls, &route.metadata, &route.spec.parent_refs, route.status.as_ref());

@@ -1,4 +1,4 @@
-//! From the routes of a port to what a waypoint executes.
+//! Compiles the routes of a port for a waypoint.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -15,16 +15,16 @@ use super::{
     BackendFacts, FilterFacts, RouteFacts, RouteKey, RuleFacts, attach::Attached, precedence, resolve::World,
 };
 
-/// Compiles routes, and notes where they lead.
+/// Compiles routes, and collects their destinations.
 pub(crate) struct Compiler<'a, P> {
     pub(crate) world: World<'a>,
-    /// Whose routes they are.
+    /// The Service that the routes are attached to.
     pub(crate) service: &'a NamespacedName,
-    /// Whether proxies in front of the waypoint are trusted to give a client's scheme.
+    /// Whether proxies in front of the waypoint are trusted to set the client's scheme.
     pub(crate) trusts_forwarded_proto: bool,
-    /// The policy attached to a route.
+    /// Returns the policy attached to a route.
     pub(crate) policy: P,
-    /// Every destination met.
+    /// All destinations that were found.
     pub(crate) destinations: BTreeSet<Destination>,
 }
 
@@ -87,7 +87,8 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
         }
     }
 
-    /// The first rule counts. A route without backends refuses: it says nothing about where to go.
+    /// Only the first rule counts. A route without backends refuses connections, because it has no
+    /// destination.
     fn stream(&mut self, route: &RouteFacts) -> Vec<WeightedBackend> {
         let Some(rule) = route.rules.first() else { return Vec::new() };
         rule.backends.iter().map(|backend| self.backend(route, backend)).collect()
@@ -105,7 +106,7 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
         WeightedBackend { weight: backend.weight, backend: found, filters }
     }
 
-    /// Copies that lead nowhere are not made; the request itself goes on.
+    /// Mirrors with an invalid destination are dropped; the request itself is not affected.
     fn filters(&mut self, route: &RouteFacts, filters: &[FilterFacts]) -> Vec<Filter> {
         let mut compiled = Vec::with_capacity(filters.len());
         for filter in filters {
@@ -127,7 +128,7 @@ impl<P: Fn(&RouteKey) -> Option<Arc<RequestPolicy>>> Compiler<'_, P> {
     }
 }
 
-/// Notes what the waypoint itself would not execute of a rule, in the waypoint's own words.
+/// Records what the waypoint could not execute of a rule, with the waypoint's own error text.
 pub(super) fn check(rule: &mut RuleFacts) {
     if rule.problem.is_some() {
         return;
@@ -153,7 +154,7 @@ pub(super) fn check(rule: &mut RuleFacts) {
     rule.problem = problem(HttpTable { matches, rules: vec![compiled] }).map(Arc::from);
 }
 
-/// Why a text is no regular expression that waypoints take.
+/// Why waypoints do not accept this regular expression.
 pub(crate) fn expression_problem(text: &str) -> Option<String> {
     let header = HeaderMatch { name: "x".into(), value: ValueMatch::Regex(text.into()) };
     let matched = HttpMatch { path: PathMatch::default(), headers: vec![header], ..HttpMatch::default() };

@@ -1,4 +1,4 @@
-//! The fields of a TrafficPolicy, each to what waypoints execute.
+//! Translation of the fields of a TrafficPolicy.
 
 use std::{sync::Arc, time::Duration};
 
@@ -164,7 +164,7 @@ fn interval(field: &str, text: &str) -> Result<Duration, String> {
     }
 }
 
-/// `1.9` is 1900.
+/// Parses a decimal number: `1.9` becomes 1900.
 fn thousandths(text: &str) -> Option<u32> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());

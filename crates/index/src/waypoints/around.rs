@@ -1,33 +1,35 @@
-//! What stands beside a waypoint: who gets round it, and who is cut off by it.
+//! Warnings about a waypoint: traffic that bypasses it, and callers that it cuts off.
 
 use super::stage::Goal;
 
-/// How many of a kind are named; more are counted.
+/// How many items of a kind are listed; more are only counted.
 const NAMED_MAX: usize = 5;
 
-/// What a service's condition must say beside where its traffic goes.
+/// Warnings for the condition of a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Around {
-    /// Endpoints that anybody reaches without the waypoint, each with the reason.
+    /// Endpoints that can be reached without the waypoint, each with the reason.
     pub(crate) open: Vec<String>,
     /// Ports that are not TCP.
     pub(crate) not_tcp: Vec<String>,
-    /// Ports at which its owner lets plaintext get past the waypoint, each with what says so.
+    /// Ports at which the owner lets plaintext bypass the waypoint, each with the
+    /// PeerAuthentication.
     pub(crate) past: Vec<String>,
-    /// Objects that make the API server, which is never in the mesh, call it at other ports.
+    /// Objects that make the API server, which is never in the mesh, call other ports of the
+    /// service.
     pub(crate) callers: Vec<String>,
-    /// An annotation asks scrapers to come.
+    /// An annotation invites metrics scrapers.
     pub(crate) is_scraped: bool,
 }
 
 impl Around {
-    /// What is to be known although everything is as it should be.
+    /// Warnings that appear even when everything works.
     pub(crate) fn notes(&self, goal: &Goal) -> String {
         let mut notes = String::new();
         if !self.not_tcp.is_empty() {
             notes += &format!("; {} go past it: only TCP is proxied", list(&self.not_tcp));
         }
-        // With failurePolicy Open nobody is refused.
+        // With failurePolicy Open no caller is refused.
         if !matches!(goal, Goal::Enforce(_) | Goal::Close(_)) {
             return notes;
         }
@@ -50,7 +52,7 @@ impl Around {
     }
 }
 
-/// The first few, and how many more there are.
+/// The first few items, and the number of others.
 pub(crate) fn list(all: &[String]) -> String {
     let named = all.iter().take(NAMED_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(NAMED_MAX) {

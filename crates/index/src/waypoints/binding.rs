@@ -1,8 +1,9 @@
-//! Which waypoint a service or a pod goes to, and what is said about that.
+//! Decides which waypoint a service or pod uses, and the condition that explains it.
 //!
-//! Invariant: the object's label comes before its namespace's, also when it leads nowhere; a waypoint takes traffic
-//! only once it was ready and the pods that it is for are in the mesh, and then it keeps it. What was closed to everybody
-//! but a waypoint stays closed while a label asks for one, whatever becomes of the Gateway.
+//! Invariant: the object's label takes precedence over its namespace's, even if it names a missing
+//! waypoint. A waypoint gets traffic only once it has been ready and the pods it is for are in the
+//! mesh; then it keeps the traffic. What was closed to all but a waypoint stays closed while a
+//! label requests one, whatever happens to the Gateway.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,24 +23,24 @@ use crate::{
     policies::{Holds, Judgement},
 };
 
-/// What is said of what a waypoint has closed and does not serve.
+/// Appended for a subject that its waypoint closed but does not serve.
 const STAYS_CLOSED: &str =
     "it was behind a waypoint and stays closed, until one takes it or no label asks for one";
 
-/// What the labels of an object ask for.
+/// The waypoint that the labels of an object request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Nothing.
+    /// No label.
     #[default]
     Unset,
-    /// No waypoint, whatever the namespace says.
+    /// Explicitly no waypoint, whatever the namespace's label is.
     None,
-    /// A waypoint.
+    /// This waypoint.
     Waypoint(NamespacedName),
 }
 
 impl Wish {
-    /// Reads the labels of an object in a namespace, or of the namespace itself.
+    /// Parses the labels of an object in a namespace, or of the namespace itself.
     pub(crate) fn read(all: Option<&BTreeMap<String, String>>, namespace: &Arc<str>) -> Self {
         let label =
             |key: &str| all.and_then(|all| all.get(key)).map(String::as_str).filter(|v| !v.is_empty());
@@ -54,38 +55,38 @@ impl Wish {
     }
 }
 
-/// What traffic is addressed to.
+/// How clients address the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Traffic {
-    /// The address of a service.
+    /// By the virtual address of a service.
     Service,
-    /// The endpoints of a service that has no address of its own.
+    /// By the endpoints of a headless service.
     Headless,
-    /// A pod.
+    /// By the address of a pod.
     Pod,
 }
 
-/// How many endpoints are in the mesh.
+/// Number of endpoints by enrollment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Endpoints {
-    /// All.
+    /// All endpoints.
     pub(crate) all: usize,
     /// Wanted in the mesh.
     pub(crate) wanted: usize,
-    /// In it.
+    /// Enrolled.
     pub(crate) enrolled: usize,
 }
 
-/// Everything that the decision looks at, beside the waypoint itself.
+/// The inputs of the decision, except the waypoint itself.
 #[derive(Debug)]
 pub(crate) struct Asking<'a> {
-    /// Its own label.
+    /// From its own labels.
     pub(crate) own: &'a Wish,
-    /// Its namespace's.
+    /// From its namespace's labels.
     pub(crate) inherited: &'a Wish,
-    /// It is made for a waypoint.
+    /// It was created for a waypoint.
     pub(crate) is_waypoint: bool,
-    /// What it is to clients.
+    /// How clients address it.
     pub(crate) traffic: Traffic,
     /// Its namespace.
     pub(crate) namespace: &'a Arc<str>,
@@ -93,15 +94,15 @@ pub(crate) struct Asking<'a> {
     pub(crate) namespace_labels: &'a BTreeMap<String, String>,
     /// Its endpoints.
     pub(crate) endpoints: Endpoints,
-    /// A waypoint has its traffic already, or nobody knows it yet.
+    /// A waypoint already has its traffic, or no client knows it yet.
     pub(crate) was_bound: bool,
-    /// The waypoint behind which it is closed to everybody else.
+    /// The only waypoint that may reach it, if it is closed.
     pub(crate) enforced: Option<&'a NamespacedName>,
-    /// Who gets round a waypoint, and who is cut off by one.
+    /// Warnings about bypassing traffic and cut-off callers.
     pub(crate) around: Around,
 }
 
-/// A waypoint as it is now.
+/// The current state of a waypoint.
 #[derive(Debug)]
 pub(crate) struct Candidate<'a> {
     pub(crate) gateway: &'a GatewayFacts,
@@ -110,18 +111,18 @@ pub(crate) struct Candidate<'a> {
     pub(crate) failure_policy: FailurePolicy,
 }
 
-/// What is decided.
+/// The decision.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Binding {
     pub(crate) goal: Goal,
-    /// `istio.io/WaypointBound`; none when no label asks for a waypoint.
+    /// The condition `istio.io/WaypointBound`; `None` when no label requests a waypoint.
     pub(crate) judgement: Option<Judgement>,
-    /// Ports at which plaintext gets past the waypoint ([`Around::past`]).
+    /// Ports at which plaintext bypasses the waypoint ([`Around::past`]).
     pub(crate) past: Vec<String>,
 }
 
 impl Asking<'_> {
-    /// The waypoint that the labels name.
+    /// The requested waypoint.
     pub(crate) fn waypoint(&self) -> Option<&NamespacedName> {
         match (self.own, self.inherited) {
             _ if self.is_waypoint => None,
@@ -130,13 +131,14 @@ impl Asking<'_> {
         }
     }
 
-    /// A pod that says nothing itself is told nothing: its namespace may mean its services only.
+    /// A pod without a label of its own gets no condition, because its namespace's label may be
+    /// meant for services only.
     fn is_silent(&self) -> bool {
         self.traffic == Traffic::Pod && *self.own == Wish::Unset
     }
 }
 
-/// Whether a waypoint is for such traffic.
+/// Whether a waypoint serves such traffic.
 fn is_for(serves: Serves, traffic: Traffic) -> bool {
     match (serves, traffic) {
         (Serves::All, Traffic::Service | Traffic::Pod)
@@ -149,7 +151,7 @@ fn is_for(serves: Serves, traffic: Traffic) -> bool {
     }
 }
 
-/// Decides; `found` is what [`Asking::waypoint`] names, if it is a waypoint.
+/// Decides; `found` is the waypoint [`Asking::waypoint`], if it exists.
 pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     let binding = judge(asking, found);
     Binding { judgement: binding.judgement.filter(|_| !asking.is_silent()), ..binding }
@@ -210,7 +212,8 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     Binding { goal, judgement, ..Binding::default() }
 }
 
-/// L7 follows L4: an endpoint that is not redirected cannot be closed to those who go round the waypoint.
+/// L7 requires L4: an endpoint that is not redirected cannot be closed to callers that bypass the
+/// waypoint.
 fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
     let Endpoints { all, wanted, enrolled } = asking.endpoints;
     if asking.was_bound || asking.enforced.is_some() || all == 0 || (wanted > 0 && wanted == enrolled) {
@@ -224,8 +227,8 @@ fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
     })
 }
 
-/// No waypoint takes it: what none has closed yet goes without, and what one has closed stays so. A headless service is
-/// never dialed itself, so there is nothing to close.
+/// No waypoint accepts it: an open subject continues without one, and a closed one stays closed. A
+/// headless service itself is never dialed, so there is nothing to close.
 fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
     match asking.enforced.filter(|_| asking.traffic != Traffic::Headless) {
         Some(at) => {
@@ -237,7 +240,7 @@ fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
     }
 }
 
-/// The API server is never in the mesh: a label on the namespace alone does not take from it what it calls.
+/// A label on the namespace alone does not cut the API server off, which is never in the mesh.
 fn would_cut_off(asking: &Asking<'_>) -> Option<String> {
     let callers = &asking.around.callers;
     if callers.is_empty() || *asking.own != Wish::Unset || asking.was_bound || asking.enforced.is_some() {

@@ -1,53 +1,55 @@
-//! How far a service, or a pod, is on its way to a waypoint, and back.
+//! The steps of a service or pod to a waypoint, and back.
 //!
-//! Invariant: a step is taken only once everybody had the time to hear of the one before. A waypoint knows a service
-//! before clients are told to go there, and as long as some may still; nobody else is refused before clients were
-//! told, and a service that moves is served and admitted by both. What others are refused stays closed while a waypoint
-//! is asked for, whatever becomes of that waypoint.
+//! Invariant: a step is taken only once all proxies had time to receive the one before. A waypoint
+//! has a service before clients are sent there, and as long as some still may be. Other callers are
+//! refused only after clients were sent to the waypoint. A service that moves is served and
+//! admitted by both waypoints. What is closed to others stays closed while a waypoint is requested,
+//! whatever happens to that waypoint.
 
 use ambit_model::NamespacedName;
 
-/// Where it should be.
+/// The target state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Goal {
     /// No waypoint.
     #[default]
     Out,
-    /// A waypoint that cannot take its traffic yet, or must not.
+    /// A waypoint that cannot get its traffic yet, or must not.
     Serve(NamespacedName),
-    /// Clients go through the waypoint, and others may get round it (`failurePolicy: Open`).
+    /// Clients use the waypoint, and others may bypass it (`failurePolicy: Open`).
     Announce(NamespacedName),
-    /// Clients go through the waypoint, and nobody gets round it.
+    /// Clients use the waypoint, and nothing can bypass it.
     Enforce(NamespacedName),
-    /// Nobody gets anywhere: this waypoint had it, and is gone or will not take it any more.
+    /// All traffic fails: the waypoint that had it is gone or rejects it.
     Close(NamespacedName),
 }
 
-/// Where it is.
+/// The current state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// No waypoint knows it.
+    /// Not published to any waypoint.
     #[default]
     Unbound,
-    /// The waypoint knows it.
+    /// Published to the waypoint.
     Served(NamespacedName),
-    /// Clients are told.
+    /// Clients are sent to the waypoint.
     Announced(NamespacedName),
-    /// Others are refused.
+    /// Callers that bypass the waypoint are refused.
     Enforced(NamespacedName),
-    /// Clients go through one waypoint, and the next knows it too.
+    /// Clients use one waypoint, and the next one has it too.
     Moving { from: NamespacedName, to: NamespacedName },
-    /// Clients are told of the next.
+    /// Clients are sent to the next one.
     Moved { from: NamespacedName, to: NamespacedName },
-    /// Clients are told of the waypoint that had it, which does not know it any more, and others are refused.
+    /// Clients are still sent to the previous waypoint, which does not have it any more, and others
+    /// are refused.
     Closed(NamespacedName),
 }
 
-/// The next step towards a goal; none when it is reached.
+/// The next step towards a goal; `None` when it is reached.
 pub(crate) fn next(stage: &Stage, goal: &Goal) -> Option<Stage> {
     use Goal::{Announce, Close, Enforce, Out, Serve};
     match (stage, goal) {
-        // Requests fail from here on until it leaves, so neither way needs steps.
+        // Requests fail in this state anyway, so entering and leaving it needs no steps.
         (Stage::Closed(now), Close(at)) => (now != at).then(|| Stage::Closed(at.clone())),
         (_, Close(at)) => Some(Stage::Closed(at.clone())),
         (Stage::Closed(_), Out) => Some(Stage::Unbound),
@@ -81,7 +83,7 @@ fn moving(from: &NamespacedName, to: &NamespacedName) -> Stage {
 }
 
 impl Stage {
-    /// The waypoints that know the service.
+    /// The waypoints that it is published to.
     pub(crate) fn served_by(&self) -> Vec<&NamespacedName> {
         match self {
             Self::Unbound | Self::Closed(_) => Vec::new(),
@@ -90,7 +92,7 @@ impl Stage {
         }
     }
 
-    /// The waypoint that clients are told of.
+    /// The waypoint that clients are sent to.
     pub(crate) fn announced(&self) -> Option<&NamespacedName> {
         match self {
             Self::Unbound | Self::Served(_) => None,
@@ -100,7 +102,8 @@ impl Stage {
         }
     }
 
-    /// Whether a waypoint that knows it would not always see so by where clients are told to go.
+    /// Whether it must be listed by name, because a waypoint cannot tell from the published address
+    /// alone that it has it.
     pub(crate) fn is_on_its_way(&self) -> bool {
         match self {
             Self::Unbound | Self::Enforced(_) | Self::Closed(_) => false,
@@ -108,7 +111,7 @@ impl Stage {
         }
     }
 
-    /// The waypoints that alone are let through; none lets everybody through.
+    /// The only waypoints that are admitted; empty admits everyone.
     pub(crate) fn admitted(&self, goal: &Goal) -> Vec<&NamespacedName> {
         match (self, goal) {
             (Self::Unbound | Self::Served(_) | Self::Announced(_), _) => Vec::new(),
@@ -148,7 +151,7 @@ mod tests {
         matches!(stage, Stage::Closed(_))
     }
 
-    /// Every stage that changes of mind lead to.
+    /// All stages reachable when goals change at any time.
     fn reachable() -> Vec<Stage> {
         let (mut found, mut waiting) = (Vec::new(), vec![Stage::Unbound]);
         while let Some(stage) = waiting.pop() {
@@ -160,7 +163,7 @@ mod tests {
         found
     }
 
-    /// What clients and destinations do under a stage, some of them still under the one before.
+    /// What clients and destinations do in a stage, while some are still in the stage before.
     #[test]
     fn no_request_fails_while_both_sides_of_a_step_are_believed() {
         for old in reachable().into_iter().filter(|stage| !is_closed(stage)) {
@@ -189,8 +192,8 @@ mod tests {
         }
     }
 
-    /// A waypoint that is not told of a pod by name knows it by where clients are told to go, and hears of the two in
-    /// any order.
+    /// A waypoint recognizes a pod that is not listed by name by the published waypoint address,
+    /// and receives the two in any order.
     #[test]
     fn a_pod_is_known_to_the_waypoint_that_clients_are_sent_to_whatever_it_has_heard() {
         for old in reachable().into_iter().filter(|stage| !is_closed(stage)) {
@@ -252,7 +255,7 @@ mod tests {
     fn what_is_closed_opens_for_nobody_on_any_way_to_another_waypoint_or_back() {
         let closed = || closing().into_iter().chain(["a", "b"].map(|name| Goal::Enforce(waypoint(name))));
         for start in reachable() {
-            // Some goals one after the other, none of which opens it.
+            // Pairs of successive goals that must not open it.
             for (first, second) in
                 closed().flat_map(|first| closed().map(move |second| (first.clone(), second)))
             {

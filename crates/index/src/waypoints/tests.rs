@@ -29,7 +29,7 @@ fn gateway(is_ready: bool) -> GatewayFacts {
     GatewayFacts::read(&gateway).unwrap()
 }
 
-/// One decision, as far as a table varies it.
+/// The inputs of one decision that the table varies.
 struct Case {
     own: Wish,
     inherited: Wish,
@@ -221,7 +221,8 @@ fn pods_are_closed_on_every_port_by_one_policy_for_all_who_have_the_same_waypoin
     assert_eq!(matched.not_principals, [StringMatch::Exact("cluster.local/ns/shop/sa/w".into())]);
 }
 
-/// Who reaches which port of a pod whose owner leaves 8080 open: caller, port, and whether the guard lets it through.
+/// Callers of a pod whose owner leaves 8080 open: caller, port, and whether the closing policy
+/// admits it.
 #[test]
 fn an_opening_lets_in_plaintext_at_its_port_and_nobody_else() {
     let identity = |name: &str| {
@@ -245,7 +246,7 @@ fn an_opening_lets_in_plaintext_at_its_port_and_nobody_else() {
         (&[8080], &[8080, 9090], Some("w"), 9090, true),
         (&[8080], &[8080, 9090], Some("front"), 8080, false),
         (&[8080], &[8080, 9090], Some("front"), 9090, false),
-        // Every port is open, and none of the ports is.
+        // All ports are open, and none is closed.
         (&[8080], &[8080], None, 8080, true),
         (&[8080], &[8080], Some("front"), 8080, false),
         (&[7070], &[8080], None, 8080, false),

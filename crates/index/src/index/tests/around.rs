@@ -1,11 +1,11 @@
-//! What the condition of a service says of those who get round its waypoint, and of those whom it cuts off.
+//! The condition of a service about callers that bypass its waypoint, and callers that are cut off.
 
 use ambit_api::conditions::{WAYPOINT_BOUND, reason};
 
 use super::{waypoints::*, *};
 use crate::{Caller, policies::Holds};
 
-/// What the Service says in one condition.
+/// The value of one condition of the Service.
 pub(super) fn said(index: &Index, condition: &str) -> (Holds, &'static str, String) {
     let patches = index.status_patches();
     let patch = patches.iter().find(|patch| patch.kind == Kind::Service && patch.name == name("cart"));
@@ -72,7 +72,7 @@ fn a_few_endpoints_are_named_and_the_rest_is_counted_and_an_operator_that_starts
     (0..8).for_each(|n| drop(index.apply(object(cart(&format!("p{n}"), plain.clone())))));
     let (_, reason, message) = said(&index, WAYPOINT_BOUND);
     assert!(message.contains("p4 (PodLabel) and 3 more"), "{message}");
-    // Remembered as bound although it is not said to be, also while an endpoint is on its way.
+    // Remembered as bound although its status is False, also while an endpoint is still enrolling.
     let condition = json!([{"type": "istio.io/WaypointBound", "status": "False", "reason": reason, "message": message,
                             "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
     let mut anew = present();
@@ -150,7 +150,7 @@ fn what_the_api_server_calls_is_not_cut_off_by_a_label_of_its_namespace() {
         let (holds, reason, message) = said(&index, WAYPOINT_BOUND);
         assert_eq!((holds, reason), (Holds::False, reason::CALLED_FROM_OUTSIDE), "{kind}");
         assert!(message.contains(&format!("{kind} hook")), "{message}");
-        // The Service's own label is a decision.
+        // A label on the Service itself is an explicit decision.
         index.apply(object(service("cart", json!({"metadata": {"labels": {"istio.io/use-waypoint": "w"}}}))));
         (0..4).for_each(|_| drop(settle(&mut index)));
         assert_eq!(admitted(&index, "cart"), strings(&["w"]), "{kind}");

@@ -1,4 +1,4 @@
-//! What users get wrong beyond one object: targets that are not there, and keys that cannot be had.
+//! User errors that involve several objects: missing targets, and keys that cannot be fetched.
 
 use ambit_api::conditions::reason;
 
@@ -7,7 +7,7 @@ use crate::policies::{Holds, Judgement};
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
-/// A namespace with a waypoint for all of its services, of which there is none yet.
+/// A namespace that requests a waypoint for all its services, which does not exist.
 fn bound_namespace() -> Index {
     let mut index = present();
     let mut shop = namespace("shop", "ambient");

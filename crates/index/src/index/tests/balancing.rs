@@ -1,4 +1,4 @@
-//! How a Service, its annotations and its namespace together say which endpoint a client gets.
+//! How a Service, its annotations and its namespace together determine load balancing.
 
 use ambit_model::{
     LoadBalancingMode::{self, Failover, Standard, Strict},
@@ -10,7 +10,7 @@ use super::*;
 const CLOSE: [LoadBalancingScope; 4] = [Network, Region, Zone, Subzone];
 const NEAREST_NODE: [LoadBalancingScope; 5] = [Network, Region, Zone, Subzone, Node];
 
-/// Spec, annotation of the Service, annotation of the namespace; what comes of it.
+/// Spec, annotation of the Service, annotation of the namespace, expected result.
 type Case =
     (Value, Option<&'static str>, Option<&'static str>, LoadBalancingMode, &'static [LoadBalancingScope]);
 

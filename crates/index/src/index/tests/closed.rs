@@ -1,11 +1,11 @@
-//! What a waypoint has closed, and what becomes of it when the waypoint is no more for it.
+//! What a waypoint has closed, and what happens when the waypoint is lost.
 
 use ambit_api::{conditions::reason, mesh::FailurePolicy};
 
 use super::{waypoints::*, *};
 use crate::policies::Holds;
 
-/// How a waypoint is lost, and what the Service is said then.
+/// How a waypoint is lost, and the expected reason in the Service's status.
 type Loss = (&'static str, Box<dyn Fn(&mut Index)>, &'static str);
 
 fn losses() -> Vec<Loss> {
@@ -34,7 +34,7 @@ fn wait(index: &mut Index) {
     (0..6).for_each(|_| drop(settle(index)));
 }
 
-/// The Service as the API server holds it once the status is written.
+/// The Service as the API server returns it after the status was written.
 fn written(index: &Index) -> Value {
     let patches = index.status_patches();
     let patch = patches.iter().find(|patch| patch.kind == Kind::Service).expect("a status to write");
@@ -113,7 +113,7 @@ fn a_typo_in_the_label_leaves_a_service_where_it_is() {
 fn an_operator_that_starts_anew_opens_nothing_either() {
     for (how, lose, why) in losses() {
         let mut before = settled(Some("w"));
-        // Whether or not the loss was seen and written.
+        // Whether or not the loss was seen and written to the status.
         for is_seen in [false, true] {
             if is_seen {
                 lose(&mut before);
@@ -154,7 +154,7 @@ fn what_was_never_closed_is_open_without_a_waypoint() {
     assert_eq!(seen(&index, "cart"), (vec![], None, vec![]));
 }
 
-/// A pod that its own label, or its namespace's, sends through a waypoint for pods.
+/// A pod that its own label, or its namespace's, binds to a waypoint for pods.
 fn closed_pod(own: bool) -> (Index, Vec<Value>) {
     let for_pods = json!({"metadata": {"labels": {"istio.io/waypoint-for": "workload"}}});
     let label = if own { json!({"istio.io/use-waypoint": "w"}) } else { json!({}) };
@@ -173,7 +173,7 @@ fn is_closed_pod(index: &Index) -> bool {
     index.workload(CART).unwrap().is_guarded()
 }
 
-/// What is to be written onto the pod.
+/// The annotation to write to the pod.
 fn to_remember(index: &Index) -> Option<Option<String>> {
     let mut pods = index.forgetful_pods();
     let found = pods.next().map(|(pod, waypoint)| (pod.name, waypoint.map(ToString::to_string)));
@@ -209,7 +209,7 @@ fn an_operator_that_starts_anew_opens_no_pod_that_was_closed_itself() {
             wait(&mut anew);
             assert!(is_closed_pod(&anew), "{own} {is_lost} {first}, later");
             assert_eq!(to_remember(&anew), None, "{own} {is_lost} {first}");
-            // Without a label nobody asks for a waypoint: it opens, and forgets.
+            // Without a label no waypoint is requested: it opens, and the annotation is removed.
             let changes = anew.apply(object(shop(None)));
             let open = redirected(
                 "cart",

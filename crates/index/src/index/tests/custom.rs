@@ -1,4 +1,5 @@
-//! Policies of action CUSTOM: who is asked, and what is refused while nobody can be.
+//! Policies with action CUSTOM: which provider is used, and what is refused while it is not
+//! available.
 
 use ambit_api::conditions::reason;
 use ambit_model::{BoundService, bound::PODS};
@@ -31,7 +32,7 @@ fn seen(index: &Index) -> &BoundService {
     index.bound_service(&name("w"), &key("cart")).unwrap()
 }
 
-/// What the status of the policy says.
+/// The status of the policy.
 fn said(index: &Index) -> (Holds, &'static str, String) {
     let patches = index.status_patches();
     let patch = patches.iter().find(|p| p.kind == Kind::AuthorizationPolicy && p.name == name("custom"));

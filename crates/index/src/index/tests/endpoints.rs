@@ -1,4 +1,5 @@
-//! Slices that people write: whose endpoints they may describe, and what an address in them is.
+//! Hand-written EndpointSlices: whose endpoints they may describe, and how their addresses are
+//! resolved.
 
 use ambit_model::{GatewayDestination, StringMatch};
 
@@ -24,7 +25,7 @@ fn named(namespace: &str, pod: &str, address: &str) -> Value {
     json!({"addresses": [address], "targetRef": {"kind": "Pod", "namespace": namespace, "name": pod}})
 }
 
-/// Folds the objects in every order that a rotation gives, after which proxies hear of them.
+/// Applies the objects in every rotation, and then starts serving.
 fn in_any_order(objects: &[Value]) -> Vec<Index> {
     let folded = (0..objects.len()).map(|first| {
         let mut index = present();
@@ -81,7 +82,7 @@ fn an_address_is_the_pod_of_the_own_namespace_that_has_it_whoever_the_slice_name
         (named("shop", "cart", "10.0.0.1"), Some(CART), None),
         (named("shop", "cart", "10.0.0.7"), Some("Kubernetes//Pod/shop/front"), None),
         (named("elsewhere", "cart", "10.0.0.1"), Some(CART), None),
-        // What is not there yet has no address that would be taken for it.
+        // A pod that does not exist yet has no address that could be confused with it.
         (named("shop", "late", "10.0.0.8"), None, None),
         (named("elsewhere", "late", "10.0.0.8"), None, Some("10.0.0.8")),
         (json!({"addresses": ["10.0.0.8"]}), None, Some("10.0.0.8")),

@@ -1,4 +1,4 @@
-//! Ports at which the owner of a pod leaves its waypoint open to plaintext.
+//! Ports at which the owner of a pod lets plaintext bypass its waypoint.
 
 use ambit_api::conditions::{WAYPOINT_BOUND, WAYPOINT_ENFORCED};
 use ambit_model::{Connection, Spiffe};
@@ -6,7 +6,7 @@ use ambit_model::{Connection, Spiffe};
 use super::{around::*, waypoints::*, *};
 use crate::policies::Holds;
 
-/// A PeerAuthentication of a namespace, whose selector and modes are given.
+/// A PeerAuthentication in a namespace with this spec.
 fn peer(namespace: &str, spec: Value) -> Object {
     object(json!({"apiVersion": "security.istio.io/v1", "kind": "PeerAuthentication",
                   "metadata": {"name": "hook", "namespace": namespace}, "spec": spec}))
@@ -25,7 +25,7 @@ fn open(port: &str) -> Object {
     )
 }
 
-/// Whether the policies that a pod names let a caller in at 8080.
+/// Whether the policies of a pod admit a caller at port 8080.
 fn reaches(index: &Index, pod: &str, caller: Option<&str>) -> bool {
     let connection = Connection {
         source: caller.map(|name| Spiffe {
@@ -45,13 +45,13 @@ fn reaches(index: &Index, pod: &str, caller: Option<&str>) -> bool {
     })
 }
 
-/// Names of the guards that are published.
+/// Names of the published closing policies.
 fn guards(index: &Index) -> Vec<String> {
     let named = index.policies.keys().filter_map(|key| key.name.strip_prefix("ambit-waypoint-"));
     named.map(str::to_owned).collect()
 }
 
-/// Whose word, and what it says; whether plaintext gets past the waypoint.
+/// The namespace and spec of a PeerAuthentication, and whether plaintext bypasses the waypoint.
 #[test]
 fn only_the_owner_of_the_pod_opens_a_port_and_only_by_naming_it() {
     let port = |mode: &str| json!({"portLevelMtls": {"8080": {"mode": mode}}});
@@ -64,7 +64,7 @@ fn only_the_owner_of_the_pod_opens_a_port_and_only_by_naming_it() {
         ("shop", of_cart(json!({"portLevelMtls": {"9090": {"mode": "PERMISSIVE"}}})), false),
         ("shop", of_cart(json!({"portLevelMtls": {"8080": {"mode": "PERMISSIVE", "until": "noon"}}})), false),
         ("shop", json!({"mtls": {"mode": "PERMISSIVE"}}), false),
-        // Ports without a selector are not applied.
+        // Port settings without a selector do not apply.
         ("shop", port("PERMISSIVE"), false),
         ("other", of_cart(port("PERMISSIVE")), false),
         ("istio-system", of_cart(port("PERMISSIVE")), false),
@@ -117,7 +117,7 @@ fn the_service_says_which_port_is_open_and_which_object_opens_it() {
         "Only waypoint shop/w reaches its endpoints, and plaintext from outside the mesh does at port 8080 \
          (PeerAuthentication shop/hook)"
     );
-    // An operator that starts anew, while the Gateway is gone, remembers who it was closed to.
+    // An operator that restarts while the Gateway is gone remembers the waypoint.
     let condition = json!([{"type": WAYPOINT_ENFORCED, "status": "True", "reason": "Enforced", "message": enforced,
                             "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
     let mut anew = present();
@@ -135,7 +135,7 @@ fn the_service_says_which_port_is_open_and_which_object_opens_it() {
     assert!(said(&anew, WAYPOINT_BOUND).2.contains("at port 8080 (PeerAuthentication shop/hook)"));
 }
 
-/// A pod that a PeerAuthentication is about, one that it is not about, and labels that come and go.
+/// A pod that a PeerAuthentication selects, one that it does not select, and labels that change.
 #[test]
 fn an_opening_is_of_the_pods_that_it_names_however_their_labels_change() {
     let hooked = |name: &str, is_hooked: bool| {
@@ -174,7 +174,8 @@ fn an_opening_is_of_the_pods_that_it_names_however_their_labels_change() {
     assert_eq!(guards(&index), strings(&[]));
 }
 
-/// The port that a webhook names, whether the pods behind it are open, and whether a namespace's label takes the Service.
+/// The webhook's port, whether the pods behind it are open, and whether a namespace's label binds
+/// the Service.
 #[test]
 fn a_webhook_at_an_open_port_is_not_cut_off() {
     for (called, opened, is_taken) in
@@ -202,7 +203,7 @@ fn a_webhook_at_an_open_port_is_not_cut_off() {
     }
 }
 
-/// Guards of the Service, whichever its pods name.
+/// Service accounts that any closing policy of the Service admits.
 fn admitted_to_any(index: &Index) -> Vec<String> {
     guards(index).into_iter().filter(|guard| guard.starts_with("cart")).collect()
 }

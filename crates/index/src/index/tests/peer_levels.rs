@@ -1,10 +1,11 @@
-//! PeerAuthentication at every level, with every mode: who reaches the port that it names, and another one.
+//! PeerAuthentication at every level with every mode: which callers reach the port that it names,
+//! and another one.
 
 use ambit_model::{Connection, Spiffe};
 
 use super::*;
 
-/// None: the level is not written at all.
+/// `None`: there is no PeerAuthentication at this level.
 const MODES: [Option<&str>; 5] = [None, Some("UNSET"), Some("DISABLE"), Some("PERMISSIVE"), Some("STRICT")];
 
 fn peer(namespace: &str, spec: Value) -> Object {
@@ -30,7 +31,7 @@ fn is_let_in(index: &Index, caller: Option<&str>, port: u16) -> bool {
     })
 }
 
-/// Whether plaintext is refused where these levels speak, the most specific one last.
+/// Whether plaintext is refused with these levels, the most specific one last.
 fn is_strict(levels: &[Option<&str>]) -> bool {
     let said = levels.iter().rev().flatten().find(|mode| **mode != "UNSET");
     said.is_some_and(|mode| *mode == "STRICT")

@@ -1,4 +1,4 @@
-//! What the Mesh and a Gateway say, as policies at nodes and waypoints hold it.
+//! Settings of the Mesh and of a Gateway, in the policies of nodes and waypoints.
 
 use ambit_model::{Match, StringMatch, bound::Filter};
 

@@ -1,4 +1,4 @@
-//! Policies that apply to the whole mesh, from either of its root namespaces.
+//! Mesh-wide policies from either of the root namespaces.
 
 use ambit_api::conditions::reason;
 use ambit_model::{Policy, Scope};
@@ -13,7 +13,7 @@ fn named(index: &Index, uid: &str) -> Vec<String> {
     index.workload(uid).unwrap().authorization_policies.iter().map(ToString::to_string).collect()
 }
 
-/// Pods of the shop, of the other root namespace, and of neither.
+/// A pod in the shop, in the other root namespace, and in neither.
 fn three_pods() -> Index {
     let mut index = present();
     for namespace in ["shop", "istio-system", "other"] {
@@ -115,7 +115,7 @@ fn mesh(root: &str) -> Settings {
     Settings { presence: Presence::Present, root_namespaces, ..Settings::default() }
 }
 
-/// Policies of two namespaces that may be the root: for nodes, for a class of waypoints, and for mTLS.
+/// Policies in two potential root namespaces: for nodes, for a class of waypoints, and for mTLS.
 fn policies() -> Vec<Value> {
     let class =
         json!([{"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": "istio-waypoint"}]);
@@ -137,7 +137,7 @@ fn policies() -> Vec<Value> {
     ["istio-system", "policies"].into_iter().flat_map(of).collect()
 }
 
-/// All that the policies say, to nodes, waypoints and users.
+/// Everything published to nodes, waypoints and users.
 fn said(index: &Index) -> (Vec<Policy>, Vec<String>, [usize; 2], Vec<StatusPatch>) {
     let bound = index.bound_service(&name("w"), &key("cart")).unwrap();
     let counts = [bound.authorization.len(), bound.authentication.len()];

@@ -1,4 +1,4 @@
-//! Routes: what a waypoint executes of them, and what their status says.
+//! Routes: the compiled result for a waypoint, and their status.
 
 use ambit_api::{
     conditions::{ACCEPTED, RESOLVED_REFS, RESOLVED_WAYPOINTS, ROUTE_PARTIALLY_INVALID, reason},
@@ -95,7 +95,7 @@ fn applied(values: impl IntoIterator<Item = Value>) -> Index {
     index
 }
 
-/// What the status of a route on one parent should say, by condition type.
+/// The status of a route with one parent, by condition type.
 fn says(index: &Index, name: &str) -> BTreeMap<&'static str, (Holds, &'static str, String)> {
     let patches = index.route_patches();
     let patch = patches.iter().find(|patch| &*patch.key.name.name == name).expect("a patch");
@@ -643,7 +643,7 @@ fn the_oldest_traffic_policy_of_a_service_or_route_is_in_force_wherever_it_matte
     assert_eq!(bound(&index).destinations[&backend].policy.balancer, Balancer::LeastLoaded);
 }
 
-/// A route of namespace `pay` on Service shop/cart that leads back to it.
+/// A route of namespace `pay` for Service shop/cart that leads back to it.
 fn consumer(name: &str) -> Value {
     let parent = json!({"group": "", "kind": "Service", "namespace": "shop", "name": "cart", "port": 80});
     let back = json!([{"name": "cart", "namespace": "shop", "port": 80}]);
@@ -677,7 +677,7 @@ fn an_owner_that_denies_consumer_routes_has_none_and_their_status_says_so() {
         json!({"targetRefs": [{"kind": "HTTPRoute", "name": "theirs"}], "rateLimit": [{"requests": 1}]}),
     );
     theirs["metadata"]["namespace"] = json!("pay");
-    // A policy of the consumer's namespace is no word of the owner's.
+    // A policy in the consumer's namespace does not speak for the owner.
     let mut foreign = traffic("foreign", "2026-01-01T00:00:00Z", denies.clone());
     foreign["metadata"]["namespace"] = json!("pay");
     let older = json!({"targetRefs": [{"kind": "Service", "name": "cart"}]});
@@ -703,7 +703,7 @@ fn an_owner_that_denies_consumer_routes_has_none_and_their_status_says_so() {
         .find(|p| p.kind == Kind::TrafficPolicy && &*p.name.namespace == "pay" && &*p.name.name == "theirs");
     let judgement = &policy.unwrap().judgements[0];
     assert_eq!((judgement.holds, judgement.reason), (Holds::False, reason::REF_NOT_PERMITTED));
-    // What cannot be read takes limits out of force, not the refusal.
+    // A policy that cannot be parsed loses its limits, but not the refusal of consumer routes.
     let mut broken = denies;
     broken["rateLimit"] = json!([{"requests": 0}]);
     index.apply(object(traffic("deny", "2026-03-01T00:00:00Z", broken)));

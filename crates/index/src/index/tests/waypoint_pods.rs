@@ -1,11 +1,11 @@
-//! Pods, waypoints that are for them, and the way from one to the other.
+//! Pods, waypoints for pods, and the steps from one to the other.
 
 use ambit_api::{conditions::reason, mesh::FailurePolicy};
 use ambit_model::{Addressed, GatewayDestination, bound::PODS};
 
 use super::{waypoints::*, *};
 
-/// A waypoint for `serves`.
+/// A waypoint that serves `serves`.
 fn waypoint(gateway_name: &str, serves: &str) -> Value {
     gateway(gateway_name, json!({"metadata": {"labels": {"istio.io/waypoint-for": serves}}}))
 }
@@ -14,7 +14,7 @@ fn labelled(key: &str, value: &str) -> Value {
     json!({"metadata": {"labels": {key: value}}})
 }
 
-/// A namespace in the mesh with one pod, its service and a waypoint that is ready, all heard of by proxies.
+/// An enrolled namespace with one pod, its service and a ready waypoint, with all steps settled.
 fn settled(label: Option<&str>, serves: &str) -> Index {
     let mut index = present();
     for value in
@@ -26,8 +26,8 @@ fn settled(label: Option<&str>, serves: &str) -> Index {
     index
 }
 
-/// What proxies see of a pod: whether its waypoint has been told of its namespace, and of the pod by name; where clients
-/// go; whom it admits.
+/// What is published about a pod: whether its waypoint has its namespace and the pod by name, the
+/// waypoint that clients use, and the account that the pod admits.
 fn seen(index: &Index, uid: &str) -> (Option<bool>, Option<String>, Option<String>) {
     let bound = index.bound_service(&name("w"), &NamespacedName::new("shop", PODS));
     let named = bound.map(|bound| match &bound.addressed {
@@ -106,7 +106,7 @@ fn the_pods_own_label_comes_before_its_namespaces_and_a_refusal_of_it_is_told() 
         (None, own("w"), "workload", some("w"), None),
         (Some("other"), own("w"), "all", some("w"), None),
         (None, own("other"), "all", None, Some(reason::WAYPOINT_IS_NOT_READY)),
-        // It stays where it is until there is another.
+        // It stays where it is until the other waypoint exists.
         (Some("w"), own("other"), "all", some("w"), Some(reason::WAYPOINT_IS_NOT_READY)),
         (None, own("w"), "service", None, Some(reason::UNSUPPORTED_TRAFFIC_TYPE)),
         (None, own("w"), "none", None, Some(reason::UNSUPPORTED_TRAFFIC_TYPE)),

@@ -1,4 +1,4 @@
-//! Services, waypoints and the way from one to the other.
+//! Services, waypoints and the steps from one to the other.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ pub(super) fn service(name: &str, with: Value) -> Value {
     service
 }
 
-/// A namespace in the mesh with a pod, its service and a waypoint that is ready, all heard of by proxies.
+/// An enrolled namespace with a pod, its service and a ready waypoint, with all steps settled.
 pub(super) fn settled(label: Option<&str>) -> Index {
     let mut index = present();
     for value in
@@ -85,7 +85,8 @@ pub(super) fn name(name: &str) -> NamespacedName {
     NamespacedName::new("shop", name)
 }
 
-/// What proxies see of a service: who knows it, where clients go, whom its endpoints admit.
+/// What is published about a service: the waypoints that have it, the one that clients use, and the
+/// accounts that its endpoints admit.
 pub(super) fn seen(index: &Index, service: &str) -> (Vec<String>, Option<String>, Vec<String>) {
     let known = index.waypoints().map(|waypoint| waypoint.name);
     let known = known.filter(|waypoint| index.bound_service(waypoint, &key(service)).is_some());
@@ -98,7 +99,7 @@ pub(super) fn seen(index: &Index, service: &str) -> (Vec<String>, Option<String>
     (known.map(|waypoint| waypoint.name.to_string()).collect(), told, admitted(index, service))
 }
 
-/// Accounts that the derived policy lets through, if the pod names it.
+/// Accounts that the closing policy admits, if the pod references it.
 pub(super) fn admitted(index: &Index, service: &str) -> Vec<String> {
     let policy = name(&format!("ambit-waypoint-{service}"));
     let is_named = index.workload(CART).is_some_and(|w| w.authorization_policies.contains(&policy));
@@ -340,7 +341,7 @@ fn services_with_common_endpoints_let_each_others_waypoints_through() {
 fn a_service_that_moves_is_served_and_admitted_by_both() {
     let mut index = settled(Some("w"));
     index.apply(object(gateway("v", json!({"status": {"addresses": []}}))));
-    // `merge` cannot shorten an array: no address is what a Gateway without status has.
+    // `merge` cannot shorten an array; a Gateway without status has no address.
     let mut unready = gateway("v", json!({}));
     unready["status"] = json!({});
     index.apply(object(unready));

@@ -1,14 +1,14 @@
-//! The request target that the kubelet makes of `httpGet.path`.
+//! The request target that the kubelet derives from `httpGet.path`.
 //!
-//! The kubelet parses the path as a URL, gives it scheme and host, writes it out, parses it again, and its HTTP client
-//! writes `URL.RequestURI()` (kubernetes `pkg/probe/http/request.go`, Go `net/url`).
+//! The kubelet parses the path as a URL, sets scheme and host, formats it, parses it again, and its
+//! HTTP client sends `URL.RequestURI()` (kubernetes `pkg/probe/http/request.go`, Go `net/url`).
 
-/// Characters that Go leaves as they are when it escapes a path (`net/url`, `shouldEscape`).
+/// Characters that Go does not escape in a path (`net/url`, `shouldEscape`).
 const PLAIN: &[u8] = b"-_.~$&+,/:;=@";
-/// Further ones that a path may hold unescaped (`net/url`, `validEncoded`).
+/// Further characters that may appear unescaped in a path (`net/url`, `validEncoded`).
 const ALLOWED: &[u8] = b"!'()*[]";
 
-/// The target, or none if no request is made.
+/// The request target; `None` if the kubelet sends no request.
 pub(super) fn request_target(path: &str) -> Option<String> {
     match parse(path) {
         Parsed::Url(path, Some(query)) => Some(format!("{}?{query}", rooted(&written(path)))),
@@ -25,9 +25,9 @@ fn rooted(path: &str) -> String {
 enum Parsed<'a> {
     /// Path and query.
     Url(&'a str, Option<&'a str>),
-    /// No URL: it is escaped as a whole.
+    /// Not a URL: escaped as a whole.
     Text,
-    /// No request comes of it, or none that is modelled.
+    /// No request results, or none that is modelled.
     Nowhere,
 }
 
@@ -43,7 +43,7 @@ fn parse(text: &str) -> Parsed<'_> {
     };
     let (path, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
     if is_absolute && !path.starts_with('/') {
-        // An opaque URL has no host to be sent to.
+        // An opaque URL has no host to send to.
         return Parsed::Nowhere;
     }
     if !is_absolute
@@ -56,7 +56,8 @@ fn parse(text: &str) -> Parsed<'_> {
     if unescape(path).is_some() { Parsed::Url(path, query) } else { Parsed::Text }
 }
 
-/// Without the host that it begins with, which the kubelet replaces; none for one that may make it no URL.
+/// The path without a leading host, which the kubelet replaces; `None` if the host may make the URL
+/// invalid.
 fn without_host(path: &str) -> Option<&str> {
     let Some(rest) = path.strip_prefix("//").filter(|rest| !rest.starts_with('/')) else { return Some(path) };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -67,7 +68,7 @@ enum Scheme<'a> {
     None,
     /// A colon with nothing before it.
     Missing,
-    /// What follows it.
+    /// The part after the scheme.
     Some(&'a str),
 }
 
@@ -84,7 +85,7 @@ fn scheme(text: &str) -> Scheme<'_> {
     Scheme::None
 }
 
-/// As it was if it may be, and escaped anew otherwise.
+/// The raw path if it is validly escaped, otherwise escaped again.
 fn written(raw: &str) -> String {
     let is_valid = |byte: u8| {
         byte.is_ascii_alphanumeric() || PLAIN.contains(&byte) || ALLOWED.contains(&byte) || byte == b'%'
@@ -123,7 +124,8 @@ fn unescape(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// What Go 1.26 prints for `http.NewRequest("GET", formatURL("http", ip, port, path).String(), nil)`.
+    /// Expected values: the output of Go 1.26 for `http.NewRequest("GET", formatURL("http", ip,
+    /// port, path).String(), nil)`.
     #[test]
     fn targets_are_those_of_the_kubelet() {
         let table = [

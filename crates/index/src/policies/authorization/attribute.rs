@@ -1,6 +1,6 @@
-//! The keys of `when` conditions.
+//! Keys of `when` conditions.
 //!
-//! Invariant: a key that is not understood is an error, never a condition that always or never holds.
+//! Invariant: an unknown key is an error, never a condition that always or never matches.
 
 use ambit_model::authorization::Attribute;
 
@@ -66,7 +66,7 @@ fn named(text: &str) -> Result<Attribute, String> {
     }
 }
 
-/// Only what is in the header section of HTTP/1.1 and HTTP/2 alike.
+/// Pseudo-headers do not exist in HTTP/1.1: they map to another attribute or are rejected.
 fn header(name: &str) -> Result<Attribute, String> {
     let is_any = |others: &[&str]| others.iter().any(|other| name.eq_ignore_ascii_case(other));
     if is_any(&["host", ":authority"]) {
@@ -78,7 +78,7 @@ fn header(name: &str) -> Result<Attribute, String> {
     header_name(name).map(Attribute::Header).ok_or_else(|| "it is no header name".into())
 }
 
-/// `[a][b]`: at least one name, none empty. A name may hold anything but brackets.
+/// Parses `[a][b]`: at least one name, none empty. A name may contain anything except brackets.
 fn brackets(text: &str) -> Result<Vec<&str>, String> {
     let wrong = || "names stand in brackets: [name], or [name][name] for nested claims".to_owned();
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).ok_or_else(wrong)?;

@@ -1,6 +1,6 @@
-//! Policies of action CUSTOM: whom requests that meet one are put to.
+//! Policies with action CUSTOM (external authorization).
 //!
-//! Invariant: a policy whose provider is not known refuses everything at its targets.
+//! Invariant: a policy with an unknown provider makes its targets refuse everything.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use ambit_model::{Policy, bound::CheckProvider};
 
 use crate::policies::{Attachment, Holds, Judgement, Reach, Target};
 
-/// What waypoints do with it.
+/// A CUSTOM policy for waypoints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Custom {
-    /// Which requests, and where.
+    /// The requests that it selects, and its targets.
     pub attachment: Attachment<Arc<Policy>>,
     /// Name of the provider.
     pub provider: Arc<str>,
-    /// It is on trial: nobody is asked.
+    /// Dry run: the provider is not queried.
     pub dry_run: bool,
 }
 
 impl Custom {
-    /// What the status says; `provider` is what became of the name.
+    /// The status condition; `provider` is the result of looking up the name.
     pub(crate) fn judge(
         &self,
         provider: Result<CheckProvider, String>,
@@ -64,7 +64,8 @@ impl Custom {
     }
 }
 
-/// What its rules may not ask, because it is asked before tokens are.
+/// Conditions that its rules must not use, because the provider is queried before tokens are
+/// verified.
 pub(super) fn problem(spec: &AuthorizationPolicySpec) -> Option<String> {
     let name = spec.provider.as_ref().map(|provider| provider.name.as_str()).unwrap_or_default();
     if name.is_empty() {
@@ -79,7 +80,8 @@ pub(super) fn problem(spec: &AuthorizationPolicySpec) -> Option<String> {
     asks_token.then(|| "requestPrincipals and request.auth.* mean nothing in action CUSTOM, which is asked before tokens are".into())
 }
 
-/// What the status says of one that node proxies get: they ask nobody, and deny what meets it.
+/// The status of a CUSTOM policy for node proxies, which cannot query a provider and deny what
+/// matches.
 pub(super) fn at_nodes(denies: Judgement) -> Judgement {
     let message = format!(
         "ztunnel cannot put connections to a provider and denies those that meet the policy; attach it to a waypoint by targetRefs ({})",

@@ -1,6 +1,6 @@
-//! What node proxies could not be given as written, and what the status says about that.
+//! Parts of a policy that node proxies cannot enforce as written, and the resulting status.
 //!
-//! Invariant: True is said only where all that was asked is enforced, or more.
+//! Invariant: the status is True only if everything that was requested is enforced, or more.
 
 use std::collections::BTreeSet;
 
@@ -9,32 +9,32 @@ use ambit_model::Action;
 
 use crate::policies::{Holds, Judgement};
 
-/// Most fields that a status message names.
+/// Number of fields listed in a status message.
 const FIELDS_NAMED_MAX: usize = 8;
 
-/// What was found in the rules of one policy.
+/// Problems in the rules of one policy.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Fields of L7.
+    /// L7 fields.
     pub(super) unsupported: BTreeSet<String>,
-    /// Values that cannot be parsed.
+    /// Invalid values.
     pub(super) invalid: Vec<String>,
-    /// Fields and conditions that nobody here knows.
+    /// Unknown fields and conditions.
     pub(super) unknown: Vec<String>,
-    /// Rules of a DENY of which nothing is left.
+    /// DENY rules of which nothing is left.
     pub(super) ineffective: usize,
-    /// Rules of a DENY that are enforced but for what is L7 alone.
+    /// DENY rules that are enforced except for parts with only L7 conditions.
     pub(super) partly: usize,
 }
 
 impl Findings {
-    /// Of a policy of which something is not known here.
+    /// The status of a policy with unknown fields.
     pub(super) fn refused(&self) -> Judgement {
         let message = format!("{}: everything that the policy selects is refused", named(&self.unknown));
         says(Holds::False, reason::INVALID, message)
     }
 
-    /// Of a policy of which this many rules are enforced.
+    /// The status of a policy with this number of enforced rules.
     pub(super) fn judge(&self, action: Action, rules: usize) -> Judgement {
         let unsupported: Vec<String> = self.unsupported.iter().cloned().collect();
         let enforced = match action {
@@ -77,7 +77,7 @@ fn says(holds: Holds, reason: &'static str, message: String) -> Judgement {
     Judgement { condition: ZTUNNEL_ACCEPTED, holds, reason, message }
 }
 
-/// As many fields as a message holds.
+/// As many field names as fit into a message.
 pub(super) fn named(fields: &[String]) -> String {
     let shown: Vec<&str> = fields.iter().take(FIELDS_NAMED_MAX).map(String::as_str).collect();
     match fields.len().checked_sub(FIELDS_NAMED_MAX) {

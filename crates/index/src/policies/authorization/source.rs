@@ -1,4 +1,4 @@
-//! The fields of sources, operations and conditions: which ones L4 can enforce, and which ones need a request.
+//! The fields of sources, operations and conditions: which are L4, and which need a request.
 
 use ambit_api::policy::{Condition, Operation, Source};
 use ambit_model::{
@@ -136,7 +136,7 @@ impl Translator<'_> {
         }
     }
 
-    /// `name`, of the policy's namespace, or `namespace/name`.
+    /// Parses `name`, in the policy's namespace, or `namespace/name`.
     fn account(&self, text: &str) -> Result<NamespacedName, String> {
         let (namespace, name) = match text.split_once('/') {
             Some((namespace, name)) => (namespace.into(), name),
@@ -153,9 +153,9 @@ impl Translator<'_> {
 struct Fields<'a> {
     path: String,
     found: &'a mut Found,
-    /// Fields that hold something.
+    /// Number of fields that are set.
     given: usize,
-    /// Whether one of them is about requests.
+    /// Whether one of them is an L7 field.
     asks_l7: bool,
 }
 
@@ -170,7 +170,7 @@ impl Fields<'_> {
         all(&self.path, name, values, parse, &mut self.found.invalid)
     }
 
-    /// A field that only a request can answer.
+    /// An L7 field.
     fn parse_l7<T>(
         &mut self,
         name: &str,
@@ -194,7 +194,7 @@ impl Fields<'_> {
         all(&self.path, name, values, parse, &mut self.found.invalid_l7)
     }
 
-    /// A condition that only a request can answer.
+    /// An L7 condition.
     fn when_l7(&mut self, when: &Condition) {
         self.given += 1;
         self.asks_l7 = true;
@@ -210,7 +210,7 @@ impl Fields<'_> {
         }
         let mut request = request;
         if self.asks_l7 && request.is_empty() {
-            // A waypoint refuses what cannot be parsed; to a node it is L7 as what can.
+            // A waypoint rejects an invalid value; for a node it counts as L7 like a valid one.
             let (attribute, values) = (Attribute::Authority, Vec::new());
             request.attributes.push(AttributeMatch { attribute, not_values: values.clone(), values });
         }
@@ -220,7 +220,7 @@ impl Fields<'_> {
     }
 }
 
-/// All values of a field, or none when one cannot be parsed: half a field would mean something else.
+/// All values of a field; `None` if any is invalid, because the rest would have another meaning.
 fn all<T>(
     path: &str,
     name: &str,

@@ -24,7 +24,7 @@ fn status(found: &Translation) -> (Holds, &'static str) {
     (judged(found).holds, judged(found).reason)
 }
 
-/// What node proxies get.
+/// The policy for node proxies.
 fn at_nodes(found: &Translation) -> Option<Policy> {
     assert!(found.content.attachment().is_none());
     found.content.ztunnel().map(|policy| Policy::clone(policy))
@@ -357,7 +357,7 @@ fn a_status_that_no_longer_holds_is_taken_back_and_others_stay() {
     assert_eq!(patch.current.iter().map(|c| c.kind.as_str()).collect::<Vec<_>>(), ["Theirs"]);
 }
 
-/// What users see of a node's part is not changed by what waypoints can do.
+/// The status about nodes does not depend on whether waypoints support the field.
 #[test]
 fn at_a_node_l7_is_unsupported_whether_or_not_a_waypoint_could_read_it() {
     for path in ["/a/{*}", "/a/{*}.txt"] {

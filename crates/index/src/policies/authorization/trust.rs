@@ -1,13 +1,14 @@
-//! Trust domains that stand for one another.
+//! Trust domain aliases.
 //!
-//! Invariant: a policy that names the mesh's trust domain, one of its aliases, or `cluster.local` (which Istio documents
-//! as the mesh's own, whatever it is called) means them all; any other trust domain means itself.
+//! Invariant: a policy that names the mesh's trust domain, one of its aliases, or `cluster.local`
+//! (which Istio documents as the mesh's own domain, whatever its name) covers all of them; any
+//! other trust domain stands for itself only.
 
 use std::sync::Arc;
 
 use ambit_model::{DEFAULT_TRUST_DOMAIN, Match, Policy, StringMatch};
 
-/// The trust domain in force and its aliases, which a migration leaves in policies and identities.
+/// The current trust domain and its aliases, which migrations leave in policies and identities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrustDomains(Vec<Arc<str>>);
 
@@ -18,7 +19,7 @@ impl TrustDomains {
         Self(all)
     }
 
-    /// The policy with every name of the mesh's trust domain in it.
+    /// The policy with all names of the mesh's trust domain.
     pub(crate) fn spell_out(&self, policy: &Arc<Policy>) -> Arc<Policy> {
         if matches!(self.0.as_slice(), [only] if **only == *DEFAULT_TRUST_DOMAIN) {
             return policy.clone();
@@ -52,7 +53,8 @@ impl TrustDomains {
         spelled.unwrap_or_else(|| vec![matching.clone()])
     }
 
-    /// `*-domain/ns/a/sa/b`, where some of the mesh's trust domains end so.
+    /// Expands a suffix pattern such as `*-domain/ns/a/sa/b`, if some of the mesh's trust domains
+    /// match it.
     fn of_suffix(&self, matching: &StringMatch, text: &str) -> Option<Vec<StringMatch>> {
         let (end, rest) = text.split_once('/').filter(|(end, _)| !end.is_empty())?;
         let is_whole = rest.split('/').count() == 4;

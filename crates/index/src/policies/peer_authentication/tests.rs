@@ -64,7 +64,7 @@ fn a_port_that_is_no_port_is_named() {
     assert_eq!(facts.content.ports, BTreeMap::from([(80, Some(Mode::Permissive))]));
 }
 
-/// Field, mode, selector and what the status says of it.
+/// Field, mode, selector and the expected status.
 #[test]
 fn what_is_not_known_is_strict_and_a_wildcard_selects_nobody() {
     let read = |spec: serde_json::Value| {

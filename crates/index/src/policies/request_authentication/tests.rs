@@ -157,7 +157,7 @@ fn without_a_target_it_is_not_enforced_and_says_so() {
     assert!(found.content.is_err());
 }
 
-/// As Istio validates: one of issuer and jwksUri.
+/// As Istio validates: one of issuer and jwksUri is required.
 #[test]
 fn without_an_issuer_whoever_the_keys_of_an_address_vouch_for_is_believed() {
     let uri = "https://issuer.example/keys";

@@ -1,5 +1,5 @@
-//! Every field of an AuthorizationPolicy from its text to the verdict: field, kind of match, a value that is there or
-//! not, negation, action, dry run, at a node and at a waypoint.
+//! Every field of an AuthorizationPolicy from its text to the verdict: field, kind of match,
+//! present or absent value, negation, action and dry run, at a node and at a waypoint.
 
 use ambit_model::{
     Connection,
@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// A client `one.example/ns/shop/sa/web` at 10.1.2.3 that reaches 10.9.9.9:8080 with this request.
+/// A client `one.example/ns/shop/sa/web` at 10.1.2.3 that connects to 10.9.9.9:8080 with this
+/// request.
 const HEADERS: [(&str, &str); 4] = [("x-one", "a"), ("x-two", "a"), ("x-two", "b"), ("x-list", "a, b")];
 
 struct Fields;
@@ -40,7 +41,7 @@ fn token() -> Token {
     }
 }
 
-/// Where a rule of one field is of use to a node.
+/// At which layer a field is enforced.
 #[derive(Clone, Copy, PartialEq)]
 enum Layer {
     L4,
@@ -60,7 +61,7 @@ fn when(key: &str, values: &str, value: &str) -> Value {
     json!({"when": [{"key": key, values: [value]}]})
 }
 
-/// Field, its values, and which of them the client is.
+/// Layer, field, and its values with whether each matches the client.
 type Row = (Layer, &'static str, &'static [(&'static str, bool)]);
 
 const SOURCES: &[Row] = &[
@@ -202,7 +203,7 @@ const CONDITIONS: &[Row] = &[
     (L7, "connection.sni", &[("shop.example", true), ("other", false), ("*.example", true), ("*", true)]),
 ];
 
-/// Every rule, what it is about, and whether it hits.
+/// Every rule with its layer, and whether it matches.
 fn table() -> Vec<(Layer, Value, bool)> {
     let not = |field: &str| format!("not{}{}", field[..1].to_uppercase(), &field[1..]);
     let mut all = Vec::new();
@@ -276,7 +277,7 @@ fn a_node_enforces_every_field_of_l4_and_no_allow_of_l7() {
                 L7 => false,
             };
             assert_eq!(allowed_at_node("ALLOW", &rule, is_dry), allows || is_dry, "ALLOW {rule}");
-            // A DENY of L7 alone denies nothing at a node, and its status says so.
+            // A DENY with only L7 conditions denies nothing at a node, and its status says so.
             let denies = layer == L4 && hits;
             assert_eq!(allowed_at_node("DENY", &rule, is_dry), !denies || is_dry, "DENY {rule}");
             assert!(allowed_at_node("AUDIT", &rule, is_dry), "AUDIT {rule}");
@@ -286,7 +287,8 @@ fn a_node_enforces_every_field_of_l4_and_no_allow_of_l7() {
     }
 }
 
-/// A header in several lines suits the client in no reading: each line, and all of them joined.
+/// Several lines of a header are evaluated both one by one and joined, whichever is worse for the
+/// client.
 #[test]
 fn several_lines_of_a_header_are_judged_each_and_joined() {
     for (value, allows, denies) in

@@ -1,10 +1,11 @@
-//! What is not understood, never makes a policy wider, and closes only what a policy could have decided.
+//! Unknown or invalid parts never widen a policy, and only refuse what the policy could have
+//! decided.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// Rules with a field that nobody here knows, and how its path begins.
+/// Rules with an unknown field, and the prefix of its path in messages.
 fn unknown() -> Vec<(Value, &'static str)> {
     vec![
         (
