@@ -64,7 +64,7 @@ pub enum Refused {
     #[error("{0} is no service or pod that is bound to this waypoint")]
     NotBound(Authority),
     /// The store does not know the address, and the operator did not answer in time.
-    #[error("{0} is not known here, and the operator did not describe it in time; is it reachable?")]
+    #[error("{0} is not known, and the operator did not describe it in time; is it reachable?")]
     NotHeardOf(Authority),
     /// Not a port of the service.
     #[error("the service of {0} has no such port")]

@@ -30,13 +30,13 @@ pub enum ConnectError {
     Status(u16),
     /// The connection accepts no further stream, because it was lost or the peer sent GOAWAY. Dial
     /// again.
-    #[error("HBONE connection takes no further stream: {0}")]
+    #[error("HBONE connection accepts no further stream: {0}")]
     Closed(#[source] h2::Error),
     /// The stream was reset, or the connection lost, before the response.
     #[error("CONNECT was not answered: {0}")]
     Stream(#[source] h2::Error),
     /// The value is not valid as `:authority`.
-    #[error("{authority:?} cannot be an :authority")]
+    #[error("{authority:?} is not a valid :authority")]
     Authority {
         /// The invalid value.
         authority: String,

@@ -99,7 +99,7 @@ where
     match question(&request) {
         Ok(question) => handler(question, Responder { respond, recv: request.into_body() }),
         Err(status) => {
-            tracing::debug!(http.status = status.as_u16(), uri = %request.uri(), "Request is not a CONNECT this mesh understands");
+            tracing::debug!(http.status = status.as_u16(), uri = %request.uri(), "Request is not a valid CONNECT");
             // Fails only when the peer is gone, which the connection reports.
             let _ = respond.send_response(answer(status), true);
         }

@@ -43,7 +43,7 @@ pub enum Error {
     #[error("certificate request refused: {0}")]
     Request(#[from] RequestRefused),
     /// The requested lifetime is zero.
-    #[error("a certificate must live for longer than nothing")]
+    #[error("the lifetime of a certificate must not be zero")]
     ZeroTtl,
     /// Generating a key or signing failed.
     #[error("{doing} failed: {source}")]
@@ -78,7 +78,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The file contains no usable token.
-    #[error("{0} holds no usable token")]
+    #[error("{0} contains no usable token")]
     Token(PathBuf),
     /// The CA could not be reached, or refused.
     #[error("no certificate for {identity}: {source}")]
@@ -110,13 +110,13 @@ pub enum RequestRefused {
     #[error("it cannot be read")]
     Unreadable,
     /// It requests an extension other than names and usages.
-    #[error("it asks for an extension that is not signed here")]
+    #[error("it requests an extension that is not supported")]
     Extension,
     /// The signature is invalid, so possession of the key is not proven.
     #[error("its signature is wrong")]
     Signature,
     /// A name is not a URI, or contains bytes that no SPIFFE id may contain.
-    #[error("it names something other than plain URIs")]
+    #[error("it contains names that are not plain URIs")]
     Name,
     /// The key's type or size is not accepted.
     #[error("its kind of key is not accepted; use ECDSA P-256")]
@@ -138,7 +138,7 @@ pub enum SourceError {
     #[error("CA did not answer in time")]
     Timeout,
     /// The call could not be made, e.g. because the token is missing.
-    #[error("CA could not be asked: {0}")]
+    #[error("CA could not be called: {0}")]
     Local(String),
 }
 
@@ -153,7 +153,7 @@ pub enum HandshakeError {
     #[error("TLS handshake took too long")]
     Timeout,
     /// Evicted in favour of newer handshakes.
-    #[error("TLS handshake given up for newer ones: too many are under way")]
+    #[error("TLS handshake cancelled in favour of newer ones: too many are in progress")]
     Crowded,
     /// The peer's certificate does not contain exactly one URI name that is a mesh identity.
     #[error("the peer's certificate does not name exactly one SPIFFE identity")]

@@ -68,7 +68,7 @@ impl Directory<'_> {
         let found = named.next().ok_or("is not one of Mesh.spec.extensionProviders")?;
         match named.next() {
             None => Ok(found),
-            Some(_) => Err("is there twice in Mesh.spec.extensionProviders"),
+            Some(_) => Err("occurs twice in Mesh.spec.extensionProviders"),
         }
     }
 
@@ -158,16 +158,17 @@ fn of_http(http: &ExtAuthzHttp) -> Result<HttpCheck, String> {
     let prefix = http.path_prefix.as_str();
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?#\"<>\\^`{|}".contains(&byte);
     if !(prefix.is_empty() || prefix.starts_with('/')) || !prefix.bytes().all(is_plain) {
-        return Err(format!("pathPrefix: {prefix:?} is not the beginning of a path"));
+        return Err(format!("pathPrefix: {prefix:?} is not a valid path prefix"));
     }
     let header = |(name, value): (&String, &String)| {
-        let name = header_name(name).ok_or_else(|| {
-            format!("includeAdditionalHeadersInCheck: {name:?} is not the name of a header")
-        })?;
+        let name = header_name(name)
+            .ok_or_else(|| format!("includeAdditionalHeadersInCheck: {name:?} is not a valid header name"))?;
         let is_value = value.bytes().all(|byte| byte == b'\t' || (b' '..0x7f).contains(&byte));
         match is_value {
             true => Ok((name, Arc::from(value.as_str()))),
-            false => Err(format!("includeAdditionalHeadersInCheck: the value of {name} is not a value")),
+            false => Err(format!(
+                "includeAdditionalHeadersInCheck: the value of {name} is not a valid header value"
+            )),
         }
     };
     Ok(HttpCheck {
@@ -187,7 +188,7 @@ fn of_http(http: &ExtAuthzHttp) -> Result<HttpCheck, String> {
 /// Parses exact values, `prefix*`, `*suffix` and `*`.
 fn patterns(field: &str, texts: &[String]) -> Result<Vec<StringMatch>, String> {
     let pattern = |text: &String| {
-        let unreadable = || format!("{field}: {text:?} is not the name of a header, prefix* or *suffix");
+        let unreadable = || format!("{field}: {text:?} is not a valid header name, prefix* or *suffix");
         let named = |name: &str| header_name(name).filter(|name| !name.contains('*')).ok_or_else(unreadable);
         Ok(match (text.strip_prefix('*'), text.strip_suffix('*')) {
             (Some(""), _) => StringMatch::Presence,

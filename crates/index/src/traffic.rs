@@ -157,7 +157,7 @@ impl Traffic {
                 }
                 TrafficReach::Refused(service) => (
                     reason::REF_NOT_PERMITTED,
-                    format!("{what} has no effect: Service {service} takes no routes of other namespaces"),
+                    format!("{what} has no effect: Service {service} accepts no routes of other namespaces"),
                 ),
             };
             wrong.push(message);

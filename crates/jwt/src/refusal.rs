@@ -6,7 +6,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Different tokens in one request.
-    #[error("the request carries different tokens, so nobody can tell whom it speaks for; send one")]
+    #[error("the request carries different tokens; send only one")]
     SeveralTokens,
     /// Longer than [`crate::TOKEN_BYTES_MAX`].
     #[error("the token is longer than {} bytes", crate::TOKEN_BYTES_MAX)]
@@ -28,22 +28,22 @@ pub enum Refusal {
     #[error("the token demands an extension (crit, RFC 7515 §4.1.11), and none is supported")]
     Critical,
     /// No provider for its issuer, or not in this location.
-    #[error("the token's issuer may not vouch for this service, or not in this place of the request")]
+    #[error("the token's issuer is not accepted for this service, or not in this part of the request")]
     UnknownIssuer,
     /// The issuer's keys could not be fetched or parsed.
-    #[error("no key of the token's issuer is known; look at the conditions of its RequestAuthentication")]
+    #[error("no key of the token's issuer is known; see the conditions of its RequestAuthentication")]
     NoKeys,
     /// No key matches the token's `kid` and algorithm.
     #[error("the token's issuer has no key of its id and algorithm")]
     UnknownKey,
     /// The signature is invalid.
-    #[error("the token's signature does not hold")]
+    #[error("the token's signature is invalid")]
     Signature,
     /// `exp` is in the past.
     #[error("the token has expired")]
     Expired,
     /// `nbf` is in the future.
-    #[error("the token does not hold yet")]
+    #[error("the token is not valid yet")]
     NotYetValid,
     /// `aud` does not match.
     #[error("the token is not for this audience")]

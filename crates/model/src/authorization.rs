@@ -188,7 +188,7 @@ impl fmt::Display for Verdict {
             Self::AllowedBy(key) => write!(f, "allowed by {key}"),
             Self::DeniedBy(key) => write!(f, "explicitly denied by {key}"),
             Self::NotAllowed => f.write_str("allow policies exist, but none allowed"),
-            Self::UnknownPolicy(key) => write!(f, "denied: policy {key} applies and is not known here"),
+            Self::UnknownPolicy(key) => write!(f, "denied: policy {key} applies and is not known"),
             Self::UnreadablePolicy(key) => write!(f, "denied: policy {key} applies and could not be read"),
             Self::PoliciesNotReceived => f.write_str("denied: no policies received yet"),
         }

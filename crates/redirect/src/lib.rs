@@ -131,11 +131,11 @@ pub enum Error {
         source: io::Error,
     },
     /// The kernel lacks the hooks for forwarded packets.
-    #[error("what pods forward cannot be covered: Linux 6.6 or newer is needed (tcx); {0}")]
+    #[error("forwarded traffic of pods cannot be protected: Linux 6.6 or newer is needed (tcx); {0}")]
     NoTcx(#[source] Box<Error>),
     /// The process is in no cgroup below the directory.
     #[error(
-        "process {pid} is in no cgroup below {root}; is it of this pid namespace, and is that the cgroup v2 mount of the node?"
+        "process {pid} is in no cgroup below {root}; is it in this pid namespace, and is that the node's cgroup v2 mount?"
     )]
     NoCgroup {
         /// Id of the process.

@@ -69,7 +69,7 @@ impl Plan {
                 tracing::warn!(
                     cookie,
                     port = probe.port,
-                    "A probe is too long to be compared, and is judged as plaintext"
+                    "A probe is too long to be compared and is subject to policy as plaintext"
                 );
             }
         }

@@ -82,7 +82,7 @@ impl Redirector {
         let is_new = !pin.exists();
         if let Err(error) = self.prepare(&pin, netns, addresses) {
             if is_new && let Err(left) = self.detach(uid, Some(netns)) {
-                tracing::warn!(pod.uid = uid, error = %left, "Left behind after a failed attach");
+                tracing::warn!(pod.uid = uid, error = %left, "A failed attach could not be undone");
             }
             return Err(error);
         }

@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_criterion_that_cannot_be_read_is_named() {
         let cases = [
-            (header("bad name", exact("x")), "\"bad name\" is not the name of a header"),
+            (header("bad name", exact("x")), "\"bad name\" is not a valid header name"),
             (header("a", regex("(")), "\"(\" is not a regular expression"),
         ];
         for (criterion, expected) in cases {

@@ -16,7 +16,7 @@ pub enum Invalid {
         reason: String,
     },
     /// Not the name of a header.
-    #[error("{0:?} is not the name of a header (RFC 9110 §5.1)")]
+    #[error("{0:?} is not a valid header name (RFC 9110 §5.1)")]
     HeaderName(Arc<str>),
     /// Not the value of a header.
     #[error("the value for header {0:?} holds bytes that no header may hold (RFC 9110 §5.5)")]

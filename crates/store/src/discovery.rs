@@ -50,7 +50,7 @@ impl Discovery {
                 Ok(policy) => PolicyUpdate::Readable(policy),
                 Err(unreadable) => {
                     let error = &unreadable.error;
-                    tracing::warn!(policy = %name, %error, scope = ?unreadable.scope, "Refused a policy; it denies");
+                    tracing::warn!(policy = %name, %error, scope = ?unreadable.scope, "Policy cannot be decoded and denies in its whole scope");
                     rejections.push(rejection(name.clone(), error));
                     stand_in(&name, &unreadable)
                 }

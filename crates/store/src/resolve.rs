@@ -82,12 +82,12 @@ pub enum Refusal {
     AddressesNotReceived,
     /// The address may belong to the cluster, and the operator did not answer.
     #[error(
-        "{0} may be a pod or service that this node has not heard of, and the operator did not say in time; is it \
+        "{0} may be a pod or service that this node does not know, and the operator did not answer in time; is it \
          reachable from this node?"
     )]
     NotHeardOf(SocketAddr),
     /// The operator knows the address, but its description could not be decoded.
-    #[error("the operator describes {0}, and this node could not read how; see its log")]
+    #[error("the operator knows {0}, but this node could not decode its description; see its log")]
     NotUnderstood(SocketAddr),
     /// The service has no eligible endpoint.
     #[error("no healthy upstream: service {0} has no endpoint that may take traffic from here")]
@@ -97,8 +97,7 @@ pub enum Refusal {
     NoSuchPort(NamespacedName, u16),
     /// A waypoint is required, and it has no eligible pod.
     #[error(
-        "no healthy upstream: {destination} is only reached through its waypoint {waypoint}, which has no pod that \
-         is ready; see its Gateway"
+        "no healthy upstream: {destination} is only reached through its waypoint {waypoint}, which has no ready pod; see its Gateway"
     )]
     NoReadyWaypoint {
         /// The service or workload.

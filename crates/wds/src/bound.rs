@@ -88,7 +88,7 @@ fn decode_pods(message: Option<wire::Pods>, hostname: &str, is_empty: bool) -> R
         None if hostname == PODS => Err(Invalid::new("pods", "is missing, and the hostname is that of pods")),
         None => Ok(Addressed::Service),
         Some(_) if hostname != PODS => {
-            Err(Invalid::new("pods", format!("hostname {hostname:?} is no pods'")))
+            Err(Invalid::new("pods", format!("hostname {hostname:?} is not that of pods")))
         }
         Some(_) if !is_empty => Err(Invalid::new("pods", "pods have no ports")),
         Some(pods) => {

@@ -30,9 +30,9 @@ pub(crate) fn required(field: &'static str, text: String) -> Result<Arc<str>, In
     if text.is_empty() { Err(Invalid::new(field, "is empty")) } else { Ok(text.into()) }
 }
 
-/// What may not be left out; a oneof that seems to be is of a kind that is not known here.
+/// What may not be left out; a oneof that seems to be is of a kind that is not known.
 pub(crate) fn present<T>(field: &'static str, value: Option<T>) -> Result<T, Invalid> {
-    value.ok_or_else(|| Invalid::new(field, "is missing, or of a kind that is not known"))
+    value.ok_or_else(|| Invalid::new(field, "is missing or of an unknown kind"))
 }
 
 /// The name of a header as HTTP/2 writes it (RFC 9113 8.2).

@@ -174,9 +174,10 @@ pub(crate) fn decode_match(m: wire::Match, action: Action) -> Result<Match, Inva
         Action::Allow if extended => {
             Err(Invalid::new("match.extensions", "may narrow an ALLOW rule and are not supported"))
         }
-        Action::Deny | Action::Audit if extended && decoded.is_empty() => {
-            Err(Invalid::new("match.extensions", "are all that a DENY match says, and are not supported"))
-        }
+        Action::Deny | Action::Audit if extended && decoded.is_empty() => Err(Invalid::new(
+            "match.extensions",
+            "are the only conditions of a DENY match, and are not supported",
+        )),
         Action::Allow | Action::Deny | Action::Audit => Ok(decoded),
     }
 }
@@ -198,7 +199,7 @@ pub(crate) fn decode_string(field: &'static str, m: wire::StringMatch) -> Result
         Some(MatchType::Prefix(text)) => StringMatch::Prefix(field::required(field, text)?),
         Some(MatchType::Suffix(text)) => StringMatch::Suffix(field::required(field, text)?),
         Some(MatchType::Presence(_)) => StringMatch::Presence,
-        None => return Err(Invalid::new(field, "holds a match of a kind that is not known")),
+        None => return Err(Invalid::new(field, "contains a match of an unknown kind")),
     })
 }
 

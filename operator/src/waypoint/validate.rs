@@ -70,7 +70,7 @@ pub fn judge(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Judgement {
     let resolved = match found {
         Found::Missing(what) => Finding::fails(RESOLVED_REFS, reason::REF_NOT_FOUND, what.clone()),
         Found::Parameters(_) | Found::Invalid(_) => {
-            Finding::holds(RESOLVED_REFS, reason::RESOLVED_REFS, "every reference leads somewhere")
+            Finding::holds(RESOLVED_REFS, reason::RESOLVED_REFS, "all references are resolved")
         }
     };
     match valid(gateway, found, mesh) {

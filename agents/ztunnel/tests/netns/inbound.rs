@@ -91,7 +91,7 @@ fn tunnels_that_never_say_who_they_are_are_given_up_for_newer_ones() {
     let to = socket(CART[0], 15008);
     let silent: Vec<_> =
         (0..2 * HANDSHAKES_PER_CLIENT_MAX).map(|_| connect(&world.outside, to).unwrap()).collect();
-    world.cart.ztunnel.log.line(&["warn\taccess\tconnection failed", "given up for newer ones"]);
+    world.cart.ztunnel.log.line(&["warn\taccess\tconnection failed", "cancelled in favour of newer ones"]);
     let asked = status(&world.outside, &world.ca, to, "10.77.0.3:8080");
     assert_eq!(world.runtime.block_on(asked).unwrap(), 200);
     drop(silent);

@@ -182,7 +182,8 @@ fn reserved(facts: AuthorizationFacts) -> AuthorizationFacts {
         condition: ZTUNNEL_ACCEPTED,
         holds: Holds::False,
         reason: reason::INVALID,
-        message: "names that start with ambit-waypoint- are kept for the mesh: give it another name".into(),
+        message: "names that start with ambit-waypoint- are reserved for the mesh: choose another name"
+            .into(),
     };
     AuthorizationFacts { content: Authorization::Ztunnel(None), judgements: vec![judgement], ..facts }
 }

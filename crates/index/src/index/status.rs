@@ -113,9 +113,9 @@ impl Index {
         };
         if asks && attachment.targets.iter().any(is_untold) {
             judgement.message.push_str(
-                "; remoteIpBlocks and remote.ip equal ipBlocks, and X-Forwarded-For counts only in rules that name their \
-                 peers by serviceAccounts or whole principals, because neither spec.waypoints.numTrustedProxies of the \
-                 Mesh nor the Gateway's annotation proxy.istio.io/config says how many proxies to trust",
+                "; remoteIpBlocks and remote.ip have the same meaning as ipBlocks, and X-Forwarded-For counts only in rules that name their \
+                 peers by serviceAccounts or complete principals, because neither spec.waypoints.numTrustedProxies of the \
+                 Mesh nor the Gateway's annotation proxy.istio.io/config sets the number of trusted proxies",
             );
         }
         judgement
@@ -225,7 +225,7 @@ fn judgements(bound: &Bound) -> Vec<Judgement> {
         message: match bound.binding.past.as_slice() {
             [] => format!("{ONLY}{waypoint}{REACHES_IT}"),
             past => format!(
-                "{ONLY}{waypoint}{REACHES_IT}, and plaintext from outside the mesh does at port {}",
+                "{ONLY}{waypoint}{REACHES_IT}, and so does plaintext from outside the mesh at port {}",
                 list(past)
             ),
         },

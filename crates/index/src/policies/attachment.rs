@@ -67,9 +67,9 @@ impl Target {
                 Ok(Self::GatewayClass(name.clone()))
             }
             (GATEWAY_GROUP, "GatewayClass") => Err(format!("{of_kind} is not a class of waypoints")),
-            (group, _) => {
-                Err(format!("{of_kind} of group {group:?} is no kind that waypoints enforce policy for"))
-            }
+            (group, _) => Err(format!(
+                "{of_kind} of group {group:?} is not a kind for which waypoints enforce policies"
+            )),
         }
     }
 }

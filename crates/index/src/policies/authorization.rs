@@ -132,7 +132,7 @@ fn on_trial(translation: &mut Translation) {
             Arc::make_mut(policy).dry_run = true;
             if let Some(judgement) = &mut translation.judgement {
                 judgement.message =
-                    format!("dry run: judged and logged, not enforced; {}", judgement.message);
+                    format!("dry run: evaluated and logged, not enforced; {}", judgement.message);
             }
         }
         Authorization::Custom(custom) => custom.dry_run = true,
@@ -323,7 +323,7 @@ fn wildcard(text: &str) -> Result<StringMatch, String> {
         }
         StringMatch::Presence => false,
     };
-    if is_inside { Err("* may stand once, at its beginning or its end".into()) } else { string(text) }
+    if is_inside { Err("* is allowed once, at the beginning or the end".into()) } else { string(text) }
 }
 
 fn principal(text: &str) -> Result<StringMatch, String> {
@@ -332,7 +332,7 @@ fn principal(text: &str) -> Result<StringMatch, String> {
 
 fn trust_domain(text: &str) -> Result<StringMatch, String> {
     if text.contains('/') {
-        return Err("a trust domain holds no /".into());
+        return Err("a trust domain cannot contain /".into());
     }
     wildcard(text)
 }

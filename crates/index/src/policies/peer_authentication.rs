@@ -100,11 +100,13 @@ fn judge(invalid: &[String], ports_without_selector: bool) -> Judgement {
         ([], true) => (
             Holds::False,
             reason::UNSUPPORTED_VALUE,
-            "spec.portLevelMtls needs a selector: it is not applied, spec.mtls is".into(),
+            "spec.portLevelMtls requires a selector: only spec.mtls is applied".into(),
         ),
-        (fields, _) => {
-            (Holds::False, reason::INVALID, format!("{}: not applied, the rest is", fields.join(", ")))
-        }
+        (fields, _) => (
+            Holds::False,
+            reason::INVALID,
+            format!("{}: ignored; everything else is applied", fields.join(", ")),
+        ),
     };
     Judgement { condition: ZTUNNEL_ACCEPTED, holds, reason, message }
 }

@@ -173,12 +173,12 @@ fn provider(at: usize, rule: &JwtRule) -> Result<Provider, String> {
         return Err(format!("{} is empty, and there is no jwksUri", at("issuer")));
     }
     let timeout = timeout(&rule.timeout)
-        .ok_or_else(|| format!("{} {:?} is no duration, like 5s", at("timeout"), rule.timeout))?;
+        .ok_or_else(|| format!("{} {:?} is not a duration such as 5s", at("timeout"), rule.timeout))?;
     let header = |field: &str, name: &str| {
-        header_name(name).ok_or_else(|| format!("{} {name:?} is no header name", at(field)))
+        header_name(name).ok_or_else(|| format!("{} {name:?} is not a valid header name", at(field)))
     };
     let filled = |field: &str, name: &str| match name {
-        "" => Err(format!("{} holds an empty name", at(field))),
+        "" => Err(format!("{} contains an empty name", at(field))),
         name => Ok(Arc::<str>::from(name)),
     };
     let claims = rule.space_delimited_claims.iter().map(|name| filled("spaceDelimitedClaims", name));
@@ -231,7 +231,7 @@ fn keys(rule: &JwtRule, timeout: Duration) -> Keys {
     match (rule.jwks.as_str(), rule.jwks_uri.as_str()) {
         ("", "") => refused("it has neither jwks nor jwksUri"),
         ("", uri) if is_fetchable(uri) => Keys::At(uri.into(), timeout),
-        ("", _) => refused("jwksUri is no http or https address"),
+        ("", _) => refused("jwksUri is not an http or https URL"),
         (jwks, "") => key_set(jwks).map_or_else(Keys::Refused, Keys::Inline),
         (_, _) => refused("it has both jwks and jwksUri"),
     }

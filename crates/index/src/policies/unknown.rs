@@ -74,7 +74,7 @@ pub(super) fn wildcards(selector: Option<&WorkloadSelector>) -> Vec<String> {
     let wild = labels.filter(|(name, value)| name.contains('*') || value.contains('*'));
     wild.map(|(name, value)| {
         format!(
-            "spec.selector.matchLabels {name}={value} holds a *, which is no wildcard: no pod is selected"
+            "spec.selector.matchLabels {name}={value} contains a *, which is not a wildcard: no pod is selected"
         )
     })
     .collect()
@@ -93,5 +93,5 @@ fn of_targets<'a>(targets: impl Iterator<Item = &'a TargetReference>, found: &mu
 }
 
 fn note(path: &str, unknown: &Unknown, found: &mut Vec<String>) {
-    found.extend(unknown.keys().map(|name| format!("{path}.{name} is not known here")));
+    found.extend(unknown.keys().map(|name| format!("{path}.{name} is not known")));
 }

@@ -42,7 +42,7 @@ pub(super) fn read(filters: &[HttpFilter], known: &[&str], problems: &mut Vec<St
 }
 
 fn content(filter: &HttpFilter) -> Result<FilterFacts, String> {
-    let nothing = || "it has no content".to_owned();
+    let nothing = || "its configuration is missing".to_owned();
     let ready = match filter.kind.as_str() {
         "RequestHeaderModifier" => {
             Filter::RequestHeaders(headers(filter.request_header_modifier.as_ref().ok_or_else(nothing)?))
@@ -70,7 +70,8 @@ fn headers(change: &HttpHeaderFilter) -> HeaderChange {
 }
 
 fn redirect(redirect: &HttpRequestRedirect) -> Result<Redirect, String> {
-    let port = redirect.port.map(u16::try_from).transpose().map_err(|_| "port is not one".to_owned())?;
+    let port =
+        redirect.port.map(u16::try_from).transpose().map_err(|_| "port is not a valid port".to_owned())?;
     let status = redirect.status_code.map_or(Ok(REDIRECT_STATUS), u16::try_from);
     let status = status.ok().filter(|status| matches!(status, 301 | 302 | 303 | 307 | 308));
     Ok(Redirect {
@@ -78,7 +79,7 @@ fn redirect(redirect: &HttpRequestRedirect) -> Result<Redirect, String> {
         hostname: redirect.hostname.as_deref().map(Arc::from),
         path: redirect.path.as_ref().map(path).transpose()?,
         port,
-        status: status.ok_or_else(|| "statusCode is none of 301, 302, 303, 307, 308".to_owned())?,
+        status: status.ok_or_else(|| "statusCode is not one of 301, 302, 303, 307, 308".to_owned())?,
         // Set when the route is compiled, because it depends on the waypoint.
         trusts_forwarded_proto: false,
     })
@@ -104,7 +105,7 @@ fn mirror(mirror: &HttpRequestMirror) -> Result<FilterFacts, String> {
         (Ok(numerator), Ok(denominator)) if denominator > 0 && numerator <= denominator => {
             Ok(Fraction { numerator, denominator })
         }
-        _ => Err(format!("{numerator} of {denominator} is no share")),
+        _ => Err(format!("{numerator} of {denominator} is not a valid fraction")),
     };
     let fraction = match (&mirror.fraction, mirror.percent) {
         (Some(fraction), _) => Some(of(fraction.numerator, fraction.denominator.unwrap_or(100))?),

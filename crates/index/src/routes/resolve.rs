@@ -48,7 +48,7 @@ impl World<'_> {
         if !(kind == "Service" && (group.is_empty() || group == "core")) {
             return unresolved(
                 reason::INVALID_KIND,
-                format!("{kind} {} of group {group:?} is no Service", reference.name),
+                format!("{kind} {} of group {group:?} is not a Service", reference.name),
             );
         }
         let name = target(reference, &route.key.name);

@@ -165,7 +165,7 @@ impl RouteFacts {
                 return refused(
                     reason::NO_MATCHING_PARENT,
                     format!(
-                        "no such port of Service {} speaks what a {} routes",
+                        "no selected port of Service {} has a protocol that a {} routes",
                         parent.service,
                         self.key.kind.as_str()
                     ),
@@ -212,7 +212,7 @@ impl RouteFacts {
         let unresolved: Vec<_> =
             references.filter_map(|reference| world.destination(self, &reference).err()).collect();
         let Some(first) = unresolved.first() else {
-            let message = "every reference leads somewhere".to_owned();
+            let message = "all references are resolved".to_owned();
             return says(RESOLVED_REFS, Holds::True, reason::RESOLVED_REFS, message);
         };
         let mut messages: Vec<String> = Vec::new();
@@ -238,7 +238,7 @@ fn resolved_waypoints(parent: &Parent, exists: bool, waypoint: Option<&Namespace
             RESOLVED_WAYPOINTS,
             Holds::True,
             reason::RESOLVED_WAYPOINTS,
-            format!("waypoint {waypoint} carries out the route"),
+            format!("waypoint {waypoint} executes the route"),
         ),
         None if !exists => says(
             RESOLVED_WAYPOINTS,

@@ -94,7 +94,7 @@ fn outliers(outliers: &api::OutlierDetection) -> Result<OutlierDetection, String
             minimum_hosts: count("outlierDetection.successRate.minimumHosts", rate.minimum_hosts, 1)?,
             request_volume: count("outlierDetection.successRate.requestVolume", rate.request_volume, 1)?,
             stdev_factor_milli: thousandths(&rate.stdev_factor)
-                .ok_or("outlierDetection.successRate.stdevFactor is no decimal number")?,
+                .ok_or("outlierDetection.successRate.stdevFactor is not a decimal number")?,
         })
     };
     let max_ejected = count("outlierDetection.maxEjectionPercent", outliers.max_ejection_percent, 0)?;
@@ -116,7 +116,7 @@ fn balancer(balancing: &api::LoadBalancing) -> Result<Balancer, String> {
         (Some(_), None, None) => Ok(Balancer::LeastLoaded),
         (None, Some(_), None) => Ok(Balancer::RoundRobin),
         (None, None, Some(hash)) => Ok(Balancer::ConsistentHash(hash_key(hash)?)),
-        (_, _, _) => Err("loadBalancing has not exactly one of its fields".into()),
+        (_, _, _) => Err("loadBalancing must have exactly one of its fields".into()),
     }
 }
 
@@ -127,7 +127,7 @@ fn hash_key(hash: &api::ConsistentHash) -> Result<HashKey, String> {
         }
         (None, Some(cookie), None) => Ok(HashKey::Cookie(cookie.as_str().into())),
         (None, None, Some(_)) => Ok(HashKey::SourceIp),
-        (_, _, _) => Err("loadBalancing.consistentHash has not exactly one of its fields".into()),
+        (_, _, _) => Err("loadBalancing.consistentHash must have exactly one of its fields".into()),
     }
 }
 
@@ -139,7 +139,7 @@ fn budget(budget: &api::RetryBudget) -> Result<RetryBudget, String> {
 }
 
 fn name(field: &str, text: &str) -> Result<Arc<str>, String> {
-    header_name(text).ok_or_else(|| format!("{field} {text:?} is no header name"))
+    header_name(text).ok_or_else(|| format!("{field} {text:?} is not a valid header name"))
 }
 
 fn percent(field: &str, value: i32) -> Result<Fraction, String> {

@@ -27,7 +27,7 @@ impl Around {
     pub(crate) fn notes(&self, goal: &Goal) -> String {
         let mut notes = String::new();
         if !self.not_tcp.is_empty() {
-            notes += &format!("; {} go past it: only TCP is proxied", list(&self.not_tcp));
+            notes += &format!("; {} bypass it: only TCP is proxied", list(&self.not_tcp));
         }
         // With failurePolicy Open no caller is refused.
         if !matches!(goal, Goal::Enforce(_) | Goal::Close(_)) {
@@ -35,7 +35,7 @@ impl Around {
         }
         if !self.past.is_empty() {
             notes += &format!(
-                "; plaintext from outside the mesh gets past it, judged by policies at nodes alone, at port {}",
+                "; plaintext from outside the mesh bypasses it, subject only to policies of node proxies, at port {}",
                 list(&self.past)
             );
         }

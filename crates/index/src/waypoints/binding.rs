@@ -25,7 +25,7 @@ use crate::{
 
 /// Appended for a subject that its waypoint closed but does not serve.
 const STAYS_CLOSED: &str =
-    "it was behind a waypoint and stays closed, until one takes it or no label asks for one";
+    "it was behind a waypoint and stays closed until a waypoint accepts it or no label requests one";
 
 /// The waypoint that the labels of an object request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -170,7 +170,9 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     if !is_for(found.serves, asking.traffic) {
         let message = match asking.traffic {
             Traffic::Service => format!("waypoint {name} is not for services ({})", labels::WAYPOINT_FOR),
-            Traffic::Headless => "clients dial the pods of a headless service, not the service".into(),
+            Traffic::Headless => {
+                "clients connect to the pods of a headless service, not to the service".into()
+            }
             Traffic::Pod => format!("waypoint {name} is not for pods ({})", labels::WAYPOINT_FOR),
         };
         return lost(asking, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
@@ -204,7 +206,7 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
     let notes = asking.around.notes(&goal);
     if !asking.around.open.is_empty() {
         let open = list(&asking.around.open);
-        let message = format!("attached to waypoint {name}, and reached without it: {open}{notes}");
+        let message = format!("attached to waypoint {name}, but reachable without it: {open}{notes}");
         return refused(goal, reason::ENDPOINTS_OPEN, message);
     }
     let message = format!("Successfully attached to waypoint {name}{notes}");

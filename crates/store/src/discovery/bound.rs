@@ -49,7 +49,7 @@ impl BoundDiscovery {
             let entry = match unpack_bound_service(&name, &bytes) {
                 Ok(service) => BoundEntry::Ready(Arc::new(service)),
                 Err(error) => {
-                    tracing::warn!(service = %name, %error, "Refused a bound service; nothing passes for it");
+                    tracing::warn!(service = %name, %error, "Bound service cannot be decoded; its traffic is refused");
                     rejections.push(rejection(name.clone(), &error));
                     BoundEntry::Unreadable(error.to_string().into())
                 }

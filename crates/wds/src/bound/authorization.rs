@@ -55,7 +55,10 @@ pub(super) fn decode_policy(message: wire::Policy) -> Result<Policy, Invalid> {
             wire::policy::Action::Deny => Action::Deny,
             wire::policy::Action::Audit => Action::Audit,
             wire::policy::Action::Custom => {
-                return Err(Invalid::new("authorization.action", "is of a policy that names a provider"));
+                return Err(Invalid::new(
+                    "authorization.action",
+                    "must not be that of a policy with a provider",
+                ));
             }
         },
         rules: list(message.rules, rule)?,

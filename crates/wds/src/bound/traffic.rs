@@ -135,7 +135,7 @@ fn encode_outliers(outliers: &OutlierDetection) -> wire::OutlierDetection {
 
 fn decode_outliers(message: wire::OutlierDetection) -> Result<OutlierDetection, Invalid> {
     if message.max_ejected_percent > 100 {
-        let reason = format!("{} is more than all", message.max_ejected_percent);
+        let reason = format!("{} is more than 100 percent", message.max_ejected_percent);
         return Err(Invalid::new("outliers.max_ejected_percent", reason));
     }
     Ok(OutlierDetection {

@@ -101,7 +101,10 @@ impl Session {
                 }
                 rejections
             }
-            None => vec![Rejection { name: type_url.clone(), reason: "this type was not asked for".into() }],
+            None => vec![Rejection {
+                name: type_url.clone(),
+                reason: "there is no subscription to this type".into(),
+            }],
         };
         aliases.iter().for_each(|name| said(name, Answer::Known));
         unknown.iter().for_each(|name| said(name, Answer::Unknown));

@@ -130,10 +130,10 @@ impl Stream {
             let mut closed = false;
             self.progress.iter_mut().for_each(|progress| closed |= progress.borrow_and_update().closed);
             if closed {
-                return Err(Status::unavailable("what this client reads is gone"));
+                return Err(Status::unavailable("the feed that this client reads was closed"));
             }
             let response = self.session.next().map_err(|_| {
-                Status::aborted("the stream is too far behind: reconnect and say what you hold")
+                Status::aborted("the stream is too far behind: reconnect with the versions that you hold")
             })?;
             if response.is_some() {
                 return Ok(response);
@@ -158,7 +158,7 @@ impl Stream {
             _ = self.stop.wait_for(|stop| *stop) => Woken::Over(Status::unavailable("the server is shutting down")),
             () = at(self.until) => Woken::Over(Status::unauthenticated("the token has expired: reconnect with a fresh one")),
             message = self.requests.message() => Woken::Request(message),
-            () = at(first_request) => Woken::Over(Status::deadline_exceeded("nothing was asked for")),
+            () = at(first_request) => Woken::Over(Status::deadline_exceeded("no type was subscribed to")),
             () = at(gather) => Woken::Gathered,
             () = any_changed(&mut self.progress) => Woken::Changed,
         }

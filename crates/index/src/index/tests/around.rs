@@ -96,7 +96,7 @@ fn ports_that_no_proxy_sees_and_scrapers_are_spoken_of() {
     index.apply(object(service("cart", with)));
     let (holds, _, message) = said(&index, WAYPOINT_BOUND);
     assert_eq!(holds, Holds::True, "{message}");
-    assert!(message.contains("53/UDP go past it") && message.contains("scrapers"), "{message}");
+    assert!(message.contains("53/UDP bypass it") && message.contains("scrapers"), "{message}");
 }
 
 fn caller(kind: &str) -> Object {

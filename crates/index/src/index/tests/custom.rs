@@ -63,7 +63,7 @@ fn everything_is_refused_until_the_provider_and_its_service_are_known_and_again_
     assert!(bound.destinations.contains_key(&check.provider.to), "or nobody knows the way");
     let (holds, why, message) = said(&index);
     assert_eq!((holds, why), (Holds::True, reason::ACCEPTED));
-    for part in ["provider opa", "TCP and TLS connections cannot be put to a provider and are refused"] {
+    for part in ["provider opa", "TCP and TLS connections cannot be sent to a provider and are refused"] {
         assert!(message.contains(part), "{message}");
     }
     index.apply(object(opa(1)));

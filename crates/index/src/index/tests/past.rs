@@ -88,7 +88,7 @@ fn only_the_owner_of_the_pod_opens_a_port_and_only_by_naming_it() {
                 "{what}: who is in the mesh goes through the waypoint"
             );
             assert!(reaches(&index, "cart", Some("w")), "{what}");
-            let is_said = |index: &Index| said(index, WAYPOINT_BOUND).2.contains("gets past it");
+            let is_said = |index: &Index| said(index, WAYPOINT_BOUND).2.contains("bypasses it");
             assert_eq!(is_said(&index), *is_open, "{what}: {:?}", said(&index, WAYPOINT_BOUND));
             index.delete(&Key {
                 kind: Kind::PeerAuthentication,
@@ -108,13 +108,12 @@ fn the_service_says_which_port_is_open_and_which_object_opens_it() {
     assert_eq!(holds, Holds::True);
     assert_eq!(
         message,
-        "Successfully attached to waypoint shop/w; plaintext from outside the mesh gets past it, judged by policies at \
-         nodes alone, at port 8080 (PeerAuthentication shop/hook)"
+        "Successfully attached to waypoint shop/w; plaintext from outside the mesh bypasses it, subject only to policies of node proxies, at port 8080 (PeerAuthentication shop/hook)"
     );
     let (_, _, enforced) = said(&index, WAYPOINT_ENFORCED);
     assert_eq!(
         enforced,
-        "Only waypoint shop/w reaches its endpoints, and plaintext from outside the mesh does at port 8080 \
+        "Only waypoint shop/w reaches its endpoints, and so does plaintext from outside the mesh at port 8080 \
          (PeerAuthentication shop/hook)"
     );
     // An operator that restarts while the Gateway is gone remembers the waypoint.

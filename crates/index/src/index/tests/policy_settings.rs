@@ -55,7 +55,7 @@ fn trusted_proxies_are_the_gateways_or_the_meshs_and_without_either_the_status_s
     let seen = |index: &Index| {
         let patches = index.status_patches();
         let patch = patches.iter().find(|patch| patch.name == name("p")).unwrap();
-        let is_said = patch.judgements[0].message.contains("equal ipBlocks");
+        let is_said = patch.judgements[0].message.contains("same meaning as ipBlocks");
         (at_waypoint(index).request.unwrap().trusted_proxies, is_said)
     };
     assert_eq!(seen(&index), (None, true));

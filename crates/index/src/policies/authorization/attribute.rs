@@ -57,12 +57,12 @@ fn named(text: &str) -> Result<Attribute, String> {
             | Attribute::Presenter
             | Attribute::Audiences
             | Attribute::Claim(_)
-            | Attribute::Sni => Err("it holds one value, and no list: use request.headers".into()),
+            | Attribute::Sni => Err("the header has a single value, not a list: use request.headers".into()),
         };
     }
     match text.strip_prefix("request.auth.claims") {
         Some(names) => Ok(Attribute::Claim(brackets(names)?.into_iter().map(Into::into).collect())),
-        None => Err("it is no attribute that is known here".into()),
+        None => Err("it is not a known attribute here".into()),
     }
 }
 
@@ -75,12 +75,12 @@ fn header(name: &str) -> Result<Attribute, String> {
     if is_any(&[":method", ":path"]) {
         return Err("use methods and paths of an operation instead".into());
     }
-    header_name(name).map(Attribute::Header).ok_or_else(|| "it is no header name".into())
+    header_name(name).map(Attribute::Header).ok_or_else(|| "it is not a valid header name".into())
 }
 
 /// Parses `[a][b]`: at least one name, none empty. A name may contain anything except brackets.
 fn brackets(text: &str) -> Result<Vec<&str>, String> {
-    let wrong = || "names stand in brackets: [name], or [name][name] for nested claims".to_owned();
+    let wrong = || "write names in brackets: [name], or [name][name] for nested claims".to_owned();
     let inner = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).ok_or_else(wrong)?;
     let names: Vec<&str> = inner.split("][").collect();
     if names.iter().any(|name| name.is_empty() || name.contains(['[', ']'])) {

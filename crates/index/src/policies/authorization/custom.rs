@@ -39,7 +39,7 @@ impl Custom {
         if self.dry_run {
             return says(
                 reason::UNSUPPORTED_VALUE,
-                "dry run: nothing is put to a provider, nothing is refused",
+                "dry run: no request is sent to the provider, and none is refused",
             );
         }
         match provider {
@@ -52,9 +52,7 @@ impl Custom {
                 if judgement.holds == Holds::True {
                     let to = &provider.to;
                     judgement.message = format!(
-                        "{}; HTTP and gRPC requests that meet it are put to provider {} (Service {}, port {}); TCP and TLS \
-                         connections cannot be put to a provider and are refused where its L4 fields match (ports in its rules \
-                         leave other ports out)",
+                        "{}; matching HTTP and gRPC requests are sent to provider {} (Service {}, port {}); TCP and TLS connections cannot be sent to a provider and are refused where its L4 fields match (list ports in its rules to exclude other ports)",
                         judgement.message, provider.name, to.service, to.port
                     );
                 }
@@ -77,14 +75,14 @@ pub(super) fn problem(spec: &AuthorizationPolicySpec) -> Option<String> {
         .any(|source| !(source.request_principals.is_empty() && source.not_request_principals.is_empty()));
     let mut conditions = spec.rules.iter().flat_map(|rule| &rule.when);
     let asks_token = asks_principal || conditions.any(|condition| of_token(&condition.key));
-    asks_token.then(|| "requestPrincipals and request.auth.* mean nothing in action CUSTOM, which is asked before tokens are".into())
+    asks_token.then(|| "requestPrincipals and request.auth.* cannot be used with action CUSTOM, because its provider is queried before tokens are verified".into())
 }
 
 /// The status of a CUSTOM policy for node proxies, which cannot query a provider and deny what
 /// matches.
 pub(super) fn at_nodes(denies: Judgement) -> Judgement {
     let message = format!(
-        "ztunnel cannot put connections to a provider and denies those that meet the policy; attach it to a waypoint by targetRefs ({})",
+        "ztunnel cannot query a provider and denies connections that match the policy; attach it to a waypoint with targetRefs ({})",
         denies.message
     );
     Judgement { holds: Holds::False, reason: reason::UNSUPPORTED_VALUE, message, ..denies }

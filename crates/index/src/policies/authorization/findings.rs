@@ -56,8 +56,7 @@ impl Findings {
         }
         if self.ineffective + self.partly > 0 {
             let why = format!(
-                "{} cannot be enforced by ztunnel: {} rule(s) deny nothing, {} rule(s) deny what else they name and \
-                 nothing by these fields alone; {rules} rule(s) are enforced",
+                "{} cannot be enforced by ztunnel: {} rule(s) deny nothing, {} rule(s) deny only by their other fields; {rules} rule(s) are enforced",
                 named(&unsupported),
                 self.ineffective,
                 self.partly

@@ -81,9 +81,9 @@ fn keys_that_cannot_be_read_vouch_for_nobody_and_the_status_says_so() {
             serde_json::json!({"issuer": "i", "jwks": "{\"keys\": [{\"kty\": \"oct\", \"k\": \"AQAB\"}]}"}),
             "none of its keys",
         ),
-        (serde_json::json!({"issuer": "i", "jwksUri": "file:///etc/keys"}), "no http or https address"),
-        (serde_json::json!({"issuer": "i", "jwksUri": "https:///keys"}), "no http or https address"),
-        (serde_json::json!({"issuer": "i", "jwksUri": "http://a b"}), "no http or https address"),
+        (serde_json::json!({"issuer": "i", "jwksUri": "file:///etc/keys"}), "not an http or https URL"),
+        (serde_json::json!({"issuer": "i", "jwksUri": "https:///keys"}), "not an http or https URL"),
+        (serde_json::json!({"issuer": "i", "jwksUri": "http://a b"}), "not an http or https URL"),
     ];
     for (rule, says) in table {
         let found = attached(serde_json::json!([rule]));

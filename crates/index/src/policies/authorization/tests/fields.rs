@@ -326,7 +326,7 @@ fn a_deny_keeps_what_it_says_of_connections_beside_what_is_l7_alone() {
         assert_eq!(allowed_at_node("DENY", &rule, false), !denies, "{rule}");
         let judgement = &facts.judgements[0];
         assert_eq!(judgement.holds, Holds::False, "{rule} {judgement:?}");
-        let says = if denies { "1 rule(s) deny what else they name" } else { "requestPrincipals" };
+        let says = if denies { "1 rule(s) deny only by their other fields" } else { "requestPrincipals" };
         assert!(judgement.message.contains(says) || rule.get("from").is_none(), "{rule} {judgement:?}");
     }
 }
