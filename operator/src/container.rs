@@ -2,13 +2,13 @@
 //!
 //! Invariant: the only credential of a part is a token bound to its pod, for the operator alone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_api::mesh::{LogFormat, Resources};
 use k8s_openapi::{
     api::core::v1::{
         ConfigMapVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, HostPathVolumeSource,
-        ObjectFieldSelector, Probe, ProjectedVolumeSource, ResourceRequirements,
+        ObjectFieldSelector, Probe, ProjectedVolumeSource, ResourceRequirements, Service,
         ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
@@ -24,6 +24,13 @@ const PROBE_SECONDS: i32 = 2;
 const TOKEN_PATH: &str = "/var/run/secrets/tokens";
 /// Where agents read the trusted roots.
 const ROOTS_PATH: &str = "/var/run/secrets/ambit";
+
+/// ClusterIP of the operator's Service.
+pub(crate) fn operator_ip(services: &[Arc<Service>]) -> Option<String> {
+    let service =
+        services.iter().find(|service| service.metadata.name.as_deref() == Some(names::OPERATOR))?;
+    service.spec.as_ref()?.cluster_ip.clone().filter(|ip| !ip.is_empty() && ip != "None")
+}
 
 pub(crate) fn operator_address(ip: &str) -> String {
     let port = names::DISCOVERY_PORT;

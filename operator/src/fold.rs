@@ -19,8 +19,8 @@ use tokio::{
 use crate::{
     discovery::Feeds,
     jwks::schedule::Wanted,
-    mesh::settings::settings,
     publish,
+    spec::settings::settings,
     state::{MeshState, SharedIndex, Wake},
     watches::{KINDS, SEEN_MAX, Seen},
 };

@@ -23,6 +23,7 @@ pub mod pods;
 pub mod publish;
 pub mod reports;
 pub mod run;
+pub mod spec;
 pub mod state;
 pub mod statuses;
 pub mod taint;

@@ -212,7 +212,7 @@ mod tests {
                 match kind.as_str() {
                     "Mesh" => {
                         let mesh: ambit_api::Mesh = serde_json::from_value(value).unwrap();
-                        crate::mesh::validate::validate(&mesh.spec, None).unwrap();
+                        crate::spec::validate::validate(&mesh.spec, None).unwrap();
                     }
                     "AuthorizationPolicy" => {
                         let policy: ambit_api::AuthorizationPolicy = serde_json::from_value(value).unwrap();

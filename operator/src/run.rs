@@ -23,10 +23,11 @@ use crate::{
     fold::Fold,
     jwks::{self, fetch::Fetcher, mesh::MeshClient, schedule::Wanted},
     leader,
-    mesh::{reconcile, trust::Trust},
+    mesh::{self, reconcile},
     metrics::Metrics,
     pods::Writer,
     reports,
+    spec::trust::Trust,
     state::{MeshState, SharedIndex, Wake},
     statuses,
     watches::{self, Seen},
@@ -148,7 +149,7 @@ fn manage(
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<Option<Arc<Trust>>> {
     let (trust, trusted) = watch::channel(None);
-    let (caches, fills) = watches::caches(&shared.client, &shared.wake);
+    let (caches, fills) = mesh::cache::caches(&shared.client, &shared.wake);
     let (waypoints, more) = cache::caches(&shared.client, &shared.wake);
     fills.into_iter().chain(more).for_each(|fill| drop(tasks.spawn(fill)));
     let waypoint_image = images.waypoint.clone();
@@ -179,7 +180,7 @@ fn manage(
         seen: shared.seen.clone(),
     };
     tasks.spawn(async move {
-        watches::warm(&caches).await;
+        mesh::cache::warm(&caches).await;
         cache::warm(&waypoints).await;
         tokio::join!(reconcile::run(context), driver::run(driver));
     });

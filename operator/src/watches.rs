@@ -17,12 +17,10 @@ use k8s_openapi::api::{
 use kube::{
     Api, Client, Resource,
     core::{DeserializeGuard, PartialObjectMeta},
-    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+    runtime::{WatchStreamExt, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
-
-use crate::{mesh::observe::Caches, names, state::Wake};
 
 /// Objects that may wait for the index task; a full channel makes watches wait.
 pub const SEEN_MAX: usize = 4096;
@@ -260,59 +258,4 @@ pub(crate) fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
             None
         }
     }
-}
-
-/// Caches of our own namespace; each change wakes whoever reconciles.
-pub fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
-    let mut watches = Vec::new();
-    let caches = Caches {
-        daemon_sets: cache(client, wake, &mut watches),
-        service_accounts: cache(client, wake, &mut watches),
-        config_maps: cache(client, wake, &mut watches),
-        secrets: cache(client, wake, &mut watches),
-        services: cache(client, wake, &mut watches),
-        pods: cache(client, wake, &mut watches),
-    };
-    (caches, watches)
-}
-
-fn cache<K>(client: &Client, wake: &Wake, watches: &mut Vec<Watch>) -> Store<K>
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + DeserializeOwned
-        + Clone
-        + Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let api = Api::<K>::namespaced(client.clone(), names::NAMESPACE);
-    let events = reflector(writer, watcher(api, watcher::Config::default()).default_backoff());
-    let wake = wake.clone();
-    watches.push(Box::pin(async move {
-        let mut events = std::pin::pin!(events);
-        while let Some(event) = events.next().await {
-            if let Err(error) = event {
-                tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
-            }
-            wake.all();
-        }
-    }));
-    store
-}
-
-/// Waits until every cache holds its first list.
-pub async fn warm(caches: &Caches) {
-    let wait = |result: Result<(), _>| {
-        if result.is_err() {
-            tracing::debug!("A cache ended before it was filled")
-        }
-    };
-    wait(caches.daemon_sets.wait_until_ready().await);
-    wait(caches.service_accounts.wait_until_ready().await);
-    wait(caches.config_maps.wait_until_ready().await);
-    wait(caches.secrets.wait_until_ready().await);
-    wait(caches.services.wait_until_ready().await);
-    wait(caches.pods.wait_until_ready().await);
 }

@@ -14,5 +14,6 @@ pub mod prune;
 pub mod reader;
 pub mod status;
 pub mod validate;
+pub mod wish;
 
 pub use observe::World;

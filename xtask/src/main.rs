@@ -4,6 +4,7 @@
 
 mod generate;
 mod layers;
+mod rings;
 mod tidy;
 
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 const HELP: &str = "usage: cargo xtask gen     write crds/ and config/ from the Rust types
-       cargo xtask check   layers, fences, file rules, and that generated files are current";
+       cargo xtask check   layers, fences, rings, file rules, and that generated files are current";
 
 fn main() -> Result<()> {
     let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else {
@@ -21,6 +22,7 @@ fn main() -> Result<()> {
         Some("gen") => generate::write(root),
         Some("check") => {
             let mut wrong = layers::violations(root)?;
+            wrong.extend(rings::violations(root)?);
             wrong.extend(tidy::violations(root)?);
             wrong.extend(generate::stale(root)?);
             wrong.iter().for_each(|sentence| eprintln!("{sentence}"));

@@ -2,33 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use ambit_api::labels;
-use k8s_openapi::{
-    api::{
-        apps::v1::DaemonSet,
-        core::v1::{ConfigMap, ServiceAccount, Toleration},
-    },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, ServiceAccount},
 };
 
-use super::validate::Valid;
-use crate::{config::Images, container::operator_address, names};
+use crate::{container::operator_address, names, spec::validate::Valid};
 
 mod agent;
+mod metadata;
 mod proxy;
 
-/// What is desired depends on, beside the spec.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Given<'a> {
-    /// Images of the parts.
-    pub images: &'a Images,
-    /// ClusterIP of the operator's Service; without it no agent can be started.
-    pub operator_ip: Option<&'a str>,
-    /// Trusted roots as PEM; without them no agent can be started.
-    pub roots: Option<&'a str>,
-    /// The Mesh, as owner of everything.
-    pub owner: Option<OwnerReference>,
-}
+pub use metadata::Given;
+use metadata::metadata;
 
 /// Everything that must exist, by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,44 +51,6 @@ pub fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
         config_maps: config_maps.into_iter().collect(),
         daemon_sets,
     }
-}
-
-fn metadata(name: &str, given: &Given<'_>) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(names::NAMESPACE.to_owned()),
-        labels: Some(object_labels(name)),
-        owner_references: given.owner.clone().map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    }
-}
-
-fn object_labels(app: &str) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (labels::APP.to_owned(), app.to_owned()),
-        (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
-        (labels::MESH.to_owned(), labels::MESH_NAME.to_owned()),
-    ])
-}
-
-/// Our own pods are never enrolled.
-fn pod_metadata(app: &str) -> ObjectMeta {
-    let labels = BTreeMap::from([
-        (labels::APP.to_owned(), app.to_owned()),
-        (labels::MESH.to_owned(), labels::MESH_NAME.to_owned()),
-        (labels::DATAPLANE_MODE.to_owned(), labels::NONE.to_owned()),
-    ]);
-    ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }
-}
-
-fn selector(app: &str) -> LabelSelector {
-    let labels = BTreeMap::from([(labels::APP.to_owned(), app.to_owned())]);
-    LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
-}
-
-/// On every node, whatever its taints.
-fn tolerations() -> Vec<Toleration> {
-    vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
 }
 
 #[cfg(test)]

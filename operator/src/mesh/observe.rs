@@ -7,28 +7,11 @@ use ambit_index::Index;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    core::v1::{ConfigMap, Pod, Secret, ServiceAccount},
 };
-use kube::runtime::reflector::Store;
 
-use crate::{names, waypoint};
-
-/// Watch caches of our own namespace.
-#[derive(Clone)]
-pub struct Caches {
-    /// Agents.
-    pub daemon_sets: Store<DaemonSet>,
-    /// Accounts of agents.
-    pub service_accounts: Store<ServiceAccount>,
-    /// Trusted roots.
-    pub config_maps: Store<ConfigMap>,
-    /// Authorities.
-    pub secrets: Store<Secret>,
-    /// The operator's own address.
-    pub services: Store<Service>,
-    /// Agents' pods.
-    pub pods: Store<Pod>,
-}
+use super::cache::Caches;
+use crate::{container::operator_ip, names, waypoint};
 
 /// One pod of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,13 +102,6 @@ impl World {
         };
         of(names::NODE_AGENT).intersection(&of(names::ZTUNNEL)).copied().collect()
     }
-}
-
-/// ClusterIP of the operator's Service.
-pub fn operator_ip(services: &[Arc<Service>]) -> Option<String> {
-    let service =
-        services.iter().find(|service| service.metadata.name.as_deref() == Some(names::OPERATOR))?;
-    service.spec.as_ref()?.cluster_ip.clone().filter(|ip| !ip.is_empty() && ip != "None")
 }
 
 fn agent_pod(pod: &Pod, index: &Index) -> Option<AgentPod> {

@@ -22,20 +22,25 @@ use tokio::sync::watch;
 
 use super::{
     World,
+    apply::apply,
+    cache::Caches,
     desired::{Given, desired},
-    observe::{Caches, observe},
+    observe::observe,
     removal::{self, Step},
     status::{self, Findings},
-    trust::{self, Problem, Trust},
-    validate::validate,
 };
 use crate::{
-    apply,
+    apply::{delete, is_ours},
     config::Images,
     error::{Error, is_conflict, is_not_found},
     events::{Events, Severity},
     metrics::{Metrics, Outcome},
     names, pods,
+    spec::{
+        settings::issued_in,
+        trust::{self, Problem, Trust},
+        validate::validate,
+    },
     state::{MeshState, SharedIndex},
     waypoint,
 };
@@ -113,7 +118,7 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
     }
     add_finalizer(context, &mesh).await?;
     let trust = context.trust.borrow().clone();
-    let valid = validate(&mesh.spec, super::settings::issued_in(&mesh));
+    let valid = validate(&mesh.spec, issued_in(&mesh));
     let applied = match &valid {
         Ok(valid) => {
             let roots = trust.as_ref().map(|trust| trust.authority.root_bundle());
@@ -123,7 +128,7 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
                 roots: roots.as_deref(),
                 owner: mesh.owner_ref(&()),
             };
-            apply::apply(&context.client, &desired(valid, &given), &world).await
+            apply(&context.client, &desired(valid, &given), &world).await
         }
         // What was rolled out for the last valid spec stays.
         Err(_) => Ok(()),
@@ -255,7 +260,7 @@ async fn remove(
 /// A DaemonSet that is deleted leaves its pods their whole grace, so they are deleted by name.
 async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
     for object in world.daemon_sets_of_ours() {
-        apply::delete(client, object).await?;
+        delete(client, object).await?;
     }
     let api: Api<Pod> = Api::namespaced(client.clone(), names::NAMESPACE);
     for pod in world.pods.iter().filter(|pod| !pod.is_leaving) {
@@ -269,14 +274,14 @@ async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
 }
 
 async fn delete_objects(client: &Client, world: &World) -> Result<(), Error> {
-    for object in world.config_maps.iter().filter(|object| removal::is_ours(&object.metadata)) {
-        apply::delete(client, object.as_ref()).await?;
+    for object in world.config_maps.iter().filter(|object| is_ours(&object.metadata)) {
+        delete(client, object.as_ref()).await?;
     }
-    for object in world.service_accounts.iter().filter(|object| removal::is_ours(&object.metadata)) {
-        apply::delete(client, object.as_ref()).await?;
+    for object in world.service_accounts.iter().filter(|object| is_ours(&object.metadata)) {
+        delete(client, object.as_ref()).await?;
     }
-    for object in world.secrets.iter().filter(|object| removal::is_ours(&object.metadata)) {
-        apply::delete(client, object.as_ref()).await?;
+    for object in world.secrets.iter().filter(|object| is_ours(&object.metadata)) {
+        delete(client, object.as_ref()).await?;
     }
     waypoint::prune::remove(client, &world.waypoints).await
 }

@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 use super::observe::World;
-use crate::{names, waypoint};
+use crate::{apply::is_ours, names, waypoint};
 
 /// How long node agents may take to clean their nodes.
 pub const CLEAN_TIME_MAX: Duration = Duration::from_secs(60);
@@ -82,11 +82,6 @@ impl World {
             || self.secrets.iter().any(|object| is_ours(&object.metadata))
             || waypoint::prune::is_anything_left(&self.waypoints)
     }
-}
-
-/// Whether an object carries the label of what the operator rolls out.
-pub fn is_ours(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) -> bool {
-    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(ambit_api::labels::MESH))
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@ use ambit_api::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{
-    observe::World,
-    trust::{self, Problem, Trust},
-    validate::{Valid, Violation},
+use super::observe::World;
+use crate::{
+    names,
+    spec::{
+        trust::{self, Problem, Trust},
+        validate::{Valid, Violation},
+    },
 };
-use crate::names;
 
 /// Most node names that a message lists.
 const NODES_NAMED_MAX: usize = 5;

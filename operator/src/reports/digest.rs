@@ -9,7 +9,7 @@ use ambit_model::NamespacedName;
 use ambit_proto::node::{NodeReport, PodReport, Stage};
 use tokio::time::Instant;
 
-use super::ReportEvent;
+use super::event::ReportEvent;
 use crate::ca::NodePods;
 
 /// How long a report about an unknown pod is kept.

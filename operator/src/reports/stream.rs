@@ -10,7 +10,7 @@ use tokio::{
 };
 use tonic::{Status, Streaming};
 
-use super::{ReportEvent, ReportService, digest::Digest};
+use super::{digest::Digest, event::ReportEvent};
 use crate::ca::NodePods;
 
 /// Pause between looks for pods that were not known yet.
@@ -18,12 +18,13 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Pause between looks for a node that has registered again.
 const REGISTRATION_PAUSE: Duration = Duration::from_secs(2);
 
-struct Reports {
-    reports: Streaming<NodeReport>,
-    digest: Digest,
-    pods: Arc<dyn NodePods>,
-    events: mpsc::Sender<ReportEvent>,
-    stop: watch::Receiver<bool>,
+/// One agent's reports, and where they go.
+pub(super) struct Reports {
+    pub(super) reports: Streaming<NodeReport>,
+    pub(super) digest: Digest,
+    pub(super) pods: Arc<dyn NodePods>,
+    pub(super) events: mpsc::Sender<ReportEvent>,
+    pub(super) stop: watch::Receiver<bool>,
 }
 
 enum Woken {
@@ -32,19 +33,8 @@ enum Woken {
     Stop,
 }
 
-pub(super) fn acks(
-    service: &ReportService,
-    reports: Streaming<NodeReport>,
-    digest: Digest,
-) -> BoxStream<'static, Result<ReportAck, Status>> {
-    let state = Reports {
-        reports,
-        digest,
-        pods: service.pods.clone(),
-        events: service.events.clone(),
-        stop: service.stop.clone(),
-    };
-    futures::stream::unfold(Some(state), |state| async move {
+pub(super) fn acks(reports: Reports) -> BoxStream<'static, Result<ReportAck, Status>> {
+    futures::stream::unfold(Some(reports), |state| async move {
         let mut state = state?;
         match state.next().await {
             Ok(Some(ack)) => Some((Ok(ack), Some(state))),

@@ -10,19 +10,9 @@ use ambit_api::{
 };
 use ambit_index::name_of;
 use ambit_model::{HBONE_PORT, NamespacedName};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use super::World;
-
-/// A namespace that asks for a waypoint of its own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    /// The Gateway it names, in the namespace itself.
-    pub gateway: NamespacedName,
-    /// Its pods are in the mesh: L7 follows L4.
-    pub is_enrolled: bool,
-}
 
 /// What to make and what to take away.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,20 +21,6 @@ pub struct Plan {
     pub create: Vec<Gateway>,
     /// Gateways to delete.
     pub delete: Vec<NamespacedName>,
-}
-
-impl Wish {
-    /// What a namespace asks for, if it is a waypoint of its own.
-    pub fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
-        let own = namespace.name.as_deref()?;
-        if namespace.deletion_timestamp.is_some() {
-            return None;
-        }
-        let label = |key: &str| namespace.labels.as_ref()?.get(key).map(String::as_str);
-        let name = label(labels::USE_WAYPOINT).filter(|name| !name.is_empty() && *name != labels::NONE)?;
-        let is_own = label(labels::USE_WAYPOINT_NAMESPACE).is_none_or(|namespace| namespace == own);
-        is_own.then(|| Self { gateway: NamespacedName::new(own, name), is_enrolled })
-    }
 }
 
 /// What to make and what to take away. `auto_create` is what the Mesh says.
@@ -99,7 +75,10 @@ fn gateway(name: &NamespacedName) -> Gateway {
 mod tests {
     use std::sync::Arc;
 
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
     use super::*;
+    use crate::waypoint::wish::Wish;
 
     fn namespace(labels: &[(&str, &str)]) -> ObjectMeta {
         let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use ambit_api::{MeshSpec, labels};
 use ambit_model::HBONE_PORT;
 use k8s_openapi::{
     api::{
@@ -15,7 +14,7 @@ use k8s_openapi::{
         policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec},
     },
     apimachinery::pkg::{
-        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+        apis::meta::v1::{ObjectMeta, OwnerReference},
         util::intstr::IntOrString,
     },
 };
@@ -23,33 +22,18 @@ use k8s_openapi::{
 use super::validate::Valid;
 use crate::names;
 
+mod metadata;
 mod pod;
 
+use metadata::{managed_labels, metadata, pod_metadata, pods, selector};
+
+pub use metadata::Given;
 pub use pod::TERMINATION_SECONDS;
 
 /// Share of its CPU request at which a waypoint gets another pod, percent.
 const CPU_PERCENT: i32 = 80;
 /// Name of the port of `/healthz/ready` in the Service.
 const STATUS_PORT: &str = "status-port";
-
-/// What is desired depends on, beside the waypoint itself.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Given<'a> {
-    /// Image of the waypoint.
-    pub image: &'a str,
-    /// ClusterIP of the operator's Service.
-    pub operator_ip: &'a str,
-    /// What the Mesh says.
-    pub mesh: &'a MeshSpec,
-    /// Trust domain in force.
-    pub trust_domain: &'a str,
-    /// Life of certificates, seconds.
-    pub certificate_seconds: u64,
-    /// The Gateway, as owner of everything.
-    pub owner: &'a OwnerReference,
-    /// How many pods the autoscaler wants now.
-    pub scaled: Option<i32>,
-}
 
 /// Everything that must exist for one waypoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -95,46 +79,6 @@ pub fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> ConfigM
         data: Some(BTreeMap::from([(names::ROOTS_KEY.to_owned(), pem.to_owned())])),
         ..ConfigMap::default()
     }
-}
-
-/// What tells our objects from everybody else's.
-fn managed_labels() -> BTreeMap<String, String> {
-    BTreeMap::from([
-        (labels::GATEWAY_MANAGED.to_owned(), labels::WAYPOINT_MANAGED.to_owned()),
-        (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
-    ])
-}
-
-/// The user's labels, then ours, which win.
-fn object_labels(valid: &Valid) -> BTreeMap<String, String> {
-    let mut all = valid.labels.clone();
-    all.extend(managed_labels());
-    all.insert(labels::GATEWAY_NAME.to_owned(), valid.name.name.to_string());
-    all.insert(labels::GATEWAY_CLASS_NAME.to_owned(), valid.class.clone());
-    all
-}
-
-fn metadata(valid: &Valid, given: &Given<'_>) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(valid.name.name.to_string()),
-        namespace: Some(valid.name.namespace.to_string()),
-        labels: Some(object_labels(valid)),
-        annotations: annotations(valid),
-        owner_references: Some(vec![given.owner.clone()]),
-        ..ObjectMeta::default()
-    }
-}
-
-fn annotations(valid: &Valid) -> Option<BTreeMap<String, String>> {
-    (!valid.annotations.is_empty()).then(|| valid.annotations.clone())
-}
-
-fn selector(valid: &Valid) -> BTreeMap<String, String> {
-    BTreeMap::from([(labels::GATEWAY_NAME.to_owned(), valid.name.name.to_string())])
-}
-
-fn pods(valid: &Valid) -> LabelSelector {
-    LabelSelector { match_labels: Some(selector(valid)), ..LabelSelector::default() }
 }
 
 /// Listeners share one port, which a Service may name only once.
@@ -186,13 +130,6 @@ fn deployment(valid: &Valid, given: &Given<'_>) -> Deployment {
         },
         ..Deployment::default()
     }
-}
-
-/// A waypoint is never enrolled itself: it speaks HBONE of its own.
-fn pod_metadata(valid: &Valid) -> ObjectMeta {
-    let mut all = object_labels(valid);
-    all.insert(labels::DATAPLANE_MODE.to_owned(), labels::NONE.to_owned());
-    ObjectMeta { labels: Some(all), annotations: annotations(valid), ..ObjectMeta::default() }
 }
 
 fn autoscaler(valid: &Valid, given: &Given<'_>) -> HorizontalPodAutoscaler {

@@ -31,11 +31,12 @@ use super::{
 };
 use crate::{
     apply::{self, Claim},
+    container::operator_ip,
     error::{Error, is_conflict},
     events::{Events, Severity},
-    mesh::{observe::operator_ip, settings::issued_in, trust::Trust, validate::validate},
     names,
     object_status::{self, Judged},
+    spec::{settings::issued_in, trust::Trust, validate::validate},
     state::{MeshState, SharedIndex},
     watches::Seen,
 };

@@ -21,7 +21,7 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, ResourceExt};
 
-use super::{cache::Caches, create::Wish};
+use super::{cache::Caches, wish::Wish};
 
 /// Everything a decision may look at.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Affinity, ConfigMap, Toleration};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{apply::says, mesh::validate};
+use crate::{apply::says, spec::validate};
 
 /// The one key of the ConfigMap.
 pub const KEY: &str = "waypoint";

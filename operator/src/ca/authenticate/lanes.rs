@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::NotBelieved;
+use super::not_believed::NotBelieved;
 use crate::ca::rate::RateLimit;
 
 /// Reviews under way at a time.

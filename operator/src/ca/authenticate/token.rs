@@ -10,7 +10,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
-use super::NotBelieved;
+use super::not_believed::NotBelieved;
 use crate::names::TOKEN_AUDIENCE;
 
 /// How far this clock may be behind the API server's.

@@ -11,13 +11,13 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{Given, metadata, pod_metadata, selector, tolerations};
+use super::metadata::{Given, metadata, pod_metadata, selector, tolerations};
 use crate::{
     container::{
         common_env, credential_mounts, credentials, host_path, mount, read_only, readiness, resources, value,
     },
-    mesh::validate::Valid,
     names,
+    spec::validate::Valid,
 };
 
 /// Time to finish what it began; it leaves redirection in place.

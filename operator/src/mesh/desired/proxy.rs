@@ -10,13 +10,13 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::{Given, metadata, pod_metadata, selector, tolerations};
+use super::metadata::{Given, metadata, pod_metadata, selector, tolerations};
 use crate::{
     container::{
         common_env, credential_mounts, credentials, field, host_path, mount, readiness, resources, value,
     },
-    mesh::validate::Valid,
     names,
+    spec::validate::Valid,
 };
 
 /// Time for open connections to end.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::mesh::validate::validate;
+use crate::{config::Images, spec::validate::validate};
 
 fn given(images: &Images) -> Given<'_> {
     Given { images, operator_ip: Some("10.96.0.7"), roots: Some("ROOT"), owner: None }

@@ -6,7 +6,10 @@ use std::{
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 use super::*;
-use crate::mesh::{observe::AgentPod, trust::wanted, validate::validate};
+use crate::{
+    mesh::observe::AgentPod,
+    spec::{trust::wanted, validate::validate},
+};
 
 const NOW: i64 = 1_800_000_000;
 

@@ -6,12 +6,13 @@ use k8s_openapi::api::core::v1::{
     SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint,
 };
 
-use super::{Given, Valid, pods};
+use super::metadata::{Given, pods};
 use crate::{
     container::{
         common_env, credential_mounts, credentials, field, operator_address, readiness, resources, value,
     },
     names,
+    waypoint::validate::Valid,
 };
 
 /// Time for requests and connections to end.

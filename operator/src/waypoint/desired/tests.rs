@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 
-use ambit_api::mesh::Replicas;
+use ambit_api::{MeshSpec, labels, mesh::Replicas};
 use k8s_openapi::api::core::v1::Capabilities;
 use serde_json::json;
 

@@ -7,7 +7,7 @@ use serde_json::{Value, from_value, json};
 
 use super::*;
 use crate::{
-    mesh::trust::wanted,
+    spec::trust::wanted,
     testing::{self, Script, failure},
     waypoint::cache,
 };

@@ -14,8 +14,8 @@ use ambit_kind_tests::{
 use anyhow::{Context as _, bail, ensure};
 
 use crate::{
-    LIMIT, MODE, POLICY, SHOP, Stage,
     seen::{none_failed, same, within},
+    stage::{LIMIT, MODE, POLICY, SHOP, Stage},
 };
 
 /// Plays it.

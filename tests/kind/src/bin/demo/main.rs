@@ -5,8 +5,9 @@
 mod layer4;
 mod layer7;
 mod seen;
+mod stage;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use ambit_kind_tests::{
     Result,
@@ -19,19 +20,7 @@ use ambit_kind_tests::{
 };
 use anyhow::{Context as _, ensure};
 
-const SHOP: &str = "shop";
-const MODE: &str = "istio.io/dataplane-mode";
-/// Requests that must be answered before and after a change for "no request failed" to mean something.
-const REQUESTS: u64 = 60;
-/// How soon a policy must bite.
-const POLICY: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// Who takes part: the shop, and a client outside the mesh.
-struct Stage {
-    shop: Shop,
-    outside: Outside,
-}
+use stage::{MODE, SHOP, Stage};
 
 fn main() -> ExitCode {
     let mut checks = Checks::default();

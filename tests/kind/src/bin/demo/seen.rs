@@ -5,7 +5,7 @@ use std::time::Duration;
 use ambit_kind_tests::{Result, load::Totals, shop::Shop};
 use anyhow::{bail, ensure};
 
-use crate::{LIMIT, REQUESTS};
+use crate::stage::{LIMIT, REQUESTS};
 
 /// Requests kept running since `before`, and none failed.
 pub(crate) fn none_failed(shop: &Shop, before: Totals) -> Result<String> {

@@ -1,0 +1,87 @@
+//! Rolls out what the `Mesh` wants in our own namespace, kind by kind.
+//!
+//! Invariant: a failed write keeps no other object from being written.
+
+use std::sync::Arc;
+
+use kube::{Client, ResourceExt};
+
+use super::{World, desired::Objects};
+use crate::{
+    apply::{Claim, Managed, is_ours, one, prune},
+    error::Error,
+};
+
+/// Makes the cluster say what is wanted in our own namespace.
+///
+/// # Errors
+/// The first write that failed; the others were tried too.
+pub async fn apply(client: &Client, wanted: &Objects, world: &World) -> Result<(), Error> {
+    let results = [
+        all(client, &wanted.service_accounts, &world.service_accounts).await,
+        all(client, &wanted.config_maps, &world.config_maps).await,
+        all(client, &wanted.daemon_sets, &world.daemon_sets).await,
+    ];
+    results.into_iter().collect()
+}
+
+async fn all<K: Managed>(client: &Client, wanted: &[K], live: &[Arc<K>]) -> Result<(), Error> {
+    let mut result = Ok(());
+    for object in wanted {
+        result = result.and(one(client, object, live, Claim::Namespace).await);
+    }
+    // Objects that are waiting for something (roots, an address) were applied before and stay.
+    if !wanted.is_empty() {
+        let is_wanted = |live: &K| {
+            !is_ours(live.meta()) || wanted.iter().any(|wanted| wanted.name_any() == live.name_any())
+        };
+        result = result.and(prune(client, live, is_wanted).await);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{Script, failure};
+
+    fn account(name: &str) -> ServiceAccount {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "ambit-system", "labels": {"ambit.dev/mesh": "default"}},
+            "automountServiceAccountToken": false
+        }))
+        .unwrap()
+    }
+
+    fn requests(script: &Script) -> Vec<String> {
+        script.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
+    }
+
+    #[tokio::test]
+    async fn only_what_differs_is_written_and_only_what_is_ours_is_pruned() {
+        let script = Script::default();
+        let wanted =
+            Objects { service_accounts: vec![account("same"), account("drifted")], ..Objects::default() };
+        let mut drifted = account("drifted");
+        drifted.automount_service_account_token = Some(true);
+        let mut foreign = account("foreign");
+        foreign.metadata.labels = None;
+        let live = [account("same"), drifted, account("old"), foreign];
+        let world = World { service_accounts: live.map(Arc::new).into(), ..World::default() };
+        apply(&script.client(), &wanted, &world).await.unwrap();
+        let path = "/api/v1/namespaces/ambit-system/serviceaccounts";
+        assert_eq!(requests(&script), [format!("PATCH {path}/drifted"), format!("DELETE {path}/old")]);
+    }
+
+    #[tokio::test]
+    async fn a_refused_write_is_named_and_does_not_keep_others_from_being_written() {
+        let script = Script::new([failure(403, "Forbidden"), (200, json!({"metadata": {}}))]);
+        let wanted = Objects { service_accounts: vec![account("a"), account("b")], ..Objects::default() };
+        let error = apply(&script.client(), &wanted, &World::default()).await.unwrap_err().to_string();
+        assert!(error.contains("ServiceAccount ambit-system/a"), "{error}");
+        assert_eq!(requests(&script).len(), 2);
+    }
+}

@@ -1,0 +1,90 @@
+//! Watch caches of our own namespace.
+//!
+//! Invariant: one malformed object never stops a watch.
+
+use std::fmt::Debug;
+
+use futures::StreamExt;
+use k8s_openapi::api::{
+    apps::v1::DaemonSet,
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+};
+use kube::{
+    Api, Client, Resource,
+    runtime::{WatchStreamExt, reflector, reflector::Store, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{names, state::Wake, watches::Watch};
+
+/// Watch caches of our own namespace.
+#[derive(Clone)]
+pub struct Caches {
+    /// Agents.
+    pub daemon_sets: Store<DaemonSet>,
+    /// Accounts of agents.
+    pub service_accounts: Store<ServiceAccount>,
+    /// Trusted roots.
+    pub config_maps: Store<ConfigMap>,
+    /// Authorities.
+    pub secrets: Store<Secret>,
+    /// The operator's own address.
+    pub services: Store<Service>,
+    /// Agents' pods.
+    pub pods: Store<Pod>,
+}
+
+/// Caches of our own namespace; each change wakes whoever reconciles.
+pub fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
+    let mut watches = Vec::new();
+    let caches = Caches {
+        daemon_sets: cache(client, wake, &mut watches),
+        service_accounts: cache(client, wake, &mut watches),
+        config_maps: cache(client, wake, &mut watches),
+        secrets: cache(client, wake, &mut watches),
+        services: cache(client, wake, &mut watches),
+        pods: cache(client, wake, &mut watches),
+    };
+    (caches, watches)
+}
+
+fn cache<K>(client: &Client, wake: &Wake, watches: &mut Vec<Watch>) -> Store<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let (store, writer) = reflector::store();
+    let api = Api::<K>::namespaced(client.clone(), names::NAMESPACE);
+    let events = reflector(writer, watcher(api, watcher::Config::default()).default_backoff());
+    let wake = wake.clone();
+    watches.push(Box::pin(async move {
+        let mut events = std::pin::pin!(events);
+        while let Some(event) = events.next().await {
+            if let Err(error) = event {
+                tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
+            }
+            wake.all();
+        }
+    }));
+    store
+}
+
+/// Waits until every cache holds its first list.
+pub async fn warm(caches: &Caches) {
+    let wait = |result: Result<(), _>| {
+        if result.is_err() {
+            tracing::debug!("A cache ended before it was filled")
+        }
+    };
+    wait(caches.daemon_sets.wait_until_ready().await);
+    wait(caches.service_accounts.wait_until_ready().await);
+    wait(caches.config_maps.wait_until_ready().await);
+    wait(caches.secrets.wait_until_ready().await);
+    wait(caches.services.wait_until_ready().await);
+    wait(caches.pods.wait_until_ready().await);
+}

@@ -1,0 +1,62 @@
+//! What all objects of the agents share: name, labels, owner; and what they depend on beside the spec.
+
+use std::collections::BTreeMap;
+
+use ambit_api::labels;
+use k8s_openapi::{
+    api::core::v1::Toleration,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
+};
+
+use crate::{config::Images, names};
+
+/// What is desired depends on, beside the spec.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given<'a> {
+    /// Images of the parts.
+    pub images: &'a Images,
+    /// ClusterIP of the operator's Service; without it no agent can be started.
+    pub operator_ip: Option<&'a str>,
+    /// Trusted roots as PEM; without them no agent can be started.
+    pub roots: Option<&'a str>,
+    /// The Mesh, as owner of everything.
+    pub owner: Option<OwnerReference>,
+}
+
+pub(super) fn metadata(name: &str, given: &Given<'_>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(names::NAMESPACE.to_owned()),
+        labels: Some(object_labels(name)),
+        owner_references: given.owner.clone().map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn object_labels(app: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (labels::APP.to_owned(), app.to_owned()),
+        (labels::MANAGED_BY.to_owned(), labels::FIELD_MANAGER.to_owned()),
+        (labels::MESH.to_owned(), labels::MESH_NAME.to_owned()),
+    ])
+}
+
+/// Our own pods are never enrolled.
+pub(super) fn pod_metadata(app: &str) -> ObjectMeta {
+    let labels = BTreeMap::from([
+        (labels::APP.to_owned(), app.to_owned()),
+        (labels::MESH.to_owned(), labels::MESH_NAME.to_owned()),
+        (labels::DATAPLANE_MODE.to_owned(), labels::NONE.to_owned()),
+    ]);
+    ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }
+}
+
+pub(super) fn selector(app: &str) -> LabelSelector {
+    let labels = BTreeMap::from([(labels::APP.to_owned(), app.to_owned())]);
+    LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
+}
+
+/// On every node, whatever its taints.
+pub(super) fn tolerations() -> Vec<Toleration> {
+    vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
+}

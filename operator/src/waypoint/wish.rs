@@ -1,0 +1,28 @@
+//! A namespace that asks for a waypoint by its label.
+
+use ambit_api::labels;
+use ambit_model::NamespacedName;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+/// A namespace that asks for a waypoint of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The Gateway it names, in the namespace itself.
+    pub gateway: NamespacedName,
+    /// Its pods are in the mesh: L7 follows L4.
+    pub is_enrolled: bool,
+}
+
+impl Wish {
+    /// What a namespace asks for, if it is a waypoint of its own.
+    pub fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
+        let own = namespace.name.as_deref()?;
+        if namespace.deletion_timestamp.is_some() {
+            return None;
+        }
+        let label = |key: &str| namespace.labels.as_ref()?.get(key).map(String::as_str);
+        let name = label(labels::USE_WAYPOINT).filter(|name| !name.is_empty() && *name != labels::NONE)?;
+        let is_own = label(labels::USE_WAYPOINT_NAMESPACE).is_none_or(|namespace| namespace == own);
+        is_own.then(|| Self { gateway: NamespacedName::new(own, name), is_enrolled })
+    }
+}
