@@ -68,7 +68,7 @@ pub struct Local {
     /// Handshakes in progress, limited in number.
     pub handshakes: Handshakes,
     /// Byte streams that policy admitted.
-    pub streams: Rc<Streams>,
+    pub streams: Streams,
     /// What this worker reports.
     pub telemetry: Telemetry,
     /// Connections to endpoints.
@@ -89,7 +89,7 @@ impl Local {
             shared,
             stage,
             handshakes: Handshakes::new(HANDSHAKES_MAX, HANDSHAKES_PER_CLIENT_MAX),
-            streams: Rc::default(),
+            streams: Streams::default(),
             telemetry,
             upstreams,
             tasks: TaskTracker::new(),

@@ -16,7 +16,7 @@ mod pool;
 
 pub use connection_limit::{ConnectionLimit, ConnectionPermit};
 pub use destination::{Chosen, Members, Selection, Upstream};
-pub use endpoint::{Endpoint, TunnelKey};
+pub use endpoint::Endpoint;
 pub use failure::{ConnectFailure, LeaseFailure};
 pub use idle_pool::{Lease, Unanswered};
 pub use io::Stream;

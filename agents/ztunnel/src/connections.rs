@@ -1,100 +1,67 @@
-//! The inbound connections that policy admitted, judged again whenever policy changes.
+//! The inbound connections that policy admitted, re-evaluated whenever policy changes.
 //!
-//! Invariant: judging and registering is one step without a pause, and whoever changes policy publishes before it
-//! tells; so no connection that the present policy denies stays open.
+//! Invariant: a connection to a workload that is gone is evaluated by the last known description of it.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    fmt,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{rc::Rc, sync::Arc};
 
 use ambit_model::{Connection, Verdict, Workload, authorization::PolicySet};
+use ambit_proxy::admitted::{self, AdmittedList};
 use ambit_store::Snapshot;
-use tokio::sync::oneshot;
 
 /// All admitted connections of one worker.
-#[derive(Default)]
-pub struct Connections {
-    entries: RefCell<HashMap<u64, Entry>>,
-    next: Cell<u64>,
-}
+#[derive(Debug, Default)]
+pub struct Connections(Rc<AdmittedList<InboundConnection>>);
 
-struct Entry {
+/// An admitted connection; leaves the list when dropped.
+pub type Admitted = admitted::Admitted<InboundConnection>;
+
+/// A connection to a workload of this node.
+#[derive(Debug)]
+pub struct InboundConnection {
     connection: Connection,
     workload: Arc<Workload>,
     /// The policies that admitted it last.
     set: Arc<PolicySet>,
-    cut: oneshot::Sender<Verdict>,
-}
-
-/// An admitted connection; leaves the list when dropped.
-pub struct Admitted {
-    connections: Rc<Connections>,
-    id: u64,
-    denied: oneshot::Receiver<Verdict>,
 }
 
 impl Connections {
-    /// Judges a connection to `workload` and, when it may proceed, keeps an eye on it.
+    /// Evaluates a connection to `workload`; if it is allowed, re-evaluates it on every policy change until it ends.
     ///
     /// # Errors
     /// The verdict that denies it.
     pub fn admit(
-        self: &Rc<Self>,
+        &self,
         snapshot: &Snapshot,
         workload: &Arc<Workload>,
         connection: Connection,
     ) -> Result<Admitted, Verdict> {
         let set = snapshot.policies_for(workload);
-        judge(&set, &connection)?;
-        let (cut, denied) = oneshot::channel();
-        let id = self.next.get();
-        self.next.set(id.wrapping_add(1));
-        let entry = Entry { connection, workload: workload.clone(), set, cut };
-        self.entries.borrow_mut().insert(id, entry);
-        Ok(Admitted { connections: self.clone(), id, denied })
+        let inbound = InboundConnection { connection, workload: workload.clone(), set };
+        self.0.admit(inbound, |inbound| judge(&inbound.set, &inbound.connection))
     }
 
-    /// Judges every connection whose policies changed, and cuts those that are no longer allowed.
+    /// Re-evaluates every connection whose policies changed, and cuts those that are no longer allowed.
     pub fn judge_again(&self, snapshot: &Snapshot) {
-        let mut entries = self.entries.borrow_mut();
-        let denied: Vec<(u64, Verdict)> =
-            entries.iter_mut().filter_map(|(id, entry)| Some((*id, entry.judge_again(snapshot)?))).collect();
-        for (id, verdict) in denied {
-            if let Some(entry) = entries.remove(&id) {
-                // The connection may be ending by itself this very moment.
-                let _ = entry.cut.send(verdict);
-            }
-        }
+        self.0.evaluate_again(|inbound| inbound.judge_again(snapshot));
     }
 
-    /// Connections admitted now.
-    pub fn len(&self) -> usize {
-        self.entries.borrow().len()
-    }
-
-    /// Whether none is.
+    /// Whether there is no admitted connection.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_empty()
     }
 }
 
-impl Entry {
-    /// The verdict, when it denies.
-    fn judge_again(&mut self, snapshot: &Snapshot) -> Option<Verdict> {
-        // A workload that is gone is judged by what was last known about it.
+impl InboundConnection {
+    fn judge_again(&mut self, snapshot: &Snapshot) -> Result<(), Verdict> {
         if let Some(workload) = snapshot.workload_by_uid(&self.workload.uid) {
             self.workload = workload.clone();
         }
         let set = snapshot.policies_for(&self.workload);
         if Arc::ptr_eq(&set, &self.set) {
-            return None;
+            return Ok(());
         }
         self.set = set;
-        judge(&self.set, &self.connection).err()
+        judge(&self.set, &self.connection)
     }
 }
 
@@ -117,35 +84,6 @@ fn judge(set: &PolicySet, connection: &Connection) -> Result<(), Verdict> {
         "Policy decided"
     );
     if verdict.is_allowed() { Ok(()) } else { Err(verdict) }
-}
-
-impl Admitted {
-    /// Returns once policy denies the connection. Cancel safe.
-    pub async fn denied(&mut self) -> Verdict {
-        match (&mut self.denied).await {
-            Ok(verdict) => verdict,
-            // The sender is dropped only together with this connection's entry.
-            Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.connections.entries.borrow_mut().remove(&self.id);
-    }
-}
-
-impl fmt::Debug for Connections {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").field("admitted", &self.len()).finish()
-    }
-}
-
-impl fmt::Debug for Admitted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Admitted").field("id", &self.id).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
@@ -197,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_new_policy_cuts_what_it_denies_and_nothing_else() {
-        let (store, connections) = (store(), Rc::new(Connections::default()));
+        let (store, connections) = (store(), Connections::default());
         let cart = Arc::new(workload(&[]));
         let mut http = connections.admit(&store.load(), &cart, connection(80)).unwrap();
         let mut redis = connections.admit(&store.load(), &cart, connection(6379)).unwrap();
@@ -212,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_policy_newly_attached_to_the_workload_cuts() {
-        let (store, connections) = (store(), Rc::new(Connections::default()));
+        let (store, connections) = (store(), Connections::default());
         store.apply_policies(vec![deny("strict", Scope::WorkloadSelector, 80)], &[]);
         let cart = Arc::new(workload(&[]));
         let mut http = connections.admit(&store.load(), &cart, connection(80)).unwrap();
@@ -223,7 +161,7 @@ mod tests {
 
     #[test]
     fn nothing_is_admitted_before_policies_were_received() {
-        let (store, connections) = (Store::new(), Rc::new(Connections::default()));
+        let (store, connections) = (Store::new(), Connections::default());
         let refused = connections.admit(&store.load(), &Arc::new(workload(&[])), connection(80));
         assert_eq!(refused.err(), Some(Verdict::PoliciesNotReceived));
     }

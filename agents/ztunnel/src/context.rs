@@ -12,10 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ambit_hbone::{Baggage, Pool, settings::CLIENT_STREAMS_MAX};
+use ambit_hbone::Baggage;
 use ambit_identity::Manager;
-use ambit_model::{Spiffe, Workload, WorkloadKind};
-use ambit_proxy::stage::StageWatch;
+use ambit_model::{Workload, WorkloadKind};
+use ambit_proxy::{stage::StageWatch, tunnel::Tunnels};
 use ambit_store::{Lookup, Store};
 use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
@@ -52,26 +52,15 @@ pub struct Local {
     /// Bookkeeping of this worker's connections.
     pub flows: Rc<Flows>,
     /// Inbound connections that policy admitted.
-    pub connections: Rc<Connections>,
+    pub connections: Connections,
 }
 
 impl Local {
     /// For a new worker.
     pub fn new(shared: Arc<Shared>) -> Rc<Self> {
         let flows = Flows::new(shared.log.clone(), &shared.metrics.traffic);
-        Rc::new(Self { shared, flows, connections: Rc::default() })
+        Rc::new(Self { shared, flows, connections: Connections::default() })
     }
-}
-
-/// What two streams must have in common to share a tunnel connection. The source's address is always the pod's own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Way {
-    /// Whose certificate is shown.
-    pub source: Spiffe,
-    /// The peer must show one of these.
-    pub expected: Vec<Spiffe>,
-    /// The peer's tunnel port.
-    pub address: std::net::SocketAddr,
 }
 
 /// One pod in one worker.
@@ -83,7 +72,7 @@ pub struct Context {
     /// What its tasks may still do.
     pub stage: StageWatch,
     /// Its tunnels to others.
-    pub pool: Pool<Way, Error>,
+    pub tunnels: Tunnels<Error>,
     /// What it asks about addresses that nobody here has heard of.
     pub lookup: Lookup,
     tasks: TaskTracker,
@@ -93,12 +82,10 @@ pub struct Context {
 impl Context {
     /// For a pod that begins to be served.
     pub fn new(local: Rc<Local>, pod: Arc<Pod>, stage: StageWatch) -> Rc<Self> {
-        let pool = Pool::new(CLIENT_STREAMS_MAX, ambit_hbone::pool::IDLE_MAX);
-        // Ends when the pool does.
-        tokio::task::spawn_local(pool.sweeper());
+        let tunnels = Tunnels::new(local.shared.identities.clone());
         let lookup = Lookup::new(local.shared.asker.clone());
         let labels = RefCell::default();
-        Rc::new(Self { local, pod, stage, pool, lookup, tasks: TaskTracker::new(), labels })
+        Rc::new(Self { local, pod, stage, tunnels, lookup, tasks: TaskTracker::new(), labels })
     }
 
     /// Runs a connection beside the others; [`Context::finished`] waits for it.
@@ -178,10 +165,7 @@ impl Context {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("pod", &self.pod.name)
-            .field("pool", &self.pool)
-            .finish_non_exhaustive()
+        f.debug_struct("Context").field("pod", &self.pod.name).finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use ambit_hbone::{ConnectError, CopyError};
 use ambit_identity::HandshakeError;
 use ambit_model::{NamespacedName, Verdict};
-use ambit_proxy::stage::Cut;
+use ambit_proxy::{stage::Cut, tunnel::TunnelError};
 use ambit_store::Refusal;
 
 use crate::metrics::ResponseFlags;
@@ -93,7 +93,7 @@ pub enum Error {
     Pool(String),
     /// The peer did not open the tunnel.
     #[error("{0}")]
-    Tunnel(#[from] ConnectError),
+    Tunnel(#[source] ConnectError),
     /// The peer accepted a CONNECT and does not answer it.
     #[error("{0} did not answer a CONNECT in time")]
     Unanswered(SocketAddr),
@@ -124,6 +124,20 @@ impl From<Cut> for Error {
         match cut {
             Cut::Drain => Self::Drained,
             Cut::PodGone => Self::PodGone,
+        }
+    }
+}
+
+impl From<TunnelError<Self>> for Error {
+    fn from(error: TunnelError<Self>) -> Self {
+        match error {
+            TunnelError::Certificate(error) => Self::Certificate(error),
+            TunnelError::Handshake(error) => Self::Handshake(error),
+            TunnelError::Http2(error) => Self::Http2(error),
+            TunnelError::Dial(error) => Self::Dial(error),
+            TunnelError::Pool(reason) => Self::Pool(reason),
+            TunnelError::Refused(error) => Self::Tunnel(error),
+            TunnelError::Unanswered(address) => Self::Unanswered(address),
         }
     }
 }

@@ -2,10 +2,12 @@
 //!
 //! Invariant: both proxies use everything here, and nothing here depends on whether it carries connections or requests.
 
+pub mod admitted;
 pub mod config;
 pub mod limits;
 pub mod process;
 pub mod stage;
+pub mod tunnel;
 
 pub use config::{Defaults, ProxyConfig};
 pub use process::{Process, StartError};

@@ -128,14 +128,16 @@ impl Route {
     /// The accepted identities of the peer: the pod's, and the subject alternative names of its
     /// service; for a waypoint only its own. Empty for a route without a tunnel. Computed on
     /// demand, because only dialing needs it.
-    pub fn expected_identities(&self) -> Vec<Spiffe> {
+    pub fn expected_identities(&self) -> Arc<[Spiffe]> {
         match self {
-            Self::Hbone { hop: Hop::Waypoint, upstream, .. } => vec![upstream.identity()],
-            Self::Hbone { hop: Hop::Last, upstream, service, .. } => {
-                let also = service.iter().flat_map(|service| &service.subject_alt_names);
-                std::iter::once(upstream.identity()).chain(also.filter_map(|id| id.parse().ok())).collect()
+            Self::Hbone { hop: Hop::Last, upstream, service: Some(service), .. }
+                if !service.subject_alt_names.is_empty() =>
+            {
+                let also = service.subject_alt_names.iter().filter_map(|id| id.parse().ok());
+                std::iter::once(upstream.identity()).chain(also).collect()
             }
-            Self::Tcp { .. } | Self::Unheard(_) | Self::Refused(_) => Vec::new(),
+            Self::Hbone { upstream, .. } => Arc::new([upstream.identity()]),
+            Self::Tcp { .. } | Self::Unheard(_) | Self::Refused(_) => Arc::default(),
         }
     }
 

@@ -4,7 +4,8 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use ambit_model::{Spiffe, Workload};
+use ambit_model::Workload;
+use ambit_proxy::tunnel::TunnelPeer;
 use ambit_store::Route;
 
 /// One endpoint of a destination.
@@ -15,16 +16,7 @@ pub struct Endpoint {
     /// Address and port of its application.
     pub address: SocketAddr,
     /// The tunnel to it; `None` for an endpoint outside the mesh, which is reached in plaintext.
-    pub tunnel: Option<TunnelKey>,
-}
-
-/// What two streams must have in common to share a tunnel connection.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TunnelKey {
-    /// Tunnel port of the peer.
-    pub address: SocketAddr,
-    /// The peer must prove one of these.
-    pub expected: Arc<[Spiffe]>,
+    pub tunnel: Option<TunnelPeer>,
 }
 
 impl Endpoint {
@@ -32,7 +24,7 @@ impl Endpoint {
     pub fn of_route(route: &Route) -> Option<Self> {
         match route {
             Route::Hbone { address, authority, upstream, .. } => {
-                let tunnel = TunnelKey { address: *address, expected: route.expected_identities().into() };
+                let tunnel = TunnelPeer { address: *address, expected: route.expected_identities() };
                 Some(Self { workload: upstream.clone(), address: *authority, tunnel: Some(tunnel) })
             }
             Route::Tcp { address, upstream, .. } => {

@@ -6,6 +6,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use ambit_hbone::ConnectError;
 use ambit_identity::HandshakeError;
+use ambit_proxy::tunnel::TunnelError;
 use ambit_resilience::Overflow;
 
 /// No connection to an endpoint.
@@ -13,7 +14,7 @@ use ambit_resilience::Overflow;
 pub enum ConnectFailure {
     /// This waypoint has no certificate.
     #[error("{0}")]
-    Certificate(#[from] ambit_identity::Error),
+    Certificate(#[source] ambit_identity::Error),
     /// The TCP connect failed.
     #[error("connect to {address}: {source}")]
     Connect {
@@ -24,7 +25,7 @@ pub enum ConnectFailure {
     },
     /// TLS with the endpoint's proxy failed.
     #[error("{0}")]
-    Handshake(#[from] HandshakeError),
+    Handshake(#[source] HandshakeError),
     /// The peer speaks TLS but not HBONE.
     #[error("{0}")]
     Http2(#[source] ambit_hbone::Error),
@@ -36,7 +37,7 @@ pub enum ConnectFailure {
     Pool(String),
     /// The endpoint's proxy did not open the tunnel.
     #[error("the proxy of the endpoint did not open the tunnel: {0}")]
-    Tunnel(#[from] ConnectError),
+    Tunnel(#[source] ConnectError),
     /// The endpoint's proxy did not answer the CONNECT in time.
     #[error("{0} did not answer a CONNECT in time")]
     Unanswered(SocketAddr),
@@ -59,4 +60,18 @@ pub enum LeaseFailure {
     /// The destination has too many connections, and too many requests wait for one.
     #[error("{0}")]
     Overflow(#[from] Overflow),
+}
+
+impl From<TunnelError<Self>> for ConnectFailure {
+    fn from(error: TunnelError<Self>) -> Self {
+        match error {
+            TunnelError::Certificate(error) => Self::Certificate(error),
+            TunnelError::Handshake(error) => Self::Handshake(error),
+            TunnelError::Http2(error) => Self::Http2(error),
+            TunnelError::Dial(error) => Self::Dial(error),
+            TunnelError::Pool(reason) => Self::Pool(reason),
+            TunnelError::Refused(error) => Self::Tunnel(error),
+            TunnelError::Unanswered(address) => Self::Unanswered(address),
+        }
+    }
 }
