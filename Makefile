@@ -30,7 +30,7 @@ PROGRAMS := ambit-operator ambit-ztunnel ambit-waypoint ambit-node-agent ambit-c
 
 .PHONY: help
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: PROGRAMS += demo
@@ -137,6 +137,10 @@ bench: ## side-by-side benchmarks, printed as ratios
 bench-waypoint: ## stock Envoy, a bare hyper proxy and the waypoint side by side (root)
 	@RUSTFLAGS="$(STATIC)" $(CARGO) build --locked --release --target $(TARGET) -p ambit-waypoint -p ambit-waypoint-bench
 	@benches/waypoint/run.sh $(BUILT)/ambit-waypoint-bench $(BUILT)/ambit-waypoint
+
+.PHONY: bench-control-plane
+bench-control-plane: ## what the index and the publication cost at four sizes of cluster, and how that grows
+	@$(CARGO) run --locked --release -p ambit-control-plane-bench
 
 .PHONY: ci
 ci: ## exactly what CI runs

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("cni", 5),
     ("kind-tests", 6),
     ("waypoint-bench", 6),
+    ("control-plane-bench", 6),
     ("xtask", 6),
 ];
 
@@ -42,10 +43,22 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tokio-rustls", &["identity"]),
     ("rcgen", &["identity"]),
     ("kube", &["api", "index", "operator", "kind-tests"]),
-    ("k8s-openapi", &["api", "index", "operator", "kind-tests"]),
+    ("k8s-openapi", &["api", "index", "operator", "kind-tests", "control-plane-bench"]),
     ("aya", &["redirect", "redirect-common"]),
     ("h2", &["hbone"]),
-    ("anyhow", &["operator", "ztunnel", "waypoint", "cni", "kind-tests", "waypoint-bench", "xtask"]),
+    (
+        "anyhow",
+        &[
+            "operator",
+            "ztunnel",
+            "waypoint",
+            "cni",
+            "kind-tests",
+            "waypoint-bench",
+            "control-plane-bench",
+            "xtask",
+        ],
+    ),
 ];
 
 /// Packages that may not wait: decisions live here.
