@@ -5,12 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use ambit_model::HBONE_PORT;
-use ambit_proxy::{Process, StartError, process::Subscription};
-use ambit_runtime::{Backoff, Blocker, admin, lines, signal};
+use ambit_proxy::{Process, StartError, access_log::AccessLog, process::Subscription};
+use ambit_runtime::{Backoff, Blocker, admin, signal};
 use ambit_store::BoundDiscovery;
 
 use crate::{
-    access_log::AccessLog,
     config::{Config, TracingConfig},
     context::Shared,
     dataplane::DataPlane,
@@ -101,10 +100,7 @@ fn open_sinks(
 ) -> Result<(Sinks, impl Future<Output = ()> + Send + use<>), RunError> {
     let metrics = Metrics::default();
     metrics.register(shown);
-    let proxy = &config.proxy;
-    let started =
-        AccessLog::start(proxy.access_log, proxy.log_format, metrics.log_dropped.clone(), lines::stdout());
-    let log = started.map_err(StartError::io("the access log cannot be started"))?;
+    let log = AccessLog::to_stdout(&config.proxy, metrics.log_dropped.clone())?;
     let origin = Origin { gateway: config.gateway.clone(), pod: config.pod.clone() };
     let counters = [metrics.spans_sent.clone(), metrics.spans_dropped.clone()];
     let start = |to: &TracingConfig| Tracer::start(&to.endpoint, to.sampled, origin, counters);

@@ -5,11 +5,12 @@
 use std::{cell::RefCell, fmt, sync::Arc, time::SystemTime};
 
 use ambit_model::{NamespacedName, Spiffe, Workload};
+use ambit_proxy::access_log::AccessLog;
 use ambit_resilience::Overflow;
 use http::HeaderMap;
 
 use crate::{
-    access_log::{AccessLog, End, Record},
+    access_log::{End, Record},
     metrics::{self, Cache, CheckResult, Ended, Flags, Limit, Metrics, Parties, Sizes, StreamInUse},
     peer::{Known, Peer},
     trace::{Trace, Tracer, Tried},

@@ -15,14 +15,12 @@ use std::{
 use ambit_hbone::Baggage;
 use ambit_identity::Manager;
 use ambit_model::{Workload, WorkloadKind};
-use ambit_proxy::{stage::StageWatch, tunnel::Tunnels};
+use ambit_proxy::{access_log::AccessLog, stage::StageWatch, tunnel::Tunnels};
 use ambit_store::{Lookup, Store};
 use ambit_xds::Asker;
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    access_log::AccessLog, connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod,
-};
+use crate::{connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod};
 
 /// How long a connection waits for the control plane to describe its pod.
 pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);

@@ -13,9 +13,10 @@ use std::{
 };
 
 use ambit_hbone::Counters;
+use ambit_proxy::access_log::AccessLog;
 
 use crate::{
-    access_log::{AccessLog, Direction, End, Record},
+    access_log::{Direction, Record, Refused},
     error::Error,
     metrics::{Cache, InUse, Labels, Reporter, Traffic},
 };
@@ -97,11 +98,7 @@ impl Flows {
             Direction::Inbound => Reporter::Destination,
         };
         self.series.borrow_mut().failed_early(reporter, error.flags());
-        let end = |addr| End { addr, ..End::default() };
-        self.log.refused(&Record {
-            error: Some(error.to_string()),
-            ..Record::between(direction, end(Some(client)), end(server))
-        });
+        self.log.put(&Refused { direction, client, server, error });
     }
 
     /// Adds what running connections have moved since the last time.
@@ -149,7 +146,7 @@ impl Drop for Flow {
         }
         (self.record.bytes_sent, self.record.bytes_recv) = self.live.flushed.get();
         self.record.duration = self.begun.elapsed();
-        self.flows.log.finished(&self.record);
+        self.flows.log.put(&self.record);
     }
 }
 

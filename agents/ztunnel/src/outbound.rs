@@ -111,8 +111,8 @@ fn open(
     let upstream = route.upstream();
     let labels = Labels {
         reporter: Reporter::Source,
-        source: metrics::End::of(source, proven(source)),
-        destination: upstream.map(|w| metrics::End::of(w, proven(w))).unwrap_or_default(),
+        source: metrics::End::new(Some(source), proven(source)),
+        destination: metrics::End::new(upstream.map(AsRef::as_ref), upstream.and_then(|w| proven(w))),
         service: route.service().map(|service| service.key()),
         flags: ResponseFlags::None,
         security: authority.map_or(Security::Unknown, |_| Security::MutualTls),

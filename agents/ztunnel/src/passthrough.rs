@@ -96,8 +96,8 @@ fn open(
     let source = snapshot.workload_by_address(&address);
     let labels = Labels {
         reporter: Reporter::Destination,
-        source: source.map(|source| metrics::End::of(source, None)).unwrap_or_default(),
-        destination: metrics::End::of(workload, None),
+        source: metrics::End::new(source.map(AsRef::as_ref), None),
+        destination: metrics::End::new(Some(workload), None),
         service: only_service(workload),
         flags: ResponseFlags::None,
         security: Security::Unknown,

@@ -4,12 +4,11 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use ambit_proxy::{Process, ProxyConfig, StartError, process::Subscription};
-use ambit_runtime::{admin, lines, signal};
+use ambit_proxy::{Process, StartError, access_log::AccessLog, process::Subscription};
+use ambit_runtime::{admin, signal};
 use ambit_store::{Discovery, Store};
 
 use crate::{
-    access_log::AccessLog,
     agent::{Held, Link},
     config::Config,
     context::Shared,
@@ -27,7 +26,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     metrics.register(&shown);
     let (mut process, operator) = Process::start(&proxy, shown).await?;
     let store = Arc::new(Store::new());
-    let log = start_log(&proxy, &metrics).map_err(StartError::io("the access log cannot be started"))?;
+    let log = AccessLog::to_stdout(&proxy, metrics.log_dropped.clone())?;
     let (asker, questions) = ambit_store::questions();
     let shared = Arc::new(Shared {
         store: store.clone(),
@@ -67,10 +66,6 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     held.into_plane().drain(proxy.drain).await;
     tracing::info!("ztunnel ended");
     Ok(())
-}
-
-fn start_log(config: &ProxyConfig, metrics: &Metrics) -> std::io::Result<AccessLog> {
-    AccessLog::start(config.access_log, config.log_format, metrics.log_dropped.clone(), lines::stdout())
 }
 
 /// Tells two processes of one node apart: pod names are unique while both live, and a restarted container counts up.

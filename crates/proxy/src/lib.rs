@@ -2,8 +2,10 @@
 //!
 //! Invariant: both proxies use everything here, and nothing here depends on whether it carries connections or requests.
 
+pub mod access_log;
 pub mod admitted;
 pub mod config;
+pub mod labels;
 pub mod limits;
 pub mod process;
 pub mod stage;

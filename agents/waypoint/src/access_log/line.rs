@@ -1,17 +1,14 @@
-//! The text of an access-log line. Pure.
+//! The fields of an access-log line. Pure.
 //!
-//! Invariant: fields are written in the order of `Record::fields`, absent ones are left out, no value can end the line, and
-//! neither the query of a path nor the user information of a host is written.
+//! Invariant: neither the query of a path nor the user information of a host is written.
 
-use std::{fmt, fmt::Write as _, net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use ambit_model::{Spiffe, Verdict, Workload};
-use ambit_runtime::{lines::quote, telemetry::Format};
+use ambit_proxy::access_log::{self, Line, Severity, Value};
 
-use super::{FAILED_FROM, SCOPE};
+use super::FAILED_FROM;
 
-/// Usual length of a line, in bytes.
-const LINE_BYTES: usize = 768;
 /// Longest path that is written, in bytes; the rest is cut off.
 const PATH_BYTES_MAX: usize = 1024;
 
@@ -74,20 +71,6 @@ pub struct Record<'a> {
     pub error: Option<&'a str>,
 }
 
-/// A value and how it is written.
-enum Value<'a> {
-    /// Quoted.
-    Text(&'a str),
-    /// Quoted; consists of characters that need no escape.
-    Name(&'a dyn fmt::Display),
-    /// Bare in text, quoted in JSON.
-    Word(&'a dyn fmt::Display),
-    Number(u64),
-    Millis(u128),
-    Trace(u128),
-    Flags(&'a [&'static str]),
-}
-
 impl Record<'_> {
     /// Whether it counts as failed.
     pub(crate) fn failed(&self) -> bool {
@@ -96,83 +79,60 @@ impl Record<'_> {
             None => self.error.is_some(),
         }
     }
+}
 
-    /// Its line, with the newline. `time` is RFC 3339.
-    pub(super) fn line(&self, format: Format, time: &str) -> String {
-        let level = if self.failed() { "error" } else { "info" };
-        let message = if self.request.is_some() { "request complete" } else { "connection complete" };
-        let mut out = String::with_capacity(LINE_BYTES);
-        // Writing to a String cannot fail, here and below.
-        let _ = match format {
-            Format::Text => write!(out, "{time}\t{level}\t{SCOPE}\t{message}\t"),
-            Format::Json => write!(
-                out,
-                "{{\"level\":\"{level}\",\"time\":\"{time}\",\"scope\":\"{SCOPE}\",\"message\":\"{message}\""
-            ),
-        };
-        let mut first = true;
-        self.fields(&mut |name, value| {
-            let _ = match format {
-                Format::Text if first => write!(out, "{name}="),
-                Format::Text => write!(out, " {name}="),
-                Format::Json => write!(out, ",\"{name}\":"),
-            };
-            first = false;
-            push(&mut out, format, &value);
-        });
-        out.push_str(match format {
-            Format::Text => "\n",
-            Format::Json => "}\n",
-        });
-        out
+impl access_log::Record for Record<'_> {
+    fn severity(&self) -> Severity {
+        if self.failed() { Severity::Error } else { Severity::Info }
     }
 
-    fn fields(&self, put: &mut dyn FnMut(&str, Value<'_>)) {
+    fn message(&self) -> &'static str {
+        if self.request.is_some() { "request complete" } else { "connection complete" }
+    }
+
+    fn fields(&self, line: &mut Line) {
         if let Some(heard) = &self.request {
-            put("method", Value::Text(heard.method));
-            put("path", Value::Text(shown_path(heard.path)));
-            heard.host.iter().for_each(|host| put("host", Value::Text(shown_host(host))));
-            put("protocol", Value::Text(heard.protocol));
-            heard.status.iter().for_each(|status| put("status", Value::Number((*status).into())));
-            heard.grpc_status.iter().for_each(|status| put("grpc_status", Value::Number((*status).into())));
+            line.put("method", Value::Text(heard.method));
+            line.put("path", Value::Text(shown_path(heard.path)));
+            heard.host.iter().for_each(|host| line.put("host", Value::Text(shown_host(host))));
+            line.put("protocol", Value::Text(heard.protocol));
+            heard.status.iter().for_each(|status| line.put("status", Value::Number((*status).into())));
+            let grpc_status = heard.grpc_status.iter();
+            grpc_status.for_each(|status| line.put("grpc_status", Value::Number((*status).into())));
         }
-        put("flags", Value::Flags(self.flags));
-        if !self.code_details.is_empty() {
-            let requests = self.request.is_some();
-            let name = if requests { "response_code_details" } else { "connection_termination_details" };
-            put(name, Value::Text(self.code_details));
+        match self.flags {
+            [] => line.put("flags", Value::Name(&"-")),
+            flags => line.put("flags", Value::Name(&flags.join(","))),
         }
-        put("bytes_recv", Value::Number(self.bytes_recv));
-        put("bytes_sent", Value::Number(self.bytes_sent));
-        put("duration", Value::Millis(self.duration.as_millis()));
+        let requests = self.request.is_some();
+        let details = if requests { "response_code_details" } else { "connection_termination_details" };
+        line.text(details, Some(self.code_details));
+        line.put("bytes_recv", Value::Number(self.bytes_recv));
+        line.put("bytes_sent", Value::Number(self.bytes_sent));
+        line.put("duration", Value::Millis(self.duration.as_millis()));
         if self.tries > 1 {
-            put("tries", Value::Number(self.tries.into()));
+            line.put("tries", Value::Number(self.tries.into()));
         }
-        self.route.iter().for_each(|route| put("route", Value::Text(route)));
-        end(put, ["src.addr", "src.workload", "src.namespace", "src.identity"], &self.source);
-        if !self.service.is_empty() {
-            put("dst.service", Value::Text(self.service));
-        }
-        end(put, ["dst.addr", "dst.workload", "dst.namespace", "dst.identity"], &self.destination);
-        self.trace_id.iter().for_each(|id| put("trace_id", Value::Trace(*id)));
-        self.error.iter().for_each(|error| put("error", Value::Text(error)));
+        self.route.iter().for_each(|route| line.put("route", Value::Text(route)));
+        end(line, ["src.addr", "src.workload", "src.namespace", "src.identity"], &self.source);
+        line.text("dst.service", Some(self.service));
+        end(line, ["dst.addr", "dst.workload", "dst.namespace", "dst.identity"], &self.destination);
+        let trace_id = self.trace_id.iter();
+        trace_id.for_each(|id| line.put("trace_id", Value::Name(&format_args!("{id:032x}"))));
+        self.error.iter().for_each(|error| line.put("error", Value::Text(error)));
     }
 }
 
-fn end(
-    put: &mut dyn FnMut(&str, Value<'_>),
-    [addr, workload, namespace, identity]: [&str; 4],
-    end: &End<'_>,
-) {
+fn end(line: &mut Line, [addr, workload, namespace, identity]: [&str; 4], end: &End<'_>) {
     if let Some(socket) = &end.addr {
-        put(addr, Value::Word(socket));
+        line.put(addr, Value::Word(socket));
     }
     if let Some(known) = end.workload {
-        put(workload, Value::Text(&known.name));
-        put(namespace, Value::Text(&known.namespace));
+        line.put(workload, Value::Text(&known.name));
+        line.put(namespace, Value::Text(&known.namespace));
     }
     if let Some(id) = end.identity {
-        put(identity, Value::Name(id));
+        line.put(identity, Value::Name(id));
     }
 }
 
@@ -196,22 +156,4 @@ pub(crate) fn shown_path(path: &str) -> &str {
 /// A host without user information (RFC 9110 4.2.4).
 pub(crate) fn shown_host(host: &str) -> &str {
     host.rsplit('@').next().unwrap_or(host)
-}
-
-fn push(out: &mut String, format: Format, value: &Value<'_>) {
-    let _ = match (format, value) {
-        (_, Value::Number(number)) => write!(out, "{number}"),
-        (_, Value::Millis(millis)) => write!(out, "\"{millis}ms\""),
-        (_, Value::Trace(id)) => write!(out, "\"{id:032x}\""),
-        (Format::Json, Value::Name(value) | Value::Word(value)) | (Format::Text, Value::Name(value)) => {
-            write!(out, "\"{value}\"")
-        }
-        (Format::Text, Value::Word(value)) => write!(out, "{value}"),
-        (_, Value::Text(text)) => {
-            quote(out, text);
-            Ok(())
-        }
-        (_, Value::Flags([])) => write!(out, "\"-\""),
-        (_, Value::Flags(flags)) => write!(out, "\"{}\"", flags.join(",")),
-    };
 }

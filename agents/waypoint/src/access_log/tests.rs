@@ -4,6 +4,13 @@ use std::{
 };
 
 use ambit_model::{Spiffe, Workload};
+use ambit_proxy::access_log::{AccessLog, Line};
+use ambit_runtime::{
+    lines::{Logged, Sink},
+    telemetry::Format,
+};
+use prometheus_client::metrics::counter::Counter;
+use tracing::Level;
 
 use super::*;
 
@@ -67,7 +74,7 @@ impl Scene {
 #[test]
 fn a_request_is_one_line_with_every_field_in_order() {
     assert_eq!(
-        scene().request().line(Format::Text, "T"),
+        Line::of(&scene().request(), Format::Text, "T"),
         "T\tinfo\taccess\trequest complete\tmethod=\"GET\" path=\"/cart/7\" host=\"cart:8080\" \
          protocol=\"HTTP/1.1\" status=200 flags=\"-\" bytes_recv=3 bytes_sent=512 duration=\"12ms\" \
          route=\"HTTPRoute/shop/cart/0\" src.addr=10.0.0.1:40000 src.workload=\"front-7d\" \
@@ -90,7 +97,7 @@ fn json_says_the_same_and_a_failure_says_why() {
         ..scene.request()
     };
     assert_eq!(
-        record.line(Format::Json, "T"),
+        Line::of(&record, Format::Json, "T"),
         "{\"level\":\"error\",\"time\":\"T\",\"scope\":\"access\",\"message\":\"request complete\",\
          \"method\":\"GET\",\"path\":\"/cart/7\",\"host\":\"cart:8080\",\"protocol\":\"HTTP/1.1\",\"status\":503,\
          \"grpc_status\":14,\"flags\":\"DI,UF\",\"response_code_details\":\"no_healthy_upstream\",\"bytes_recv\":3,\"bytes_sent\":512,\"duration\":\"12ms\",\
@@ -106,7 +113,7 @@ fn json_says_the_same_and_a_failure_says_why() {
 #[test]
 fn a_stream_has_no_fields_of_requests() {
     assert_eq!(
-        scene().stream().line(Format::Text, "T"),
+        Line::of(&scene().stream(), Format::Text, "T"),
         "T\tinfo\taccess\tconnection complete\tflags=\"-\" bytes_recv=3 bytes_sent=512 duration=\"12ms\" \
          src.addr=10.0.0.1:40000 src.workload=\"front-7d\" src.namespace=\"shop\" \
          src.identity=\"spiffe://cluster.local/ns/shop/sa/front\" \
@@ -120,7 +127,7 @@ fn neither_query_nor_user_information_nor_endless_paths_are_written() {
     let scene = scene();
     let line = |path: &str, host: &str| {
         let heard = Heard { path, host: Some(host), ..scene.request().request.unwrap() };
-        Record { request: Some(heard), ..scene.request() }.line(Format::Text, "T")
+        Line::of(&Record { request: Some(heard), ..scene.request() }, Format::Text, "T")
     };
     for (path, host, expected) in [
         ("/a?access_token=secret", "cart", "path=\"/a\" host=\"cart\""),

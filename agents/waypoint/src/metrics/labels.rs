@@ -8,45 +8,18 @@ use std::{
     sync::Arc,
 };
 
-use ambit_model::{NamespacedName, Spiffe, Workload};
+use ambit_model::NamespacedName;
+pub use ambit_proxy::labels::End;
+use ambit_proxy::labels::{DESTINATION, OrElse, SOURCE, UNKNOWN, encode_service};
 use ambit_runtime::series;
-use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder};
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 
-const UNKNOWN: &str = "unknown";
 const OVERFLOW: &str = "overflow";
 /// The highest status that gRPC defines; other numbers count as `UNKNOWN`, since an endpoint may send any.
 const GRPC_STATUS_MAX: u16 = 16;
 const GRPC_UNKNOWN: u16 = 2;
 /// Response flags that are kept of one request.
 const FLAGS_MAX: usize = 2;
-
-/// The labels of the client or the endpoint of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct End {
-    workload: Option<Arc<str>>,
-    canonical_service: Option<Arc<str>>,
-    canonical_revision: Option<Arc<str>>,
-    namespace: Option<Arc<str>>,
-    principal: Option<Spiffe>,
-    cluster: Option<Arc<str>>,
-}
-
-impl End {
-    /// Of a workload, as far as it is known, and the identity that it proved.
-    pub fn new(workload: Option<&Workload>, principal: Option<Spiffe>) -> Self {
-        let known =
-            |field: fn(&Workload) -> &Arc<str>| workload.map(field).filter(|text| !text.is_empty()).cloned();
-        let namespace = known(|workload| &workload.namespace);
-        Self {
-            workload: known(|workload| &workload.workload_name),
-            canonical_service: known(|workload| &workload.canonical_name),
-            canonical_revision: known(|workload| &workload.canonical_revision),
-            namespace: namespace.or_else(|| principal.as_ref().map(|id| id.namespace.clone())),
-            cluster: known(|workload| &workload.cluster_id),
-            principal,
-        }
-    }
-}
 
 /// The value of `request_protocol`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,88 +110,13 @@ impl series::Labels for Labels {
     }
 }
 
-impl Labels {
-    /// Hostname, namespace and name of the service.
-    fn service_labels(&self) -> [Option<&str>; 3] {
-        let Some(service) = &self.service else { return [None; 3] };
-        [Some(&service.name), Some(&service.namespace), service.name.split('.').next()]
-    }
-}
-
-/// Encodes a value without allocating; the second field is written if there is none.
-struct Value<'a, T>(Option<&'a T>, &'static str);
-
-impl<T: fmt::Display> EncodeLabelValue for Value<'_, T> {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-    ) -> Result<(), fmt::Error> {
-        match self.0 {
-            Some(value) => write!(encoder, "{value}"),
-            None => encoder.write_str(self.1),
-        }
-    }
-}
-
-/// The names of the labels of one end.
-type EndNames = [&'static str; 8];
-
-const SOURCE: EndNames = [
-    "source_workload",
-    "source_canonical_service",
-    "source_canonical_revision",
-    "source_workload_namespace",
-    "source_principal",
-    "source_app",
-    "source_version",
-    "source_cluster",
-];
-const DESTINATION: EndNames = [
-    "destination_workload",
-    "destination_canonical_service",
-    "destination_canonical_revision",
-    "destination_workload_namespace",
-    "destination_principal",
-    "destination_app",
-    "destination_version",
-    "destination_cluster",
-];
-const SERVICE: [&str; 3] =
-    ["destination_service", "destination_service_namespace", "destination_service_name"];
-
-fn encode_end(
-    encoder: &mut LabelSetEncoder<'_>,
-    names: EndNames,
-    end: &End,
-    absent: &'static str,
-) -> Result<(), fmt::Error> {
-    let [workload, service, revision, namespace, principal, app, version, cluster] = names;
-    for (name, value) in [
-        (workload, &end.workload),
-        (service, &end.canonical_service),
-        (revision, &end.canonical_revision),
-        (namespace, &end.namespace),
-    ] {
-        (name, Value(value.as_ref(), absent)).encode(encoder.encode_label())?;
-    }
-    (principal, Value(end.principal.as_ref(), absent)).encode(encoder.encode_label())?;
-    for (name, value) in
-        [(app, &end.canonical_service), (version, &end.canonical_revision), (cluster, &end.cluster)]
-    {
-        (name, Value(value.as_ref(), absent)).encode(encoder.encode_label())?;
-    }
-    Ok(())
-}
-
 impl EncodeLabelSet for Labels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
         let absent = if self.overflow { OVERFLOW } else { UNKNOWN };
         ("reporter", "waypoint").encode(encoder.encode_label())?;
-        encode_end(encoder, SOURCE, &self.source, absent)?;
-        for (name, value) in SERVICE.into_iter().zip(self.service_labels()) {
-            (name, Value(value.as_ref(), absent)).encode(encoder.encode_label())?;
-        }
-        encode_end(encoder, DESTINATION, &self.destination, absent)?;
+        self.source.encode(encoder, SOURCE, absent)?;
+        encode_service(encoder, self.service.as_ref(), absent)?;
+        self.destination.encode(encoder, DESTINATION, absent)?;
         let Ended { protocol, code, grpc_status, flags } = &self.ended;
         let (name, answered) = match protocol {
             Protocol::Http => ("http", true),
@@ -230,13 +128,13 @@ impl EncodeLabelSet for Labels {
             let class = self.overflow.then(|| format!("{}xx", code / 100));
             match class {
                 Some(class) => ("response_code", class.as_str()).encode(encoder.encode_label())?,
-                None => ("response_code", Value(Some(code), "")).encode(encoder.encode_label())?,
+                None => ("response_code", OrElse(Some(code), "")).encode(encoder.encode_label())?,
             }
         }
         if *protocol == Protocol::Grpc {
-            ("grpc_response_status", Value(grpc_status.as_ref(), absent)).encode(encoder.encode_label())?;
+            ("grpc_response_status", OrElse(grpc_status.as_ref(), absent)).encode(encoder.encode_label())?;
         }
-        ("response_flags", Value(Some(flags), "")).encode(encoder.encode_label())?;
+        ("response_flags", OrElse(Some(flags), "")).encode(encoder.encode_label())?;
         // Requests arrive through tunnels only.
         ("connection_security_policy", "mutual_tls").encode(encoder.encode_label())
     }

@@ -1,9 +1,9 @@
 //! What a waypoint tells about what it carried.
 
 use ambit_model::{AppProtocol, NamespacedName, TunnelProtocol, bound::Retry};
+use ambit_proxy::access_log::AccessLog;
 use ambit_runtime::{admin, lines::Logged, telemetry::Format};
 use ambit_waypoint::{
-    access_log::AccessLog,
     metrics::Metrics,
     telemetry::Sinks,
     trace::{Origin, Tracer},

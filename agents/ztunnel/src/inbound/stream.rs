@@ -136,15 +136,8 @@ fn open(
     let service = named.or_else(|| asked_service(request, workload));
     let labels = Labels {
         reporter: Reporter::Destination,
-        source: source.map_or_else(
-            || metrics::End {
-                namespace: Some(peer.identity.namespace.clone()),
-                principal: identity(),
-                ..metrics::End::default()
-            },
-            |source| metrics::End::of(source, identity()),
-        ),
-        destination: metrics::End::of(workload, Some(workload.identity())),
+        source: metrics::End::new(source.map(AsRef::as_ref), identity()),
+        destination: metrics::End::new(Some(workload), Some(workload.identity())),
         service,
         flags: ResponseFlags::None,
         security: Security::MutualTls,

@@ -2,13 +2,12 @@
 //!
 //! Invariant: names, order and values are Istio's; what is not known is written `unknown`.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use ambit_model::{NamespacedName, Spiffe, Workload};
-use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, EncodeLabelValue, LabelSetEncoder};
+use ambit_proxy::labels::{self, DESTINATION, SOURCE, UNKNOWN, encode_service};
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 
-/// Stands for what is not known.
-const UNKNOWN: &str = "unknown";
 /// Stands for every value once there are too many series.
 const OTHER: &str = "other";
 
@@ -50,21 +49,11 @@ pub enum Security {
     MutualTls,
 }
 
-/// One end of a connection.
+/// One end of a connection, and where it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct End {
-    /// Controller's name.
-    pub workload: Option<Arc<str>>,
-    /// Canonical service, also the `app` label.
-    pub canonical_service: Option<Arc<str>>,
-    /// Canonical revision, also the `version` label.
-    pub canonical_revision: Option<Arc<str>>,
-    /// Namespace.
-    pub namespace: Option<Arc<str>>,
-    /// Identity, only when mTLS proved it.
-    pub principal: Option<Spiffe>,
-    /// Cluster.
-    pub cluster: Option<Arc<str>>,
+    /// As for requests.
+    pub end: labels::End,
     /// Region.
     pub region: Option<Arc<str>>,
     /// Zone.
@@ -72,23 +61,15 @@ pub struct End {
 }
 
 impl End {
-    /// Everything the mesh knows about a workload; the principal is the caller's to prove.
-    pub fn of(workload: &Workload, principal: Option<Spiffe>) -> Self {
+    /// Of a workload, as far as it is known, and the identity that it proved.
+    pub fn new(workload: Option<&Workload>, principal: Option<Spiffe>) -> Self {
+        let known = |text: &Arc<str>| (!text.is_empty()).then(|| text.clone());
         Self {
-            workload: known(&workload.workload_name),
-            canonical_service: known(&workload.canonical_name),
-            canonical_revision: known(&workload.canonical_revision),
-            namespace: known(&workload.namespace),
-            principal,
-            cluster: known(&workload.cluster_id),
-            region: known(&workload.locality.region),
-            zone: known(&workload.locality.zone),
+            end: labels::End::new(workload, principal),
+            region: workload.and_then(|workload| known(&workload.locality.region)),
+            zone: workload.and_then(|workload| known(&workload.locality.zone)),
         }
     }
-}
-
-fn known(text: &Arc<str>) -> Option<Arc<str>> {
-    (!text.is_empty()).then(|| text.clone())
 }
 
 /// The label set of one series.
@@ -111,7 +92,8 @@ pub struct Labels {
 impl Labels {
     /// The series that takes what does not fit into [`super::SERIES_MAX`] others.
     pub fn overflow(reporter: Reporter) -> Self {
-        let end = End { workload: Some(OTHER.into()), ..End::default() };
+        let other = labels::End { workload: Some(OTHER.into()), ..labels::End::default() };
+        let end = End { end: other, ..End::default() };
         Self { source: end.clone(), destination: end, ..Self::unknown(reporter) }
     }
 
@@ -125,14 +107,6 @@ impl Labels {
             flags: ResponseFlags::None,
             security: Security::Unknown,
         }
-    }
-
-    /// Host, namespace and first part of the host of the service.
-    fn service_labels(&self) -> (&str, &str, &str) {
-        self.service.as_ref().map_or((UNKNOWN, UNKNOWN, UNKNOWN), |service| {
-            let name = service.name.split('.').next().unwrap_or(&service.name);
-            (&service.name, &service.namespace, name)
-        })
     }
 }
 
@@ -171,58 +145,28 @@ impl Security {
     }
 }
 
-fn or_unknown(value: &Option<Arc<str>>) -> &str {
-    value.as_deref().unwrap_or(UNKNOWN)
-}
-
-/// Writes an identity without allocating.
-struct Principal<'a>(&'a Option<Spiffe>);
-
-impl EncodeLabelValue for Principal<'_> {
-    fn encode(
-        &self,
-        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
-    ) -> Result<(), std::fmt::Error> {
-        match self.0 {
-            Some(id) => write!(encoder, "{id}"),
-            None => encoder.write_str(UNKNOWN),
-        }
-    }
-}
-
 impl EncodeLabelSet for Labels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (source, destination) = (&self.source, &self.destination);
-        let (service, service_namespace, service_name) = self.service_labels();
-        let mut put = |name: &str, value: &str| (name, value).encode(encoder.encode_label());
-        put("reporter", self.reporter.as_str())?;
-        put("source_workload", or_unknown(&source.workload))?;
-        put("source_canonical_service", or_unknown(&source.canonical_service))?;
-        put("source_canonical_revision", or_unknown(&source.canonical_revision))?;
-        put("source_workload_namespace", or_unknown(&source.namespace))?;
-        ("source_principal", Principal(&source.principal)).encode(encoder.encode_label())?;
-        let mut put = |name: &str, value: &str| (name, value).encode(encoder.encode_label());
-        put("source_app", or_unknown(&source.canonical_service))?;
-        put("source_version", or_unknown(&source.canonical_revision))?;
-        put("source_cluster", or_unknown(&source.cluster))?;
-        put("destination_service", service)?;
-        put("destination_service_namespace", service_namespace)?;
-        put("destination_service_name", service_name)?;
-        put("destination_workload", or_unknown(&destination.workload))?;
-        put("destination_canonical_service", or_unknown(&destination.canonical_service))?;
-        put("destination_canonical_revision", or_unknown(&destination.canonical_revision))?;
-        put("destination_workload_namespace", or_unknown(&destination.namespace))?;
-        ("destination_principal", Principal(&destination.principal)).encode(encoder.encode_label())?;
-        let mut put = |name: &str, value: &str| (name, value).encode(encoder.encode_label());
-        put("destination_app", or_unknown(&destination.canonical_service))?;
-        put("destination_version", or_unknown(&destination.canonical_revision))?;
-        put("destination_cluster", or_unknown(&destination.cluster))?;
-        put("request_protocol", "tcp")?;
-        put("response_flags", self.flags.as_str())?;
-        put("connection_security_policy", self.security.as_str())?;
-        put("source_region", or_unknown(&source.region))?;
-        put("source_zone", or_unknown(&source.zone))?;
-        put("destination_region", or_unknown(&destination.region))?;
-        put("destination_zone", or_unknown(&destination.zone))
+        ("reporter", self.reporter.as_str()).encode(encoder.encode_label())?;
+        source.end.encode(encoder, SOURCE, UNKNOWN)?;
+        encode_service(encoder, self.service.as_ref(), UNKNOWN)?;
+        destination.end.encode(encoder, DESTINATION, UNKNOWN)?;
+        for (name, value) in [
+            ("request_protocol", "tcp"),
+            ("response_flags", self.flags.as_str()),
+            ("connection_security_policy", self.security.as_str()),
+            ("source_region", or_unknown(&source.region)),
+            ("source_zone", or_unknown(&source.zone)),
+            ("destination_region", or_unknown(&destination.region)),
+            ("destination_zone", or_unknown(&destination.zone)),
+        ] {
+            (name, value).encode(encoder.encode_label())?;
+        }
+        Ok(())
     }
+}
+
+fn or_unknown(value: &Option<Arc<str>>) -> &str {
+    value.as_deref().unwrap_or(UNKNOWN)
 }

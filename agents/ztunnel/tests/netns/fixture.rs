@@ -23,13 +23,12 @@ use ambit_netns::{
     NetNs, listener, run_in,
     testing::{ip as ip_command, namespace},
 };
+use ambit_proxy::access_log::AccessLog;
 use ambit_redirect::{Config, Kind as RedirectKind, Redirector, cgroup};
 use ambit_runtime::{lines::Logged, telemetry::Format};
 use ambit_store::{AddressUpdate, PolicyUpdate, Store};
 use ambit_zds::Kind;
-use ambit_ztunnel::{
-    access_log::AccessLog, context::Shared, dataplane::DataPlane, metrics::Metrics, pods::Pod,
-};
+use ambit_ztunnel::{context::Shared, dataplane::DataPlane, metrics::Metrics, pods::Pod};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},

@@ -5,7 +5,7 @@ use super::*;
 use crate::metrics::labels::{End, Security};
 
 fn labels(name: &str) -> Labels {
-    let end = |name: &str| End {
+    let end = |name: &str| ambit_proxy::labels::End {
         workload: Some(name.into()),
         canonical_service: Some(name.into()),
         canonical_revision: Some("v1".into()),
@@ -16,9 +16,8 @@ fn labels(name: &str) -> Labels {
             service_account: name.into(),
         }),
         cluster: Some("Kubernetes".into()),
-        region: None,
-        zone: None,
     };
+    let end = |name: &str| End { end: end(name), ..End::default() };
     Labels {
         reporter: Reporter::Source,
         source: end(name),
