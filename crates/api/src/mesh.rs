@@ -2,8 +2,6 @@
 
 #![expect(unreachable_pub, reason = "KubeSchema repeats each struct inside a constant")]
 
-use std::collections::BTreeMap;
-
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::labels;
 
 mod providers;
+mod resources;
 mod status;
 mod waypoints;
 
 pub use providers::{ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider, RequestBodyInCheck};
+pub use resources::Resources;
 pub use status::{
     MeshStatus, NodesStatus, TrustPhase, TrustRoot, TrustStatus, WaypointsStatus, WorkloadsStatus,
 };
@@ -209,18 +209,6 @@ impl Default for Agent {
     fn default() -> Self {
         Self { resources: Resources::default(), log_level: "info".into() }
     }
-}
-
-/// Compute resources of a container. Defaults to requests that the operator chooses, without limits.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Resources {
-    /// Resources reserved by the scheduler, for example {cpu: 100m, memory: 128Mi}.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests: Option<BTreeMap<String, String>>,
-    /// Upper limits, for example {memory: 512Mi}.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<BTreeMap<String, String>>,
 }
 
 /// Access logs and traces.

@@ -13,6 +13,7 @@ mod keepalive;
 pub mod pool;
 pub mod server;
 pub mod settings;
+mod slot;
 pub mod stream;
 pub mod tunnel;
 

@@ -11,17 +11,18 @@ use std::{
     future::Future,
     hash::Hash,
     rc::{Rc, Weak},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
 use futures::future::{FutureExt, LocalBoxFuture, Shared, WeakShared};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{Authority, ConnectError, ConnectHeaders, SendConnect, Tunnel, settings::CLIENT_STREAMS_MAX};
+use crate::{
+    Authority, ConnectError, ConnectHeaders, SendConnect, Tunnel,
+    settings::CLIENT_STREAMS_MAX,
+    slot::{Slot, Slots},
+};
 
 /// How long an unused connection is kept.
 pub const IDLE_MAX: Duration = Duration::from_secs(5 * 60);
@@ -45,16 +46,6 @@ pub enum CheckoutError<E> {
     /// Others took every slot of each new connection, or the peer permits no streams.
     #[error("no free stream after {ROUNDS_MAX} HBONE dials; the peer allows too few streams")]
     NoFreeStream,
-}
-
-/// A stream slot on a connection.
-#[derive(Debug)]
-pub(crate) struct Slot(Arc<AtomicUsize>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A connection with a reserved stream slot.
@@ -103,7 +94,7 @@ struct Route<E> {
 
 struct Connection {
     send: SendConnect,
-    in_use: Arc<AtomicUsize>,
+    slots: Slots,
     checkouts: u64,
     /// Number of checkouts at the last sweep.
     seen: u64,
@@ -242,23 +233,22 @@ impl<E> Route<E> {
 
 impl Connection {
     fn new(send: SendConnect) -> Self {
-        Self { send, in_use: Arc::new(AtomicUsize::new(0)), checkouts: 0, seen: 0, unused_since: None }
+        Self { send, slots: Slots::default(), checkouts: 0, seen: 0, unused_since: None }
     }
 
     fn take(&mut self, streams_max: usize) -> Option<Checkout> {
         // Only this thread reserves slots; others can only release them.
-        if self.in_use.load(Ordering::Relaxed) >= streams_max.min(self.send.peer_streams_max()) {
+        if self.slots.in_use() >= streams_max.min(self.send.peer_streams_max()) {
             return None;
         }
-        self.in_use.fetch_add(1, Ordering::Relaxed);
         self.checkouts = self.checkouts.wrapping_add(1);
-        Some(Checkout { send: self.send.clone(), slot: Slot(Arc::clone(&self.in_use)) })
+        Some(Checkout { send: self.send.clone(), slot: self.slots.take() })
     }
 
     /// Idle time is measured in sweeps, so that streams need not read the clock.
     fn is_idle(&mut self, now: Instant, idle_max: Duration) -> bool {
         let used_since = std::mem::replace(&mut self.seen, self.checkouts) != self.checkouts;
-        if self.in_use.load(Ordering::Relaxed) > 0 {
+        if self.slots.in_use() > 0 {
             self.unused_since = None;
             return false;
         }

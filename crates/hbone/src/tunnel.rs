@@ -8,7 +8,7 @@ use std::fmt;
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 
-use crate::pool::Slot;
+use crate::slot::Slot;
 
 /// Both directions of a CONNECT that was answered with 200.
 pub struct Tunnel {

@@ -25,9 +25,10 @@ use crate::{Error, PrivateKey, SourceError, Svid, request::csr};
 mod book;
 mod schedule;
 
+pub use book::Priority;
 pub use schedule::{BACKOFF_MAX, BACKOFF_MIN, backoff, refresh_at};
 
-use book::Book;
+use book::{Answer, Book};
 
 /// Concurrent calls to the CA.
 pub const FETCHES_MAX: usize = 8;
@@ -50,17 +51,6 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<String>, SourceError>> + Send;
 }
 
-/// Urgency of a certificate request, least urgent first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// A renewal: the current certificate is still valid.
-    Background,
-    /// A workload was added to the node and will connect soon.
-    Warmup,
-    /// A connection is waiting.
-    RealTime,
-}
-
 /// Handle to the certificate manager. Clones share its state.
 #[derive(Clone)]
 pub struct Manager {
@@ -70,7 +60,6 @@ pub struct Manager {
 }
 
 type Held = ArcSwap<HashMap<Spiffe, Arc<Svid>>>;
-type Answer = Result<Arc<Svid>, Error>;
 
 enum Command {
     Get(Spiffe, oneshot::Sender<Answer>),

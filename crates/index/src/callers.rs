@@ -14,7 +14,7 @@ use k8s_openapi::{
     kube_aggregator::pkg::apis::apiregistration::v1::APIService,
 };
 
-use crate::object::{Key, Kind};
+use crate::key::{Key, Kind};
 
 /// One object, and the Services that the API server calls because of it.
 #[derive(Clone, Debug, PartialEq, Eq)]

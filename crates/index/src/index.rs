@@ -9,13 +9,14 @@ use ambit_api::{AuthorizationPolicy, RequestAuthentication};
 use ambit_model::{NamespacedName, Policy, Workload};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
-use self::{endpoints::Slices, layer7::Layer7};
+use self::{known_slices::Slices, layer7::Layer7};
 use crate::{
     changes::Changes,
     enrollment::{Enrollment, NodeEnrollment},
     gateways::{ClassFacts, GatewayFacts},
+    key::{Key, Kind},
     nodes::{NamespaceFacts, NodeFacts},
-    object::{Key, Kind, Object},
+    object::Object,
     pods::PodFacts,
     policies::{AuthorizationFacts, PeerFacts, RequestFacts, peer_authentication},
     routes::{self, RouteKey, RouteKind},
@@ -32,7 +33,9 @@ mod closing;
 mod compile;
 mod endpoints;
 mod gateway_api;
+mod known_slices;
 mod layer7;
+mod maps;
 mod objects;
 mod policies;
 mod read;

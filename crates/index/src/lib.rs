@@ -9,6 +9,7 @@ mod changes;
 mod enrollment;
 mod gateways;
 mod index;
+mod key;
 mod nodes;
 mod object;
 mod pods;
@@ -27,7 +28,8 @@ pub use changes::Changes;
 pub use enrollment::{Enrollment, NodeEnrollment, Wanted, reason};
 pub use gateways::Serves;
 pub use index::{Index, PodIdentity};
-pub use object::{Key, Kind, Object, name_of};
+pub use key::{Key, Kind};
+pub use object::{Object, name_of};
 pub use pods::probes::{ProbeCall, Sends};
 pub use policies::{
     Attachment, Holds, Judgement, Reach, StatusPatch, Target, authorization, peer_authentication,

@@ -13,7 +13,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use crate::callers::Caller;
+use crate::{
+    callers::Caller,
+    key::{Key, Kind},
+};
 
 /// A Kubernetes object.
 #[derive(Clone, Debug)]
@@ -52,60 +55,6 @@ pub enum Object {
     TrafficPolicy(Box<TrafficPolicy>),
     /// An object that makes the API server call Services.
     Caller(Box<Caller>),
-}
-
-/// A kind of [`Object`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A pod.
-    Pod,
-    /// A service.
-    Service,
-    /// EndpointSlice of a service without selector.
-    EndpointSlice,
-    /// A node.
-    Node,
-    /// A namespace.
-    Namespace,
-    /// Authorization rules.
-    AuthorizationPolicy,
-    /// Whether ports accept plaintext.
-    PeerAuthentication,
-    /// Accepted token issuers.
-    RequestAuthentication,
-    /// A Gateway; one of a waypoint class is a waypoint.
-    Gateway,
-    /// A class of Gateways.
-    GatewayClass,
-    /// HTTP routes.
-    HttpRoute,
-    /// gRPC routes.
-    GrpcRoute,
-    /// TCP routes.
-    TcpRoute,
-    /// TLS routes.
-    TlsRoute,
-    /// Permission to reference Services of a namespace.
-    ReferenceGrant,
-    /// Fault injection, limits and load balancing.
-    TrafficPolicy,
-    /// Validating admission webhooks.
-    ValidatingWebhook,
-    /// Mutating admission webhooks.
-    MutatingWebhook,
-    /// Aggregated APIs.
-    ApiService,
-    /// Custom resource definitions, whose versions a webhook may convert.
-    CustomResource,
-}
-
-/// Identifies an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key {
-    /// Its kind.
-    pub kind: Kind,
-    /// Its name; the namespace is empty for cluster-scoped objects.
-    pub name: NamespacedName,
 }
 
 impl Object {

@@ -1,5 +1,6 @@
 //! Pods: the facts that the model needs, and values derived from one pod alone.
 
+mod containers;
 pub(crate) mod probes;
 
 use std::{
@@ -11,9 +12,11 @@ use std::{
 use ambit_api::labels;
 use ambit_model::{Health, NamespacedName, NetworkMode, WorkloadKind};
 use k8s_openapi::{
-    api::core::v1::{Container, Pod, PodSpec, PodStatus},
+    api::core::v1::{Pod, PodSpec, PodStatus},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
+
+use containers::named_ports;
 
 use crate::{
     nodes::{DataplaneMode, dataplane_mode},
@@ -167,27 +170,6 @@ fn ips(status: &PodStatus) -> Vec<IpAddr> {
 fn health(metadata: &ObjectMeta, status: &PodStatus) -> Health {
     let ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
     if ready && metadata.deletion_timestamp.is_none() { Health::Healthy } else { Health::Unhealthy }
-}
-
-/// Containers, and sidecar containers (init containers that keep running).
-fn running(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    let sidecars = spec.init_containers.iter().flatten();
-    let sidecars = sidecars.filter(|c: &&Container| c.restart_policy.as_deref() == Some("Always"));
-    spec.containers.iter().chain(sidecars)
-}
-
-/// Ports of containers and sidecar containers.
-fn named_ports(spec: &PodSpec) -> BTreeMap<String, u16> {
-    let mut ports = BTreeMap::new();
-    for container in running(spec) {
-        for port in container.ports.iter().flatten() {
-            let is_tcp = port.protocol.as_deref().is_none_or(|p| p == "TCP");
-            if let (Some(name), Ok(number), true) = (&port.name, u16::try_from(port.container_port), is_tcp) {
-                ports.entry(name.clone()).or_insert(number);
-            }
-        }
-    }
-    ports
 }
 
 /// The controller that users know: the Deployment of a ReplicaSet, the CronJob of a Job.

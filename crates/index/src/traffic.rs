@@ -4,12 +4,11 @@
 //! so. A value that cannot be parsed disables the whole policy, and its status names the field.
 //! Only a refusal of consumer routes applies whichever policy contains it.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ambit_api::{
     TrafficPolicy,
     conditions::{WAYPOINT_ACCEPTED, reason},
-    parse_duration,
     traffic_policy::{ConsumerRoutes, TrafficPolicySpec, TrafficTarget, TrafficTargetKind},
 };
 use ambit_model::{
@@ -26,9 +25,6 @@ use crate::{
 #[cfg(test)]
 mod tests;
 mod translate;
-
-/// Longest delay of a fault.
-const FAULT_DELAY_MAX: Duration = Duration::from_secs(3600);
 
 /// The target of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,10 +114,6 @@ fn to(target: &TrafficTarget, of: &NamespacedName) -> TrafficTo {
         TrafficTargetKind::HttpRoute => TrafficTo::Route(RouteKey { kind: RouteKind::Http, name }),
         TrafficTargetKind::GrpcRoute => TrafficTo::Route(RouteKey { kind: RouteKind::Grpc, name }),
     }
-}
-
-fn duration(field: &str, text: &str) -> Result<Duration, String> {
-    parse_duration(text).map_err(|error| format!("{field}: {error}"))
 }
 
 impl TrafficTo {

@@ -14,12 +14,11 @@ use ambit_model::authorization::Token;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use crate::{CLOCK_SKEW_MAX, Refusal};
+use crate::{
+    Refusal,
+    limits::{CLAIMS_MAX, CLOCK_SKEW_MAX, DEPTH_MAX},
+};
 
-/// Number of values in a token, including those in lists and objects.
-pub(crate) const CLAIMS_MAX: usize = 512;
-/// Nesting depth of values.
-pub(crate) const DEPTH_MAX: usize = 8;
 /// Claims that contain a space-separated list (RFC 8693 §4.2; RequestAuthentication treats both
 /// so).
 const SPACE_SEPARATED: [&str; 2] = ["scope", "permission"];

@@ -9,7 +9,7 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 
-use crate::{Refusal, TOKEN_BYTES_MAX, claims::decode};
+use crate::{Refusal, claims::decode, limits::TOKEN_BYTES_MAX};
 
 /// Keys per issuer; a token without `kid` is tried with all that fit.
 pub(crate) const KEYS_MAX: usize = 32;

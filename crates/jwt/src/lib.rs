@@ -8,15 +8,13 @@
 mod claims;
 mod edit;
 mod keys;
+mod limits;
 mod locate;
 mod refusal;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use ambit_model::{authorization::Token, bound::JwtProvider};
 use ambit_route::{RequestHead, filter::is_free};
@@ -30,13 +28,10 @@ use self::{
 pub use self::{
     edit::Edit,
     keys::{UnusableKeys, check_keys},
+    limits::{CLOCK_SKEW_MAX, TOKEN_BYTES_MAX},
     refusal::Refusal,
 };
 
-/// Tolerated clock difference between an issuer and a waypoint.
-pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
-/// Largest token.
-pub const TOKEN_BYTES_MAX: usize = 16 << 10;
 /// `www-authenticate` header of a 401 response (RFC 6750 §3.1).
 pub const CHALLENGE: &str = r#"Bearer error="invalid_token""#;
 

@@ -2,24 +2,22 @@
 //!
 //! Invariant: no reason contains any part of the token, so each may be logged and shown.
 
+use crate::limits::{CLAIMS_MAX, DEPTH_MAX, TOKEN_BYTES_MAX};
+
 /// Why a token is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Different tokens in one request.
     #[error("the request carries different tokens; send only one")]
     SeveralTokens,
-    /// Longer than [`crate::TOKEN_BYTES_MAX`].
-    #[error("the token is longer than {} bytes", crate::TOKEN_BYTES_MAX)]
+    /// Longer than [`TOKEN_BYTES_MAX`].
+    #[error("the token is longer than {} bytes", TOKEN_BYTES_MAX)]
     TooLong,
     /// Not three base64url parts with JSON inside.
     #[error("the token is not a signed JSON Web Token (RFC 7519)")]
     Malformed,
     /// Claims exceed the limit of number or depth.
-    #[error(
-        "the token holds more than {} claims, or nests them deeper than {}",
-        crate::claims::CLAIMS_MAX,
-        crate::claims::DEPTH_MAX
-    )]
+    #[error("the token holds more than {} claims, or nests them deeper than {}", CLAIMS_MAX, DEPTH_MAX)]
     TooManyClaims,
     /// No signature, a shared secret, or an unknown algorithm.
     #[error("the token's algorithm is not one of RS256/384/512, PS256/384/512, ES256/384 or EdDSA")]

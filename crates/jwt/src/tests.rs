@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use ambit_model::bound::{ClaimHeader, TokenLocation};
@@ -18,7 +18,7 @@ use http::request::Parts;
 use serde_json::{Value, json};
 
 use super::{
-    claims::{CLAIMS_MAX, DEPTH_MAX},
+    limits::{CLAIMS_MAX, DEPTH_MAX},
     *,
 };
 

@@ -3,7 +3,7 @@
 //! Invariant: evaluation is total and fails closed. A policy that is referenced but unknown denies,
 //! and the L4 projection of a policy never allows what the full policy denies.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -13,6 +13,7 @@ mod policy_set;
 mod projection;
 mod request;
 mod server_name;
+mod string_match;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use path::{
 };
 pub use policy_set::{Applied, PolicySet};
 pub use request::{Attribute, AttributeMatch, Headers, Request, RequestMatch, Token};
+pub use string_match::StringMatch;
 
 use crate::{NamespacedName, Spiffe};
 
@@ -45,19 +47,6 @@ pub enum Action {
     Deny,
     /// Matching traffic is logged; the verdict does not change.
     Audit,
-}
-
-/// A pattern for one string value.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum StringMatch {
-    /// The value equals this text.
-    Exact(Arc<str>),
-    /// The value starts with this text.
-    Prefix(Arc<str>),
-    /// The value ends with this text.
-    Suffix(Arc<str>),
-    /// The value is not empty.
-    Presence,
 }
 
 /// One alternative: every field that is not empty must match. Values of one field are alternatives.

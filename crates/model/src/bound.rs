@@ -5,7 +5,9 @@
 //! present as a refusal ([`Backend::Invalid`], [`BoundService::unenforceable`]), never left out.
 
 mod authentication;
+mod destination;
 mod external;
+mod matching;
 mod route;
 mod traffic;
 
@@ -15,11 +17,12 @@ use std::{
 };
 
 pub use authentication::{ClaimHeader, JwtProvider, TokenLocation};
+pub use destination::Destination;
 pub use external::{CheckBody, CheckProtocol, CheckProvider, ExternalCheck, HttpCheck};
+pub use matching::{Fraction, HeaderMatch, HttpMatch, PathMatch, QueryMatch, ValueMatch};
 pub use route::{
-    Backend, Cors, Filter, Fraction, HeaderChange, HeaderMatch, HttpMatch, HttpRule, HttpTable, Mirror,
-    PathChange, PathMatch, QueryMatch, Redirect, RequestTimeouts, Retry, Rewrite, SessionCookie,
-    SessionLifetime, SessionPersistence, ValueMatch, WeightedBackend,
+    Backend, Cors, Filter, HeaderChange, HttpRule, HttpTable, Mirror, PathChange, Redirect, RequestTimeouts,
+    Retry, Rewrite, SessionCookie, SessionLifetime, SessionPersistence, WeightedBackend,
 };
 pub use traffic::{
     Balancer, CircuitBreaker, DestinationPolicy, Fault, FaultAbort, FaultDelay, HashKey, OutlierDetection,
@@ -53,15 +56,6 @@ impl AppProtocol {
             _ => Self::Detect,
         }
     }
-}
-
-/// A service port, as routes and mirrors reference it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Destination {
-    /// `namespace/hostname` of the service.
-    pub service: NamespacedName,
-    /// Service port.
-    pub port: u16,
 }
 
 /// Settings of one destination, whichever route leads there.

@@ -5,6 +5,8 @@ use core::net::IpAddr;
 
 use crate::address::{ANY, Address, mapped_ip4, words};
 
+/// Destination port of HBONE tunnels.
+pub const HBONE_PORT: u16 = 15008;
 /// Addresses of each family that a pod may have.
 pub const ADDRESSES_MAX: usize = 4;
 /// Ports of a pod that the kubelet may probe; probes of further ports are subject to policy as
@@ -91,7 +93,7 @@ impl Kind {
         match self {
             Self::Outbound => 15001,
             Self::InboundPlaintext => 15006,
-            Self::Hbone => crate::HBONE_PORT,
+            Self::Hbone => HBONE_PORT,
         }
     }
 }

@@ -17,7 +17,7 @@ pub use address::{ANY, Address, MAPPED_PREFIX, ip, is_loopback, mapped, mapped_i
 pub use decision::{Arrival, Inbound, LOOPBACK_INDEX, Outbound, inbound, outbound};
 pub use forward::{Direction, FORWARD_MARK, Forwarded, OUTER_MAX, forwarded, is_name_query};
 pub use layout::{
-    ADDRESSES_MAX, Flow, Kind, ListenerKey, PROBE_PORTS_MAX, PodAddress, PodConfig, ProbePorts,
+    ADDRESSES_MAX, Flow, HBONE_PORT, Kind, ListenerKey, PROBE_PORTS_MAX, PodAddress, PodConfig, ProbePorts,
     TooManyAddresses, flag, map,
 };
 pub use probe::{OPENING_BYTES_MAX, Opening, Probing, REST};
@@ -42,8 +42,6 @@ pub const FORWARD_RULE_PRIORITY: u32 = 32763;
 /// Priority of the rule that routes replies with that mark normally.
 pub const ANSWER_RULE_PRIORITY: u32 = 32762;
 
-/// Destination port of HBONE tunnels.
-pub const HBONE_PORT: u16 = 15008;
 /// How long an admitted flow stays admitted without being used, in nanoseconds.
 ///
 /// Long enough for a lost SYN to be retransmitted. Short, so that a masqueraded connection does not

@@ -4,6 +4,7 @@
 //! keep their statistics. As long as any endpoint exists, one is selected.
 
 mod choice;
+mod tier;
 
 use std::{
     collections::HashMap,
@@ -21,6 +22,8 @@ use crate::{
     latency::Latency,
     outlier::{Detector, Health, Ledger},
 };
+
+use tier::Tier;
 
 pub use choice::Choice;
 
@@ -80,7 +83,7 @@ pub struct Endpoints<T> {
     clock: Instant,
     balancer: Balancer,
     endpoints: Vec<Endpoint<T>>,
-    tiers: Vec<choice::Tier>,
+    tiers: Vec<Tier>,
     by_uid: HashMap<Arc<str>, usize>,
     ledger: Arc<Ledger>,
     turn: Arc<AtomicU64>,
@@ -113,7 +116,7 @@ impl<T> Endpoints<T> {
             let healths = vitals.iter().map(|vitals| vitals.health.clone()).collect();
             Arc::new(Detector { policy, ledger: ledger.clone(), healths })
         });
-        let tiers = choice::Tier::of(members.iter().map(|member| (member.tier, member.weight)));
+        let tiers = Tier::of(members.iter().map(|member| (member.tier, member.weight)));
         let by_uid = members.iter().enumerate().map(|(at, member)| (member.uid.clone(), at)).collect();
         let endpoints = members.into_iter().zip(vitals).map(|(member, vitals)| Endpoint {
             hash: hash(member.uid.as_bytes()),

@@ -16,6 +16,8 @@ use std::{
 
 use ambit_model::bound::OutlierDetection;
 
+use stage::millis;
+
 pub use stage::{Signal, Stage};
 pub use success_rate::{Tally, far_below};
 
@@ -137,10 +139,6 @@ impl Detector {
 fn most_ejected(endpoints: usize, percent: u32) -> usize {
     let percent = usize::try_from(percent.min(100)).unwrap_or(100);
     (endpoints * percent / 100).max(1)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! cluster reachable while the operator is down: for an hour, an address still counts as external
 //! if the operator said so before and no pod or service is known in its neighbourhood.
 
+mod looked;
 mod outside;
 
 use std::{
@@ -24,6 +25,8 @@ use crate::{
 };
 use outside::{Outside, Plan};
 
+pub use looked::Looked;
+
 #[cfg(test)]
 use outside::{FRESH, OUTSIDE_MAX, REMEMBERED};
 
@@ -35,34 +38,9 @@ const REFRESH_TIME_MAX: Duration = Duration::from_millis(100);
 /// delays nobody else.
 const LOOKUPS_MAX: usize = 64;
 
-/// The result of looking up an unknown address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Looked {
-    /// The operator knows it.
-    Described,
-    /// The operator does not know it either, so it is external.
-    Unknown,
-    /// The operator does not answer now, but did not know it when it was last queried.
-    UnknownBefore,
-    /// The operator does not answer.
-    Unanswered,
-}
-
 /// Both ends of the query channel.
 pub fn questions() -> (Asker, Questions) {
     ambit_xds::questions(ADDRESS)
-}
-
-impl Looked {
-    /// The label value in logs and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Described => "described",
-            Self::Unknown => "unknown",
-            Self::UnknownBefore => "unknown_before",
-            Self::Unanswered => "unanswered",
-        }
-    }
 }
 
 /// The lookups of one pod in one worker, and their cached results.

@@ -4,13 +4,14 @@
 //! Invariant: applied resources stay applied while there is no stream; a new stream requests only
 //! what changed since.
 
+mod config;
 mod counted;
+mod handler;
 mod proxy;
 mod questions;
 mod session;
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
     fmt,
     future::Future,
@@ -20,7 +21,6 @@ use std::{
 
 use ambit_proto::discovery::DeltaDiscoveryRequest;
 use ambit_runtime::Backoff;
-use bytes::Bytes;
 use session::Session;
 use tokio::{
     sync::{mpsc, watch},
@@ -34,7 +34,9 @@ use tonic::{
     transport::Channel,
 };
 
+pub use config::{Config, Node};
 pub use counted::{Counters, run_counted};
+pub use handler::{Handler, Rejection, Resource};
 pub use proxy::Proxy;
 pub use questions::{Answer, Asker, QUESTIONS_MAX, Questions, questions};
 pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
@@ -54,59 +56,6 @@ pub const ACK_TIME_MAX: Duration = Duration::from_secs(30);
 pub const RESPONSE_BYTES_MAX: usize = 200 << 20;
 /// Queued requests.
 const REQUESTS_MAX: usize = 16;
-
-/// Configuration of the client.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The client's node.
-    pub node: Node,
-    /// Types to subscribe to; a type comes after those that it references.
-    pub types: Vec<&'static str>,
-    /// File with the bearer token, read for every stream; `None` sends no token.
-    pub token_path: Option<PathBuf>,
-    /// Cluster id sent with the token (`clusterid`).
-    pub cluster_id: String,
-}
-
-/// The xDS node.
-#[derive(Clone, Debug, Default)]
-pub struct Node {
-    /// `<kind>~<ip>~<pod>.<namespace>~<namespace>.svc.cluster.local`
-    pub id: String,
-    /// Metadata, e.g. `NODE_NAME`.
-    pub metadata: BTreeMap<String, String>,
-}
-
-/// A received resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resource {
-    /// Name, unique within its type.
-    pub name: String,
-    /// Hash of the content, computed by the server.
-    pub version: String,
-    /// The encoded message.
-    pub bytes: Bytes,
-}
-
-/// A resource that was not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    /// Name, unique within its type.
-    pub name: String,
-    /// The error, for the resource's author.
-    pub reason: String,
-}
-
-/// Receives resources. Called on the client's task, in order of arrival.
-pub trait Handler {
-    /// Applies changes of one type and returns the resources that it does not accept; the others
-    /// stay applied. Names in `removed` may be unknown.
-    fn apply(&mut self, type_url: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection>;
-
-    /// The initial state of one type is complete. Called once per stream. Handlers that accept a
-    /// partial state ignore this.
-    fn complete(&mut self, _type_url: &str) {}
-}
 
 /// State of the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,72 +4,32 @@
 //! is. The [`Authorizer`] decides once per stream what the client may read, before anything is
 //! sent.
 
+mod authorizer;
 mod feed;
 mod session;
 mod stream;
 
 use std::{
     convert::Infallible,
-    future::Future,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use ambit_proto::discovery::DeltaDiscoveryRequest;
 use futures::{future::BoxFuture, stream::BoxStream};
-use tokio::time::Instant;
 use tonic::{
-    Extensions, Request, Response, Status, Streaming,
+    Request, Response, Status, Streaming,
     body::Body,
     codegen::{Service, http},
-    metadata::MetadataMap,
     server::{Grpc, NamedService, StreamingService},
 };
 
-pub use feed::{Aliases, Change, Feed, RESOURCE_BYTES_MAX, TOMBSTONES_MAX, TooLarge};
-pub use session::{NAME_BYTES_MAX, QUESTIONS_MAX, RESPONSE_BYTES_TARGET};
-pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME};
+pub use authorizer::{Authorizer, Scope};
+pub use feed::{Aliases, Change, Feed, RESOURCE_BYTES_MAX, RESPONSE_BYTES_TARGET, TOMBSTONES_MAX, TooLarge};
+pub use session::{NAME_BYTES_MAX, QUESTIONS_MAX};
+pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME, Stats};
 
 use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};
-
-/// Decides what a client may read.
-pub trait Authorizer: Send + Sync + 'static {
-    /// Decides about a new stream by its request metadata, and by what the transport knows about
-    /// its connection.
-    ///
-    /// # Errors
-    /// The status that ends the stream.
-    fn admit(
-        &self,
-        metadata: &MetadataMap,
-        extensions: &Extensions,
-    ) -> impl Future<Output = Result<Scope, Status>> + Send;
-}
-
-/// What one stream may read.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    /// Name of the client, for logs.
-    pub client: Arc<str>,
-    /// One feed per type; a type comes after those that it references. Additions are sent in this
-    /// order, removals in reverse. Other types are rejected.
-    pub feeds: Vec<Feed>,
-    /// When the stream ends and the client must authenticate again.
-    pub until: Option<Instant>,
-}
-
-/// Counters of one server.
-#[derive(Debug, Default)]
-pub struct Stats {
-    /// Open streams.
-    pub streams: AtomicU64,
-    /// Responses sent.
-    pub responses: AtomicU64,
-    /// Responses that a client did not accept, in part or whole.
-    pub nacks: AtomicU64,
-    /// Streams rejected by the authorizer.
-    pub refused: AtomicU64,
-}
 
 /// The gRPC service, for `tonic::transport::Server::add_service`.
 #[derive(Debug)]

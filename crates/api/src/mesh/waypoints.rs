@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Resources;
+use super::resources::Resources;
 
 /// The L7 proxies.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]

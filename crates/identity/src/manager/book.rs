@@ -8,11 +8,25 @@ use std::{collections::HashMap, sync::Arc, time::SystemTime};
 use ambit_model::Spiffe;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Answer, BACKOFF_MIN, Priority, backoff, refresh_at};
+use super::schedule::{BACKOFF_MIN, backoff, refresh_at};
 use crate::{Error, Svid};
 
 /// Callers that may wait for the same certificate.
 pub(super) const WAITERS_MAX: usize = 4096;
+
+/// Urgency of a certificate request, least urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// A renewal: the current certificate is still valid.
+    Background,
+    /// A workload was added to the node and will connect soon.
+    Warmup,
+    /// A connection is waiting.
+    RealTime,
+}
+
+/// The certificate, or why there is none.
+pub(super) type Answer = Result<Arc<Svid>, Error>;
 
 #[derive(Default)]
 pub(super) struct Book {

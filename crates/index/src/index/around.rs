@@ -9,12 +9,9 @@ use std::collections::BTreeSet;
 use ambit_api::labels;
 use ambit_model::{Health, NamespacedName, Workload};
 
-use super::{Index, PodEntry, layer7::Subject, objects::remove_from};
+use super::{Index, PodEntry, layer7::Subject, maps::remove_from};
 use crate::{
-    callers::Caller,
-    enrollment::Wanted,
-    object::{Key, annotation},
-    services::ServiceFacts,
+    callers::Caller, enrollment::Wanted, key::Key, object::annotation, services::ServiceFacts,
     waypoints::around::Around,
 };
 

@@ -10,7 +10,7 @@ use ambit_model::{
 use super::{
     Index,
     layer7::{Bound, Subject},
-    objects::remove_from,
+    maps::remove_from,
 };
 use crate::{
     changes::Changes,

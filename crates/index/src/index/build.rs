@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_model::{Mode, NamespacedName, PortMapping, Workload};
 
-use super::{Index, PodEntry, layer7::Subject};
+use super::{Index, PodEntry, layer7::Subject, maps::of_namespace};
 use crate::{
     changes::Changes,
     enrollment::{Enrollment, Wanted, wanted},
@@ -250,14 +250,4 @@ impl Index {
 
 fn oldest<'a>(peers: impl Iterator<Item = &'a PeerFacts>) -> Option<&'a PeerFacts> {
     peers.min_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)))
-}
-
-/// The entries of one namespace, without iterating over the others.
-pub(super) fn of_namespace<'a, T>(
-    map: &'a BTreeMap<NamespacedName, T>,
-    namespace: &Arc<str>,
-) -> impl Iterator<Item = (&'a NamespacedName, &'a T)> + use<'a, T> {
-    let namespace = namespace.clone();
-    map.range(NamespacedName::new(namespace.clone(), "")..)
-        .take_while(move |(name, _)| name.namespace == namespace)
 }

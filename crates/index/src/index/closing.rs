@@ -10,7 +10,7 @@ use std::{
 
 use ambit_model::{NamespacedName, Policy};
 
-use super::{Index, layer7::Subject, objects::remove_from};
+use super::{Index, layer7::Subject, maps::remove_from};
 use crate::{
     changes::Changes,
     services::ServiceFacts,

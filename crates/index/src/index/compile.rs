@@ -16,7 +16,7 @@ use ambit_model::{
     },
 };
 
-use super::{Index, build::of_namespace};
+use super::{Index, maps::of_namespace};
 use crate::{
     changes::Changes,
     policies::{Attachment, Target},

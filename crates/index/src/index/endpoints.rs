@@ -3,60 +3,22 @@
 //! Invariant: a pod is an endpoint only of Services in its own namespace, whatever a slice says. So
 //! another namespace's slice can neither admit anyone to the pod nor redirect the pod's traffic.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ambit_model::{GatewayAddress, NamespacedName, Workload};
 
-use super::{Index, objects::remove_from};
+use super::{Index, maps::remove_from};
 use crate::{
     changes::Changes,
     pods::PodFacts,
     slices::{EndpointFacts, SliceFacts},
 };
 
-/// What the index knows of EndpointSlices and of the owners of addresses.
-#[derive(Debug, Default)]
-pub(super) struct Slices {
-    pub(super) by_name: BTreeMap<NamespacedName, SliceFacts>,
-    by_pod: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    by_service: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
-    /// Pods that are endpoints of a slice.
-    pods: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    /// Endpoints of a slice that are not pods of its namespace.
-    workloads: HashMap<NamespacedName, Vec<Workload>>,
-    pods_by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
-}
-
 /// The resolved endpoints of a slice.
 #[derive(Debug, Default)]
 struct Found {
     pods: BTreeSet<NamespacedName>,
     workloads: Vec<Workload>,
-}
-
-impl Slices {
-    /// The slices that contain a pod.
-    pub(super) fn of_pod(&self, pod: &NamespacedName) -> impl Iterator<Item = &SliceFacts> {
-        let names = self.by_pod.get(pod).into_iter().flatten();
-        names.filter_map(|name| self.by_name.get(name))
-    }
-
-    fn move_pod(&mut self, name: &NamespacedName, old: &[IpAddr], new: &[IpAddr]) {
-        old.iter().for_each(|address| remove_from(&mut self.pods_by_address, address, name));
-        for address in new {
-            self.pods_by_address.entry(*address).or_default().insert(name.clone());
-        }
-    }
-
-    fn at(&self, addresses: &[IpAddr]) -> BTreeSet<NamespacedName> {
-        let named = addresses.iter().filter_map(|address| self.by_address.get(address));
-        named.flatten().cloned().collect()
-    }
 }
 
 impl Index {

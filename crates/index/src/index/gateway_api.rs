@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ambit_api::{gateway::ReferenceGrantSpec, mesh::FailurePolicy};
 use ambit_model::NamespacedName;
 
-use super::{Index, objects::remove_from};
+use super::{Index, maps::remove_from};
 use crate::{
     changes::Changes,
     gateways::{ClassFacts, GatewayFacts},

@@ -11,7 +11,7 @@ use ambit_model::{BoundService, NamespacedName, bound::PODS};
 use crate::{
     callers::Caller,
     gateways::{ClassFacts, GatewayFacts, Serves},
-    object::Key,
+    key::Key,
     policies::request_authentication::KeySets,
     routes::{RouteFacts, RouteKey, RouteKind},
     traffic::TrafficFacts,

@@ -1,15 +1,16 @@
 //! Applies objects of the core API.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use ambit_model::{Health, NamespacedName, Policy};
 use k8s_openapi::api::core::v1::Service as KubeService;
 
-use super::{Index, PodEntry, build::of_namespace, endpoints::addresses, layer7::Subject};
+use super::{
+    Index, PodEntry,
+    endpoints::addresses,
+    layer7::Subject,
+    maps::{of_namespace, remove_from},
+};
 use crate::{
     changes::Changes,
     enrollment::{NodeEnrollment, enrolls_itself, is_enrolled_namespace, takes_pods_of},
@@ -278,14 +279,5 @@ impl Index {
             None => self.policies.remove(&name),
         };
         changes.policies.insert(name);
-    }
-}
-
-pub(super) fn remove_from<K: Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
-    if let Some(set) = map.get_mut(key) {
-        set.remove(value);
-        if set.is_empty() {
-            map.remove(key);
-        }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     layer7::{Bound, Subject},
 };
 use crate::{
-    object::Kind,
+    key::Kind,
     policies::{Attachment, Holds, Judgement, Reach, StatusPatch, Target},
     routes::{RouteFacts, RoutePatch, attach::Attached},
     services::{PortFacts, ServiceFacts},

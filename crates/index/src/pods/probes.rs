@@ -14,6 +14,8 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
+use super::containers::running;
+
 /// One kind of request that the kubelet sends to a pod.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ProbeCall {
@@ -43,7 +45,7 @@ pub enum Sends {
 
 /// Probes and lifecycle hooks of the containers that keep running.
 pub(super) fn calls(spec: &PodSpec) -> BTreeSet<ProbeCall> {
-    super::running(spec).flat_map(of_container).collect()
+    running(spec).flat_map(of_container).collect()
 }
 
 fn of_container(container: &Container) -> Vec<ProbeCall> {

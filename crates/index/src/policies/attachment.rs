@@ -11,7 +11,7 @@ use ambit_api::{
 };
 use ambit_model::NamespacedName;
 
-use super::{Holds, Judgement};
+use super::judgement::{Holds, Judgement};
 
 /// API group of Gateways.
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";

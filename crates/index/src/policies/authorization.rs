@@ -18,7 +18,7 @@ use ambit_api::{
 use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
 use ipnet::IpNet;
 
-use super::{Attachment, AuthorizationFacts, Holds, Judgement, PolicyFacts, selector, unknown};
+use super::{Attachment, Holds, Judgement, PolicyFacts, fields::selector, unknown};
 use crate::object::{annotation, name_of};
 
 mod attribute;
@@ -29,6 +29,9 @@ pub(crate) mod trust;
 
 pub use custom::Custom;
 use findings::{Findings, named};
+
+/// An AuthorizationPolicy.
+pub(crate) type AuthorizationFacts = PolicyFacts<Authorization>;
 
 /// Which proxies enforce a policy, and the translated policy.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,8 +17,11 @@ use ambit_model::{
     peer_authentication::effective_mode,
 };
 
-use super::{Holds, Judgement, PeerFacts, PolicyFacts, selector, unknown};
+use super::{Holds, Judgement, PolicyFacts, fields::selector, unknown};
 use crate::object::name_of;
+
+/// A PeerAuthentication.
+pub(crate) type PeerFacts = PolicyFacts<Modes>;
 
 /// Name of the policy that denies all plaintext; Kubernetes names cannot contain underscores, so it
 /// cannot clash.

@@ -20,9 +20,12 @@ use ambit_model::{
 };
 
 use super::{
-    Attachment, Holds, Judgement, PolicyFacts, Reach, RequestFacts, Target, header_name, selector, unknown,
+    Attachment, Holds, Judgement, PolicyFacts, Reach, Target, fields::selector, header_name, unknown,
 };
 use crate::object::name_of;
+
+/// A RequestAuthentication, with its attachment if it has one.
+pub(crate) type RequestFacts = PolicyFacts<Option<Attachment<Providers>>>;
 
 /// Timeout for fetching a key set, as in Istio, unless the rule sets one.
 pub const TIMEOUT: Duration = Duration::from_secs(5);

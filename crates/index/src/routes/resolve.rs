@@ -3,7 +3,7 @@
 //! Invariant: a Service in another namespace is used only if a ReferenceGrant there permits it, or
 //! if it is the parent itself, where the traffic would go without the route too.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use ambit_api::{
     conditions::reason,
@@ -11,7 +11,7 @@ use ambit_api::{
 };
 use ambit_model::{Destination, NamespacedName};
 
-use super::{RouteFacts, RouteKey};
+use super::facts::{RouteFacts, RouteKey, target};
 use crate::services::ServiceFacts;
 
 /// Everything that references may lead to, and the grants that permit it.
@@ -27,12 +27,6 @@ pub(crate) struct Unresolved {
     /// Reason of the condition `ResolvedRefs`.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-}
-
-/// The referenced object, whether or not it exists.
-pub(crate) fn target(reference: &BackendReference, route: &NamespacedName) -> NamespacedName {
-    let namespace = reference.namespace.as_deref().map_or_else(|| route.namespace.clone(), Arc::from);
-    NamespacedName::new(namespace, reference.name.as_str())
 }
 
 impl World<'_> {

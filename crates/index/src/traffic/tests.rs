@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use ambit_model::bound::{Balancer, Fraction, HashKey, RateLimitScope};
 use serde_json::{Value, json};
 

@@ -2,15 +2,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ambit_api::traffic_policy::{self as api, TrafficPolicySpec};
+use ambit_api::{
+    parse_duration,
+    traffic_policy::{self as api, TrafficPolicySpec},
+};
 use ambit_model::bound::{
     Balancer, CircuitBreaker, DestinationPolicy, Fault, FaultAbort, FaultDelay, Fraction, HashKey,
     HeaderMatch, OutlierDetection, RateLimit, RateLimitScope, RequestPolicy, RetryBudget, SuccessRate,
     ValueMatch,
 };
 
-use super::{FAULT_DELAY_MAX, duration};
 use crate::{policies::header_name, routes::table::expression_problem};
+
+/// Longest delay of a fault.
+const FAULT_DELAY_MAX: Duration = Duration::from_secs(3600);
 
 pub(super) fn requests(spec: &TrafficPolicySpec) -> Result<RequestPolicy, String> {
     Ok(RequestPolicy {
@@ -172,4 +177,8 @@ fn thousandths(text: &str) -> Option<u32> {
         return None;
     }
     format!("{whole}{decimals:0<3}").parse().ok()
+}
+
+fn duration(field: &str, text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|error| format!("{field}: {error}"))
 }

@@ -11,8 +11,11 @@ use ipnet::IpNet;
 use super::{Action, Clause, Connection, Match, Policy, Request, Rule, StringMatch};
 use crate::{NamespacedName, Spiffe};
 
+mod condition;
 mod remote;
 mod request;
+
+use condition::holds;
 
 pub(super) use request::Seen;
 
@@ -160,11 +163,6 @@ impl StringMatch {
             Self::Presence => length() > 0,
         }
     }
-}
-
-/// One kind of condition: a positive value matches (or none is given), and no negated value does.
-fn holds<T>(positive: &[T], negated: &[T], test: impl Fn(&T) -> bool) -> bool {
-    (positive.is_empty() || positive.iter().any(&test)) && !negated.iter().any(&test)
 }
 
 /// The identity in the form that policies use: without `spiffe://`.

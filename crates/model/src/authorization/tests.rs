@@ -1,6 +1,6 @@
 //! Tables for nesting, string patterns and order, and a naive evaluator as a reference.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 

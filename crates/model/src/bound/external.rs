@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Destination;
+use super::destination::Destination;
 use crate::{Policy, StringMatch};
 
 /// An AuthorizationPolicy with action CUSTOM.

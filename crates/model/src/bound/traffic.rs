@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Fraction, HeaderMatch};
+use super::matching::{Fraction, HeaderMatch};
 
 /// Applied to requests before routing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use ambit_model::bound::OutlierDetection;
 
-use super::millis;
-
 /// Width of a time in milliseconds: 34 years.
 const MOMENT_BITS: u32 = 40;
 const MOMENT_MAX: u64 = (1 << MOMENT_BITS) - 1;
@@ -121,4 +119,8 @@ fn ejected(policy: &OutlierDetection, ejections: u8, since: u64, now: u64) -> St
     let length = millis(policy.base_ejection).saturating_mul(u64::from(ejections));
     let ceiling = millis(policy.max_ejection.max(policy.base_ejection));
     Stage::Ejected { ejections, until: now.saturating_add(length.min(ceiling).max(1)).min(MOMENT_MAX) }
+}
+
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use ambit_model::NetworkAddress;
 use tokio::time::Instant;
 
-use super::Looked;
+use super::looked::Looked;
 
 /// How long an answer is used without a new query: about as long as a change may take to reach this
 /// node anyway.

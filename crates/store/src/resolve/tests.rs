@@ -2,11 +2,14 @@
 
 mod waypoint;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
 
 use ambit_model::{
-    Health, HealthPolicy, LoadBalancing, LoadBalancingScope, Locality, NetworkMode, PortMapping, ServicePort,
-    WorkloadKind,
+    Health, HealthPolicy, LoadBalancing, LoadBalancingScope, Locality, NamespacedName, NetworkMode,
+    PortMapping, ServicePort, TunnelProtocol, WorkloadKind,
 };
 use proptest::prelude::*;
 

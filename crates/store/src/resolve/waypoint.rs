@@ -13,7 +13,8 @@ use std::{
 use ambit_model::{GatewayAddress, GatewayDestination, HealthPolicy, NamespacedName, Service, Workload};
 
 use super::{
-    ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, canonical, port_to, preferred_address, tunnels,
+    endpoint::{ALTERNATIVES_MAX, canonical, port_to, preferred_address, tunnels},
+    route::{Hop, OutboundRequest, Refusal, Route},
 };
 use crate::{
     Snapshot,

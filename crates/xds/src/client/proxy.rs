@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::Node;
+use super::config::Node;
 
 /// A proxy and its pod.
 #[derive(Clone, Copy, Debug)]

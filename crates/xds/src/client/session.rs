@@ -8,7 +8,11 @@ use std::collections::{BTreeMap, HashSet};
 use ambit_proto::discovery::{self, DeltaDiscoveryRequest};
 use prost::Message;
 
-use super::{Answer, Config, Handler, Rejection, Resource};
+use super::{
+    config::Config,
+    handler::{Handler, Rejection, Resource},
+    questions::Answer,
+};
 use crate::wire;
 
 /// Bytes of names and versions in a first request. The rest is omitted, so that the request fits

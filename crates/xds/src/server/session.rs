@@ -12,14 +12,12 @@ use std::collections::HashMap;
 use ambit_proto::discovery::DeltaDiscoveryRequest;
 use tonic::Status;
 
-use super::feed::{Batch, Feed, Part, TooFarBehind};
+use super::feed::{Batch, Feed, Part, RESPONSE_BYTES_TARGET, TooFarBehind};
 use crate::wire;
 use questions::Questions;
 
 pub use questions::{NAME_BYTES_MAX, QUESTIONS_MAX};
 
-/// Size at which a response is closed and the rest goes into another one.
-pub const RESPONSE_BYTES_TARGET: usize = 1 << 20;
 /// Subscribes to all resources.
 const WILDCARD: &str = "*";
 

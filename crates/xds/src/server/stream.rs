@@ -3,8 +3,13 @@
 //! Invariant: a response is built only when the transport needs one, so changes merge while a
 //! response is in flight.
 
-use std::sync::{Arc, atomic::Ordering};
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use ambit_proto::discovery::DeltaDiscoveryRequest;
 use futures::{FutureExt, StreamExt, future, stream::BoxStream};
@@ -15,7 +20,7 @@ use tokio::{
 use tonic::{Request, Status, Streaming};
 
 use super::{
-    Authorizer, Stats,
+    authorizer::Authorizer,
     feed::Progress,
     session::{Heard, Session},
 };
@@ -29,6 +34,19 @@ pub const GATHER_TIME: Duration = Duration::from_millis(100);
 const REQUESTS_PER_RESPONSE_MAX: usize = 16;
 /// Bytes of a client's error that are logged.
 const DETAIL_BYTES_MAX: usize = 2048;
+
+/// Counters of one server.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// Open streams.
+    pub streams: AtomicU64,
+    /// Responses sent.
+    pub responses: AtomicU64,
+    /// Responses that a client did not accept, in part or whole.
+    pub nacks: AtomicU64,
+    /// Streams rejected by the authorizer.
+    pub refused: AtomicU64,
+}
 
 #[derive(Debug)]
 pub(super) struct Shared<A> {

@@ -12,7 +12,11 @@ use std::{
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::{io::DuplexStream, sync::watch, task::AbortHandle, time::timeout};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Extensions,
+    metadata::MetadataMap,
+    transport::{Channel, Endpoint},
+};
 
 use super::*;
 use crate::{Config, Handler, Node, Rejection, Resource, client};

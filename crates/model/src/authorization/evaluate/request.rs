@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use super::{
     super::path::readings::{Reading, Readings},
-    holds,
+    condition::holds,
 };
 use crate::authorization::{Attribute, AttributeMatch, Request, RequestMatch, StringMatch, Token};
 

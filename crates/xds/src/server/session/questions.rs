@@ -6,10 +6,7 @@
 use bytes::Bytes;
 use tonic::Status;
 
-use super::{
-    super::feed::{FIELD_BYTES, Feed, Found},
-    RESPONSE_BYTES_TARGET,
-};
+use super::super::feed::{FIELD_BYTES, Feed, Found, RESPONSE_BYTES_TARGET};
 
 /// Names of one type that may be pending on one stream.
 pub const QUESTIONS_MAX: usize = 4096;
