@@ -2,7 +2,11 @@
 //!
 //! Invariant: every package has a layer, depends only on lower layers, and only the named packages may name a fenced library.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -37,7 +41,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("xtask", 6),
 ];
 
-/// A library, and who may name it in `[dependencies]`.
+/// A library, and who may name it among its dependencies of any kind.
 const FENCES: &[(&str, &[&str])] = &[
     ("rustls", &["identity"]),
     ("tokio-rustls", &["identity"]),
@@ -61,20 +65,46 @@ const FENCES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Packages that may not wait: decisions live here.
-const SYNCHRONOUS: &[&str] =
+/// Packages that may not wait, read a clock or draw random numbers: decisions live here.
+pub(crate) const SYNCHRONOUS: &[&str] =
     &["model", "proto", "redirect-common", "api", "index", "wds", "resilience", "route", "jwt"];
+
+/// Libraries that wait or draw random numbers.
+const IMPURE: &[&str] = &["tokio", "rand", "fastrand", "getrandom"];
 
 #[derive(Deserialize)]
 struct Manifest {
     package: Package,
+    #[serde(flatten)]
+    dependencies: Dependencies,
+    /// By `cfg` or target triple.
     #[serde(default)]
-    dependencies: BTreeMap<String, toml::Value>,
+    target: BTreeMap<String, Dependencies>,
 }
 
 #[derive(Deserialize)]
 struct Package {
     name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+#[derive(Default)]
+struct Dependencies {
+    dependencies: BTreeMap<String, toml::Value>,
+    dev_dependencies: BTreeMap<String, toml::Value>,
+    build_dependencies: BTreeMap<String, toml::Value>,
+}
+
+impl Manifest {
+    /// The packages that are named anywhere in the manifest, by their own names.
+    fn named(&self) -> BTreeSet<&str> {
+        let all = self.target.values().chain([&self.dependencies]);
+        let all = all.flat_map(|of| [&of.dependencies, &of.dev_dependencies, &of.build_dependencies]);
+        all.flatten()
+            .map(|(name, value)| value.get("package").and_then(toml::Value::as_str).unwrap_or(name))
+            .collect()
+    }
 }
 
 /// Everything that is wrong, one sentence each.
@@ -94,16 +124,16 @@ fn judge(manifest: &Manifest, wrong: &mut Vec<String>) {
         wrong.push(format!("{name} has no layer: place it in xtask/src/layers.rs"));
         return;
     };
-    for dependency in manifest.dependencies.keys() {
+    for dependency in manifest.named() {
         let target = short(dependency);
         if let Some(layer) = layer(target).filter(|layer| dependency.starts_with("ambit-") && *layer >= own) {
             wrong.push(format!("{name} (layer {own}) depends on {target} (layer {layer}): only downwards"));
         }
-        if FENCES.iter().any(|(library, allowed)| library == dependency && !allowed.contains(&name)) {
+        if FENCES.iter().any(|(library, allowed)| *library == dependency && !allowed.contains(&name)) {
             wrong.push(format!("{name} names {dependency}, which is fenced"));
         }
-        if dependency == "tokio" && SYNCHRONOUS.contains(&name) {
-            wrong.push(format!("{name} is synchronous and names tokio"));
+        if IMPURE.contains(&dependency) && SYNCHRONOUS.contains(&name) {
+            wrong.push(format!("{name} is synchronous and names {dependency}"));
         }
     }
 }
@@ -167,5 +197,24 @@ mod tests {
             judged("package.name = 'ambit-wds'\ndependencies = { tokio = '1' }"),
             ["wds is synchronous and names tokio"]
         );
+    }
+
+    #[test]
+    fn dependencies_of_every_kind_and_target_count_under_their_own_names() {
+        for table in [
+            "dev-dependencies",
+            "build-dependencies",
+            "target.'cfg(unix)'.dependencies",
+            "target.x86_64-unknown-linux-gnu.dev-dependencies",
+        ] {
+            let text = format!(
+                "package.name = 'ambit-api'\n[{table}]\nambit-index.workspace = true\nrandom = {{ package = 'rand' }}"
+            );
+            let expected = [
+                "api (layer 1) depends on index (layer 3): only downwards",
+                "api is synchronous and names rand",
+            ];
+            assert_eq!(judged(&text), expected, "{table}");
+        }
     }
 }

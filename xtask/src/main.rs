@@ -4,7 +4,9 @@
 
 mod generate;
 mod layers;
+mod pure;
 mod rings;
+mod source;
 mod tidy;
 
 use std::path::Path;
@@ -12,7 +14,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 const HELP: &str = "usage: cargo xtask gen     write crds/ and config/ from the Rust types
-       cargo xtask check   layers, fences, rings, file rules, and that generated files are current";
+       cargo xtask check   layers, fences, rings, clocks, file rules, and that generated files are current";
 
 fn main() -> Result<()> {
     let Some(root) = Path::new(env!("CARGO_MANIFEST_DIR")).parent() else {
@@ -23,6 +25,7 @@ fn main() -> Result<()> {
         Some("check") => {
             let mut wrong = layers::violations(root)?;
             wrong.extend(rings::violations(root)?);
+            wrong.extend(pure::violations(root)?);
             wrong.extend(tidy::violations(root)?);
             wrong.extend(generate::stale(root)?);
             wrong.iter().for_each(|sentence| eprintln!("{sentence}"));

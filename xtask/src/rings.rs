@@ -3,8 +3,6 @@
 //! Invariant: in no crate do the production imports of its top-level modules, or those of its files, lead back to where they
 //! began.
 
-mod imports;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -13,7 +11,7 @@ use std::{
 
 use anyhow::Result;
 
-use imports::{Import, imports};
+use crate::source::{Import, Source};
 
 /// Crates whose rings are still to be broken.
 const EXCEPTED: [&str; 5] = ["agents/cni", "agents/waypoint", "agents/ztunnel", "crates/route", "crates/wds"];
@@ -22,7 +20,7 @@ const EXCEPTED: [&str; 5] = ["agents/cni", "agents/waypoint", "agents/ztunnel", 
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for file in roots(root)? {
-        let imports = imports(&file, |path| Ok(fs::read_to_string(path)?))?;
+        let imports = Source::read(&file, |path| Ok(fs::read_to_string(path)?))?.imports();
         wrong.extend(sentences(root, &file, &imports));
     }
     Ok(wrong)

@@ -8,7 +8,7 @@ fn said(files: &[(&str, &str)]) -> Vec<String> {
         files.iter().map(|(name, text)| (Path::new("/c").join(name), *text)).collect();
     let read = |path: &Path| files.get(path).map(|text| (*text).to_owned()).context("is not there");
     let root = Path::new("/c/lib.rs");
-    sentences(Path::new("/c"), root, &imports(root, read).unwrap())
+    sentences(Path::new("/c"), root, &Source::read(root, read).unwrap().imports())
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Which production file imports from which, in one crate.
+//! Production code of one crate, as the names that each file uses and the files that define them.
 //!
 //! Invariant: an import counts for the file that defines the name, however many re-exports lie between; test code counts for
 //! nothing, and neither does a re-export that its own file does not use.
@@ -17,7 +17,7 @@ use syn::{Attribute, Ident, Item, ItemUse, UseTree, Visibility};
 const REEXPORTS_MAX: usize = 16;
 
 /// A path as it is written: `["crate", "mesh", "World"]`.
-type Name = Vec<String>;
+pub(crate) type Name = Vec<String>;
 
 /// One import: `from` names something that `to` defines.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,22 +40,43 @@ struct Module {
     used: BTreeSet<Name>,
 }
 
-/// The imports between the files of the crate whose root file is `root`; `text` reads a file.
-pub(crate) fn imports(root: &Path, text: impl Fn(&Path) -> Result<String>) -> Result<BTreeSet<Import>> {
-    let mut tree = Tree { text, modules: Vec::new() };
-    let folder = root.parent().context("a crate's root file lies in a folder")?;
-    tree.read(root, folder, 0)?;
-    let mut imports = BTreeSet::new();
-    for (at, module) in tree.modules.iter().enumerate() {
-        for name in &module.used {
-            let Some(to) = tree.resolve(at, name, REEXPORTS_MAX) else { continue };
-            if *to != module.file {
-                let name = module.spelled(name).join("::");
-                imports.insert(Import { from: module.file.clone(), to: to.clone(), name });
+/// A crate, read from its root file.
+pub(crate) struct Source<F> {
+    tree: Tree<F>,
+}
+
+impl<F: Fn(&Path) -> Result<String>> Source<F> {
+    /// Reads the crate whose root file is `root`; `text` reads a file.
+    pub(crate) fn read(root: &Path, text: F) -> Result<Self> {
+        let mut tree = Tree { text, modules: Vec::new() };
+        let folder = root.parent().context("a crate's root file lies in a folder")?;
+        tree.read(root, folder, 0)?;
+        Ok(Self { tree })
+    }
+
+    /// Every name that is used, as its `use` spells it, with the file that uses it.
+    pub(crate) fn names(&self) -> BTreeSet<(&Path, Name)> {
+        let mut names = BTreeSet::new();
+        for module in &self.tree.modules {
+            names.extend(module.used.iter().map(|name| (module.file.as_path(), module.spelled(name))));
+        }
+        names
+    }
+
+    /// The imports between files.
+    pub(crate) fn imports(&self) -> BTreeSet<Import> {
+        let mut imports = BTreeSet::new();
+        for (at, module) in self.tree.modules.iter().enumerate() {
+            for name in &module.used {
+                let Some(to) = self.tree.resolve(at, name, REEXPORTS_MAX) else { continue };
+                if *to != module.file {
+                    let name = module.spelled(name).join("::");
+                    imports.insert(Import { from: module.file.clone(), to: to.clone(), name });
+                }
             }
         }
+        imports
     }
-    Ok(imports)
 }
 
 /// The modules of one crate; the first is the root and its own parent.
