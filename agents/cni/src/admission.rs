@@ -1,6 +1,7 @@
-//! The socket of the CNI plugin: a pod of the mesh starts only once it is enrolled.
+//! The CNI plugin's socket: a pod of the mesh starts only once it is enrolled.
 //!
-//! Invariant: a pod that is known to be outside the mesh is answered at once, and every pod within [`ENROLL_TIME_MAX`].
+//! Invariant: a pod known to be outside the mesh gets its answer at once, and every pod within
+//! [`ENROLL_TIME_MAX`].
 
 use std::{
     convert::Infallible,
@@ -31,16 +32,17 @@ use crate::{
     },
 };
 
-/// How long a pod may take to be enrolled before the runtime is told to try again; below the plugin's own limit.
+/// How long enrolling a pod may take before the runtime is asked to retry; below the plugin's own
+/// limit.
 pub const ENROLL_TIME_MAX: Duration = Duration::from_secs(15);
-/// How long a pod of which nothing is known waits for the operator to name it: whether its own label asks for the
-/// mesh is not known before.
-pub const UNNAMED_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long it waits while the operator cannot be heard.
-pub const UNHEARD_TIME_MAX: Duration = Duration::from_millis(300);
-/// Pods that may start at once.
+/// How long to wait for the operator to describe an unknown pod; until then it is not known whether
+/// the pod's own label enrolls it.
+pub const UNKNOWN_POD_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long to wait for that while the operator is not connected.
+pub const DISCONNECTED_TIME_MAX: Duration = Duration::from_millis(300);
+/// Pods that may start at the same time.
 const CONNECTIONS_MAX: usize = 256;
-/// How long the plugin may take to send its question, and to take its answer.
+/// How long receiving the plugin's request may take, and sending the answer.
 const FRAME_TIME_MAX: Duration = Duration::from_secs(5);
 /// Only root may speak to the agent.
 const SOCKET_MODE: u32 = 0o600;
@@ -48,15 +50,15 @@ const SOCKET_MODE: u32 = 0o600;
 /// Why the plugin got no answer.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
-    #[error("it did not send its question, or take the answer, in time")]
+    #[error("it did not send its request, or read the answer, in time")]
     Late,
-    #[error("its connection broke off: {0}")]
+    #[error("its connection failed: {0}")]
     Broken(#[source] io::Error),
     #[error(transparent)]
     Frame(#[from] FrameError),
 }
 
-/// Listens at `path`; a socket that an earlier agent left is replaced.
+/// Listens at `path`, replacing the socket of an earlier agent.
 ///
 /// # Errors
 /// When the directory is not writable.
@@ -72,7 +74,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Answers the plugin until dropped.
+/// Serves the plugin until dropped.
 pub async fn serve(listener: UnixListener, node: Node, metrics: Metrics) -> Infallible {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -86,14 +88,15 @@ pub async fn serve(listener: UnixListener, node: Node, metrics: Metrics) -> Infa
                 answer
             });
             if let Err(error) = answered.await {
-                tracing::warn!(%error, "A call of the CNI plugin got no answer; a pod of the mesh waits and is tried again");
+                tracing::warn!(%error, "A request of the CNI plugin got no answer; a pod of the mesh waits until it is retried");
             }
             drop(permit);
         });
     }
 }
 
-/// Answers one question. One that cannot be read is not answered: the connection ends, and the plugin decides by its file.
+/// Answers one request. An invalid request gets no answer: the connection is closed, and the plugin
+/// decides from its state file.
 async fn answer(
     mut stream: UnixStream,
     admit: impl AsyncFnOnce(Request) -> Answer,
@@ -129,12 +132,12 @@ fn count(request: &Request, answer: &Answer, metrics: &Metrics) {
     metrics.admissions.get_or_create(&AdmissionLabels { outcome }).inc();
 }
 
-/// Whether the pod may start, once that is known.
+/// Decides whether the pod may start, waiting until that is known.
 pub async fn admit(node: &Node, request: &Request) -> Answer {
-    let limit = match (node.holds(request), node.hears_operator()) {
+    let limit = match (node.holds(request), node.is_operator_connected()) {
         (true, _) => ENROLL_TIME_MAX,
-        (false, true) => UNNAMED_TIME_MAX,
-        (false, false) => UNHEARD_TIME_MAX,
+        (false, true) => UNKNOWN_POD_TIME_MAX,
+        (false, false) => DISCONNECTED_TIME_MAX,
     };
     let started = tokio::time::Instant::now();
     let Some(member) = node.find(request, limit).await else {
@@ -143,8 +146,9 @@ pub async fn admit(node: &Node, request: &Request) -> Answer {
         }
         return wait(Problem {
             reason: "PodUnknown",
-            message: "the operator has not told the node agent about this pod; is ambit-operator running?"
-                .into(),
+            message:
+                "the operator has not described this pod to the node agent yet; is ambit-operator running?"
+                    .into(),
         });
     };
     if member.intent.borrow().wanted != Wanted::L4 {
@@ -188,7 +192,8 @@ fn sandbox(request: &Request) -> Result<Sandbox, Error> {
     Ok(Sandbox { netns: Arc::new(open_netns(&request.netns)?), ips })
 }
 
-/// The runtime names the file as the node sees it; `/var/run` is a link to `/run` there, but need not exist here.
+/// The runtime passes the path as seen on the node, where `/var/run` links to `/run`; the link may
+/// not exist here.
 fn open_netns(path: &str) -> Result<NetNs, ambit_netns::Error> {
     NetNs::open(Path::new(path)).or_else(|error| match path.strip_prefix("/var/run/") {
         Some(rest) => NetNs::open(&PathBuf::from("/run").join(rest)),

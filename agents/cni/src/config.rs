@@ -1,21 +1,23 @@
-//! What the environment says, read once at start, and the paths that the operator's DaemonSet mounts.
+//! Configuration from the environment, read once at start, and the paths that the operator's
+//! DaemonSet mounts.
 
 use ambit_runtime::{
     Env, Environment,
     env::{AgentConfig, EnvErrors},
 };
 
-/// Sockets. These paths are the same on the node and in the container, so that the plugin may be told of them.
+/// Directory of the sockets. The same path on the node and in the container, so that it can be
+/// written into the plugin's configuration.
 pub const RUN_DIR: &str = "/run/ambit";
 /// The CNI plugin's socket.
 pub const CNI_SOCKET: &str = "/run/ambit/cni.sock";
-/// A directory of its own for the proxy's socket, which the proxy mounts.
+/// Directory of the proxy's socket; the proxy mounts only this one.
 pub const ZDS_DIR: &str = "/run/ambit/zds";
 /// The proxy's socket.
 pub const ZDS_SOCKET: &str = "/run/ambit/zds/zds.sock";
-/// What survives a reboot.
+/// State that survives a reboot.
 pub const STATE_DIR: &str = "/var/lib/ambit";
-/// What the plugin decides by while the agent is away.
+/// The plugin decides from this file while the agent is not running.
 pub const STATE_FILE: &str = "/var/lib/ambit/enrolled.json";
 /// Network configurations of the container runtime.
 pub const CONF_DIR: &str = "/etc/cni/net.d";
@@ -23,13 +25,13 @@ pub const CONF_DIR: &str = "/etc/cni/net.d";
 pub const BIN_DIR: &str = "/opt/cni/bin";
 /// The plugin in this image.
 pub const PLUGIN_SOURCE: &str = "/ambit-cni-plugin";
-/// Pins of the eBPF programs and maps.
+/// Pinned eBPF programs and maps.
 pub const BPFFS_DIR: &str = "/sys/fs/bpf/ambit";
 
-/// Everything that can be set.
+/// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// What all agents are told.
+    /// Settings common to all agents.
     pub agent: AgentConfig,
     /// Port of `/healthz/ready`.
     pub health_port: u16,
@@ -38,10 +40,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads all variables.
+    /// Parses all variables.
     ///
     /// # Errors
-    /// Everything that is wrong, at once.
+    /// All invalid variables at once.
     pub fn parse(source: &dyn Environment) -> Result<Self, EnvErrors> {
         let mut env = Env::new(source);
         let config = Self {
@@ -51,7 +53,7 @@ impl Config {
         };
         if config.health_port == config.metrics_port {
             let port = config.health_port.to_string();
-            env.reject("AMBIT_METRICS_PORT", &port, "it is also AMBIT_HEALTH_PORT");
+            env.reject("AMBIT_METRICS_PORT", &port, "AMBIT_HEALTH_PORT has the same value");
         }
         env.finish(config)
     }
@@ -79,7 +81,7 @@ mod tests {
         let config = Config::parse(&set(&required)).unwrap();
         assert_eq!((config.health_port, config.metrics_port), (15023, 15022));
         assert_eq!(config.agent.log_format, Format::Text);
-        // The names of the proxies.
+        // The same names as those of the proxies.
         let named = [("LOG_FORMAT", "json"), ("XDS_ROOT_CA", "/roots"), ("AUTH_TOKEN", "/token")];
         let agent = Config::parse(&set(&[&required[..], &named].concat())).unwrap().agent;
         assert_eq!(agent.log_format, Format::Json);

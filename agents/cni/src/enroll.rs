@@ -1,4 +1,4 @@
-//! Enrollment of one pod: where it is, where it should be, and the one thing to do next.
+//! Enrollment of one pod: its current position, its target, and the next effect.
 
 pub mod driver;
 pub mod effects;

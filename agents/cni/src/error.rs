@@ -1,4 +1,4 @@
-//! What can go wrong on a node, and under which reason it is reported.
+//! Errors on a node, and the reason under which each is reported.
 
 use std::{
     fmt::Display,
@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Why something does not make progress, as the operator and the plugin are told.
+/// Why there is no progress, for the operator and the plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// CamelCase.
+    /// CamelCase reason.
     pub reason: &'static str,
-    /// For people.
+    /// Human-readable message.
     pub message: String,
 }
 
@@ -21,14 +21,14 @@ impl Problem {
     }
 }
 
-/// An effect that failed. All are tried again.
+/// An effect failed. All effects are retried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// No process of the pod runs in a namespace with one of its addresses.
-    #[error("no process of pod {uid} has a network namespace that holds one of {ips:?}; is the pod running?")]
+    #[error("no process of pod {uid} has a network namespace that has one of {ips:?}; is the pod running?")]
     NoNamespace {
-        /// The pod.
+        /// Uid of the pod.
         uid: String,
         /// Its addresses.
         ips: Vec<IpAddr>,
@@ -36,61 +36,61 @@ pub enum Error {
     /// The pod has no address yet.
     #[error("pod {uid} has no address yet")]
     NoAddress {
-        /// The pod.
+        /// Uid of the pod.
         uid: String,
     },
-    /// A namespace or a socket in it.
+    /// A network namespace, or a socket in it, failed.
     #[error(transparent)]
     NetNs(#[from] ambit_netns::Error),
-    /// Redirection.
+    /// Redirection failed.
     #[error(transparent)]
     Redirect(#[from] ambit_redirect::Error),
-    /// The proxy.
+    /// The connection to the proxy failed.
     #[error(transparent)]
     Zds(#[from] ambit_zds::ZdsError),
     /// No proxy is connected.
     #[error("no ztunnel is connected to the agent of this node; see DaemonSet ztunnel")]
     ProxyAway,
-    /// The proxy opens its own listeners.
+    /// The proxy opens its own listeners, which is not supported.
     #[error("the connected proxy does not take listeners from the agent")]
     ForeignProxy,
-    /// The pod's namespace is not held.
+    /// The pod's namespace is not open.
     #[error("pod {uid} is not open")]
     NotOpen {
-        /// The pod.
+        /// Uid of the pod.
         uid: String,
     },
-    /// A cgroup by which one process is known holds others, too.
+    /// A cgroup that should identify one process contains others too.
     #[error("{role} is not alone in cgroup {}: {others}; give it a cgroup of its own", .cgroup.display())]
     NotAlone {
-        /// Who is known by it.
+        /// What the cgroup should identify.
         role: &'static str,
-        /// The cgroup.
+        /// Path of the cgroup.
         cgroup: PathBuf,
-        /// Who else is in it.
+        /// The other processes.
         others: String,
     },
-    /// Connections of before its enrollment cannot be closed.
-    #[error("connections that nobody judged are still open in network namespace {inode}; restart the pod")]
+    /// Connections from before the enrollment cannot be closed.
+    #[error("connections that bypassed policy are still open in network namespace {inode}; restart the pod")]
     Unjudged {
         /// Inode of the namespace.
         inode: u64,
     },
-    /// A thread or task of the agent is gone.
+    /// A thread or task of the agent has ended.
     #[error("the agent is stopping")]
     Stopping,
-    /// Any file of the node.
+    /// A file operation on the node failed.
     #[error("{doing}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: String,
-        /// Why not.
+        /// The cause.
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// The reason it is reported under.
+    /// The reason under which it is reported.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::NoNamespace { .. } | Self::NotOpen { .. } => "NamespaceNotFound",
@@ -106,7 +106,7 @@ impl Error {
         }
     }
 
-    /// In the form that others are told.
+    /// The error in the form that is reported.
     pub fn problem(&self) -> Problem {
         Problem { reason: self.reason(), message: self.to_string() }
     }

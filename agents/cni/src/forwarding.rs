@@ -1,7 +1,7 @@
-//! What pods forward for what runs inside them: new devices are covered, and dropped packets are reported.
+//! Forwarded packets of pods: covers new devices, and reports dropped packets.
 //!
-//! Invariant: nothing depends on being in time here. What comes from a device that is not covered yet is dropped where
-//! it leaves the pod.
+//! Invariant: correctness does not depend on timing. Packets from a device that is not covered yet
+//! are dropped where they leave the pod.
 
 use std::{
     collections::HashMap,
@@ -18,9 +18,9 @@ use crate::{Error, kernel::KernelThread, metrics::ForwardedLabels, roster::Opene
 
 /// How often the counters are read.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// How often the operator hears at most of one pod whose packets are dropped.
-pub const TOLD_INTERVAL: Duration = Duration::from_secs(600);
-/// Pause before devices that could not be covered are tried again, and between two changes that are looked at.
+/// Shortest interval between two reports of dropped packets for one pod.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(600);
+/// Pause before covering devices is retried, and between two changes.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A pod whose devices are covered.
@@ -28,15 +28,15 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Covered {
     /// Kubernetes `metadata.uid`.
     pub uid: String,
-    /// Its namespace.
+    /// Its network namespace and listeners.
     pub opened: Arc<Opened>,
     /// Its addresses.
     pub ips: Vec<IpAddr>,
-    /// Devices that it names itself.
+    /// Devices that its annotation names.
     pub rerouted: Vec<String>,
 }
 
-/// The task that follows a pod's devices; ends with this value.
+/// The task that covers new devices of a pod; aborted when dropped.
 #[derive(Debug)]
 pub struct Following(JoinHandle<()>);
 
@@ -47,7 +47,7 @@ impl Drop for Following {
 }
 
 impl Covered {
-    /// Covers the devices there are.
+    /// Covers the current devices.
     ///
     /// # Errors
     /// Of redirection.
@@ -56,7 +56,7 @@ impl Covered {
         kernel.call(move |kernel| kernel.cover(&pod.uid, &pod.opened.netns, &pod.ips, &pod.rerouted)).await
     }
 
-    /// Covers those that appear.
+    /// Covers devices as they appear.
     pub fn follow(self, watch: DeviceWatch, kernel: KernelThread) -> Following {
         Following(tokio::spawn(async move {
             let Err(error) = self.changes(watch, &kernel).await;
@@ -70,7 +70,8 @@ impl Covered {
             let mut ready = watch.readable().await.map_err(Error::io("watch the devices of a pod"))?;
             let is_changed = watch.get_ref().drain();
             ready.clear_ready();
-            // What came between the two is drained, too; what comes from here on makes it ready again.
+            // Notifications that arrived meanwhile are drained too; later ones make the watch ready
+            // again.
             if !(watch.get_ref().drain() || is_changed) {
                 continue;
             }
@@ -78,7 +79,7 @@ impl Covered {
                 if matches!(error, Error::Stopping) {
                     return Err(error);
                 }
-                // A device may go while it is covered.
+                // A device may disappear while it is being covered.
                 tracing::debug!(pod.uid = self.uid, %error, "The devices of a pod cannot be covered");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -92,13 +93,13 @@ fn register(watch: DeviceWatch) -> Result<AsyncFd<DeviceWatch>, Error> {
     AsyncFd::new(watch).map_err(Error::io("watch the devices of a pod"))
 }
 
-/// Reads the counters for as long as the agent runs.
+/// Reads the counters as long as the agent runs.
 pub async fn count(tools: Tools) -> Infallible {
     let mut counts = Counts::default();
     loop {
         match tools.kernel.call(|kernel| kernel.forwarded()).await {
             Ok(counted) => tell(&tools, counts.take(&counted, Instant::now())),
-            Err(error) => tracing::debug!(%error, "What pods forward cannot be counted"),
+            Err(error) => tracing::debug!(%error, "Counters of forwarded packets cannot be read"),
         }
         tokio::time::sleep(INTERVAL).await;
     }
@@ -125,23 +126,23 @@ fn tell(tools: &Tools, news: News) {
     }
 }
 
-/// What was read last, and told last, by the cookie of the namespace.
+/// The last read and the last reported values, by the cookie of the namespace.
 #[derive(Debug, Default)]
 struct Counts(HashMap<u64, Count>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     read: [u64; 2],
-    told: [u64; 2],
-    told_at: Option<Instant>,
+    reported: [u64; 2],
+    reported_at: Option<Instant>,
 }
 
-/// What to tell: out and in.
+/// Dropped packets to report, out and in.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct News {
-    /// Packets since the last time.
+    /// Number of packets since the last report.
     packets: [u64; 2],
-    /// Pods by the cookie of their namespace, with all packets of theirs.
+    /// Pods by the cookie of their namespace, with the total of their packets.
     pods: Vec<(u64, [u64; 2])>,
 }
 
@@ -161,9 +162,9 @@ impl Counts {
             *read = *packets;
         }
         for (cookie, count) in &mut self.0 {
-            let is_time = count.told_at.is_none_or(|told| now.duration_since(told) >= TOLD_INTERVAL);
-            if count.read != count.told && is_time {
-                (count.told, count.told_at) = (count.read, Some(now));
+            let is_time = count.reported_at.is_none_or(|last| now.duration_since(last) >= REPORT_INTERVAL);
+            if count.read != count.reported && is_time {
+                (count.reported, count.reported_at) = (count.read, Some(now));
                 news.pods.push((*cookie, count.read));
             }
         }

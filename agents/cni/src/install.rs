@@ -1,10 +1,12 @@
-//! Getting the plugin into the node's CNI configuration, keeping it there, and out again.
+//! Installs the plugin into the node's CNI configuration, keeps it there, and removes it.
 //!
-//! The plugin stands in a list of our own, which sorts first, embeds the configuration of the cluster's network and
-//! follows its changes. It stays over reboots and while no agent runs, whatever others write into their own files.
-//! Level-triggered: [`reconcile`] looks at the directories and does what is missing; [`watch`] runs it whenever
-//! something changes there. Invariant: our list is there only while the binary is, and the agent has served once; no
-//! file of others is written, but to take out what an earlier agent put in.
+//! The plugin is in a network configuration list of our own, which sorts first, embeds the
+//! configuration of the cluster's network and follows its changes. It stays there across reboots
+//! and while no agent runs, whatever other programs write to their own files. Level-triggered:
+//! [`reconcile`] compares the directories with the wanted state and fixes the difference; [`watch`]
+//! runs it at every change. Invariant: our list exists only while the binary does, and only after
+//! the agent has served once. Files of others are never written, except to remove what an earlier
+//! agent added.
 
 pub mod conflist;
 pub mod files;
@@ -23,7 +25,7 @@ use layout::{Found, Layout, OWN_NAMES, Refusal};
 
 use crate::Problem;
 
-/// Where things are on the node.
+/// Paths on the node.
 #[derive(Clone, Debug)]
 pub struct Paths {
     /// Directory of network configurations.
@@ -34,12 +36,12 @@ pub struct Paths {
     pub plugin_source: PathBuf,
 }
 
-/// Whether pods that start on this node pass by the agent.
+/// Whether new pods on this node go through the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum InstallState {
     /// The plugin is in the configuration that the runtime uses.
     Installed,
-    /// It is not, for this reason; it will be as soon as the reason is gone.
+    /// It is not, for this reason; retried when anything changes.
     Waiting(Problem),
 }
 
@@ -49,11 +51,11 @@ impl Paths {
     }
 }
 
-/// Puts binary and entry where they are missing.
-pub fn reconcile(paths: &Paths, entry: &Entry) -> State {
+/// Installs the binary and the configuration where they are missing.
+pub fn reconcile(paths: &Paths, entry: &Entry) -> InstallState {
     match try_reconcile(paths, entry) {
-        Ok(()) => State::Installed,
-        Err(problem) => State::Waiting(problem),
+        Ok(()) => InstallState::Installed,
+        Err(problem) => InstallState::Waiting(problem),
     }
 }
 
@@ -74,7 +76,7 @@ fn try_reconcile(paths: &Paths, entry: &Entry) -> Result<(), Problem> {
             .map_err(|error| Problem::at("CNIConfigNotWritable", &path, &error))?;
         tracing::info!(path = %path.display(), "The CNI plugin is in the node's network configuration");
     }
-    // Only now that ours is there: at no moment does the runtime read a list without our plugin.
+    // Only after ours is in place, so that the runtime always reads a list with our plugin.
     let others = OWN_NAMES.iter().filter(|name| **name != own.name).map(|name| directory.join(name));
     let tidied = others
         .filter(|path| path.exists())
@@ -83,7 +85,7 @@ fn try_reconcile(paths: &Paths, entry: &Entry) -> Result<(), Problem> {
     tidied.map_err(|error| Problem::at("CNIConfigNotWritable", directory, &error))?;
     passed_by.map_or(Ok(()), |name| {
         let message = format!(
-            "it comes before {} and does not call it, so pods start without the mesh; make it call {0} (Multus: \
+            "it comes before {} and does not delegate to it, so pods start without the mesh; make it delegate to {0} (Multus: \
              restart it, or set its --multus-master-cni-file-name)",
             own.name
         );
@@ -98,32 +100,34 @@ fn problem(directory: &Path, refusal: Refusal) -> Problem {
         }
         Refusal::Invalid(name, why) => Problem::at("CNIConfigInvalid", &directory.join(name), &why),
         Refusal::Crowded(name) => {
-            let message = "no name of ours sorts before it and behind what calls other plugins; rename it";
+            let message = "none of our file names sorts before it and after configurations that delegate to others; rename it";
             Problem::at("CNIConfigNotFirst", &directory.join(name), &message)
         }
     }
 }
 
-/// Takes our list away, and what an earlier agent put into those of others, then the binary. Safe to repeat.
+/// Removes our list and what an earlier agent added to those of others, then the binary.
+/// Idempotent.
 ///
 /// # Errors
-/// The first file that cannot be written; what comes after it is left for the next try.
+/// The first file that cannot be written; the rest is left for the next attempt.
 pub fn remove(paths: &Paths) -> io::Result<()> {
     restore(&paths.conf_dir, Restored::All)?;
     OWN_NAMES.iter().try_for_each(|name| files::remove(&paths.conf_dir.join(name)))?;
     files::remove(&paths.binary())
 }
 
-/// Which files of others get back what their owners wrote.
+/// Which files of others are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Restored {
-    /// Those that make a network: the runtime reads ours instead. One that calls others is read before ours.
+    /// Those that create a network, because the runtime reads ours instead. One that delegates to
+    /// others is read before ours.
     Networks,
-    /// Every one.
+    /// All files.
     All,
 }
 
-/// Earlier agents put our plugin into the lists of others: they get back what they wrote.
+/// Restores the original content of lists into which earlier agents put our plugin.
 fn restore(directory: &Path, which: Restored) -> io::Result<()> {
     for name in names(directory)? {
         if Form::of(&name) != Some(Form::List) || OWN_NAMES.contains(&name.as_str()) {
@@ -143,10 +147,10 @@ fn restore(directory: &Path, which: Restored) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `to` and, if it has another name, removes `from`: at no moment is there neither.
+/// Writes `to`, then removes `from` if its name differs: at least one of them exists at any time.
 fn swap(from: &Path, to: &Path, content: &Named) -> io::Result<()> {
     if from != to && !to.exists() {
-        // The new file takes over mode and owner of the one it replaces.
+        // The new file keeps mode and owner of the one it replaces.
         fs::copy(from, to)?;
     }
     files::replace(to, content.text.as_bytes())?;

@@ -1,6 +1,6 @@
-//! Redirection on a thread of its own: its calls block and enter other network namespaces.
+//! Redirection, on a thread of its own because its calls block and enter other network namespaces.
 //!
-//! Invariant: calls run one after another in the order in which they were made.
+//! Invariant: calls run one after another, in the order in which they were made.
 
 use std::{
     fmt,
@@ -16,18 +16,18 @@ use tokio::sync::oneshot;
 
 use crate::{Error, proc};
 
-/// What of a pod's new connections goes to the proxy.
+/// Which new connections of a pod are redirected to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steering {
-    /// Everything.
+    /// All connections.
     All,
-    /// Everything but plaintext from outside (annotation `ambient.istio.io/bypass-inbound-capture`).
+    /// All but inbound plaintext (annotation `ambient.istio.io/bypass-inbound-capture`).
     AllButInbound,
-    /// Tunnels to the pod.
+    /// Only inbound tunnels.
     Tunnels,
 }
 
-/// Processes that an error names.
+/// Number of processes listed in an error.
 const OTHERS_NAMED_MAX: usize = 8;
 
 type Job = Box<dyn FnOnce(&mut Kernel) + Send>;
@@ -36,20 +36,20 @@ type Job = Box<dyn FnOnce(&mut Kernel) + Send>;
 #[derive(Clone, Debug)]
 pub struct KernelThread(Sender<Job>);
 
-/// What runs on the thread.
+/// The state of the thread.
 pub struct Kernel {
     /// `None` once everything was removed.
     redirector: Option<Redirector>,
     cgroup_root: PathBuf,
-    /// The kernel lacks the hooks for what pods forward, and this was said.
+    /// The kernel lacks the hooks for forwarded packets, and this was logged.
     is_uncovered: bool,
 }
 
 impl KernelThread {
-    /// Loads the programs or adopts what an earlier agent pinned.
+    /// Loads the programs, or adopts those that an earlier agent pinned.
     ///
     /// # Errors
-    /// When the kernel lacks what is needed; the error says what.
+    /// When the kernel lacks a required feature; the error names it.
     pub async fn start(config: Config) -> Result<Self, Error> {
         let (jobs, queue) = channel::<Job>();
         let (started, result) = oneshot::channel();
@@ -70,7 +70,7 @@ impl KernelThread {
         Ok(Self(jobs))
     }
 
-    /// Runs one call and returns what it returns.
+    /// Runs one call on the thread and returns its result.
     ///
     /// # Errors
     /// Those of the call.
@@ -92,7 +92,8 @@ impl Kernel {
         self.redirector.as_mut().ok_or(Error::Stopping)
     }
 
-    /// Pods that an earlier agent attached and whose namespace is still there. Pins of others are removed.
+    /// Pods that an earlier agent attached and whose namespace still exists. Pins of other pods are
+    /// removed.
     ///
     /// # Errors
     /// When the pins cannot be read.
@@ -112,14 +113,14 @@ impl Kernel {
     /// Prepares a pod's namespace.
     ///
     /// # Errors
-    /// Of redirection, as for all that follow.
+    /// Of redirection, as for all methods below.
     pub fn attach(&mut self, uid: &str, netns: &NetNs, ips: &[IpAddr]) -> Result<(), Error> {
         self.redirector()?.attach(uid, netns, ips)?;
         Ok(())
     }
 
-    /// Covers what a pod forwards, at its devices as they are now. A kernel that cannot is left at that, and said so:
-    /// the pod's own connections are protected all the same.
+    /// Covers the pod's current devices against forwarded packets. On a kernel without the hooks
+    /// this is only logged, because the pod's own connections are protected all the same.
     ///
     /// # Errors
     /// Of redirection.
@@ -133,7 +134,7 @@ impl Kernel {
         match self.redirector()?.cover(uid, netns, ips, rerouted) {
             Err(error @ ambit_redirect::Error::NoTcx(_)) => {
                 if !std::mem::replace(&mut self.is_uncovered, true) {
-                    tracing::error!(%error, "What pods forward is neither captured nor judged on this node");
+                    tracing::error!(%error, "Forwarded traffic of pods is neither captured nor subject to policy on this node");
                 }
                 Ok(())
             }
@@ -141,7 +142,7 @@ impl Kernel {
         }
     }
 
-    /// Packets that were dropped instead of forwarded.
+    /// Number of dropped forwarded packets.
     ///
     /// # Errors
     /// Of redirection.
@@ -149,10 +150,10 @@ impl Kernel {
         Ok(self.redirector()?.forwarded()?)
     }
 
-    /// Puts the listeners into their slots.
+    /// Puts the listeners into the kernel's map.
     ///
     /// # Errors
-    /// Also when a listener is not what it should be.
+    /// Also when a socket is not the listener it should be.
     pub fn arm(&mut self, cookie: u64, listeners: &[Listener]) -> Result<(), Error> {
         use std::os::fd::AsFd;
         for listener in listeners {
@@ -161,7 +162,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Empties the slots of a namespace.
+    /// Removes the listeners of a namespace from the map.
     ///
     /// # Errors
     /// Of redirection.
@@ -172,7 +173,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Switches what is steered.
+    /// Sets which connections are redirected.
     ///
     /// # Errors
     /// Of redirection.
@@ -193,13 +194,17 @@ impl Kernel {
             Steering::Tunnels => all.only_hbone(),
         };
         if probes.len() > PROBES_MAX {
-            tracing::warn!(cookie, limit = PROBES_MAX, "Further probes of a pod are not known to the kernel");
+            tracing::warn!(
+                cookie,
+                limit = PROBES_MAX,
+                "Some probes of a pod exceed the limit and are subject to policy as plaintext"
+            );
         }
         self.redirector()?.switch(cookie, Some(config), probes)?;
         Ok(())
     }
 
-    /// Nothing is steered any more, then the slots are emptied.
+    /// Ends redirection, then removes the listeners.
     ///
     /// # Errors
     /// Of redirection.
@@ -207,7 +212,7 @@ impl Kernel {
         Ok(self.redirector()?.forget(cookie)?)
     }
 
-    /// Takes everything of a pod away.
+    /// Removes everything of a pod.
     ///
     /// # Errors
     /// Of redirection.
@@ -215,10 +220,10 @@ impl Kernel {
         Ok(self.redirector()?.detach(uid, netns)?)
     }
 
-    /// Never captures the tasks of the cgroup that a process is in; returns the cgroup's id.
+    /// Exempts the tasks in a process's cgroup from capture; returns the cgroup's id.
     ///
     /// # Errors
-    /// When the process has no cgroup here, or shares it with processes that are not of its pod.
+    /// When the process has no cgroup here, or shares it with processes outside its pod.
     pub fn exempt(&mut self, pid: u32, proc: &Path) -> Result<u64, Error> {
         let directory = cgroup::of_pid(pid, &self.cgroup_root)?;
         let pod = proc::pod_of(proc, pid);
@@ -230,7 +235,7 @@ impl Kernel {
         Ok(id)
     }
 
-    /// The exempt cgroups that earlier agents left. One in which nobody is left is captured again.
+    /// Exemptions that earlier agents left. Those of empty cgroups are removed.
     ///
     /// # Errors
     /// Of redirection.
@@ -245,8 +250,8 @@ impl Kernel {
         Ok(inherited)
     }
 
-    /// Refuses a cgroup that says too little about who is in it: the root, below which everybody is, and one with
-    /// processes of somebody else.
+    /// Rejects a cgroup that does not identify the process: the root, which is above everything,
+    /// and one that other pods' processes share.
     fn alone(
         &self,
         role: &'static str,
@@ -261,7 +266,7 @@ impl Kernel {
         if others.is_empty() { Ok(()) } else { Err(not_alone(format!("processes {}", others.join(", ")))) }
     }
 
-    /// Captures the tasks of the cgroup again.
+    /// Removes the exemption of a cgroup.
     ///
     /// # Errors
     /// Of redirection.
@@ -269,7 +274,7 @@ impl Kernel {
         Ok(self.redirector()?.unexempt(cgroup)?)
     }
 
-    /// The cgroups that are never captured.
+    /// The exempt cgroups.
     ///
     /// # Errors
     /// Of redirection.
@@ -277,7 +282,7 @@ impl Kernel {
         Ok(self.redirector()?.exempted()?)
     }
 
-    /// Lets the probes of a kubelet through; returns the id of its cgroup.
+    /// Admits the probes of a kubelet; returns its cgroup.
     ///
     /// # Errors
     /// When the process has no cgroup here, or pods are in it or below it.
@@ -290,7 +295,7 @@ impl Kernel {
         Ok(directory)
     }
 
-    /// Removes every pin. Nothing works afterwards.
+    /// Removes every pin. The value is unusable afterwards.
     ///
     /// # Errors
     /// When a pin cannot be removed; it is safe to start the agent again.
@@ -305,7 +310,7 @@ impl fmt::Debug for Kernel {
     }
 }
 
-/// Whether the directory is still that cgroup, and somebody is in it.
+/// Whether the directory is still that cgroup, and contains processes.
 pub(crate) fn holds_processes(directory: &Path, id: u64) -> bool {
     cgroup::id(directory).is_ok_and(|found| found == id)
         && cgroup::processes(directory).is_ok_and(|processes| !processes.is_empty())

@@ -1,7 +1,7 @@
-//! Finds the kubelet of this node and lets its probes through.
+//! Finds the node's kubelet and admits its probes.
 //!
-//! Invariant: a kubelet that restarts in another cgroup is followed within [`INTERVAL`], and nothing that runs in a
-//! pod is taken for one.
+//! Invariant: a kubelet that restarts in another cgroup is found within [`INTERVAL`], and no
+//! process in a pod is mistaken for it.
 
 use std::{convert::Infallible, path::PathBuf, time::Duration};
 
@@ -13,9 +13,9 @@ use crate::{
     proc::{self, Process},
 };
 
-/// How often it is looked for.
+/// Interval of the search.
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// Name of its program.
+/// Name of the kubelet's program.
 const NAME: &str = "kubelet";
 
 /// Follows the kubelet until dropped.
@@ -31,22 +31,24 @@ pub async fn follow(kernel: KernelThread, root: PathBuf) -> Infallible {
             let proc = root.clone();
             match kernel.call(move |kernel| kernel.pass_probes(process.pid, &proc)).await {
                 Ok(cgroup) => {
-                    tracing::info!(cgroup = %cgroup.display(), "Probes of the kubelet pass");
+                    tracing::info!(cgroup = %cgroup.display(), "Probes of the kubelet are admitted");
                     followed = found;
                 }
                 Err(error) if !std::mem::replace(&mut warned, true) => {
-                    tracing::warn!(%error, "Probes of the kubelet are judged as plaintext");
+                    tracing::warn!(%error, "Probes of the kubelet are subject to policy as plaintext");
                 }
                 Err(_) => {}
             }
         } else if found.is_none() && !std::mem::replace(&mut warned, true) {
-            tracing::warn!("No kubelet of this node was found: its probes are judged as plaintext");
+            tracing::warn!(
+                "No kubelet of this node was found: its probes are subject to policy as plaintext"
+            );
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// The kubelet whose network is the node's, which is ours.
+/// The kubelet that runs in the node's network namespace, which is also ours.
 fn find(root: &std::path::Path) -> Option<Process> {
     let host = NetNs::current().ok()?;
     let all = proc::named(root, NAME).map_err(Error::io("list processes")).ok()?;

@@ -1,13 +1,14 @@
 //! The node agent and the CNI plugin: enroll the pods of one node.
 //!
-//! - [`plugin`]: called by the runtime for each pod; asks the agent ([`admission`]).
-//! - [`install`]: keeps the plugin in the node's CNI configuration.
-//! - [`node`], [`enroll`]: the pods, the machine of each, and what drives it.
-//! - [`proxy`], [`roster`]: which pods the proxy serves.
-//! - [`kernel`], [`kubelet`], [`proc`]: redirection, probes, processes.
-//! - [`subscribe`], [`reports`]: what the operator says, and what it is told.
 //!
-//! Invariant: once a pod is enrolled, only the wish to have it out of the mesh opens it again.
+//! - [`plugin`]: called by the runtime for each pod; queries the agent ([`admission`]).
+//! - [`install`]: keeps the plugin in the node's CNI configuration.
+//! - [`node`], [`enroll`]: the pods, and the state machine of each with its driver.
+//! - [`proxy`], [`roster`]: the pods that the proxy serves.
+//! - [`kernel`], [`kubelet`], [`proc`]: redirection, probes, processes.
+//! - [`subscribe`], [`reports`]: enrollments from the operator, and reports to it.
+//!
+//! Invariant: an enrolled pod stays redirected until its removal from the mesh is requested.
 
 pub mod admission;
 pub mod config;

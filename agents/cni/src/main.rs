@@ -1,4 +1,5 @@
-//! `ambit-node-agent`: enrolls the pods of one node. Configured by its environment, see `--help`.
+//! `ambit-node-agent`: enrolls the pods of one node. Configured by environment variables, see
+//! `--help`.
 
 use ambit_cni::{config::Config, run};
 use ambit_runtime::{env::ProcessEnvironment, telemetry};
@@ -6,9 +7,9 @@ use clap::Parser;
 
 /// Enrolls the pods of one node into the mesh: redirection, hand-over to ztunnel, CNI plugin.
 ///
-/// Configured by environment variables. Required: NODE_NAME, POD_NAME, POD_NAMESPACE, AMBIT_OPERATOR_ADDRESS (ip:port).
-/// Optional: XDS_ROOT_CA, AUTH_TOKEN, AMBIT_HEALTH_PORT (15023), AMBIT_METRICS_PORT (15022), RUST_LOG,
-/// LOG_FORMAT (text or json).
+/// Configured by environment variables. Required: NODE_NAME, POD_NAME, POD_NAMESPACE,
+/// AMBIT_OPERATOR_ADDRESS (ip:port). Optional: XDS_ROOT_CA, AUTH_TOKEN, AMBIT_HEALTH_PORT (15023),
+/// AMBIT_METRICS_PORT (15022), RUST_LOG, LOG_FORMAT (text or json).
 #[derive(Debug, Parser)]
 #[command(version, name = "ambit-node-agent")]
 struct Arguments {}

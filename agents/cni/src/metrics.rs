@@ -1,27 +1,27 @@
-//! What Prometheus is told.
+//! Prometheus metrics.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 
-/// An effect on a pod and how it ended.
+/// Labels of an effect and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct EffectLabels {
     /// Name of the effect.
     pub effect: String,
-    /// `ok` or the reason of the failure.
+    /// `ok`, or the reason of the failure.
     pub outcome: &'static str,
 }
 
-/// How a request of the CNI plugin ended.
+/// Labels of a request of the CNI plugin.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct AdmissionLabels {
-    /// `allow` or the reason to wait.
+    /// `allow`, or the reason to wait.
     pub outcome: String,
 }
 
-/// Which way a packet was forwarded that was dropped.
+/// Labels of a dropped forwarded packet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ForwardedLabels {
     /// `out` or `in`.
@@ -31,26 +31,26 @@ pub struct ForwardedLabels {
 /// All metrics of the agent.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    /// Effects on pods.
+    /// Effects, by name and result.
     pub effects: Family<EffectLabels, Counter>,
-    /// Requests of the CNI plugin.
+    /// Requests of the CNI plugin, by result.
     pub admissions: Family<AdmissionLabels, Counter>,
-    /// Pods enrolled now.
+    /// Pods that are enrolled now.
     pub pods_enrolled: Gauge,
     /// Whether a proxy is connected.
     pub proxy_connected: Gauge,
-    /// Times that connections were refused because no proxy was there.
+    /// How often connections were refused because no proxy was connected.
     pub breaker_opened: Counter,
-    /// Packets that were dropped instead of forwarded.
+    /// Forwarded packets that were dropped.
     pub forwarded_dropped: Family<ForwardedLabels, Counter>,
-    /// Connections of before a pod's enrollment that were closed.
+    /// Connections from before a pod's enrollment that were closed.
     pub unjudged_closed: Counter,
     /// Whether the plugin is in the node's network configuration.
     pub plugin_installed: Gauge,
 }
 
 impl Metrics {
-    /// Makes and registers them.
+    /// Creates and registers the metrics.
     pub fn register(all: &ambit_runtime::admin::Metrics) -> Self {
         let metrics = Self::default();
         all.register(|registry| {
@@ -62,12 +62,12 @@ impl Metrics {
             registry.register("breaker_opened", "No proxy came back in time", metrics.breaker_opened.clone());
             registry.register(
                 "forwarded_packets_dropped",
-                "Packets that pods forwarded and that could not be captured or judged",
+                "Forwarded packets of pods that were dropped because policy could not be applied",
                 metrics.forwarded_dropped.clone(),
             );
             registry.register(
                 "unjudged_connections_closed",
-                "Connections closed since a pod ran before it could be enrolled",
+                "Connections closed because their pod ran before it was enrolled",
                 metrics.unjudged_closed.clone(),
             );
             registry.register(

@@ -1,6 +1,7 @@
-//! The pods of this node: what the operator says about each, and the driver that takes it there.
+//! The pods of this node: the operator's description of each, and its driver.
 //!
-//! Invariant: every pod that the operator names, or that an earlier agent left attached, has exactly one driver.
+//! Invariant: every pod that the operator describes, or that an earlier agent left attached, has
+//! exactly one driver.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +19,7 @@ use tokio::{runtime::Handle, sync::watch, time::timeout};
 
 use crate::{
     enroll::{
-        driver::{Driver, Progress, Wires},
+        driver::{Channels, Driver, Progress},
         effects::Effects,
         pod::{Inbound, Intent, Pod, Sandbox},
         stage::{Position, Wanted},
@@ -27,13 +28,13 @@ use crate::{
     tools::Tools,
 };
 
-/// What is wanted of the node as a whole.
+/// What the operator wants of the node as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Duty {
     /// Serve the mesh.
     #[default]
     Serve,
-    /// Leave it without a trace.
+    /// Leave the mesh without a trace.
     Leave,
 }
 
@@ -42,74 +43,76 @@ pub enum Duty {
 pub struct Past {
     /// Uids of pods that are attached.
     pub attached: Vec<String>,
-    /// What has started.
+    /// Whether only the agent or the whole node has restarted.
     pub start: Start,
 }
 
-/// What has started, the agent being the first thing of ours that runs.
+/// What has restarted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// The agent, on a node that runs or has never had one.
+    /// Only the agent; the node has been running, or never had an agent.
     #[default]
     OfAgent,
-    /// The whole node: nothing that lives in its kernel is left of the last agent, only its files.
+    /// The whole node: the kernel state of the last agent is gone, but its files are left.
     OfNode,
 }
 
 impl Start {
-    /// From the pins, which are gone after a restart, and the state file, which is not.
+    /// Determined from the pins, which are lost at a reboot, and the state file, which is not.
     pub fn of(pins: &Path, state_file: &Path) -> Self {
         let has_pins = std::fs::read_dir(pins).is_ok_and(|mut entries| entries.next().is_some());
         if !has_pins && state_file.exists() { Self::OfNode } else { Self::OfAgent }
     }
 }
 
-/// One pod.
+/// The agent's channels to the driver of one pod.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// What is wanted of it.
+    /// The wanted state.
     pub intent: watch::Sender<Intent>,
-    /// Where the network that CNI made goes.
+    /// Sends the network that CNI created.
     pub sandbox: watch::Sender<Option<Sandbox>>,
-    /// Where it is.
+    /// The progress of the driver.
     pub progress: watch::Receiver<Progress>,
 }
 
-/// All of them.
+/// All pods of the node.
 #[derive(Clone, Debug)]
-pub struct Node(Arc<Shared>);
+pub struct Node(Arc<NodeInner>);
 
 #[derive(Debug)]
-struct Shared {
+struct NodeInner {
     tools: Tools,
     runtime: Handle,
     state_file: PathBuf,
-    state: Mutex<State>,
-    /// Held while the state file is written, so that the newest state is written last.
+    state: Mutex<NodeState>,
+    /// Locked while the state file is written, so that the newest state is written last.
     writing: Mutex<()>,
-    /// The operator's stream is open and was heard completely.
-    hears: AtomicBool,
+    /// The operator's stream is open and has sent its initial state.
+    operator_connected: AtomicBool,
     changed: watch::Sender<u64>,
     duty: watch::Sender<Duty>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct NodeState {
     members: BTreeMap<String, Member>,
-    /// Attached by an earlier agent and not named by the operator yet.
+    /// Attached by an earlier agent and not described by the operator yet.
     inherited: BTreeSet<String>,
     enrolled: Enrolled,
-    /// The node was started again since the last agent: pods that may only start enrolled, and run, are late.
+    /// The node has rebooted since the last agent ran: pods of these that are already running must
+    /// have their connections closed.
     restarted: Option<Enrolled>,
-    /// The mesh left the node: this process writes nothing down any more, also when the mesh comes back. The next one,
-    /// which finds neither file nor pins, starts as on a new node.
+    /// The mesh has left the node: this process writes no more state, even if the mesh returns. Its
+    /// successor finds neither file nor pins and starts as on a new node.
     has_left: bool,
-    /// The operator has named every pod of the node: what the file said of others is over.
+    /// The operator has described every pod of the node, so the file's information about others is
+    /// obsolete.
     is_complete: bool,
 }
 
-impl State {
-    /// Which pods may only start enrolled, as far as this is known now.
+impl NodeState {
+    /// Which pods may start only when enrolled, as far as this is known now.
     fn enrolled(&self) -> Enrolled {
         let mut enrolled = self.enrolled.clone();
         if self.is_complete {
@@ -135,40 +138,40 @@ impl State {
 }
 
 impl Node {
-    /// A node on which an earlier agent left what is in `past`.
+    /// A node with the leftovers `past` of an earlier agent.
     pub fn new(tools: Tools, state_file: PathBuf, past: Past) -> Self {
         let enrolled = Enrolled::read(&state_file);
-        let state = State {
+        let state = NodeState {
             restarted: (past.start == Start::OfNode).then(|| enrolled.clone()),
             enrolled,
             inherited: past.attached.into_iter().collect(),
-            ..State::default()
+            ..NodeState::default()
         };
-        Self(Arc::new(Shared {
+        Self(Arc::new(NodeInner {
             tools,
             runtime: Handle::current(),
             state_file,
             state: Mutex::new(state),
             writing: Mutex::new(()),
-            hears: AtomicBool::new(false),
+            operator_connected: AtomicBool::new(false),
             changed: watch::channel(0).0,
             duty: watch::channel(Duty::Serve).0,
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, NodeState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is wanted of the node, as it changes.
+    /// What the operator wants of the node, as a channel of changes.
     pub fn duty(&self) -> watch::Receiver<Duty> {
         self.0.duty.subscribe()
     }
 
-    /// The operator describes a pod.
+    /// Applies the operator's description of a pod.
     ///
     /// # Errors
-    /// Says which field cannot be used.
+    /// The field that is invalid.
     pub fn describe(&self, enrollment: PodEnrollment) -> Result<(), String> {
         let wanted = match enrollment.wanted() {
             node::Wanted::Out => Wanted::Out,
@@ -182,7 +185,8 @@ impl Node {
             .restarted
             .as_ref()
             .is_some_and(|past| past.holds(&enrollment.namespace, &enrollment.uid));
-        let ips = enrollment.ips.iter().map(|ip| ip.parse().map_err(|_| format!("{ip:?} is no address")));
+        let ips =
+            enrollment.ips.iter().map(|ip| ip.parse().map_err(|_| format!("{ip:?} is not an IP address")));
         let pod = Arc::new(Pod {
             ips: ips.collect::<Result<_, _>>()?,
             inbound: if enrollment.bypass_inbound { Inbound::Bypassed } else { Inbound::Captured },
@@ -230,23 +234,24 @@ impl Node {
         let (intent, intents) = watch::channel(intent);
         let (progress, progresses) = watch::channel(Progress::default());
         let (sandbox, sandboxes) = watch::channel(None);
-        let wires = Wires { intent: intents, sandbox: sandboxes, progress };
-        let driver = Driver::new(wires, Effects::new(self.0.tools.clone()), at);
+        let channels = Channels { intent: intents, sandbox: sandboxes, progress };
+        let driver = Driver::new(channels, Effects::new(self.0.tools.clone()), at);
         driver.announce();
         self.0.runtime.spawn(driver.run());
         Member { intent, sandbox, progress: progresses }
     }
 
-    /// A pod was deleted.
+    /// Handles the deletion of a pod.
     pub fn remove(&self, uid: &str) {
         let mut state = self.lock();
         state.members.retain(|_, member| !member.intent.is_closed());
         let Some(member) = state.members.get(uid) else { return };
-        // Its driver stays until the last process has ended, and goes on if the pod is named again before.
+        // Its driver stays until the last process has ended, and continues if the pod is described
+        // again before that.
         member.intent.send_modify(|intent| intent.wanted = Wanted::Gone);
     }
 
-    /// The operator describes the node.
+    /// Applies the operator's description of the node.
     pub fn describe_node(&self, enrollment: NodeEnrollment) {
         let (whole, partly) = (enrollment.enrolled_namespaces, enrollment.partly_enrolled_namespaces);
         self.lock().enrolled.namespaces = whole.into_iter().chain(partly).collect();
@@ -261,8 +266,8 @@ impl Node {
         self.keep();
     }
 
-    /// Writes down which pods may only start enrolled, for the time when no agent runs. A node that is left keeps
-    /// nothing.
+    /// Writes the state file: which pods may start only when enrolled, for the time when no agent
+    /// runs. Writes nothing once the mesh has left the node.
     pub fn keep(&self) {
         let _writing = self.0.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let (enrolled, has_left) = {
@@ -275,7 +280,7 @@ impl Node {
             && let Err(error) = enrolled.write(&self.0.state_file)
         {
             let path = self.0.state_file.display();
-            tracing::error!(%path, %error, "Which pods may only start enrolled cannot be written down");
+            tracing::error!(%path, %error, "The state file of enrolled pods cannot be written");
         }
     }
 
@@ -288,7 +293,8 @@ impl Node {
         }
     }
 
-    /// The operator has named every pod of the node: what an earlier agent attached beyond them was deleted.
+    /// The operator has described every pod of the node: other pods that an earlier agent attached
+    /// were deleted.
     pub fn synced(&self) {
         let (known, inherited) = {
             let mut state = self.lock();
@@ -313,7 +319,8 @@ impl Node {
                 rerouted: Vec::new(),
             });
             let member = self.drive(Intent { pod, wanted: Wanted::Gone }, Position::inherited());
-            // A driver whose channels are gone ends; this one lives until the pod's processes have ended.
+            // A driver ends when its channels are dropped; this keeps them until the pod's
+            // processes have ended.
             self.0.runtime.spawn(async move {
                 let mut progress = member.progress.clone();
                 let _ = progress.wait_for(|progress| progress.is_cleared).await;
@@ -322,22 +329,23 @@ impl Node {
         }
     }
 
-    /// Whether a pod may only start enrolled, as far as the operator said, now or to an earlier agent.
+    /// Whether a pod may start only when enrolled, according to the operator, now or in the state
+    /// file.
     pub fn holds(&self, request: &Request) -> bool {
         self.lock().enrolled.holds(&request.namespace, &request.uid)
     }
 
-    /// Whether the operator can be expected to name a pod that it has not named yet.
-    pub fn hears_operator(&self) -> bool {
-        self.0.hears.load(Ordering::Relaxed)
+    /// Whether the operator is connected, so that it can be expected to describe a new pod.
+    pub fn is_operator_connected(&self) -> bool {
+        self.0.operator_connected.load(Ordering::Relaxed)
     }
 
-    /// The operator's stream came up or broke.
-    pub fn set_hears_operator(&self, hears: bool) {
-        self.0.hears.store(hears, Ordering::Relaxed);
+    /// Sets whether the operator's stream is up.
+    pub fn set_operator_connected(&self, operator_connected: bool) {
+        self.0.operator_connected.store(operator_connected, Ordering::Relaxed);
     }
 
-    /// The pod that CNI speaks of, as soon as the operator named it, at the latest after `limit`.
+    /// Waits up to `limit` until the operator has described the pod of this request.
     pub async fn find(&self, request: &Request, limit: Duration) -> Option<Member> {
         let mut changed = self.0.changed.subscribe();
         let found = async {
@@ -364,7 +372,8 @@ impl Node {
         state.members.values().find(same).cloned()
     }
 
-    /// Returns once no pod has anything of the mesh left, at the latest after `limit`; says whether it is so.
+    /// Waits up to `limit` until nothing of the mesh is left in any pod. Returns whether that is
+    /// the case.
     pub async fn cleared(&self, limit: Duration) -> bool {
         let members: Vec<Member> = self.lock().members.values().cloned().collect();
         let all = async {
@@ -375,7 +384,7 @@ impl Node {
         timeout(limit, all).await.is_ok()
     }
 }
-/// A probe of a pod; none if its port is no port.
+/// Converts a probe; `None` if its port is out of range.
 fn probe(probe: &node::Probe) -> Option<Probe> {
     let sends = match probe.kind() {
         Kind::Tcp => Sends::Nothing,

@@ -1,7 +1,8 @@
-//! The CNI plugin: asks the agent about a pod that starts, and passes on what the plugins before it made.
+//! The CNI plugin: asks the agent whether a pod may start, and passes on the result of the previous
+//! plugins.
 //!
-//! Stateless, blocking, no token, no API server. Invariant: a pod of which the agent's file does not say that it may
-//! only start enrolled is held up only by an agent that answers; if none does, it starts at once.
+//! Stateless and blocking; uses no token and no API server. Invariant: a pod that is not listed in
+//! the agent's state file waits only if the agent answers so; without an answer it starts at once.
 
 pub mod agent;
 pub mod decide;
@@ -15,34 +16,34 @@ use ambit_runtime::Environment;
 
 use agent::ask;
 use decide::{Verdict, decide};
-use invocation::{Command, Failure, Invocation};
+use invocation::{CniCommand, Failure, Invocation};
 use protocol::{Enrolled, Request};
 
-/// How long the agent may take for its answer, connecting included.
+/// How long the agent may take to answer, connecting included.
 pub const AGENT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Largest configuration on standard input, in bytes.
 const STDIN_BYTES_MAX: u64 = 1 << 20;
 
-/// What the plugin leaves behind.
+/// The output of the plugin.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// For standard output.
     pub stdout: String,
-    /// 0 or 1.
+    /// Exit code, 0 or 1.
     pub code: u8,
 }
 
-/// Runs one invocation: everything it knows comes from `environment` and `stdin`.
+/// Runs one invocation, whose only inputs are `environment` and `stdin`.
 pub fn run(environment: &dyn Environment, stdin: impl Read) -> Outcome {
     let mut text = String::new();
     let read = stdin.take(STDIN_BYTES_MAX).read_to_string(&mut text);
     let invocation = Invocation::parse(environment, if read.is_ok() { &text } else { "" });
     let version = invocation::version_of(&text);
     let result = invocation.and_then(|invocation| match invocation.command {
-        Command::Version => Ok(invocation::versions(&version)),
-        // Nothing is kept per container; and a STATUS that failed would stop pods that are not ours.
-        Command::Del | Command::Check | Command::Gc | Command::Status => Ok(String::new()),
-        Command::Add => add(&invocation),
+        CniCommand::Version => Ok(invocation::versions(&version)),
+        // There is no state per container, and a failing STATUS would stop pods that are not ours.
+        CniCommand::Del | CniCommand::Check | CniCommand::Gc | CniCommand::Status => Ok(String::new()),
+        CniCommand::Add => add(&invocation),
     });
     match result {
         Ok(stdout) => Outcome { stdout, code: 0 },

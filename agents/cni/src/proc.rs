@@ -1,7 +1,7 @@
-//! Processes of the node as `/proc` shows them (the agent runs in the node's pid namespace).
+//! Processes of the node from `/proc` (the agent runs in the node's pid namespace).
 //!
-//! Invariant: a namespace counts as a pod's only if a process of the pod is in it, it holds one of the pod's
-//! addresses, and it is not the node's own.
+//! Invariant: a network namespace counts as a pod's only if a process of the pod is in it, it has
+//! one of the pod's addresses, and it is not the node's own.
 
 use std::{fs, io, net::IpAddr, path::Path};
 
@@ -12,7 +12,8 @@ use crate::Error;
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
-    /// Clock ticks between boot and its start; with the pid it names a process for good.
+    /// Clock ticks from boot to its start; together with the pid this identifies a process
+    /// uniquely.
     pub started: u64,
     /// Process id.
     pub pid: u32,
@@ -25,7 +26,7 @@ impl Process {
         Some(Self { started: start_time(&stat)?, pid })
     }
 
-    /// Whether it still runs, and is still the same.
+    /// Whether it is still running, with the same start time.
     pub fn is_alive(self, proc: &Path) -> bool {
         Self::of(proc, self.pid) == Some(self)
     }
@@ -38,14 +39,14 @@ pub fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
     })
 }
 
-/// Processes by the name of their program, oldest first.
+/// Processes with this program name, oldest first.
 pub fn named(proc: &Path, name: &str) -> io::Result<Vec<Process>> {
     select(proc, |directory| {
         fs::read_to_string(directory.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
     })
 }
 
-/// The namespace of a running pod: that of its oldest process, if it holds one of `ips`.
+/// The network namespace of a running pod: that of its oldest process, if it has one of `ips`.
 ///
 /// # Errors
 /// [`Error::NoAddress`] and [`Error::NoNamespace`].
@@ -56,7 +57,7 @@ pub fn netns_of_pod(proc: &Path, uid: &str, ips: &[IpAddr]) -> Result<NetNs, Err
     let host = NetNs::current()?;
     let processes = of_pod(proc, uid).map_err(Error::io("list the processes of the node"))?;
     for process in processes {
-        // A process may end at any moment; the next one of the pod may still tell.
+        // A process may end at any moment; try the next one of the pod.
         let Ok(netns) = NetNs::of_pid(process.pid) else { continue };
         if !netns.same(&host) && holds_one_of(&netns, ips) {
             return Ok(netns);
@@ -88,15 +89,17 @@ fn select(proc: &Path, matches: impl Fn(&Path) -> bool) -> io::Result<Vec<Proces
     Ok(found)
 }
 
-/// The uid of the pod that a process is of, as its cgroups name it.
+/// The uid of the pod that a process belongs to, from its cgroups.
 pub fn pod_of(proc: &Path, pid: u32) -> Option<String> {
     let text = fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).ok()?;
     pod_in(&text)
 }
 
-/// Whether a process is of the node itself: run by its root, in its first pid namespace, and in no cgroup of a pod.
+/// Whether a process belongs to the node itself: it runs as the node's root, in the initial pid
+/// namespace, and in no pod's cgroup.
 ///
-/// A container may call itself anything and share the network of the node, but it is in the cgroup of its pod.
+/// A container may use any program name and share the node's network, but it is in the cgroup of
+/// its pod.
 pub fn is_of_node(proc: &Path, pid: u32) -> bool {
     let directory = proc.join(pid.to_string());
     let pid_namespace = |directory: &Path| fs::read_link(directory.join("ns/pid")).ok();
@@ -111,15 +114,16 @@ pub fn is_of_node(proc: &Path, pid: u32) -> bool {
         && !cgroups.contains("kubepods")
 }
 
-/// Whether all four user ids of a `/proc/<pid>/status` are 0.
+/// Whether all four user ids in `/proc/<pid>/status` are 0.
 fn runs_as_root(status: &str) -> bool {
     let uids = status.lines().find_map(|line| line.strip_prefix("Uid:"));
     uids.is_some_and(|uids| uids.split_ascii_whitespace().eq(["0"; 4]))
 }
 
-/// The pod uid in a `/proc/<pid>/cgroup`, with dashes, whichever driver wrote it.
+/// The pod uid in `/proc/<pid>/cgroup`, with dashes, for either cgroup driver.
 ///
-/// The innermost counts. A uid has 36 characters; that of a static pod is the hash of its manifest, with 32.
+/// The innermost one counts. A uid has 36 characters; that of a static pod is the hash of its
+/// manifest, with 32.
 fn pod_in(cgroup: &str) -> Option<String> {
     let is_uid = |name: &str| {
         matches!(name.len(), 32 | 36) && name.chars().all(|c| c.is_ascii_hexdigit() || c == '-' || c == '_')
@@ -134,8 +138,8 @@ fn pod_in(cgroup: &str) -> Option<String> {
     })
 }
 
-/// Whether a `/proc/<pid>/cgroup` names the pod, as the cgroupfs driver (`pod<uid>`) or the systemd driver
-/// (`pod<uid with underscores>.slice`) does.
+/// Whether `/proc/<pid>/cgroup` contains the pod, as the cgroupfs driver (`pod<uid>`) or the
+/// systemd driver (`pod<uid with underscores>.slice`) writes it.
 fn names_pod(cgroup: &str, uid: &str) -> bool {
     let systemd = uid.replace('-', "_");
     cgroup.lines().any(|line| {
@@ -147,7 +151,8 @@ fn names_pod(cgroup: &str, uid: &str) -> bool {
     })
 }
 
-/// Field 22 of a `stat` line. The program's name before it may hold anything, so counting starts after it.
+/// Field 22 of a `stat` line. The program name before it may contain anything, so counting starts
+/// after it.
 fn start_time(stat: &str) -> Option<u64> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -196,7 +201,7 @@ mod tests {
         }
     }
 
-    /// A `/proc` with the node's first process and one more.
+    /// A `/proc` with the node's init process and one more.
     struct Scene(std::path::PathBuf);
 
     impl Drop for Scene {

@@ -1,8 +1,10 @@
-//! The connection to the node's proxy: snapshot, requests, sign of life, upgrade, and the breaker.
+//! The connection to the node's proxy: snapshot, requests, liveness checks, upgrade, and circuit
+//! breaker.
 //!
-//! One task owns all connections. Invariants: a proxy gets requests only after its snapshot; the older one is told
-//! to drain only after a newer one took every pod; the slots are emptied only after no proxy was there for
-//! [`GRACE`], and filled again only by pods that a proxy acknowledged.
+//! One task owns all connections. Invariants: a proxy gets requests only after its snapshot. The
+//! older proxy is drained only after a newer one has accepted every pod. Listeners are removed only
+//! after no proxy was connected for [`GRACE`], and restored only for pods that a proxy has
+//! acknowledged.
 
 mod actor;
 mod command;
@@ -18,25 +20,25 @@ pub use actor::{GRACE, Surroundings};
 pub use command::Link;
 
 use crate::Error;
-use command::Command;
+use command::ProxyCommand;
 
-/// Requests that may wait for the connection.
+/// Requests queued for the connection.
 const COMMANDS_MAX: usize = 64;
-/// Proxies that may wait to be taken.
+/// New proxies queued.
 const ARRIVALS_MAX: usize = 4;
-/// Handle of the task.
+/// Handle of the task that owns the connections.
 #[derive(Clone, Debug)]
 pub struct Proxy {
     link: watch::Receiver<Link>,
     breaker: watch::Receiver<u64>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<ProxyCommand>,
 }
 
 impl Proxy {
     /// Listens for proxies at `path`.
     ///
     /// # Errors
-    /// When the socket cannot be made.
+    /// When the socket cannot be created.
     pub fn start(path: &Path, surroundings: Surroundings) -> Result<Self, ZdsError> {
         let server = Server::bind(path)?;
         let (link, links) = watch::channel(Link::Away);
@@ -48,35 +50,39 @@ impl Proxy {
         Ok(Self { link: links, breaker: breakers, commands })
     }
 
-    /// Whether there is a proxy, as it changes.
+    /// Whether a proxy is connected, as a channel of changes.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.link.clone()
     }
 
-    /// How often the breaker emptied the slots, as it changes.
+    /// How often the breaker removed the listeners, as a channel of changes.
     pub fn breaker(&self) -> watch::Receiver<u64> {
         self.breaker.clone()
     }
 
-    /// Hands over a pod of the roster.
+    /// Passes a pod of the roster to the proxy.
     ///
     /// # Errors
-    /// When there is no proxy or it refuses.
+    /// When no proxy is connected, or it refuses.
     pub async fn add(&self, uid: &str) -> Result<(), Error> {
         let (done, result) = oneshot::channel();
-        self.ask(Command::Add { uid: uid.to_owned(), done }, result).await
+        self.ask(ProxyCommand::Add { uid: uid.to_owned(), done }, result).await
     }
 
-    /// Takes a pod back.
+    /// Removes a pod from the proxy.
     ///
     /// # Errors
-    /// When there is no proxy or it refuses.
+    /// When no proxy is connected, or it refuses.
     pub async fn del(&self, uid: &str, connections: Connections) -> Result<(), Error> {
         let (done, result) = oneshot::channel();
-        self.ask(Command::Del { uid: uid.to_owned(), connections, done }, result).await
+        self.ask(ProxyCommand::Del { uid: uid.to_owned(), connections, done }, result).await
     }
 
-    async fn ask(&self, command: Command, result: oneshot::Receiver<Result<(), Error>>) -> Result<(), Error> {
+    async fn ask(
+        &self,
+        command: ProxyCommand,
+        result: oneshot::Receiver<Result<(), Error>>,
+    ) -> Result<(), Error> {
         self.commands.send(command).await.map_err(|_| Error::Stopping)?;
         result.await.map_err(|_| Error::Stopping)?
     }
@@ -85,7 +91,7 @@ impl Proxy {
 async fn arrive(server: Server, arrived: mpsc::Sender<actor::Arrival>) {
     loop {
         let mut connection = accept::next("zds", || server.accept()).await;
-        // A proxy that is slow with its hello does not hold up the next one.
+        // On a separate task, so that a slow hello does not delay the next proxy.
         let arrived = arrived.clone();
         tokio::spawn(async move {
             let pid = connection.peer().pid;

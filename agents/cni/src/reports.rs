@@ -1,7 +1,7 @@
-//! What the operator is told: the state of this node, complete first and then what changed.
+//! Reports to the operator about this node: first the complete state, then changes.
 //!
-//! Invariant: at most one entry per pod waits to be sent, and it is the newest; what was being sent when a stream
-//! broke is part of the next stream's snapshot.
+//! Invariant: at most one entry per pod is queued, the newest. What was being sent when a stream
+//! ended is part of the next stream's snapshot.
 
 mod stream;
 
@@ -17,22 +17,22 @@ use crate::Problem;
 
 pub use stream::run;
 
-/// Keeps what is to be told.
+/// Collects what is to be reported.
 #[derive(Clone, Debug, Default)]
-pub struct Reporter(Arc<Shared>);
+pub struct Reporter(Arc<ReporterInner>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+struct ReporterInner {
+    state: Mutex<ReportState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReportState {
     pods: BTreeMap<String, PodReport>,
     dirty: BTreeSet<String>,
     gone: BTreeSet<String>,
-    /// Pods that ran before they were enrolled, until a report that names them is acknowledged.
+    /// Pods that ran before they were enrolled, until a report with them is acknowledged.
     late: BTreeMap<String, u32>,
     late_sent: BTreeMap<String, u32>,
     node: Node,
@@ -48,7 +48,7 @@ struct Node {
 }
 
 impl Reporter {
-    /// Where a pod is.
+    /// Sets the state of a pod.
     pub fn pod(&self, mut report: PodReport) {
         self.change(|state| {
             let uid = report.uid.clone();
@@ -64,7 +64,7 @@ impl Reporter {
         });
     }
 
-    /// How many packets of a pod were dropped instead of forwarded, out of it and into it.
+    /// Sets the number of a pod's dropped forwarded packets, out and in.
     pub fn forwarded(&self, uid: &str, [out, into]: [u64; 2]) {
         self.change(|state| {
             let Some(report) = state.pods.get_mut(uid) else { return };
@@ -73,19 +73,19 @@ impl Reporter {
         });
     }
 
-    /// A pod ran before it could be enrolled, and connections were closed.
+    /// Records that a pod ran before it was enrolled, and how many connections were closed.
     pub fn late(&self, uid: &str, closed: u32) {
         self.change(|state| {
             state.late.insert(uid.to_owned(), closed);
         });
     }
 
-    /// The operator has what was sent.
+    /// The operator has acknowledged the last report.
     fn acknowledged(&self) {
         self.lock().late_sent.clear();
     }
 
-    /// A pod does not exist any more.
+    /// Removes a pod.
     pub fn gone(&self, uid: &str) {
         self.change(|state| {
             if state.pods.remove(uid).is_some() {
@@ -95,7 +95,7 @@ impl Reporter {
         });
     }
 
-    /// Whether there is a proxy, and if not, why.
+    /// Sets whether a proxy is connected, and if not, why.
     pub fn proxy(&self, connected: bool, problem: Option<Problem>) {
         self.node(|node| {
             node.proxy_connected = connected;
@@ -103,12 +103,12 @@ impl Reporter {
         });
     }
 
-    /// Why pods that start do not pass by the agent; `None` when they do.
+    /// Sets why new pods do not go through the agent; `None` when they do.
     pub fn install(&self, problem: Option<Problem>) {
         self.node(|node| node.install_problem = problem);
     }
 
-    /// Nothing of the mesh is left on the node.
+    /// Reports that nothing of the mesh is left on the node.
     pub fn clean(&self) {
         self.node(|node| node.clean = true);
     }
@@ -121,16 +121,16 @@ impl Reporter {
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut ReportState)) {
         change(&mut self.lock());
         self.0.changed.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ReportState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything, and from here on only changes.
+    /// The complete state; later reports contain only changes.
     fn snapshot(&self) -> NodeReport {
         let mut state = self.lock();
         state.dirty.clear();
@@ -142,7 +142,7 @@ impl Reporter {
         NodeReport { snapshot: true, pods, late: state.send_late(), ..state.node.report() }
     }
 
-    /// What changed since the last call, if anything.
+    /// The changes since the last report, if there are any.
     fn changes(&self) -> Option<NodeReport> {
         let mut state = self.lock();
         if state.dirty.is_empty() && state.gone.is_empty() && state.late.is_empty() && !state.node_dirty {
@@ -160,7 +160,7 @@ impl Reporter {
     }
 }
 
-impl State {
+impl ReportState {
     fn send_late(&mut self) -> Vec<LatePod> {
         let late = std::mem::take(&mut self.late);
         self.late_sent.extend(late.clone());
@@ -219,9 +219,9 @@ mod tests {
         reporter.pod(report("a", Stage::Enrolled));
         reporter.changes();
         reporter.forwarded("a", [3, 4]);
-        let told =
+        let report =
             PodReport { forwarded_out_dropped: 3, forwarded_in_dropped: 4, ..report("a", Stage::Enrolled) };
-        assert_eq!(reporter.changes().unwrap().pods, [told]);
+        assert_eq!(reporter.changes().unwrap().pods, [report]);
         reporter.pod(report("a", Stage::Enrolled));
         assert!(reporter.changes().is_none(), "unchanged");
     }

@@ -1,7 +1,7 @@
-//! The pods whose namespace the agent holds, and what the proxy said about them.
+//! The pods whose namespace the agent holds, and the proxy's acknowledgements.
 //!
-//! Shared by the pods' drivers and the connection to the proxy. Invariant: a pod listed here has its namespace and
-//! all three listeners open.
+//! Shared by the pods' drivers and the connection to the proxy. Invariant: a pod listed here has
+//! its namespace and all three listeners open.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,28 +13,28 @@ use ambit_zds::{Kind, Listener, ListenerOf, Pod};
 
 use crate::{Error, kernel::port};
 
-/// The listeners every pod has.
+/// The listeners of every pod.
 pub const KINDS: [Kind; 3] = [Kind::Outbound, Kind::InboundPlaintext, Kind::Hbone];
 
 /// A pod's namespace and the listening sockets in it.
 #[derive(Debug)]
 pub struct Opened {
-    /// Keeps the namespace, and with it its identity, alive.
+    /// Keeps the namespace alive, so that its identity is not reused.
     pub netns: NetNs,
     /// One of each kind.
     pub listeners: Vec<Listener>,
 }
 
-/// A pod to hand to a proxy.
+/// A pod to pass to a proxy.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// As ZDS names it.
+    /// The pod in ZDS messages.
     pub pod: Pod,
-    /// What is handed over.
+    /// Namespace and listeners.
     pub opened: Arc<Opened>,
 }
 
-/// The list.
+/// The list of pods.
 #[derive(Debug, Default)]
 pub struct Roster(Mutex<Inner>);
 
@@ -43,9 +43,9 @@ struct Inner {
     held: BTreeMap<String, Held>,
     /// Generation of the connection that acknowledged the pod.
     acked: BTreeMap<String, u64>,
-    /// Listeners that a proxy brought and nobody took over yet.
+    /// Listeners that a proxy brought and that no pod uses yet.
     adopted: BTreeMap<String, Vec<Listener>>,
-    /// Pods of this node, once the operator has named them all.
+    /// All pods of this node, once the operator has described them.
     known: Option<BTreeSet<String>>,
 }
 
@@ -54,34 +54,34 @@ impl Roster {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All pods to hand over.
+    /// All pods.
     pub fn held(&self) -> Vec<Held> {
         self.lock().held.values().cloned().collect()
     }
 
-    /// One pod to hand over.
+    /// One pod.
     pub fn get(&self, uid: &str) -> Option<Held> {
         self.lock().held.get(uid).cloned()
     }
 
-    /// A pod is open.
+    /// Adds an open pod.
     pub fn insert(&self, held: Held) {
         self.lock().held.insert(held.pod.uid.clone(), held);
     }
 
-    /// A pod is closed.
+    /// Removes a pod.
     pub fn remove(&self, uid: &str) {
         let mut inner = self.lock();
         inner.held.remove(uid);
         inner.adopted.remove(uid);
     }
 
-    /// Which connection acknowledged the pod last.
+    /// The connection that last acknowledged the pod.
     pub fn acked(&self, uid: &str) -> Option<u64> {
         self.lock().acked.get(uid).copied()
     }
 
-    /// A connection acknowledged the pod, or gave it back.
+    /// Records that a connection acknowledged the pod, or that it was removed.
     pub fn set_acked(&self, uid: &str, generation: Option<u64>) {
         let mut inner = self.lock();
         match generation {
@@ -102,20 +102,20 @@ impl Roster {
         }
     }
 
-    /// The operator named every pod of this node.
+    /// Sets the complete list of pods on this node.
     pub fn set_known(&self, uids: BTreeSet<String>) {
         let mut inner = self.lock();
         inner.adopted.retain(|uid, _| uids.contains(uid));
         inner.known = Some(uids);
     }
 
-    /// Whether a proxy that serves this pod is to go on although the agent has not opened it.
+    /// Whether a proxy should continue to serve this pod although the agent has not opened it.
     pub fn is_kept(&self, uid: &str) -> bool {
         let inner = self.lock();
         !inner.held.contains_key(uid) && inner.known.as_ref().is_none_or(|known| known.contains(uid))
     }
 
-    /// The pod's listeners in `netns`: those a proxy brought, and new ones for what is missing. Blocking.
+    /// The pod's listeners in `netns`: those a proxy brought, and new ones for the rest. Blocking.
     ///
     /// # Errors
     /// A port in use means that a proxy holds the listener and has not connected yet.
@@ -129,7 +129,7 @@ impl Roster {
             }
             match ambit_netns::listener(&netns, port(kind)) {
                 Ok(socket) => {
-                    // The proxy must get the new one, whatever it acknowledged before.
+                    // The proxy must get the new namespace, whatever it acknowledged before.
                     self.set_acked(uid, None);
                     listeners.push(Listener { kind, fd: socket.into() });
                 }
@@ -144,7 +144,7 @@ impl Roster {
 }
 
 impl Roster {
-    /// Keeps listeners for the next try, beside those that a proxy brought meanwhile.
+    /// Keeps listeners for the next attempt, in addition to those that a proxy brought meanwhile.
     fn give_back(&self, uid: &str, listeners: Vec<Listener>) {
         let mut inner = self.lock();
         let kept = inner.adopted.entry(uid.to_owned()).or_default();
@@ -156,7 +156,7 @@ impl Roster {
     }
 }
 
-/// Whether a socket that a proxy brought may be armed: the proxy is trusted less than the agent.
+/// Whether a socket that a proxy brought may be armed; the proxy is trusted less than the agent.
 fn fits(listener: &Listener, netns: &NetNs) -> bool {
     ambit_netns::inspect(&listener.fd).is_ok_and(|facts| {
         facts.cookie == netns.cookie()

@@ -1,4 +1,4 @@
-//! Wires the parts together, and takes them apart when the mesh leaves the node.
+//! Starts the parts of the agent, and stops them when the mesh leaves the node.
 
 use std::{fs, io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     Problem, admission,
     config::{self, Config},
     forwarding,
-    install::{self, Installer, State, conflist},
+    install::{self, InstallState, Installer, conflist},
     kernel::KernelThread,
     kubelet,
     metrics::Metrics,
@@ -24,17 +24,17 @@ use crate::{
     tools::Tools,
 };
 
-/// How long the pods may take to leave before what is left is removed with the pins.
+/// How long pods may take to leave before the rest is removed with the pins.
 const CLEAR_TIME_MAX: Duration = Duration::from_secs(30);
-/// Processes of the node.
+/// The node's `/proc`.
 const PROC: &str = "/proc";
-/// Pause before a step of leaving is tried again.
+/// Pause before a step of leaving is retried.
 const LEAVE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs until SIGTERM, which leaves everything on the node as it is: enrolled pods stay protected.
+/// Runs until SIGTERM, which leaves everything on the node in place: enrolled pods stay protected.
 ///
 /// # Errors
-/// When the node lacks something without which the agent cannot work.
+/// When the node lacks something that the agent needs.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let all_metrics = admin::Metrics::default();
     let metrics = Metrics::register(&all_metrics);
@@ -44,10 +44,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(admin::serve_metrics(admin::bind(config.metrics_port).await?, all_metrics));
 
     directories().context("prepare the directories of the node")?;
-    // Looked at before redirection pins anything.
+    // Checked before redirection pins anything.
     let start = Start::of(config::BPFFS_DIR.as_ref(), config::STATE_FILE.as_ref());
     let tools = tools(metrics.clone()).await?;
-    // Said before the first report: a node serves only once the plugin is installed.
+    // Set before the first report: a node serves only once the plugin is installed.
     tools.reporter.install(Some(Problem { reason: "NodeAgentStarting", message: "the agent starts".into() }));
     let attached = tools.kernel.call(|kernel| kernel.inherited()).await?;
     tracing::info!(pods = attached.len(), ?start, "Redirection is loaded");
@@ -58,7 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(kubelet::follow(tools.kernel.clone(), PROC.into()));
     converse(&config.agent, &node, &tools.reporter, xds_pending)?;
 
-    // The plugin comes last: from here on pods that start rely on the agent.
+    // The plugin is installed last, because new pods depend on the agent from then on.
     let installer = install::watch(paths(), entry(&config.agent.namespace)).context("start the installer")?;
     tokio::spawn(follow_install(installer.state(), tools.reporter.clone(), metrics, install_pending));
     tokio::select! {
@@ -84,7 +84,7 @@ async fn tools(metrics: Metrics) -> anyhow::Result<Tools> {
     Ok(Tools { roster, kernel, proxy, reporter, metrics, proc: PROC.into() })
 }
 
-/// Starts what talks to the operator.
+/// Starts the connections to the operator.
 fn converse(config: &AgentConfig, node: &Node, reporter: &Reporter, pending: Blocker) -> anyhow::Result<()> {
     let operator = ChannelConfig {
         address: config.operator,
@@ -113,10 +113,11 @@ fn converse(config: &AgentConfig, node: &Node, reporter: &Reporter, pending: Blo
     let (node, reporter) = (node.clone(), reporter.clone());
     tokio::spawn(async move {
         if statuses.wait_for(|status| status.synced).await.is_ok() {
-            tracing::info!("The operator named the pods of this node");
+            tracing::info!("The operator has described all pods of this node");
             node.synced();
             drop(pending);
-            // Before that, the agent could not tell a pod that left from one it has not heard of.
+            // Before that, the agent could not distinguish a deleted pod from one it does not know
+            // yet.
             reports::run(reporter, channel, token).await;
         }
     });
@@ -129,7 +130,7 @@ async fn follow_stream(mut statuses: watch::Receiver<ambit_xds::Status>, node: N
             let status = statuses.borrow_and_update();
             status.connected && status.synced
         };
-        node.set_hears_operator(hears);
+        node.set_operator_connected(hears);
         if statuses.changed().await.is_err() {
             return;
         }
@@ -137,7 +138,7 @@ async fn follow_stream(mut statuses: watch::Receiver<ambit_xds::Status>, node: N
 }
 
 async fn follow_install(
-    mut states: watch::Receiver<State>,
+    mut states: watch::Receiver<InstallState>,
     reporter: Reporter,
     metrics: Metrics,
     pending: Blocker,
@@ -146,12 +147,12 @@ async fn follow_install(
     loop {
         let state = states.borrow_and_update().clone();
         match state {
-            State::Installed => {
+            InstallState::Installed => {
                 pending.take();
                 metrics.plugin_installed.set(1);
                 reporter.install(None);
             }
-            State::Waiting(problem) => {
+            InstallState::Waiting(problem) => {
                 metrics.plugin_installed.set(0);
                 reporter.install(Some(problem));
             }
@@ -162,8 +163,8 @@ async fn follow_install(
     }
 }
 
-/// Waits until the mesh leaves the node, removes every trace, says so, and returns when the mesh comes back: the
-/// next process starts from nothing.
+/// Waits until the mesh leaves the node, removes and reports every trace, and returns when the mesh
+/// comes back: the next process starts from scratch.
 async fn leave(node: &Node, tools: &Tools, installer: &Installer) {
     let mut duty = node.duty();
     if duty.wait_for(|duty| *duty == Duty::Leave).await.is_err() {
@@ -171,13 +172,16 @@ async fn leave(node: &Node, tools: &Tools, installer: &Installer) {
     }
     tracing::info!("The mesh leaves this node");
     if !node.cleared(CLEAR_TIME_MAX).await {
-        tracing::warn!("Some pods did not leave in time; what is left of them goes with the pins");
+        tracing::warn!(
+            "Some pods did not leave in time; the rest of their redirection is removed with the pins"
+        );
     }
     while let Err(error) = installer.remove().await {
         tracing::warn!(%error, "The CNI plugin cannot be removed");
         tokio::time::sleep(LEAVE_PAUSE).await;
     }
-    // Files go before pins: an agent that finds the state file and no pins concludes that the node was restarted.
+    // Files go before pins: an agent that finds the state file but no pins concludes that the node
+    // was rebooted.
     if let Err(error) = sweep() {
         tracing::error!(%error, "Files are left on the node");
     }
@@ -191,7 +195,8 @@ async fn leave(node: &Node, tools: &Tools, installer: &Installer) {
     }
 }
 
-/// Removes the files of the agent. Its directories may be mount points here, so only what is in them.
+/// Removes the agent's files. Its directories may be mount points here, so only their content is
+/// removed.
 fn sweep() -> io::Result<()> {
     let files = [config::STATE_FILE, config::CNI_SOCKET, config::ZDS_SOCKET];
     files.iter().try_for_each(|path| install::files::remove(path.as_ref()))?;

@@ -1,6 +1,6 @@
-//! What the operator says, as it arrives over xDS.
+//! Applies enrollments received over xDS.
 //!
-//! Invariant: a resource that cannot be read is refused by name and changes nothing.
+//! Invariant: a resource that cannot be decoded is rejected by name and changes nothing.
 
 use ambit_proto::node::{Enrollment, enrollment::Subject};
 use ambit_xds::{Handler, Rejection, Resource};
@@ -8,10 +8,10 @@ use prost::Message;
 
 use crate::node::Node;
 
-/// Prefix of the resources of pods.
+/// Name prefix of pod resources.
 const POD: &str = "pod/";
 
-/// Applies enrollments to the node.
+/// The xDS handler that applies enrollments to the node.
 #[derive(Debug)]
 pub struct Enrollments(pub Node);
 
@@ -36,7 +36,7 @@ impl Enrollments {
         let enrollment = Enrollment::decode(resource.bytes.clone()).map_err(|error| error.to_string())?;
         match enrollment.subject {
             Some(Subject::Pod(pod)) if resource.name == format!("{POD}{}", pod.uid) => self.0.describe(pod),
-            Some(Subject::Pod(_)) => Err("its name is not that of its pod".to_owned()),
+            Some(Subject::Pod(_)) => Err("its name does not match its pod".to_owned()),
             Some(Subject::Node(node)) => {
                 self.0.describe_node(node);
                 Ok(())

@@ -6,19 +6,19 @@ use std::{path::PathBuf, sync::Arc};
 
 use crate::{kernel::KernelThread, metrics::Metrics, proxy::Proxy, reports::Reporter, roster::Roster};
 
-/// What effects act upon.
+/// What effects operate on.
 #[derive(Clone, Debug)]
 pub struct Tools {
-    /// Pods handed to the proxy.
+    /// Pods to pass to the proxy.
     pub roster: Arc<Roster>,
     /// Redirection.
     pub kernel: KernelThread,
-    /// The proxy.
+    /// The connection to the proxy.
     pub proxy: Proxy,
-    /// What the operator is told.
+    /// Reports to the operator.
     pub reporter: Reporter,
-    /// What Prometheus is told.
+    /// Prometheus metrics.
     pub metrics: Metrics,
-    /// Where processes are listed.
+    /// The `/proc` directory.
     pub proc: PathBuf,
 }

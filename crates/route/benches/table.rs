@@ -1,7 +1,8 @@
-//! What the 1,000th route costs beside the first, and beside trying every match in order.
+//! Lookup cost of the 1,000th route, compared with the first one and with trying every match in
+//! order.
 //!
-//! Invariant: variants run interleaved in one process and only ratios are printed: an absolute time says more about the
-//! machine than about the table.
+//! Invariant: variants run interleaved in one process, and only ratios are printed, because
+//! absolute times depend mostly on the machine.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -12,7 +13,7 @@ const ROUTES: usize = 1_000;
 const LOOKUPS_PER_ROUND: usize = 2_000;
 const ROUNDS: usize = 60;
 
-/// Makes the path of a match out of its number.
+/// Builds the path of the n-th match.
 type MakePath = fn(usize) -> PathMatch;
 
 fn main() {
@@ -42,13 +43,13 @@ fn main() {
     }
 }
 
-/// Least time of each variant over all rounds, in nanoseconds a lookup.
+/// Shortest time of each variant over all rounds, in nanoseconds per lookup.
 fn interleaved<const N: usize>(variants: [&dyn Fn() -> Option<usize>; N]) -> [f64; N] {
     let mut least = [f64::MAX; N];
     for _ in 0..ROUNDS {
         for (variant, least) in variants.iter().zip(&mut least) {
             let begin = Instant::now();
-            // A slow variant need not run as often for its share of a round to be measured.
+            // A slow variant needs fewer runs for its share of a round.
             let mut lookups = 0;
             while lookups < LOOKUPS_PER_ROUND && begin.elapsed().as_millis() < 20 {
                 assert!(black_box(variant()).is_some(), "a request of the benchmark found no route");

@@ -1,7 +1,7 @@
-//! What a match asks of a request beside its path.
+//! The conditions of a match other than the path.
 //!
-//! Invariant: lines of a header are judged one by one, never joined, as authorization judges them too; only `cookie`
-//! is one value, because HTTP/2 may spread it over lines (RFC 9113 §8.2.3).
+//! Invariant: the lines of a header are compared one by one, never joined, as policies do too. The
+//! exception is `cookie`, which HTTP/2 may split into several lines (RFC 9113 §8.2.3).
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use http::{HeaderName, Method, header};
 
 use crate::{Invalid, RequestHead, expression};
 
-/// Headers that must have values. Of several entries for one name, the first counts (Gateway API).
+/// Header conditions. Of several conditions for one name, only the first counts (Gateway API).
 #[derive(Clone, Debug, Default)]
 pub struct HeaderCriteria(Vec<(HeaderName, Value)>);
 
 impl HeaderCriteria {
-    /// Compiles them; one that cannot be read makes all of them invalid.
+    /// Compiles the conditions; if one is invalid, all are.
     pub fn compile(matches: &[HeaderMatch]) -> Result<Self, Invalid> {
         let mut compiled: Vec<(HeaderName, Value)> = Vec::with_capacity(matches.len());
         for HeaderMatch { name, value } in matches {
@@ -28,13 +28,13 @@ impl HeaderCriteria {
         Ok(Self(compiled))
     }
 
-    /// Whether all of them hold.
+    /// Whether all of them match.
     pub fn hold(&self, head: &RequestHead<'_>) -> bool {
         self.0.iter().all(|(name, value)| header_holds(head, name, value))
     }
 }
 
-/// Everything but the path.
+/// All conditions of a match except the path.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Criteria {
     method: Option<Method>,
@@ -91,7 +91,7 @@ impl Value {
 }
 
 fn header_holds(head: &RequestHead<'_>, name: &HeaderName, value: &Value) -> bool {
-    // HTTP/2 has no `host` header: the host is part of the target.
+    // HTTP/2 has no `host` header; the host is part of the target.
     if name == header::HOST {
         return head.authority().is_some_and(|authority| value.holds(authority.as_bytes()));
     }

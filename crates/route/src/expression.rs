@@ -1,18 +1,18 @@
-//! Regular expressions that must match a whole value.
+//! Regular expressions that must match the whole value.
 //!
-//! Invariant: an expression is valid by itself before anything is put around it, so none can escape its anchors; and
-//! matching takes time linear in the value (`regex` crate), whatever the expression.
+//! Invariant: an expression is validated before it is wrapped in anchors, so it cannot escape them.
+//! Matching takes linear time for any expression (`regex` crate).
 
 use std::sync::Arc;
 
 use crate::Invalid;
 
-/// Compiled size one expression may have.
+/// Largest compiled size of one expression.
 pub(crate) const EXPRESSION_BYTES_MAX: usize = 1 << 20;
-/// Compiled size a set of expressions may have; larger ones are split.
+/// Largest compiled size of a set of expressions; larger sets are split.
 const SET_BYTES_MAX: usize = 8 << 20;
 
-/// One expression for values of headers and query parameters.
+/// Compiles an expression for header and query values.
 pub(crate) fn whole(expression: &Arc<str>) -> Result<regex::bytes::Regex, Invalid> {
     let invalid = |reason: regex::Error| Invalid::Expression {
         expression: expression.clone(),
@@ -23,15 +23,16 @@ pub(crate) fn whole(expression: &Arc<str>) -> Result<regex::bytes::Regex, Invali
     build(&anchored(expression)).map_err(invalid)
 }
 
-/// Expressions over paths, each with its place in the table.
+/// Expressions for paths, each with its index in the table.
 #[derive(Debug)]
 pub(crate) struct Expressions {
-    /// Each with the places of its expressions, ascending over all sets.
+    /// Each set with the table indexes of its expressions, ascending over all sets.
     sets: Vec<(regex::bytes::RegexSet, Vec<usize>)>,
 }
 
 impl Expressions {
-    /// Of expressions that [`whole`] took, by ascending place. Places of those that fit into no set are returned too.
+    /// Compiles expressions that [`whole`] accepts, in ascending order of index. Also returns the
+    /// indexes of those that fit into no set.
     pub(crate) fn compile(expressions: &[(usize, Arc<str>)]) -> (Self, Vec<usize>) {
         Self::compile_within(expressions, SET_BYTES_MAX)
     }
@@ -57,7 +58,7 @@ impl Expressions {
         (Self { sets }, rejected)
     }
 
-    /// Places below a limit whose expressions match the whole path, ascending.
+    /// Indexes below `below` whose expressions match the whole path, ascending.
     pub(crate) fn matching<'a>(&'a self, path: &'a str, below: usize) -> impl Iterator<Item = usize> + 'a {
         let worth = move |places: &Vec<usize>| places.first().is_some_and(|first| *first < below);
         self.sets.iter().take_while(move |(_, places)| worth(places)).flat_map(move |(set, places)| {

@@ -1,6 +1,8 @@
-//! Filters, compiled: what is done to a request before it goes on, and to a response before it goes back.
+//! Compiled filters: changes of a request before it is forwarded, and of a response before it is
+//! returned.
 //!
-//! Invariant: filters run in the order in which they are given; the first that answers ends the request's way.
+//! Invariant: filters run in the order of the route; the first one that answers ends the processing
+//! of the request.
 
 mod cors;
 mod header;
@@ -20,16 +22,16 @@ pub use self::{
 use self::{header::HeaderEdits, redirect::Redirection, rewrite::Rewriting};
 use crate::{Invalid, RequestHead, takes};
 
-/// How a request came to its filters.
+/// How a request reached its filters.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival<'a> {
-    /// The path of the match that held.
+    /// The path condition that matched.
     pub matched: &'a PathMatch,
     /// The port the client connected to.
     pub port: u16,
 }
 
-/// A list of filters.
+/// A list of compiled filters.
 #[derive(Debug, Default)]
 pub struct Filters(Vec<Compiled>);
 
@@ -44,7 +46,7 @@ enum Compiled {
 }
 
 impl Filters {
-    /// Compiles a list; one that cannot be executed makes all of it invalid.
+    /// Compiles a list; if one filter is invalid, the whole list is.
     pub fn compile(filters: &[Filter]) -> Result<Self, Invalid> {
         let compile = |filter: &Filter| {
             Ok(match filter {
@@ -59,7 +61,8 @@ impl Filters {
         filters.iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Changes a request. Some: a filter answers it, and it goes nowhere.
+    /// Changes a request. `Some` is the response of a filter that answers; the request is then not
+    /// forwarded.
     pub fn on_request(&self, request: &mut Parts, arrival: Arrival<'_>) -> Option<Response<()>> {
         self.0.iter().find_map(|filter| match filter {
             Compiled::RequestHeaders(edits) => {
@@ -75,7 +78,7 @@ impl Filters {
         })
     }
 
-    /// Changes a response, one that a filter or the waypoint itself gave too.
+    /// Changes a response, including responses of a filter or of the waypoint itself.
     pub fn on_response(&self, headers: &mut HeaderMap, asked: Option<&CrossOriginRequest>) {
         for filter in &self.0 {
             match filter {
@@ -89,7 +92,8 @@ impl Filters {
         }
     }
 
-    /// Where copies of a request go. Each mirror draws a number of its own, uniform over all of `u64`.
+    /// The mirrors that get a copy of a request. Each one draws its own random number, which must
+    /// be uniform over `u64`.
     pub fn mirrors(&self, mut random: impl FnMut() -> u64) -> impl Iterator<Item = &Mirror> {
         self.0.iter().filter_map(move |filter| match filter {
             Compiled::Mirror(mirror) => takes(mirror.fraction, random()).then_some(mirror),
@@ -101,7 +105,7 @@ impl Filters {
         })
     }
 
-    /// The cross-origin rules among them.
+    /// The CORS filter in the list.
     pub fn cross_origin(&self) -> Option<&CrossOrigin> {
         self.0.iter().find_map(|filter| match filter {
             Compiled::Cors(cors) => Some(cors),
@@ -113,7 +117,7 @@ impl Filters {
         })
     }
 
-    /// Whether there is none.
+    /// Whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,7 +1,8 @@
-//! A request as those read it who decide about it: method, target, headers.
+//! The head of a request, as routing and policies read it: method, target, headers.
 //!
-//! Invariant: every value is given as the client wrote it, and nothing is decoded, so that two readers cannot understand
-//! one request differently; only the path has a second form, which is the one that routes and policies share.
+//! Invariant: all values are returned as the client sent them, without decoding, so that two
+//! readers cannot interpret one request differently. Only the path also has a normalized form,
+//! shared by routes and policies.
 
 use std::borrow::Cow;
 
@@ -11,11 +12,11 @@ use http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 /// A request without its body.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
-    /// Method.
+    /// HTTP method.
     pub method: &'a Method,
-    /// Target.
+    /// Request target.
     pub uri: &'a Uri,
-    /// Headers.
+    /// Header fields.
     pub headers: &'a HeaderMap,
 }
 
@@ -26,18 +27,19 @@ impl<'a> From<&'a Parts> for RequestHead<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    /// Path.
+    /// Path without query, as sent.
     pub fn path(&self) -> &'a str {
         self.uri.path()
     }
 
-    /// Path as routes compare it, and as policies do in their strict reading: escapes that need not be are undone and dot
-    /// segments removed. As it came, where nobody can read it.
+    /// Path as routes compare it, and policies in their strict reading: normalized, or unchanged if
+    /// its meaning is uncertain.
     pub fn normalized_path(&self) -> Cow<'a, str> {
         normalized(self.path())
     }
 
-    /// Host and port, as the client wrote them: of the target, else of the `host` header (RFC 9112 §3.2.2).
+    /// Host with port, as sent: from the target, otherwise from the `host` header (RFC 9112
+    /// §3.2.2).
     pub fn authority(&self) -> Option<&'a str> {
         let of_header = || self.headers.get(header::HOST).and_then(|value| value.to_str().ok());
         self.uri.authority().map(|authority| authority.as_str()).or_else(of_header)
@@ -66,7 +68,7 @@ impl<'a> RequestHead<'a> {
             .map(|(_, value)| value)
     }
 
-    /// First value of a cookie (RFC 6265 §4.2.1); HTTP/2 may spread cookies over several headers.
+    /// First value of a cookie (RFC 6265 §4.2.1); HTTP/2 may split cookies into several headers.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         self.cookies(name).next()
     }
@@ -84,7 +86,7 @@ impl<'a> RequestHead<'a> {
             .map(|(_, value)| value.trim().trim_matches('"'))
     }
 
-    /// Values of a header, one for each line of it.
+    /// Values of a header, one per line.
     pub fn header_values(&self, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
         self.headers.get_all(name).into_iter().map(|value| value.as_bytes())
     }

@@ -1,8 +1,9 @@
-//! Which rule takes a request, and what its filters do to it: routes of the Gateway API, compiled once and executed as
-//! pure functions over `http` types.
+//! Routing: selects the rule for a request and applies its filters. Gateway API routes, compiled
+//! once and executed as pure functions over `http` types.
 //!
-//! Invariant: compiling is total and nothing here guesses. A rule that cannot be executed as written says so
-//! ([`Found::actions`]), and its requests are answered 500 instead of being routed some other way.
+//! Invariant: compiling is total, and nothing is guessed. A rule that cannot be executed as written
+//! is reported ([`Found::actions`]), and its requests get 500 instead of being routed some other
+//! way.
 
 mod criteria;
 mod expression;

@@ -1,8 +1,9 @@
-//! Which of several routes takes a TLS connection, by the name that its client asks for.
+//! Selects the route of a TLS connection by the client's server name.
 //!
-//! Invariant: the most specific name wins (an exact one, then the longest behind `*.`), and of equals the first.
+//! Invariant: the most specific name wins (an exact one, then the longest suffix after `*.`); the
+//! first of equal ones wins.
 
-/// The place of the list that has the most specific name for `name`, which is in lower case as they are.
+/// The index of the list with the most specific match for `name`. All names are in lower case.
 pub fn by_server_name<'a, N>(lists: impl IntoIterator<Item = &'a [N]>, name: &str) -> Option<usize>
 where
     N: AsRef<str> + 'a,
@@ -12,7 +13,8 @@ where
     lists.min_by_key(|(closest, at)| (std::cmp::Reverse(*closest), *at)).map(|(_, at)| at)
 }
 
-/// How closely a pattern fits; none: not at all. `*.` stands for one label or more, as the Gateway API has it.
+/// How specifically a pattern matches; `None` if it does not. `*.` matches one or more labels, as
+/// in the Gateway API.
 fn closeness(pattern: &str, name: &str) -> Option<usize> {
     match pattern.strip_prefix('*') {
         None => (pattern == name).then_some(usize::MAX),

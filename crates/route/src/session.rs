@@ -1,8 +1,8 @@
-//! Session persistence: a client stays with the endpoint that answered it first.
+//! Session persistence: a client stays with the endpoint that answered its first request.
 //!
-//! Invariant: what a client sends back is a hash of an endpoint, compared with the endpoints there are; it can name one
-//! of the service's endpoints and no other address. Nothing is stored here, so every replica and every restart of a
-//! waypoint understands the same value.
+//! Invariant: the client holds only a hash of an endpoint, which is compared with the current
+//! endpoints; it cannot select any other address. Nothing is stored here, so every replica accepts
+//! the same value, also after a restart.
 
 use std::{
     hash::Hasher as _,
@@ -18,23 +18,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::RequestHead;
 
-/// Bytes a value from a client may have; a well-formed one has at most 50.
+/// Longest value accepted from a client; valid ones have at most 50 bytes.
 const VALUE_BYTES_MAX: usize = 64;
 
-/// Who answers a session, and since when.
+/// The endpoint of a session, and the session's times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// [`endpoint`] of the one that answers.
+    /// The hash from [`endpoint`].
     pub endpoint: u64,
-    /// When it began, seconds since 1970.
+    /// When it began, in seconds since 1970.
     began: u64,
-    /// When it was used last, seconds since 1970.
+    /// When it was last used, in seconds since 1970.
     used: u64,
 }
 
-/// What stands for an endpoint in the sessions of a route.
+/// The hash of an endpoint for the sessions of a route.
 pub fn endpoint(route: &NamespacedName, uid: &str) -> u64 {
-    // FNV-1a: this must be the same in every build, and nobody gains by a collision.
+    // FNV-1a, because the result must be the same in every build and a collision gains nothing.
     let mut fnv = FnvHasher::default();
     for part in [route.namespace.as_bytes(), &[0], route.name.as_bytes(), &[0], uid.as_bytes()] {
         fnv.write(part);
@@ -42,7 +42,8 @@ pub fn endpoint(route: &NamespacedName, uid: &str) -> u64 {
     fnv.finish()
 }
 
-/// The session a request belongs to. None: it has none, or one that is over or was not written by a waypoint.
+/// The session of a request. `None`: there is none, it has expired, or it was not written by a
+/// waypoint.
 pub fn read(policy: &SessionPersistence, head: &RequestHead<'_>, now: SystemTime) -> Option<Session> {
     let values: Vec<&str> = match &policy.cookie {
         Some(_) => head.cookies(&policy.name).collect(),
@@ -51,7 +52,7 @@ pub fn read(policy: &SessionPersistence, head: &RequestHead<'_>, now: SystemTime
     values.into_iter().filter_map(parse).find(|session| lives(policy, session, seconds(now)))
 }
 
-/// The header that tells the client its session. None: it knows already.
+/// The response header that sets the session. `None`: the client's value is still valid.
 pub fn write(
     policy: &SessionPersistence,
     matched: &PathMatch,
@@ -61,7 +62,7 @@ pub fn write(
 ) -> Option<(HeaderName, HeaderValue)> {
     let now = seconds(now);
     let same = before.filter(|before| before.endpoint == endpoint);
-    // Where idleness ends a session, the client must learn of each use.
+    // With an idle timeout, each use must be written back to the client.
     if same.is_some_and(|before| policy.idle_timeout.is_none() || before.used == now) {
         return None;
     }
@@ -76,7 +77,7 @@ pub fn write(
     }
 }
 
-/// Puts a session's header beside those of a response.
+/// Adds the session header to a response.
 pub fn mark(headers: &mut HeaderMap, session: Option<(HeaderName, HeaderValue)>) {
     match session {
         Some((name, value)) if name == header::SET_COOKIE => _ = headers.append(name, value),
@@ -106,7 +107,7 @@ fn set_cookie(
     format!("{}={value}; Path={path}{max_age}; HttpOnly; SameSite=Lax", policy.name)
 }
 
-/// Path of RFC 6265 §4.1.1: anything but controls and `;`.
+/// A path as in RFC 6265 §4.1.1: anything except control characters and `;`.
 fn is_cookie_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b';')
 }
@@ -124,12 +125,13 @@ fn lives(policy: &SessionPersistence, session: &Session, now: u64) -> bool {
     let within = |since: u64, limit: Option<Duration>| {
         limit.is_none_or(|limit| now.saturating_sub(since) < limit.as_secs().max(1))
     };
-    // Other replicas' clocks may be ahead by little; a value from the future was not written by any.
+    // Clocks of replicas may differ slightly; a value further in the future was not written by any
+    // of them.
     let written = session.used <= now + CLOCK_SKEW_SECONDS_MAX;
     written && within(session.began, policy.absolute_timeout) && within(session.used, policy.idle_timeout)
 }
 
-/// How far the clocks of two replicas may differ.
+/// Tolerated clock difference between replicas.
 const CLOCK_SKEW_SECONDS_MAX: u64 = 60;
 
 fn seconds(time: SystemTime) -> u64 {
@@ -156,7 +158,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(1_000_000 + seconds)
     }
 
-    /// The request of a client that was told `header`.
+    /// The next request of a client that received `header`.
     fn answered(policy: &SessionPersistence, header: &(HeaderName, HeaderValue)) -> http::request::Parts {
         let value = header.1.to_str().unwrap();
         let (name, value) = match policy.cookie {
@@ -266,7 +268,7 @@ mod tests {
         let other = NamespacedName::new("sho", "pcart");
         assert_ne!(endpoint(&route, "pod/a"), endpoint(&route, "pod/b"));
         assert_ne!(endpoint(&route, "pod/a"), endpoint(&other, "pod/a"));
-        // Sessions outlive an update of the waypoint, so this value may not change.
+        // Sessions outlive an update of the waypoint, so this value must never change.
         assert_eq!(endpoint(&route, "pod/a"), 0xa401_2904_9587_c5f6);
     }
 

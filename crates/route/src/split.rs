@@ -1,10 +1,11 @@
-//! Shares of traffic.
+//! Traffic splitting.
 //!
-//! Invariant: `random` is uniform over all of `u64`, so the error of taking a remainder is below 2^-32 of a share.
+//! Invariant: `random` is uniform over `u64`, so taking a remainder has an error below 2^-32 of a
+//! share.
 
 use ambit_model::bound::{Fraction, WeightedBackend};
 
-/// Which backend takes a request; none when no backend has a weight.
+/// Selects a backend by weight; `None` when all weights are zero.
 pub fn pick(backends: &[WeightedBackend], random: u64) -> Option<usize> {
     let total: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();
     let mut left = random.checked_rem(total)?;
@@ -16,7 +17,7 @@ pub fn pick(backends: &[WeightedBackend], random: u64) -> Option<usize> {
     })
 }
 
-/// Whether a request belongs to a share; no fraction is all of them.
+/// Whether a request belongs to a share; `None` means all requests.
 pub fn takes(fraction: Option<Fraction>, random: u64) -> bool {
     fraction.is_none_or(|Fraction { numerator, denominator }| {
         random.checked_rem(u64::from(denominator)).is_some_and(|rest| rest < u64::from(numerator))

@@ -1,7 +1,8 @@
-//! The routes of a port, compiled: which rule takes a request.
+//! The compiled routes of a port: selects the rule for a request.
 //!
-//! Invariant: the answer is that of trying every match in order, and it costs the same however many matches there are
-//! for other paths. What cannot be told because a match is invalid counts as matching, and is answered 500.
+//! Invariant: the result equals trying every match in order, and its cost does not depend on the
+//! number of matches for other paths. An invalid match counts as matching, and its requests get
+//! 500.
 
 mod paths;
 #[cfg(test)]
@@ -26,34 +27,34 @@ pub struct Table {
     source: Arc<HttpTable>,
     paths: Paths,
     criteria: Vec<Criteria>,
-    /// By rule.
+    /// Indexed by rule.
     actions: Vec<Result<Actions, Invalid>>,
 }
 
 /// The filters of a rule.
 #[derive(Debug, Default)]
 pub struct Actions {
-    /// Those of the rule itself.
+    /// Filters of the rule itself.
     pub rule: Filters,
-    /// Those of its backends, in their order; they come after those of the rule.
+    /// Filters of its backends, in their order; applied after those of the rule.
     pub backends: Vec<Filters>,
 }
 
-/// The rule that takes a request.
+/// The rule selected for a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// Its place in [`HttpTable::rules`].
+    /// Its index in [`HttpTable::rules`].
     pub index: usize,
     /// The rule.
     pub rule: &'a HttpRule,
-    /// The match that held, for a replacement of its prefix.
+    /// The match that was used, for replacing its prefix.
     pub matched: &'a HttpMatch,
-    /// Its filters, or why the rule cannot be executed: then the answer is 500.
+    /// Its filters, or why the rule cannot be executed; then answer 500.
     pub actions: Result<&'a Actions, &'a Invalid>,
 }
 
 impl Table {
-    /// Compiles a table. It never fails: what is invalid is invalid for the requests of its rule only.
+    /// Compiles a table. Never fails: an invalid rule only affects its own requests.
     pub fn compile(source: Arc<HttpTable>) -> Self {
         let mut actions: Vec<_> = source.rules.iter().map(compile_actions).collect();
         let mut criteria = Vec::with_capacity(source.matches.len());
@@ -75,15 +76,15 @@ impl Table {
         Self { paths: Paths::index(paths), source, criteria, actions }
     }
 
-    /// The cross-origin rules that a request comes under. A preflight is about a request to come: where no rule takes the
-    /// preflight, those count of the rule that would take that request.
+    /// The CORS filter for a request. If no rule matches a preflight, the filter comes from the
+    /// rule that would match the announced request.
     pub fn cross_origin(&self, head: &RequestHead<'_>, asked: &CrossOriginRequest) -> Option<&CrossOrigin> {
         let found = self.find(head).or_else(|| {
             let method = asked.announced()?;
             self.find(&RequestHead { method: &method, ..*head })
         });
         let actions = found?.actions.ok()?;
-        // Of several backends none is chosen yet.
+        // With several backends, none has been selected yet.
         let of_backend = || match actions.backends.as_slice() {
             [only] => only.cross_origin(),
             _ => None,
@@ -91,7 +92,7 @@ impl Table {
         actions.rule.cross_origin().or_else(of_backend)
     }
 
-    /// The rule of the first match that holds. None: no match does, and the answer is 404.
+    /// The rule of the first match. `None`: nothing matches; answer 404.
     pub fn find(&self, head: &RequestHead<'_>) -> Option<Found<'_>> {
         let holds = |place: usize| self.criteria.get(place).is_some_and(|criteria| criteria.hold(head));
         let place = self.paths.first(&head.normalized_path(), holds)?;

@@ -1,7 +1,7 @@
-//! `ambit.waypoint.v1.Service`.
+//! Encoding of `ambit.waypoint.v1.Service`.
 //!
-//! Invariant: a decoded service says everything that the message says. What is not understood refuses the whole
-//! service, so that a route, a limit or a policy of a newer control plane is never left out in silence.
+//! Invariant: decoding keeps everything in the message. Anything unknown rejects the whole service,
+//! so that a route, limit or policy of a newer control plane is never silently ignored.
 
 mod authentication;
 mod authorization;
@@ -26,16 +26,16 @@ use crate::{
     field::{self, Invalid, list},
 };
 
-/// An `ambit.waypoint.v1.Service` named `namespace/hostname`.
+/// Encodes an `ambit.waypoint.v1.Service` with resource name `namespace/hostname`.
 pub fn pack_bound_service(service: &BoundService) -> Packed {
     Packed { name: service.key.to_string().into(), body: encode(service).encode_to_vec().into() }
 }
 
-/// Reads an `ambit.waypoint.v1.Service` that was sent under `name`.
+/// Decodes an `ambit.waypoint.v1.Service` received under `name`.
 ///
 /// # Errors
-/// The field that could not be understood, or a name that is not the service's own. Whoever receives it must then
-/// refuse the service's traffic.
+/// The field that could not be decoded, or a name that does not match the service. The receiver
+/// must then refuse the service's traffic.
 pub fn unpack_bound_service(name: &str, body: &[u8]) -> Result<BoundService, DecodeError> {
     let read = || {
         let message =
@@ -82,7 +82,8 @@ fn encode_pods(addressed: &Addressed) -> Option<wire::Pods> {
     }
 }
 
-/// Whoever takes pods for a service, or a service for pods, would guard neither.
+/// Rejects messages that mix pods and services: a waypoint that confuses them would protect
+/// neither.
 fn decode_pods(message: Option<wire::Pods>, hostname: &str, is_empty: bool) -> Result<Addressed, Invalid> {
     match message {
         None if hostname == PODS => Err(Invalid::new("pods", "is missing, and the hostname is that of pods")),

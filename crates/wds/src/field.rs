@@ -1,6 +1,7 @@
-//! Single values of the wire, read strictly.
+//! Strict decoding of single values.
 //!
-//! Invariant: whatever does not fit the model is an error that names its field, never a default.
+//! Invariant: a value that the model cannot represent is an error that names its field, never a
+//! default.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use ambit_proto::workload as wire;
 
 use crate::DecodeError;
 
-/// A field that does not fit, before the resource's name is known.
+/// An invalid field; the resource's name is added later.
 #[derive(Debug)]
 pub(crate) struct Invalid {
     field: &'static str,
@@ -35,7 +36,7 @@ pub(crate) fn present<T>(field: &'static str, value: Option<T>) -> Result<T, Inv
     value.ok_or_else(|| Invalid::new(field, "is missing or of an unknown kind"))
 }
 
-/// The name of a header as HTTP/2 writes it (RFC 9113 8.2).
+/// A header name in the form of HTTP/2 (RFC 9113 8.2).
 pub(crate) fn header(field: &'static str, name: String) -> Result<Arc<str>, Invalid> {
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(Invalid::new(field, format!("header {name:?} is not in lower case")));
@@ -86,7 +87,7 @@ pub(crate) fn or_default(text: String, default: &str) -> Arc<str> {
     if text.is_empty() { default.into() } else { text.into() }
 }
 
-/// `prost` has already mapped the numbers it knows.
+/// Rejects numbers that `prost` does not know.
 pub(crate) fn enumeration<T: TryFrom<i32>>(field: &'static str, number: i32) -> Result<T, Invalid> {
     T::try_from(number).map_err(|_| Invalid::new(field, format!("value {number} is not known")))
 }
@@ -112,7 +113,7 @@ pub(crate) fn ip_bytes(ip: IpAddr) -> Vec<u8> {
     }
 }
 
-/// `namespace/name`; the name of a resource in a mesh-wide namespace may have an empty first part.
+/// Decodes `namespace/name`; the namespace may be empty for mesh-wide resources.
 pub(crate) fn key(field: &'static str, text: &str) -> Result<NamespacedName, Invalid> {
     match text.split_once('/') {
         Some((namespace, name)) if !name.is_empty() && !name.contains('/') => {

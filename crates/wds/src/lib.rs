@@ -1,7 +1,8 @@
-//! Encode and decode workloads, services and policies, and what a waypoint does with a service.
+//! Encoding and decoding of the xDS resources: workloads, services, policies and bound services.
 //!
-//! Invariant: decoding is strict. A resource is understood whole or refused with the field that was not, because a
-//! policy read loosely is a policy enforced loosely. What the wire leaves out is filled in here and nowhere else.
+//! Invariant: decoding is strict. A resource is decoded completely, or rejected with the invalid
+//! field, because a policy decoded loosely is a policy enforced loosely. Defaults of omitted fields
+//! are applied only here.
 
 mod bound;
 mod field;
@@ -23,28 +24,28 @@ pub use policy::{decode_policy, encode_policy};
 pub use service::{decode_service, encode_service};
 pub use workload::{decode_workload, encode_workload};
 
-/// Why a resource was refused; the text is what a NACK carries.
+/// Why a resource was rejected; the text is sent in a NACK.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {field}: {reason}")]
 pub struct DecodeError {
-    /// The resource.
+    /// Name of the resource.
     pub name: String,
-    /// The field, as its `.proto` file calls it; `resource` for the whole.
+    /// Name of the field in its `.proto` file; `resource` for the whole message.
     pub field: &'static str,
-    /// What is wrong with it.
+    /// The error.
     pub reason: String,
 }
 
-/// A policy that was received and refused.
+/// A policy that was received and rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct UnreadablePolicy {
-    /// Why.
+    /// The decoding error.
     #[source]
     pub error: DecodeError,
-    /// Where it may apply: as written where that could be read, else everywhere.
+    /// Where it may apply: its scope if that could be decoded, otherwise everywhere.
     pub scope: Scope,
-    /// It asked not to be enforced, so that refusing it changes nothing.
+    /// It is a dry run, so rejecting it changes nothing.
     pub dry_run: bool,
 }
 
@@ -57,34 +58,34 @@ pub enum Decoded {
     Service(Service),
 }
 
-/// A resource as xDS carries it.
+/// An encoded xDS resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packed {
     /// Resource name.
     pub name: Arc<str>,
-    /// Encoded message; equal objects have equal bytes.
+    /// The encoded message; equal objects have equal bytes.
     pub body: Bytes,
 }
 
-/// An `istio.workload.Address` named by the workload's uid.
+/// Encodes an `istio.workload.Address`, named by the workload's uid.
 pub fn pack_workload(workload: &Workload) -> Packed {
     let body = Address { r#type: Some(address::Type::Workload(encode_workload(workload))) };
     Packed { name: workload.uid.clone(), body: body.encode_to_vec().into() }
 }
 
-/// An `istio.workload.Address` named `namespace/hostname`.
+/// Encodes an `istio.workload.Address`, named `namespace/hostname`.
 pub fn pack_service(service: &Service) -> Packed {
     let body = Address { r#type: Some(address::Type::Service(encode_service(service))) };
     Packed { name: service.key().to_string().into(), body: body.encode_to_vec().into() }
 }
 
-/// An `istio.security.Authorization` named `namespace/name`.
+/// Encodes an `istio.security.Authorization`, named `namespace/name`.
 pub fn pack_policy(policy: &Policy) -> Packed {
     Packed { name: policy.key.to_string().into(), body: encode_policy(policy).encode_to_vec().into() }
 }
 
-/// `<network>/<ip>` of every address that an encoded `istio.workload.Address` is reached by: what a proxy asks for that
-/// has not heard of one. None of a workload on its node's network, whose address is not its own.
+/// The aliases `<network>/<ip>` of an encoded `istio.workload.Address`, for on-demand queries by
+/// address. Empty for a workload on the host network, whose address is not its own.
 pub fn aliases(body: &[u8]) -> Vec<String> {
     let Ok(Address { r#type: Some(address) }) = Address::decode(body) else { return Vec::new() };
     let name = |network: &str, bytes: &[u8]| Some(alias(network, field::ip("addresses", bytes).ok()?));
@@ -101,15 +102,16 @@ pub fn aliases(body: &[u8]) -> Vec<String> {
     }
 }
 
-/// How a proxy asks for an address.
+/// The alias of an address.
 pub fn alias(network: &str, address: IpAddr) -> String {
     format!("{network}/{}", address.to_canonical())
 }
 
-/// Reads an `istio.workload.Address` that was sent under `name`.
+/// Decodes an `istio.workload.Address` received under `name`.
 ///
 /// # Errors
-/// The field that could not be understood, or a name that is not the resource's own (it could never be removed).
+/// The field that could not be decoded, or a name that does not match the resource (it could never
+/// be removed).
 pub fn unpack_address(name: &str, body: &[u8]) -> Result<Decoded, DecodeError> {
     let refused = |field, reason: String| DecodeError { name: name.to_owned(), field, reason };
     let address = Address::decode(body).map_err(|error| refused("resource", error.to_string()))?;
@@ -132,10 +134,11 @@ pub fn unpack_address(name: &str, body: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(decoded)
 }
 
-/// Reads an `istio.security.Authorization` that was sent under `name`.
+/// Decodes an `istio.security.Authorization` received under `name`.
 ///
 /// # Errors
-/// Why it was refused, and how far the refusal must reach so that nothing passes which the policy may deny.
+/// Why it was rejected, and the scope in which the receiver must deny so that nothing passes that
+/// the policy may deny.
 pub fn unpack_policy(name: &str, body: &[u8]) -> Result<Policy, UnreadablePolicy> {
     let refused = |reason: String| DecodeError { name: name.to_owned(), field: "resource", reason };
     let message = ambit_proto::security::Authorization::decode(body).map_err(|error| UnreadablePolicy {

@@ -1,7 +1,7 @@
-//! `istio.security.Authorization`.
+//! Encoding of `istio.security.Authorization`.
 //!
-//! Invariant: a message is never weaker than the policy, nor a decoded policy than the message: a condition that
-//! cannot be said or is not understood widens no ALLOW and narrows no DENY away.
+//! Invariant: neither encoding nor decoding weakens a policy. A condition that cannot be encoded or
+//! is unknown never widens an ALLOW and never makes a DENY match less.
 
 use ambit_model::{Action, Clause, Match, NamespacedName, Policy, Rule, Scope, StringMatch};
 use ambit_proto::{security as wire, waypoint::TrustDomains};
@@ -15,13 +15,13 @@ use crate::{
     field::{self, Invalid, list},
 };
 
-/// The extension of a match that says which trust domains it means.
+/// Name of the match extension for trust domains.
 const TRUST_DOMAINS: &str = "ambit.dev/trust-domains";
-/// Its type.
+/// Its type URL.
 const TRUST_DOMAINS_TYPE: &str = "type.googleapis.com/ambit.waypoint.v1.TrustDomains";
 
-/// The message for a policy, as far as it is about connections ([`Policy::l4`]); one of which nothing is left
-/// becomes a DENY without rules, which matches nothing.
+/// Encodes the L4 projection of a policy ([`Policy::l4`]). If nothing is left of it, the result is
+/// a DENY without rules, which matches nothing.
 pub fn encode_policy(policy: &Policy) -> wire::Authorization {
     let clause =
         |clause: &Clause| wire::Clause { matches: clause.matches.iter().map(encode_match).collect() };
@@ -49,16 +49,16 @@ pub fn encode_policy(policy: &Policy) -> wire::Authorization {
     }
 }
 
-/// The policy of a message.
+/// Decodes a policy.
 ///
 /// # Errors
-/// The field that does not fit; whoever receives it must then deny in the policy's scope.
+/// The invalid field; the receiver must then deny in the policy's scope.
 pub fn decode_policy(message: wire::Authorization) -> Result<Policy, DecodeError> {
     let name = format!("{}/{}", message.namespace, message.name);
     decode(message).map_err(|invalid| invalid.of(&name))
 }
 
-/// The scope, where this number is known.
+/// The scope for this number, if it is known.
 pub(crate) fn scope(number: i32) -> Option<Scope> {
     Some(match wire::Scope::try_from(number).ok()? {
         wire::Scope::Global => Scope::Global,
@@ -118,7 +118,7 @@ pub(crate) fn encode_match(m: &Match) -> wire::Match {
     }
 }
 
-/// None where the match says nothing of them.
+/// `None` if the match has no trust domain conditions.
 fn encode_trust_domains(m: &Match) -> Option<wire::Extension> {
     let strings = |list: &[StringMatch]| list.iter().map(encode_string).collect();
     let is_said = !(m.trust_domains.is_empty() && m.not_trust_domains.is_empty());
@@ -132,7 +132,7 @@ fn encode_trust_domains(m: &Match) -> Option<wire::Extension> {
     })
 }
 
-/// The extension that is known, and whether there are others.
+/// The known extension, and whether there are unknown ones.
 fn decode_extensions(extensions: Vec<wire::Extension>) -> Result<(TrustDomains, bool), Invalid> {
     let mut known = TrustDomains::default();
     let mut is_extended = false;
@@ -149,8 +149,9 @@ fn decode_extensions(extensions: Vec<wire::Extension>) -> Result<(TrustDomains, 
     Ok((known, is_extended))
 }
 
-/// Conditions we do not know are extensions. Dropping one lets an ALLOW match more than it says, and makes a
-/// DENY that says nothing else match nothing; a DENY that says more only grows stricter.
+/// Extensions are conditions, and unknown ones are dropped. That would widen an ALLOW, and would
+/// leave a DENY without other conditions matching nothing, so both are rejected. A DENY with other
+/// conditions only becomes stricter.
 pub(crate) fn decode_match(m: wire::Match, action: Action) -> Result<Match, Invalid> {
     let (trust, extended) = decode_extensions(m.extensions)?;
     let decoded = Match {
@@ -207,7 +208,8 @@ pub(crate) fn encode_net(net: &IpNet) -> wire::Address {
     wire::Address { address: field::ip_bytes(net.addr()), length: net.prefix_len().into() }
 }
 
-/// A mapped network (`::ffff:10.0.0.0/104`) would never match, because addresses are compared canonically.
+/// A v4-mapped network (`::ffff:10.0.0.0/104`) would never match, because addresses are compared in
+/// canonical form.
 pub(crate) fn decode_net(field: &'static str, net: &wire::Address) -> Result<IpNet, Invalid> {
     let ip = field::ip(field, &net.address)?;
     let mapped = u32::from(ip.is_ipv4() && net.address.len() == 16) * 96;

@@ -1,6 +1,6 @@
-//! `istio.workload.Service`.
+//! Encoding of `istio.workload.Service`.
 //!
-//! Invariant: a decoded service has a namespace and a hostname, so that workloads can name it.
+//! Invariant: a decoded service has a namespace and a hostname, so that workloads can reference it.
 
 use ambit_model::{
     HealthPolicy, LoadBalancing, LoadBalancingMode, LoadBalancingScope, NetworkAddress, Service, ServicePort,
@@ -14,10 +14,10 @@ use crate::{
     field::{self, Invalid},
 };
 
-/// Extension of a service whose clients stay with an endpoint; Istio's message has no field for that.
+/// Extension for client IP affinity, for which Istio's message has no field.
 const BY_CLIENT: &str = "ambit.dev/session-affinity-client-ip";
 
-/// The message for a service.
+/// Encodes a service.
 pub fn encode_service(service: &Service) -> wire::Service {
     let port = |port: &ServicePort| wire::Port {
         service_port: port.port.into(),
@@ -42,7 +42,7 @@ pub fn encode_service(service: &Service) -> wire::Service {
     }
 }
 
-/// The families that it may be dialed by; a service without an address of its own has those of its endpoints.
+/// The address families of a service; a headless service has those of its endpoints.
 fn families(service: &Service) -> wire::IpFamilies {
     let is_v4 = |address: &NetworkAddress| address.address.to_canonical().is_ipv4();
     let (v4, v6) = (service.addresses.iter().any(is_v4), service.addresses.iter().any(|a| !is_v4(a)));
@@ -54,10 +54,10 @@ fn families(service: &Service) -> wire::IpFamilies {
     }
 }
 
-/// The service of a message.
+/// Decodes a service.
 ///
 /// # Errors
-/// The field that does not fit.
+/// The invalid field.
 pub fn decode_service(message: wire::Service) -> Result<Service, DecodeError> {
     let name = format!("{}/{}", message.namespace, message.hostname);
     decode(message).map_err(|invalid| invalid.of(&name))
@@ -88,7 +88,7 @@ fn decode(message: wire::Service) -> Result<Service, Invalid> {
     })
 }
 
-/// 0 is a named port: each endpoint says which it is.
+/// 0 is a named port, whose number each endpoint defines.
 fn decode_port(port: wire::Port) -> Result<ServicePort, Invalid> {
     let target_port = match port.target_port {
         0 => 0,

@@ -1,4 +1,4 @@
-//! Round trips, and one refusal per field.
+//! Round trips, and one rejection per field.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -391,7 +391,8 @@ fn an_address_is_asked_for_by_network_and_ip_and_a_nodes_own_is_nobodys() {
     assert!(aliases(b"\xff").is_empty());
 }
 
-/// A proxy that does not know the extension refuses an ALLOW of it, and never reads a wider one.
+/// A proxy that does not know the extension rejects an ALLOW with it, and never decodes a wider
+/// policy.
 #[test]
 fn trust_domains_are_an_extension_that_older_proxies_refuse() {
     let exact = |text: &str| StringMatch::Exact(text.into());

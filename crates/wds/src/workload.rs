@@ -1,6 +1,6 @@
-//! `istio.workload.Workload`.
+//! Encoding of `istio.workload.Workload`.
 //!
-//! Invariant: a decoded workload has a uid and an identity that a certificate can carry.
+//! Invariant: a decoded workload has a uid, and an identity that is valid in a certificate.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 const DEFAULT_CLUSTER: &str = "Kubernetes";
 const DEFAULT_CAPACITY: u32 = 1;
 
-/// The message for a workload.
+/// Encodes a workload.
 pub fn encode_workload(workload: &Workload) -> wire::Workload {
     let trust_domain =
         if &*workload.trust_domain == DEFAULT_TRUST_DOMAIN { "" } else { &workload.trust_domain };

@@ -1,4 +1,4 @@
-//! Plugin and agent at both ends of a socket, and what either does with an older other.
+//! Plugin and agent at both ends of a socket, and each against an older version of the other.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use tokio::{net::UnixListener, task::spawn_blocking};
 use super::*;
 use crate::plugin::agent::{Unreachable, ask};
 
-/// What the plugin of an agent that spoke HTTP sends.
+/// What the plugin of an agent that used HTTP sends.
 const HTTP: &[u8] =
     b"POST /add HTTP/1.1\r\nhost: node-agent\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
 
@@ -23,7 +23,7 @@ fn request() -> Request {
     }
 }
 
-/// A socket in a directory of its own, which goes with it.
+/// A socket in a temporary directory of its own.
 struct Place(PathBuf);
 
 impl Place {
@@ -76,7 +76,7 @@ async fn what_is_no_question_of_this_version_gets_no_answer_and_does_not_hang() 
         (frame(r#"{"body":{}}"#), "malformed"),
         (frame(r#"{"version":1,"body":{"netns":"/n"}}"#), "malformed"),
         (frame(""), "malformed"),
-        (vec![0, 0], "broke off"),
+        (vec![0, 0], "connection failed"),
     ];
     for (sent, expected) in cases {
         let (mut plugin, agent) = UnixStream::pair().unwrap();
@@ -85,7 +85,7 @@ async fn what_is_no_question_of_this_version_gets_no_answer_and_does_not_hang() 
         let error = answer(agent, async |_| panic!("judged")).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{expected:?} is not in {error:?}");
         let mut heard = Vec::new();
-        // What was not read resets the connection; either way it is over.
+        // Unread data resets the connection; either way it has ended.
         let _ = plugin.read_to_end(&mut heard).await;
         assert!(heard.is_empty(), "{heard:?}");
     }
@@ -124,7 +124,7 @@ fn an_agent_that_does_not_accept_any_more_holds_the_plugin_no_longer_than_its_li
     let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
     listener.bind(&address).unwrap();
     listener.listen(0).unwrap();
-    // Until its queue is full, which then says so at once.
+    // Until the queue is full; then connecting fails at once.
     let mut queued = Vec::new();
     loop {
         let client = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();

@@ -1,4 +1,4 @@
-//! `ambit-cni-plugin`: reads the environment and standard input, answers on standard output.
+//! `ambit-cni-plugin`: reads the environment and standard input, and answers on standard output.
 
 use std::{
     io::{Write, stdin, stdout},

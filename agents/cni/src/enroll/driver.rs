@@ -1,6 +1,7 @@
-//! Drives one pod through its machine: one effect at a time, again after a growing pause when it fails.
+//! Drives the state machine of one pod: runs one effect at a time, and retries a failed one with
+//! backoff.
 //!
-//! One task per pod. Invariant: an effect starts only after the one before it ended.
+//! One task per pod. Invariant: an effect starts only after the previous one has ended.
 
 use std::time::{Duration, Instant};
 
@@ -11,53 +12,54 @@ use tokio::sync::watch;
 use super::{
     effects::Effects,
     pod::{Intent, Sandbox},
-    stage::{Effect, Facts, Know, Linger, Position, Processes, Proxy as ProxyFact, Wanted, next},
+    stage::{Effect, Facts, Know, Linger, Position, Processes, ProxyFact, Wanted, next},
 };
 use crate::{Error, Problem, metrics::EffectLabels, proxy::Link};
 
-/// First pause after an effect failed; each further one is twice as long.
+/// First delay after a failed effect; doubled for each further failure.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(5);
-/// Longest of them.
+/// Longest delay.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
-/// How long peers may go on tunnelling to a pod that leaves.
+/// How long a pod that leaves the mesh still accepts tunnels from peers.
 pub const LINGER: Duration = Duration::from_secs(3);
-/// How often a deleted pod is looked at until its last process has ended.
+/// How often to check whether the last process of a deleted pod has ended.
 const PROCESSES_INTERVAL: Duration = Duration::from_secs(1);
-/// Failures in a row before the operator hears of them; fewer are the noise of a pod that just started.
-const FAILURES_TOLD: u32 = 4;
+/// Consecutive failures after which the operator is notified; fewer are normal for a pod that has
+/// just started.
+const FAILURES_BEFORE_REPORT: u32 = 4;
 
-/// Where a pod is, for whoever waits for it.
+/// The progress of a pod, for callers that wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Cookie of the namespace in which the pod is enrolled.
+    /// Cookie of the namespace in which the pod is enrolled, if it is.
     pub enrolled: Option<u64>,
-    /// Why it does not make progress.
+    /// Why there is no progress.
     pub problem: Option<Problem>,
-    /// Nothing of it is left, and nothing will be done until its intent changes.
+    /// Nothing of the mesh is left in the pod, and nothing will be done until its intent changes.
     pub is_cleared: bool,
 }
 
-/// The ends of a driver's channels.
+/// The driver's ends of its channels.
 #[derive(Debug)]
-pub struct Wires {
-    /// What is wanted.
+pub struct Channels {
+    /// The wanted state.
     pub intent: watch::Receiver<Intent>,
-    /// What CNI made.
+    /// The network that CNI created.
     pub sandbox: watch::Receiver<Option<Sandbox>>,
-    /// Where the pod is.
+    /// The progress.
     pub progress: watch::Sender<Progress>,
 }
 
 /// The driver of one pod.
 #[derive(Debug)]
 pub struct Driver {
-    wires: Wires,
+    channels: Channels,
     effects: Effects,
     at: Position,
     link: watch::Receiver<Link>,
     breaker: watch::Receiver<u64>,
     breaker_seen: u64,
-    /// When only tunnels were left.
+    /// When capture was switched off and only tunnels were left.
     narrowed: Option<Instant>,
     backoff: Backoff,
     failures: u32,
@@ -65,16 +67,16 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A driver for a pod that is at `at`.
-    pub fn new(wires: Wires, mut effects: Effects, at: Position) -> Self {
+    /// A driver for a pod whose current position is `at`.
+    pub fn new(channels: Channels, mut effects: Effects, at: Position) -> Self {
         if at != Position::default() {
-            // An earlier agent enrolled it, or was about to.
+            // An earlier agent has enrolled it, or was about to.
             effects.forgo_closing();
         }
         let (link, breaker) = (effects.proxy().link(), effects.proxy().breaker());
         let breaker_seen = *breaker.borrow();
         Self {
-            wires,
+            channels,
             effects,
             at,
             link,
@@ -87,17 +89,18 @@ impl Driver {
         }
     }
 
-    /// Reports where the pod is before anything is done, so that the first report to the operator names it.
+    /// Reports the pod's position before anything is done, so that the first report to the operator
+    /// includes it.
     pub fn announce(&self) {
-        let intent = self.wires.intent.borrow().clone();
+        let intent = self.channels.intent.borrow().clone();
         self.report(&intent);
     }
 
     /// Runs until a deleted pod is cleaned up, or the agent stops.
     pub async fn run(mut self) {
         loop {
-            let intent = self.wires.intent.borrow_and_update().clone();
-            let sandbox = self.wires.sandbox.borrow_and_update().clone();
+            let intent = self.channels.intent.borrow_and_update().clone();
+            let sandbox = self.channels.sandbox.borrow_and_update().clone();
             if let Err(error) = self.effects.describe(&intent.pod, sandbox.as_ref(), &mut self.at).await {
                 self.failed("replace", &error);
                 self.publish(&intent);
@@ -127,7 +130,7 @@ impl Driver {
         }
     }
 
-    /// Brings the position up to date with what happened outside, and collects the facts.
+    /// Updates the position after external changes, and collects the facts.
     async fn facts(&mut self, intent: &Intent) -> Facts {
         let breaker = *self.breaker.borrow_and_update();
         if breaker != self.breaker_seen {
@@ -182,18 +185,18 @@ impl Driver {
 
     fn failed(&mut self, effect: &str, error: &Error) {
         self.failures += 1;
-        if self.failures == FAILURES_TOLD {
+        if self.failures == FAILURES_BEFORE_REPORT {
             tracing::warn!(effect, %error, "A pod does not make progress");
         }
         self.problem = Some(error.problem());
     }
 
-    /// Nothing to do: either the pod is where it should be, or it waits for something.
+    /// Nothing to do: the pod has reached its target, or waits for an external change.
     fn arrived(&mut self, intent: &Intent, facts: &Facts) {
         let waits_for_proxy =
             intent.wanted == Wanted::L4 && self.at.announced != Know::Yes && facts.proxy == ProxyFact::Away;
         self.problem = waits_for_proxy.then(|| Error::ProxyAway.problem());
-        self.failures = if waits_for_proxy { FAILURES_TOLD } else { 0 };
+        self.failures = if waits_for_proxy { FAILURES_BEFORE_REPORT } else { 0 };
     }
 
     fn publish(&self, intent: &Intent) {
@@ -205,7 +208,7 @@ impl Driver {
             problem: self.problem.clone(),
             is_cleared: self.at.is_finished(),
         };
-        self.wires.progress.send_if_modified(|old| {
+        self.channels.progress.send_if_modified(|old| {
             let changed = *old != progress;
             if changed && old.enrolled.is_some() != progress.enrolled.is_some() {
                 let gauge = &self.effects.metrics().pods_enrolled;
@@ -222,10 +225,11 @@ impl Driver {
     }
 
     fn report(&self, intent: &Intent) {
-        let told = self.problem.as_ref().filter(|_| self.failures >= FAILURES_TOLD);
-        let stage = match (self.at.stage(), told) {
+        let reported = self.problem.as_ref().filter(|_| self.failures >= FAILURES_BEFORE_REPORT);
+        let stage = match (self.at.stage(), reported) {
             (Some(stage), _) => stage,
-            // An earlier agent may have enrolled it: the operator is not to think that it left.
+            // An earlier agent may have enrolled it, and the operator must not conclude that it
+            // left the mesh.
             (None, _) if self.at.captured != Know::No => Stage::Redirected,
             (None, Some(_)) => Stage::Out,
             (None, None) => return,
@@ -242,23 +246,23 @@ impl Driver {
             namespace: intent.pod.namespace.clone(),
             name: intent.pod.name.clone(),
             stage: stage.into(),
-            reason: told.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
-            message: told.map(|problem| problem.message.clone()).unwrap_or_default(),
+            reason: reported.map(|problem| problem.reason.to_owned()).unwrap_or_default(),
+            message: reported.map(|problem| problem.message.clone()).unwrap_or_default(),
             ..PodReport::default()
         });
     }
 
-    /// Waits after a failure; a new wish or another proxy ends the pause.
+    /// Waits after a failure; ends early when the intent or the proxy changes.
     async fn pause(&mut self) -> Result<(), watch::error::RecvError> {
         tokio::select! {
             () = tokio::time::sleep(self.backoff.pause()) => Ok(()),
-            changed = self.wires.intent.changed() => changed,
-            changed = self.wires.sandbox.changed() => changed,
+            changed = self.channels.intent.changed() => changed,
+            changed = self.channels.sandbox.changed() => changed,
             changed = self.link.changed() => changed,
         }
     }
 
-    /// Waits for anything that could make another effect the next one.
+    /// Waits for any change that could lead to another effect.
     async fn wait(&mut self, intent: &Intent, facts: &Facts) -> Result<(), watch::error::RecvError> {
         let timer = match (facts.linger, intent.wanted) {
             (Linger::Running, _) => {
@@ -269,10 +273,10 @@ impl Driver {
         };
         tokio::select! {
             () = tokio::time::sleep(timer) => Ok(()),
-            changed = self.wires.intent.changed() => changed,
+            changed = self.channels.intent.changed() => changed,
             changed = self.link.changed() => changed,
             changed = self.breaker.changed() => changed,
-            changed = self.wires.sandbox.changed() => changed,
+            changed = self.channels.sandbox.changed() => changed,
         }
     }
 }

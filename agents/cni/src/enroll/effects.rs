@@ -1,6 +1,7 @@
-//! What each effect does on the node.
+//! The implementation of each effect on the node.
 //!
-//! Invariant: every effect may be repeated, and one that fails leaves nothing that repeating it would not finish.
+//! Invariant: every effect is idempotent, and repeating it completes what a failed run left
+//! unfinished.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -25,8 +26,8 @@ use crate::{
     tools::Tools,
 };
 
-/// Looks at a pod's connections until nothing of them has to be closed: those that were half open before capture began
-/// may be complete after the first.
+/// How often the pod's connections are listed until none has to be closed: connections that were
+/// half open before capture began may be established after the first round.
 const CLOSING_ROUNDS_MAX: usize = 8;
 
 /// The effects on one pod.
@@ -39,14 +40,14 @@ pub struct Effects {
     inbound: Inbound,
     probes: Vec<Probe>,
     rerouted: Vec<String>,
-    /// Covers devices that appear.
+    /// The task that covers new devices.
     following: Option<Following>,
-    /// The pod was never enrolled: it may have connections that nobody judged.
+    /// The pod was never enrolled, so it may have connections that bypassed every policy.
     is_first: bool,
 }
 
 impl Effects {
-    /// For a pod that is not open.
+    /// For a pod whose namespace is not open.
     pub fn new(tools: Tools) -> Self {
         Self {
             tools,
@@ -61,7 +62,7 @@ impl Effects {
         }
     }
 
-    /// The pod's connections were judged, or opened by right.
+    /// Skips closing connections: they were authorized, or opened legitimately outside the mesh.
     pub(super) fn forgo_closing(&mut self) {
         self.is_first = false;
     }
@@ -82,12 +83,13 @@ impl Effects {
         &self.tools.reporter
     }
 
-    /// Cookie of the namespace that is held.
+    /// Cookie of the open namespace.
     pub(super) fn cookie(&self) -> Option<u64> {
         self.opened.as_ref().map(|opened| opened.netns.cookie())
     }
 
-    /// Takes over what the operator and CNI say about the pod, and marks in `at` what has to be done again for it.
+    /// Applies the descriptions of the operator and of CNI, and marks in `at` what must be
+    /// repeated.
     pub(super) async fn describe(
         &mut self,
         pod: &Pod,
@@ -98,14 +100,14 @@ impl Effects {
             self.opened.as_ref().is_some_and(|opened| !opened.netns.same(&sandbox.netns))
         });
         if is_replaced {
-            self.bury(&pod.uid).await?;
-            *at = Position { told: at.told, ..Position::default() };
+            self.drop_sandbox(&pod.uid).await?;
+            *at = Position { reported: at.reported, ..Position::default() };
         }
         self.sandbox = sandbox.cloned();
-        // What CNI gave is true of this namespace; what the operator knows may be of the one before, or nothing yet.
+        // CNI's addresses belong to this namespace; the operator's may be older or missing.
         let ips = self.sandbox.as_ref().map_or_else(|| pod.ips.clone(), |sandbox| sandbox.ips.clone());
-        let (told, known) = ((&ips, pod.inbound, &pod.probes), (&self.ips, self.inbound, &self.probes));
-        if told != known || pod.rerouted != self.rerouted {
+        let (described, known) = ((&ips, pod.inbound, &pod.probes), (&self.ips, self.inbound, &self.probes));
+        if described != known || pod.rerouted != self.rerouted {
             let is_first = self.ips.is_empty();
             (self.ips, self.inbound) = (ips, pod.inbound);
             self.probes.clone_from(&pod.probes);
@@ -119,8 +121,8 @@ impl Effects {
         Ok(())
     }
 
-    /// The runtime made another sandbox for the pod: nothing lives in the old one.
-    async fn bury(&mut self, uid: &str) -> Result<(), Error> {
+    /// Drops the old sandbox after the runtime created another one; nothing runs in the old one.
+    async fn drop_sandbox(&mut self, uid: &str) -> Result<(), Error> {
         let Some(opened) = self.opened.clone() else { return Ok(()) };
         self.following = None;
         let name = uid.to_owned();
@@ -168,8 +170,8 @@ impl Effects {
                 (self.opened, self.following) = (None, None);
                 Ok(())
             }
-            // What the operator is told follows from the position, see `Driver::report`.
-            Effect::TellEnrolled | Effect::TellLeaving | Effect::TellOut => Ok(()),
+            // The report follows from the position, see `Driver::report`.
+            Effect::ReportEnrolled | Effect::ReportLeaving | Effect::ReportOut => Ok(()),
         }
     }
 
@@ -194,7 +196,7 @@ impl Effects {
         Ok(())
     }
 
-    /// The pod's namespace: what CNI just made, or that of its processes.
+    /// The pod's network namespace: the one CNI just created, or that of its processes.
     async fn find(&self, uid: &str) -> Result<NetNs, Error> {
         if let Some(sandbox) = &self.sandbox {
             return Ok(sandbox.netns.try_clone()?);
@@ -212,7 +214,7 @@ impl Effects {
         if ips.is_empty() {
             return Err(Error::NoAddress { uid });
         }
-        // Before anything is listed, so that no device appears unseen.
+        // Starts to watch before listing, so that no device is missed.
         let watch = DeviceWatch::open(&opened.netns)?;
         let covered = Covered { uid, opened, ips, rerouted: self.rerouted.clone() };
         let pod = covered.clone();
@@ -235,13 +237,14 @@ impl Effects {
                 let steer = move |kernel: &mut Kernel| kernel.steer(netns.cookie(), steering, &ips, &probes);
                 self.tools.kernel.call(steer).await
             }
-            // Nobody is left whose connections could be steered.
+            // No process is left whose connections could be steered.
             None => Ok(()),
         }
     }
 
-    /// A pod that ran before it was enrolled, although it was wanted in the mesh from its start, loses what it opened
-    /// meanwhile. One that was labelled while it ran keeps its connections, and so does one that CNI brought.
+    /// Closes the connections that a pod opened before it was enrolled, if it was wanted in the
+    /// mesh from its start. A pod that was labelled while running keeps its connections, and so
+    /// does one that CNI enrolled.
     async fn close_unjudged(&mut self, pod: &Pod) -> Result<(), Error> {
         let is_late = self.is_first && pod.wanted_from_start && self.sandbox.is_none();
         if let (true, Some(opened)) = (is_late, self.opened.clone()) {
@@ -274,8 +277,8 @@ impl Effects {
         self.tools.kernel.call(move |kernel| kernel.detach(&uid, netns.as_ref())).await
     }
 
-    /// The pod's namespace also when it is not open (after a restart of the agent); `None` when the pod has no
-    /// process left.
+    /// The pod's namespace, found again if it is not open (after a restart of the agent); `None`
+    /// when the pod has no process left.
     async fn namespace(&self, uid: &str) -> Result<Option<NetNs>, Error> {
         if let Some(opened) = &self.opened {
             return Ok(Some(opened.netns.try_clone()?));
@@ -290,7 +293,7 @@ impl Effects {
     }
 }
 
-/// Closes until nothing unjudged is left; returns how many connections that were.
+/// Closes connections until none is left that bypassed policy; returns their number.
 fn close_all(netns: &NetNs, proxies: &[u64], inbound: Inbound) -> Result<u32, Error> {
     let mut closed = 0;
     for _ in 0..CLOSING_ROUNDS_MAX {

@@ -9,7 +9,7 @@ use ambit_redirect::Probe;
 
 use super::stage::Wanted;
 
-/// A pod as the operator describes it.
+/// The operator's description of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
     /// Kubernetes `metadata.uid`.
@@ -20,40 +20,42 @@ pub struct Pod {
     pub name: String,
     /// Service account name.
     pub service_account: String,
-    /// Addresses, empty until the pod has them.
+    /// Addresses; empty until the pod has them.
     pub ips: Vec<IpAddr>,
-    /// Whether plaintext from outside goes to the proxy.
+    /// Whether inbound plaintext is redirected to the proxy.
     pub inbound: Inbound,
-    /// It was wanted in the mesh before it had a network: what it did outside, it did past every policy.
+    /// It was wanted in the mesh before it had a network, so anything it does before enrollment
+    /// bypasses every policy.
     pub wanted_from_start: bool,
-    /// What the kubelet may send to it unjudged.
+    /// What the kubelet may send to it without authorization.
     pub probes: Vec<Probe>,
-    /// Devices whose inbound traffic is the pod's own (annotation `istio.io/reroute-virtual-interfaces`).
+    /// Devices whose inbound traffic counts as the pod's own outbound traffic (annotation
+    /// `istio.io/reroute-virtual-interfaces`).
     pub rerouted: Vec<String>,
 }
 
-/// What becomes of plaintext from outside.
+/// Handling of inbound plaintext.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inbound {
-    /// It goes to the proxy.
+    /// Redirected to the proxy.
     Captured,
-    /// It goes to the pod (annotation `ambient.istio.io/bypass-inbound-capture`).
+    /// Goes directly to the pod (annotation `ambient.istio.io/bypass-inbound-capture`).
     Bypassed,
 }
 
-/// What is wanted of a pod.
+/// The wanted state of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// The pod.
     pub pod: Arc<Pod>,
-    /// Where it should be.
+    /// The target of its state machine.
     pub wanted: Wanted,
 }
 
-/// The network that a CNI ADD just made for a pod.
+/// The pod network that a CNI ADD has just created.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    /// Its namespace.
+    /// Its network namespace.
     pub netns: Arc<NetNs>,
     /// Its addresses, which the operator does not know yet.
     pub ips: Vec<IpAddr>,

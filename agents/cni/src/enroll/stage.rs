@@ -1,10 +1,12 @@
-//! The enrollment machine of one pod: level-triggered, pure.
+//! The enrollment state machine of one pod: level-triggered, pure.
 //!
-//! [`next`] compares where a pod is ([`Position`]) with where it should be ([`Wanted`]) and names one [`Effect`].
-//! What a failed or interrupted effect may have left behind is [`Know::Maybe`], so nothing is ever assumed.
+//! [`next`] compares the pod's [`Position`] with its target ([`Wanted`]) and returns one
+//! [`Effect`]. Results of a failed or interrupted effect are [`Know::Maybe`], so nothing is
+//! assumed.
 //!
-//! Invariant: capture is switched on only while a proxy holds the pod and its listeners are armed; once on, it
-//! goes off only because the pod is wanted out (after the operator was told) or no longer runs.
+//! Invariant: capture is switched on only while a proxy holds the pod and its listeners are armed.
+//! Once on, it is switched off only when the pod should leave the mesh (after the operator was
+//! notified) or has no process any more.
 
 use ambit_proto::node;
 
@@ -14,19 +16,19 @@ pub enum Know {
     /// Certainly not.
     #[default]
     No,
-    /// An effect began and did not end well, or an earlier process left it.
+    /// An effect started without succeeding, or an earlier process may have done it.
     Maybe,
     /// Certainly.
     Yes,
 }
 
-/// Where the pod should be.
+/// The target of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wanted {
-    /// Outside the mesh. Rule and route stay in its namespace, because captured connections that are still open
-    /// need them.
+    /// Outside the mesh. Rule and route stay in its namespace, because captured connections that
+    /// are still open need them.
     Out,
-    /// Outside the mesh and without any trace of it: the mesh leaves the node.
+    /// Outside the mesh without any trace, because the mesh leaves the node.
     Cleared,
     /// Enrolled.
     L4,
@@ -34,32 +36,32 @@ pub enum Wanted {
     Gone,
 }
 
-/// What the machine must know besides the position.
+/// External facts in addition to the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
-    /// Whether a proxy is connected and has its snapshot.
-    pub proxy: Proxy,
-    /// Whether peers had time to stop tunnelling since capture went off.
+    /// Whether a proxy is connected and has received its snapshot.
+    pub proxy: ProxyFact,
+    /// Whether peers had time to stop tunnelling since capture was switched off.
     pub linger: Linger,
-    /// Whether processes of the pod still run.
+    /// Whether the pod has running processes.
     pub processes: Processes,
 }
 
 /// Connection to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Proxy {
+pub enum ProxyFact {
     /// No proxy.
     Away,
-    /// Ready for requests.
+    /// Connected and ready for requests.
     Ready,
 }
 
-/// Time since capture went off.
+/// The time that peers get to stop tunnelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Linger {
     /// Peers may still tunnel to the pod.
     Running,
-    /// They had their time.
+    /// The time is over.
     Over,
 }
 
@@ -68,82 +70,82 @@ pub enum Linger {
 pub enum Processes {
     /// At least one.
     Running,
-    /// None: there is nobody left to protect.
+    /// None: nothing is left to protect.
     Ended,
 }
 
-/// What the operator was told last.
+/// The last state reported to the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Told {
-    /// Nothing by this process.
+pub enum Reported {
+    /// Nothing was reported by this process.
     #[default]
     Nothing,
-    /// The pod is enrolled: peers may tunnel.
+    /// Enrolled: peers may tunnel to the pod.
     Enrolled,
-    /// The pod is leaving: peers are to stop tunnelling.
+    /// Leaving: peers must stop tunnelling.
     Leaving,
-    /// The pod is outside.
+    /// Outside the mesh.
     Out,
 }
 
-/// What is known to be in place for a pod.
+/// What is in place for a pod, as far as is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The agent holds the namespace and listening sockets in it.
+    /// The agent holds the namespace, and listening sockets in it.
     pub opened: Know,
     /// The connected proxy acknowledged the pod.
     pub announced: Know,
     /// Rule, route, sysctls and the pinned `sk_lookup` link.
     pub attached: Know,
-    /// The listeners are in their slots.
+    /// The listeners are in the kernel's map.
     pub armed: Know,
     /// New connections of the pod are captured.
     pub captured: Know,
     /// Tunnels to the pod are steered to the proxy.
     pub tunnelled: Know,
-    /// What the operator was told.
-    pub told: Told,
+    /// The last state reported to the operator.
+    pub reported: Reported,
 }
 
-/// One thing to do. Each is idempotent.
+/// One operation. All are idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
-    /// Find the namespace, adopt or open its listeners.
+    /// Find the namespace, and adopt or open its listeners.
     Open,
-    /// Hand the pod to the proxy and await the ack.
+    /// Pass the pod to the proxy and wait for the ack.
     Announce,
-    /// Rule, route, sysctls, link.
+    /// Set rule, route and sysctls, and attach the link.
     Attach,
-    /// Put the listeners into their slots.
+    /// Put the listeners into the kernel's map.
     Arm,
-    /// One map write: capture and tunnels on.
+    /// One map write: switch on capture and tunnels.
     Capture,
-    /// Tell the operator that peers may tunnel.
-    TellEnrolled,
-    /// Tell the operator that peers are to stop.
-    TellLeaving,
-    /// One map write: only tunnels stay steered.
+    /// Notify the operator that peers may tunnel.
+    ReportEnrolled,
+    /// Notify the operator that peers must stop.
+    ReportLeaving,
+    /// One map write: steer only tunnels.
     Narrow,
-    /// Nothing is steered any more; the slots are emptied.
+    /// Steer nothing, and remove the listeners from the map.
     Close,
-    /// Rule, route, sysctls and link are taken away.
+    /// Remove rule, route, sysctls and link.
     Detach,
-    /// Take the pod back from the proxy.
+    /// Remove the pod from the proxy.
     Withdraw,
-    /// Close the agent's copies of the listeners and the namespace.
+    /// Close the agent's copies of the listeners and of the namespace.
     Drop,
-    /// Tell the operator that the pod is outside.
-    TellOut,
+    /// Notify the operator that the pod is outside.
+    ReportOut,
 }
 
-/// Part of a way, in order: the first that is not done decides.
+/// One part of a sequence; the first part that is not done determines the effect.
 enum Step {
     Do(Effect),
     Wait,
     Done,
 }
 
-/// The one thing to do next, or nothing: arrived, or waiting for a fact to change.
+/// The next effect; `None` when the target is reached, or an external fact must change first.
 pub fn next(at: &Position, wanted: Wanted, facts: &Facts) -> Option<Effect> {
     let way: &[fn(&Position, &Facts) -> Step] = match wanted {
         Wanted::L4 => &[hold, protect, tell_enrolled],
@@ -166,7 +168,7 @@ fn hold(at: &Position, facts: &Facts) -> Step {
         Step::Do(Effect::Open)
     } else if at.announced == Know::Yes {
         Step::Done
-    } else if facts.proxy == Proxy::Ready {
+    } else if facts.proxy == ProxyFact::Ready {
         Step::Do(Effect::Announce)
     } else {
         Step::Wait
@@ -186,13 +188,13 @@ fn protect(at: &Position, _: &Facts) -> Step {
 }
 
 fn tell_enrolled(at: &Position, _: &Facts) -> Step {
-    if at.told == Told::Enrolled { Step::Done } else { Step::Do(Effect::TellEnrolled) }
+    if at.reported == Reported::Enrolled { Step::Done } else { Step::Do(Effect::ReportEnrolled) }
 }
 
-/// Peers are told, capture goes off, tunnels are served until they had their time, then nothing is steered.
+/// Notify peers, switch off capture, serve tunnels for a while, then steer nothing.
 fn quiet(at: &Position, facts: &Facts) -> Step {
     if at.captured != Know::No {
-        Step::Do(if at.told == Told::Leaving { Effect::Narrow } else { Effect::TellLeaving })
+        Step::Do(if at.reported == Reported::Leaving { Effect::Narrow } else { Effect::ReportLeaving })
     } else if at.tunnelled != Know::No && facts.linger == Linger::Running {
         Step::Wait
     } else if at.tunnelled != Know::No || at.armed != Know::No {
@@ -213,7 +215,7 @@ fn detach(at: &Position, _: &Facts) -> Step {
 
 fn release(at: &Position, facts: &Facts) -> Step {
     if at.announced != Know::No {
-        if facts.proxy == Proxy::Ready { Step::Do(Effect::Withdraw) } else { Step::Wait }
+        if facts.proxy == ProxyFact::Ready { Step::Do(Effect::Withdraw) } else { Step::Wait }
     } else if at.opened != Know::No {
         Step::Do(Effect::Drop)
     } else {
@@ -222,11 +224,11 @@ fn release(at: &Position, facts: &Facts) -> Step {
 }
 
 fn tell_out(at: &Position, _: &Facts) -> Step {
-    if at.told == Told::Out { Step::Done } else { Step::Do(Effect::TellOut) }
+    if at.reported == Reported::Out { Step::Done } else { Step::Do(Effect::ReportOut) }
 }
 
 impl Position {
-    /// A pod whose pins an earlier agent left.
+    /// A pod with pins of an earlier agent.
     pub fn inherited() -> Self {
         Self {
             attached: Know::Maybe,
@@ -237,18 +239,18 @@ impl Position {
         }
     }
 
-    /// An effect begins: from here on what it touches is uncertain.
+    /// An effect starts: what it changes is uncertain from now on.
     pub fn begun(&mut self, effect: Effect) {
         self.mark(effect, Know::Maybe, Know::Maybe);
     }
 
-    /// An effect ended well.
+    /// An effect succeeded.
     pub fn succeeded(&mut self, effect: Effect) {
         self.mark(effect, Know::Yes, Know::No);
         match effect {
-            Effect::TellEnrolled => self.told = Told::Enrolled,
-            Effect::TellLeaving => self.told = Told::Leaving,
-            Effect::TellOut => self.told = Told::Out,
+            Effect::ReportEnrolled => self.reported = Reported::Enrolled,
+            Effect::ReportLeaving => self.reported = Reported::Leaving,
+            Effect::ReportOut => self.reported = Reported::Out,
             Effect::Narrow => self.tunnelled = Know::Yes,
             Effect::Open
             | Effect::Announce
@@ -262,12 +264,12 @@ impl Position {
         }
     }
 
-    /// The connection to the proxy that acknowledged the pod is gone.
+    /// The connection to the proxy that acknowledged the pod was lost.
     pub fn proxy_lost(&mut self) {
         self.announced = Know::No;
     }
 
-    /// The slots were emptied because no proxy came back.
+    /// The listeners were removed because no proxy came back.
     pub fn disarmed(&mut self) {
         self.armed = Know::No;
     }
@@ -286,26 +288,26 @@ impl Position {
             }
             Effect::Withdraw => self.announced = off,
             Effect::Drop => self.opened = off,
-            Effect::TellEnrolled | Effect::TellLeaving | Effect::TellOut => {}
+            Effect::ReportEnrolled | Effect::ReportLeaving | Effect::ReportOut => {}
         }
     }
 
-    /// The stage that the operator is told; `None` while it is not known well enough to say anything.
+    /// The stage to report to the operator; `None` while it is not known well enough.
     pub fn stage(&self) -> Option<node::Stage> {
-        match self.told {
-            Told::Enrolled => Some(node::Stage::Enrolled),
-            Told::Leaving => Some(node::Stage::Unredirected),
-            Told::Out => Some(node::Stage::Out),
-            Told::Nothing if self.captured == Know::Yes => Some(node::Stage::Redirected),
-            Told::Nothing if self.captured == Know::Maybe => None,
-            Told::Nothing if self.announced == Know::Yes => Some(node::Stage::Announced),
-            Told::Nothing => None,
+        match self.reported {
+            Reported::Enrolled => Some(node::Stage::Enrolled),
+            Reported::Leaving => Some(node::Stage::Unredirected),
+            Reported::Out => Some(node::Stage::Out),
+            Reported::Nothing if self.captured == Know::Yes => Some(node::Stage::Redirected),
+            Reported::Nothing if self.captured == Know::Maybe => None,
+            Reported::Nothing if self.announced == Know::Yes => Some(node::Stage::Announced),
+            Reported::Nothing => None,
         }
     }
 
-    /// Whether nothing of the pod is left and the operator knows.
+    /// Whether nothing is left of the pod and the operator was notified.
     pub fn is_finished(&self) -> bool {
-        *self == Self { told: Told::Out, ..Self::default() }
+        *self == Self { reported: Reported::Out, ..Self::default() }
     }
 }
 

@@ -1,45 +1,45 @@
-//! The CNI network configuration as text: is it valid, what it is to us, our list around it, and what an earlier
-//! agent wrote into it taken out again. Pure.
+//! The CNI network configuration as text: validation, its role for us, embedding it in our list,
+//! and removing what an earlier agent added. Pure.
 //!
-//! Our list is the text of another configuration with our plugin spliced in as its last, under the same network name:
-//! what other plugins keep by that name (addresses, cached results) stays theirs.
+//! Our list is the text of another configuration with our plugin appended, under the same network
+//! name: state that other plugins keep by that name (addresses, cached results) stays valid.
 //!
-//! Invariant: whatever is not a valid configuration is left alone.
+//! Invariant: anything that is not a valid configuration is left unchanged.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Name of the plugin: its `type` in a configuration and its file in the binary directory.
 pub const PLUGIN: &str = "ambit-cni";
-/// A plugin that calls other configurations, also when it does not say which.
+/// A plugin that always delegates to other configurations, even if it does not list them.
 const MULTUS: &str = "multus";
-/// Members by which a plugin says which other configurations it calls.
+/// Members in which a plugin lists the configurations it delegates to.
 const CALLS: [&str; 2] = ["delegates", "clusterNetwork"];
-/// CNI version of a list made from a single configuration that names none.
+/// CNI version of a list created from a single configuration without a version.
 const VERSION_DEFAULT: &str = "0.3.1";
 
 /// Why a text is not a network configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum Invalid {
-    /// Not JSON at all.
+    /// Not valid JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
-    /// JSON of another shape.
+    /// Valid JSON of the wrong structure.
     #[error("{0}")]
     Shape(&'static str),
 }
 
-/// Single plugin (`.conf`, `.json`) or list of plugins (`.conflist`).
+/// A single plugin (`.conf`, `.json`) or a list of plugins (`.conflist`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// One plugin.
+    /// A single plugin.
     Single,
-    /// `plugins: [...]`.
+    /// A list, `plugins: [...]`.
     List,
 }
 
 impl Form {
-    /// The form that a file name promises; `None` for files that no runtime reads.
+    /// The form according to the file name; `None` for files that runtimes ignore.
     pub fn of(name: &str) -> Option<Self> {
         if name.starts_with('.') {
             return None;
@@ -52,7 +52,7 @@ impl Form {
     }
 }
 
-/// Our entry in `plugins`: all that the plugin needs to know.
+/// Our entry in `plugins`, with everything the plugin needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -61,30 +61,30 @@ pub struct Entry {
     pub plugin: String,
     /// The agent's socket.
     pub socket: String,
-    /// The file that lists enrolled namespaces.
+    /// The state file with the enrolled namespaces.
     pub state_file: String,
-    /// Pods of this namespace are never held up.
+    /// Pods in this namespace never wait for the agent.
     pub system_namespace: String,
-    /// The configuration that our list was made from.
+    /// Name of the configuration from which our list was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embeds: Option<String>,
-    /// The single configuration in whose place an earlier agent put the list.
+    /// Name of the single configuration that an earlier agent replaced by the list.
     #[serde(default, skip_serializing)]
     pub replaces: Option<String>,
 }
 
-/// What a configuration of others is to us.
+/// The role of another configuration for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It makes a pod's network by itself.
+    /// It creates the pod's network itself.
     Network,
-    /// It calls other configurations (Multus), ours among them.
+    /// It delegates to other configurations (Multus), including ours.
     CallsOurs,
-    /// It calls other configurations, and ours is not among them.
+    /// It delegates to other configurations, but not to ours.
     CallsOthers,
 }
 
-/// A file to be.
+/// A file to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// File name.
@@ -93,10 +93,10 @@ pub struct Named {
     pub text: String,
 }
 
-/// Checks that a runtime would take the text.
+/// Checks that a runtime would accept the text.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Why it would not.
 pub fn validate(form: Form, text: &str) -> Result<(), Invalid> {
     let value: Value = serde_json::from_str(text)?;
     if value.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -120,7 +120,7 @@ fn typed(plugin: &Value) -> Result<(), Invalid> {
     if named { Ok(()) } else { Err(Invalid::Shape("a plugin has no type")) }
 }
 
-/// Our list: `file` with `entry` as its last plugin.
+/// Creates our list: `file` with `entry` as its last plugin.
 ///
 /// # Errors
 /// When `file` is not valid.
@@ -146,12 +146,12 @@ pub fn embed(form: Form, file: &Named, entry: &Entry) -> Result<String, Invalid>
     }
 }
 
-/// The configuration that our list was made from.
+/// Name of the configuration from which our list was created.
 pub fn embedded(text: &str) -> Option<String> {
     plugins(text).ok()?.iter().find_map(|span| ours(slice(text, *span))?.embeds)
 }
 
-/// What a valid configuration of others is; `own` are the names our list may have.
+/// The role of another valid configuration; `own` are the possible names of our list.
 pub fn role(form: Form, text: &str, own: &[&str]) -> Role {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     let plugins: Vec<&Value> = match form {
@@ -169,7 +169,7 @@ pub fn role(form: Form, text: &str, own: &[&str]) -> Role {
     }
 }
 
-/// Whether our plugin or the file of our list is named anywhere in a value.
+/// Whether a value mentions our plugin or the file of our list.
 fn names_ours(value: &Value, own: &[&str]) -> bool {
     match value {
         Value::String(text) => text == PLUGIN || own.iter().any(|name| text.ends_with(name)),
@@ -179,15 +179,16 @@ fn names_ours(value: &Value, own: &[&str]) -> bool {
     }
 }
 
-/// The list without our entry, or the single configuration that it replaced; `None` when we are not in it.
+/// The list without our entry, or the single configuration that it replaced; `None` when our entry
+/// is not in it.
 ///
 /// # Errors
-/// When the text is not a list any more.
+/// When the text is no longer a valid list.
 pub fn without(file: &Named) -> Result<Option<Named>, Invalid> {
     let Some(name) = replaced(&file.text)? else {
         return Ok(cut(&file.text)?.map(|text| Named { name: file.name.clone(), text }));
     };
-    // The single configuration stands between the bracket and the comma before our entry.
+    // The single configuration is between the bracket and the comma before our entry.
     let start = array(&file.text)?.0 + 1;
     let spans = plugins(&file.text)?;
     let position = spans.iter().position(|span| ours(slice(&file.text, *span)).is_some());
@@ -196,7 +197,7 @@ pub fn without(file: &Named) -> Result<Option<Named>, Invalid> {
     let original = comma.and_then(|comma| file.text.get(start..comma));
     match original {
         Some(text) if validate(Form::Single, text).is_ok() => Ok(Some(Named { name, text: text.to_owned() })),
-        // Others added plugins meanwhile: it must stay a list.
+        // Others have added plugins since, so it must stay a list.
         _ => Ok(cut(&file.text)?.map(|text| Named { name: file.name.clone(), text })),
     }
 }
@@ -226,7 +227,7 @@ fn ours(text: &str) -> Option<Entry> {
     Some(serde_json::from_value(value).unwrap_or_else(|_| empty()))
 }
 
-/// The text without any entry of ours, or `None` when there is none.
+/// The text without our entry; `None` when there is none.
 fn cut(text: &str) -> Result<Option<String>, Invalid> {
     let mut rest = text.to_owned();
     let mut found = false;
@@ -240,7 +241,8 @@ fn cut(text: &str) -> Result<Option<String>, Invalid> {
         let before = at.checked_sub(1).and_then(|at| spans.get(at)).map(|span| span.1);
         let after = spans.get(at + 1).map(|span| span.0);
         let (from, to) = match (before, after) {
-            // The comma goes with the entry: the one before it, which we wrote, or else the one after.
+            // Removes one comma with the entry: the one before it, which we wrote, otherwise the
+            // one after it.
             (Some(end), _) => (end + slice(&rest, (end, own.0)).find(',').unwrap_or_default(), own.1),
             (None, Some(next)) => (own.0, next),
             (None, None) => own,
@@ -256,7 +258,7 @@ fn slice(text: &str, (from, to): Span) -> &str {
     text.get(from..to).unwrap_or_default()
 }
 
-/// The brackets of the top-level `plugins` array in a text that is valid JSON.
+/// The span of the top-level `plugins` array in a valid JSON text.
 fn array(text: &str) -> Result<Span, Invalid> {
     serde_json::from_str::<Value>(text)?;
     let members = children(text, text.find('{').ok_or(Invalid::Shape("it is not an object"))?);
@@ -273,7 +275,8 @@ fn plugins(text: &str) -> Result<Vec<Span>, Invalid> {
     Ok(children(text, array(text)?.0))
 }
 
-/// Spans of the members of the object or list that opens at `open`, without surrounding white space.
+/// The spans of the members of the object or array that starts at `open`, without surrounding white
+/// space.
 fn children(text: &str, open: usize) -> Vec<Span> {
     let mut spans = Vec::new();
     let (mut depth, mut quoted, mut escaped, mut start) = (0_usize, false, false, open + 1);

@@ -1,4 +1,4 @@
-//! Replacing files of a node so that a reader sees the old or the new one, never a part.
+//! Replacing files so that a reader sees either the old or the new content.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,21 +9,22 @@ use std::{
 
 /// Largest configuration file that is read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1 << 20;
-/// Mode of a file that nothing stood in place of.
+/// Mode of a new file.
 const MODE_DEFAULT: u32 = 0o600;
 
-/// Replaces `path` by `content`: written aside, synced, renamed. Mode and owner of what was there are kept.
+/// Replaces `path` by `content`: writes a temporary file, syncs and renames it. Mode and owner are
+/// kept.
 ///
 /// # Errors
-/// Leaves what was there, and nothing else.
+/// The old content stays, without leftovers.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     write_aside(path, fs::metadata(path).ok(), |file| file.write_all(content))
 }
 
-/// Copies an executable to `path` in the same way, mode 0755.
+/// Replaces `path` by an executable in the same way, with mode 0755.
 ///
 /// # Errors
-/// Leaves what was there, and nothing else.
+/// The old content stays, without leftovers.
 pub fn install_executable(source: &Path, path: &Path) -> io::Result<()> {
     let mut from = File::open(source)?;
     write_aside(path, None, |to| {
@@ -32,7 +33,7 @@ pub fn install_executable(source: &Path, path: &Path) -> io::Result<()> {
     })
 }
 
-/// Removes a file; that it is not there is fine.
+/// Removes a file if it exists.
 ///
 /// # Errors
 /// All other failures.
@@ -43,7 +44,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads a text file of bounded size; `None` when it is not there.
+/// Reads a text file of limited size; `None` if it does not exist.
 ///
 /// # Errors
 /// When it is too large, not text or not readable.
@@ -60,7 +61,7 @@ pub fn read_bounded(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(text))
 }
 
-/// Whether both files hold the same bytes.
+/// Whether both files have the same content.
 pub fn same_content(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(a), Ok(b)) if a.len() == b.len() => {
@@ -79,7 +80,7 @@ fn write_aside(
     else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
-    // No runtime reads a dot file, and one name per target leaves at most one behind after a crash.
+    // Runtimes ignore dot files, and with one name per target at most one is left after a crash.
     let aside = directory.join(format!(".{name}.ambit-tmp"));
     let written = (|| {
         let _ = fs::remove_file(&aside);

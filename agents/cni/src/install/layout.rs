@@ -1,47 +1,50 @@
-//! Which file is ours, what is in it, and whether the runtime reads it first. Pure.
+//! Name, content and position of our configuration file. Pure.
 //!
-//! Runtimes take the first configuration by name. Invariants: what others wrote is never changed; a configuration
-//! that is being written does not replace the one we hold; one that calls others (Multus) stays before ours.
+//! Runtimes use the first configuration by name. Invariants: files of others are never changed; a
+//! configuration that is being written does not replace the one we have embedded; one that
+//! delegates to others (Multus) stays before ours.
 
 use super::conflist::{self, Entry, Form, Invalid, Named, Role};
 
-/// Names of our list. The first that fits is taken: before the configuration it is made from, which is before every
-/// usual name (`05-cilium.conflist`, `10-calico.conflist`), and after one that calls others (`00-multus.conf`).
+/// Possible names of our list; the first suitable one is used. It must sort before the
+/// configuration that it embeds, and after one that delegates to others (`00-multus.conf`). The
+/// first name precedes all usual names (`05-cilium.conflist`, `10-calico.conflist`).
 pub const OWN_NAMES: [&str; 3] = ["01-ambit.conflist", "00-ambit.conflist", "00-00-ambit.conflist"];
 
-/// A file that a runtime reads.
+/// A file that runtimes read.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// Its name.
+    /// File name.
     pub name: String,
-    /// Its text, or why it cannot be read.
+    /// Content, or why it cannot be read.
     pub text: Result<String, String>,
 }
 
-/// What is to be there.
+/// The wanted state of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Our list.
     pub own: Named,
-    /// A configuration that comes before ours and does not call it: pods start without us.
+    /// A configuration that comes before ours and does not delegate to it, so that pods start
+    /// without us.
     pub passed_by: Option<String>,
 }
 
-/// Why there is nothing to put our plugin into.
+/// Why there is no configuration to embed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Nobody has configured a network.
+    /// No network is configured.
     Missing,
-    /// The named file is no configuration.
+    /// The named file is not a valid configuration.
     Invalid(String, String),
-    /// None of our names fits before the named file.
+    /// None of our names sorts before the named file.
     Crowded(String),
 }
 
-/// The layout that follows from the files of the directory, which are sorted by name.
+/// The layout for the files of the directory, sorted by name.
 ///
 /// # Errors
-/// When there is no configuration to be made part of ours; what is there stays.
+/// When there is no configuration to embed; existing files stay.
 pub fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
     let is_own = |file: &&Found| OWN_NAMES.contains(&file.name.as_str());
     let held = files.iter().find(is_own).and_then(|own| conflist::embedded(own.text.as_deref().ok()?));
@@ -50,7 +53,7 @@ pub fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
         let (form, bare) = match bare(file) {
             Ok(Some(bare)) => bare,
             Ok(None) => continue,
-            // It is being written, or broken: ours keeps what it holds.
+            // It is being written or broken: ours keeps the embedded content.
             Err(why) if held.as_ref() == Some(&file.name) => {
                 return Err(Refusal::Invalid(file.name.clone(), why));
             }
@@ -61,7 +64,8 @@ pub fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
         };
         match conflist::role(form, &bare.text, &OWN_NAMES) {
             Role::Network => return around(form, &bare, &callers, entry),
-            // An earlier agent put our plugin into it, and it is read before ours: it stays there.
+            // An earlier agent put our plugin into it, and it is read before ours: the plugin stays
+            // there.
             Role::CallsOthers if file.text.as_deref().is_ok_and(conflist::contains_ours) => {
                 callers.push((file.name.as_str(), Role::CallsOurs));
             }
@@ -83,7 +87,7 @@ fn around(form: Form, primary: &Named, callers: &[(&str, Role)], entry: &Entry) 
     })
 }
 
-/// A configuration as its owner wrote it, without what an earlier agent put in; `None` for a file no runtime reads.
+/// A configuration without what an earlier agent added; `None` for a file that runtimes ignore.
 fn bare(file: &Found) -> Result<Option<(Form, Named)>, String> {
     let Some(form) = Form::of(&file.name) else { return Ok(None) };
     let named = Named { name: file.name.clone(), text: file.text.clone()? };

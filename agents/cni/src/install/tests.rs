@@ -1,4 +1,4 @@
-//! On real directories: what is chosen, what is written, what comes back.
+//! Tests with real directories: what is embedded, written and restored.
 
 use std::{
     os::unix::fs::PermissionsExt,
@@ -64,10 +64,10 @@ fn entry() -> Entry {
     }
 }
 
-fn reason(state: State) -> &'static str {
+fn reason(state: InstallState) -> &'static str {
     match state {
-        State::Installed => "",
-        State::Waiting(problem) => problem.reason,
+        InstallState::Installed => "",
+        InstallState::Waiting(problem) => problem.reason,
     }
 }
 
@@ -80,19 +80,20 @@ fn our_list_comes_first_follows_the_primary_and_leaves_without_a_trace() {
     let path = node.put("10-bridge.conflist", LIST);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     let before = fs::metadata(&path).unwrap().modified().unwrap();
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     let own = node.paths.conf_dir.join(OWN);
     let written = fs::read_to_string(&own).unwrap();
     assert!(conflist::contains_ours(&written));
     assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
     let binary = node.paths.binary();
     assert_eq!(fs::metadata(&binary).unwrap().permissions().mode() & 0o777, 0o755);
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     assert_eq!(fs::read_to_string(&own).unwrap(), written, "twice is once");
 
-    // The primary changes, is half written, goes, and comes back under another name.
+    // The embedded configuration changes, is half written, disappears, and comes back under another
+    // name.
     fs::write(&path, LIST.replace("10.42", "10.43")).unwrap();
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     let followed = fs::read_to_string(&own).unwrap();
     assert!(followed.contains("10.43") && !followed.contains("10.42"), "{followed}");
     fs::write(&path, "").unwrap();
@@ -105,11 +106,11 @@ fn our_list_comes_first_follows_the_primary_and_leaves_without_a_trace() {
         "a runtime reads it as long as nothing better is known"
     );
     node.put("07-next.conflist", LIST);
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     assert!(fs::read_to_string(&own).unwrap().contains("07-next.conflist"));
 
     let path = node.put("00-net.conflist", LIST);
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     assert!(
         !own.exists() && node.paths.conf_dir.join("00-ambit.conflist").exists(),
         "under a name that is first"
@@ -128,14 +129,14 @@ fn what_an_earlier_agent_put_into_the_files_of_others_is_taken_out_once_ours_is_
     let path = node.put("10-bridge.conflist", earlier);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     node.put("20-net.conflist", include_str!("../../testdata/earlier/05-net.conflist"));
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     assert_eq!(node.listing(), [OWN, "05-net.conf", "10-bridge.conflist"]);
     let own = fs::read_to_string(node.paths.conf_dir.join(OWN)).unwrap();
     assert_eq!(own.matches(PLUGIN).count(), 1, "{own}");
 
-    // An agent that has not installed its list yet when the Mesh is deleted.
+    // The Mesh is deleted before this agent has installed its list.
     node.put("10-bridge.conflist", earlier);
     remove(&node.paths).unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), LIST);
@@ -152,7 +153,7 @@ fn a_missing_empty_or_invalid_configuration_is_named_and_never_written() {
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
     }
     node.put("10-x.conflist", LIST);
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     fs::remove_dir_all(&node.paths.conf_dir).unwrap();
     assert_eq!(reason(reconcile(&node.paths, &entry())), "CNIConfigMissing");
 }
@@ -163,18 +164,19 @@ fn a_configuration_that_calls_others_but_not_ours_is_named() {
     node.put("10-bridge.conflist", LIST);
     let multus = r#"{"name":"m","type":"multus","delegates":[{"name":"n","plugins":[{"type":"ptp"}]}]}"#;
     node.put("00-multus.conf", multus);
-    let State::Waiting(problem) = reconcile(&node.paths, &entry()) else { panic!("pods pass us by") };
+    let InstallState::Waiting(problem) = reconcile(&node.paths, &entry()) else { panic!("pods pass us by") };
     assert_eq!(problem.reason, "CNIConfigNotFirst");
     assert!(problem.message.contains("00-multus.conf") && problem.message.contains(OWN), "{problem:?}");
-    // Multus takes the first list beside its own, which is ours by now.
+    // Multus uses the first list besides its own, which is ours by now.
     let own = fs::read_to_string(node.paths.conf_dir.join(OWN)).unwrap();
     node.put("00-multus.conf", &format!(r#"{{"name":"m","type":"multus","delegates":[{own}]}}"#));
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
-    // An earlier agent put our plugin into it: it stays until the mesh leaves, since it is read before ours.
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
+    // An earlier agent put our plugin into it. It stays until the mesh leaves, because it is read
+    // before ours.
     fs::remove_file(node.paths.conf_dir.join("00-multus.conf")).unwrap();
     let earlier = format!(r#"{{"name":"m","plugins":[{multus}, {{"type":"ambit-cni"}}]}}"#);
     let path = node.put("00-multus.conflist", &earlier);
-    assert_eq!(reconcile(&node.paths, &entry()), State::Installed);
+    assert_eq!(reconcile(&node.paths, &entry()), InstallState::Installed);
     assert_eq!(fs::read_to_string(&path).unwrap(), earlier);
     remove(&node.paths).unwrap();
     assert!(!fs::read_to_string(&path).unwrap().contains(PLUGIN));
@@ -187,8 +189,11 @@ async fn a_foreign_program_that_rewrites_its_file_never_opens_a_window() {
     let mut state = installer.state();
     let limit = Duration::from_secs(20);
     let path = node.put("10-bridge.conflist", LIST);
-    tokio::time::timeout(limit, state.wait_for(|state| *state == State::Installed)).await.unwrap().unwrap();
-    // What a runtime reads: the first file by name.
+    tokio::time::timeout(limit, state.wait_for(|state| *state == InstallState::Installed))
+        .await
+        .unwrap()
+        .unwrap();
+    // Runtimes read the first file by name.
     let first = |node: &Node| {
         let directory = &node.paths.conf_dir;
         fs::read_to_string(directory.join(&names(directory).unwrap()[0])).unwrap()
@@ -217,7 +222,7 @@ async fn a_foreign_program_that_rewrites_its_file_never_opens_a_window() {
         }
     };
     tokio::time::timeout(limit, followed).await.unwrap();
-    // Another program takes ours away (Cilium does unless cni.exclusive=false): it comes back.
+    // Another program removes ours (Cilium does unless cni.exclusive=false): it is written again.
     fs::remove_file(node.paths.conf_dir.join(OWN)).unwrap();
     let back = async {
         while !node.paths.conf_dir.join(OWN).exists() {

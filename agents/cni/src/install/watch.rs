@@ -1,6 +1,6 @@
-//! Runs the installer whenever something changes in the directories, on a thread of its own.
+//! Runs the installer on a thread of its own, whenever the directories change.
 //!
-//! Invariant: what is missing is put back at the latest [`INTERVAL`] after it vanished, even if no event came.
+//! Invariant: a missing file is restored within [`INTERVAL`], even if an event was lost.
 
 use std::{
     io,
@@ -15,19 +15,19 @@ use nix::{
 };
 use tokio::sync::{oneshot, watch as channel};
 
-use super::{Paths, State, conflist::Entry, reconcile, remove};
+use super::{InstallState, Paths, conflist::Entry, reconcile, remove};
 use crate::Problem;
 
-/// Shortest time between two looks: another program that takes our list away as often as we write it (Cilium without
-/// `cni.exclusive=false`) does not keep the node busy.
+/// Shortest time between two runs, so that another program that keeps removing our list (Cilium
+/// without `cni.exclusive=false`) does not keep the node busy.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Longest time between two looks, in case an event was missed (a replaced directory, a full queue).
+/// Longest time between two runs, in case an event was lost (a replaced directory, a full queue).
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Handle of the thread.
+/// Handle of the installer thread.
 #[derive(Debug)]
 pub struct Installer {
-    state: channel::Receiver<State>,
+    state: channel::Receiver<InstallState>,
     stop: Sender<Stop>,
 }
 
@@ -35,25 +35,25 @@ enum Stop {
     Remove(oneshot::Sender<io::Result<()>>),
 }
 
-/// Starts installing. Dropping the handle ends the thread and leaves everything in place.
+/// Starts the installer. Dropping the handle ends the thread and leaves everything in place.
 ///
 /// # Errors
-/// When no thread can be started.
+/// When the thread cannot be started.
 pub fn watch(paths: Paths, entry: Entry) -> io::Result<Installer> {
-    let starting = Problem { reason: "CNIConfigMissing", message: "not looked at yet".into() };
-    let (state, states) = channel::channel(State::Waiting(starting));
+    let starting = Problem { reason: "CNIConfigMissing", message: "not checked yet".into() };
+    let (state, states) = channel::channel(InstallState::Waiting(starting));
     let (stop, stops) = mpsc::channel();
     std::thread::Builder::new().name("install".into()).spawn(move || run(&paths, &entry, &state, &stops))?;
     Ok(Installer { state: states, stop })
 }
 
 impl Installer {
-    /// The state, as it changes.
-    pub fn state(&self) -> channel::Receiver<State> {
+    /// The state, as a channel of changes.
+    pub fn state(&self) -> channel::Receiver<InstallState> {
         self.state.clone()
     }
 
-    /// Takes entry and binary away for good and ends the thread.
+    /// Removes configuration and binary permanently, and ends the thread.
     ///
     /// # Errors
     /// When a file cannot be written; call again.
@@ -65,7 +65,7 @@ impl Installer {
     }
 }
 
-fn run(paths: &Paths, entry: &Entry, state: &channel::Sender<State>, stops: &Receiver<Stop>) {
+fn run(paths: &Paths, entry: &Entry, state: &channel::Sender<InstallState>, stops: &Receiver<Stop>) {
     let mut removed = false;
     loop {
         match stops.recv_timeout(PAUSE) {
@@ -76,7 +76,7 @@ fn run(paths: &Paths, entry: &Entry, state: &channel::Sender<State>, stops: &Rec
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        // The watches are made before the look, so that a change between the two is seen.
+        // Starts to watch before looking, so that a change in between is seen.
         let watches = watches(paths);
         if !removed {
             publish(state, reconcile(paths, entry));
@@ -85,10 +85,10 @@ fn run(paths: &Paths, entry: &Entry, state: &channel::Sender<State>, stops: &Rec
     }
 }
 
-fn publish(state: &channel::Sender<State>, new: State) {
+fn publish(state: &channel::Sender<InstallState>, new: InstallState) {
     state.send_if_modified(|old| {
         let changed = *old != new;
-        if let (true, State::Waiting(problem)) = (changed, &new) {
+        if let (true, InstallState::Waiting(problem)) = (changed, &new) {
             tracing::warn!(
                 reason = problem.reason,
                 message = problem.message,

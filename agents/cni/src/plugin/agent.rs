@@ -1,4 +1,4 @@
-//! One question to the agent over its unix socket, bounded in time and size.
+//! One request to the agent over its Unix socket, limited in time and size.
 
 use std::{
     io::{self, Read, Write},
@@ -14,24 +14,24 @@ use super::{
     protocol::{Answer, Request},
 };
 
-/// The agent gave no usable answer; holds why.
+/// The agent gave no usable answer; contains the reason.
 #[derive(Debug)]
 pub struct Unreachable(pub String);
 
-/// Asks, waiting at most `limit` in all.
+/// Sends a request and waits for the answer, at most `limit` in total.
 ///
 /// # Errors
-/// When nobody listens, nothing comes in time, or what comes is no answer.
+/// When the agent is not listening, does not answer in time, or the answer is invalid.
 pub fn ask(socket: &Path, request: &Request, limit: Duration) -> Result<Answer, Unreachable> {
     exchange(socket, request, &Deadline(Instant::now() + limit))
         .map_err(|error| Unreachable(format!("{}: {error}", socket.display())))
 }
 
-/// When the answer must be there.
+/// The time by which the answer must have arrived.
 struct Deadline(Instant);
 
 impl Deadline {
-    /// What is left; more than nothing.
+    /// The remaining time, never zero.
     fn left(&self) -> io::Result<Duration> {
         let left = self.0.saturating_duration_since(Instant::now());
         if left.is_zero() { Err(late()) } else { Ok(left) }
@@ -53,8 +53,8 @@ fn exchange(socket: &Path, request: &Request, deadline: &Deadline) -> io::Result
     frame::decode(&answer).map_err(io::Error::other)
 }
 
-/// The limit holds for connecting too: an agent that does not accept any more has a queue that fills (unix(7): the
-/// timeout for sending bounds connect).
+/// The limit includes connecting: if the agent no longer accepts, its queue fills up (unix(7): the
+/// send timeout applies to connect).
 fn connect(path: &Path, deadline: &Deadline) -> io::Result<UnixStream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(deadline.left()?))?;
@@ -87,7 +87,7 @@ fn receive(stream: &mut UnixStream, mut bytes: &mut [u8], deadline: &Deadline) -
     Ok(())
 }
 
-/// A blocking socket says so when its timeout is over (socket(7), `SO_RCVTIMEO`).
+/// A blocking socket reports a timeout as EAGAIN (socket(7), `SO_RCVTIMEO`).
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { late() } else { error }
 }

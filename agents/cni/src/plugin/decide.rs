@@ -1,4 +1,4 @@
-//! Whether a pod may start, from the agent's answer or without it. Pure.
+//! Decides whether a pod may start, with or without the agent's answer. Pure.
 
 use super::{
     agent::Unreachable,
@@ -6,16 +6,16 @@ use super::{
     protocol::{Answer, Enrolled, Request},
 };
 
-/// The end of an ADD.
+/// The result of an ADD.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The pod starts.
     Allow,
-    /// The runtime is to try again.
+    /// The runtime must retry.
     Refuse(Failure),
 }
 
-/// Decides; `enrolled` is read only when the agent gives no answer.
+/// Decides; `enrolled` is used only when the agent gives no answer.
 pub fn decide(
     pod: &Request,
     answer: Result<Answer, Unreachable>,
@@ -27,8 +27,7 @@ pub fn decide(
         Err(Unreachable(_)) if !enrolled().holds(&pod.namespace, &pod.uid) => return Verdict::Allow,
         Err(Unreachable(error)) => {
             let message = format!(
-                "the node agent (DaemonSet ambit-node-agent) does not answer on this node, and pod {}/{} may only \
-                 start enrolled: {error}",
+                "the node agent (DaemonSet ambit-node-agent) does not answer on this node, and pod {}/{} may start only when enrolled: {error}",
                 pod.namespace, pod.name
             );
             ("NodeAgentUnavailable".to_owned(), message)

@@ -1,27 +1,28 @@
-//! The form of a message between plugin and agent: its length in four bytes, most significant first, then JSON that
-//! names the version of the protocol. One message goes each way.
+//! Encoding of messages between plugin and agent: the length as four bytes, most significant first,
+//! then JSON with the protocol version. One message is sent each way.
 //!
-//! Invariant: nothing is allocated for a length above [`FRAME_BYTES_MAX`], and a message of another version is an error,
-//! never read in part: during an upgrade either end may be older than the other.
+//! Invariant: a length above [`FRAME_BYTES_MAX`] allocates nothing, and a message of another
+//! version is rejected as a whole, because during an upgrade either end may be older than the
+//! other.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-/// Version of the protocol; a change that the other side could misread gets another.
+/// Protocol version; changes that the other side could misinterpret increase it.
 pub const VERSION: u32 = 1;
-/// Largest message, in bytes, without its length.
+/// Largest message in bytes, without its length prefix.
 pub const FRAME_BYTES_MAX: usize = 64 << 10;
-/// Bytes of the length.
+/// Size of the length prefix.
 pub const PREFIX_BYTES: usize = 4;
 
-/// A frame that cannot be sent or used.
+/// Why a message cannot be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum FrameError {
-    /// Its length is above the limit; one that speaks HTTP looks like this.
+    /// The length exceeds the limit; HTTP from an older version looks like this.
     #[error(
         "a frame of {0} bytes is larger than {FRAME_BYTES_MAX}; the other side may be of another version"
     )]
     TooLarge(u64),
-    /// Not JSON, or not the message that is expected.
+    /// Not valid JSON, or not the expected message.
     #[error("the message is malformed: {0}")]
     Malformed(#[from] serde_json::Error),
     /// Another version of the protocol.
@@ -37,7 +38,7 @@ struct Envelope<T> {
     body: T,
 }
 
-/// Writes a message, its length first.
+/// Encodes a message with its length prefix.
 ///
 /// # Errors
 /// [`FrameError::TooLarge`]
@@ -48,7 +49,7 @@ pub fn encode(message: &impl Serialize) -> Result<Vec<u8>, FrameError> {
     Ok([&length.ok_or_else(too_large)?.to_be_bytes()[..], &json].concat())
 }
 
-/// Reads the length of the message that follows.
+/// Decodes the length prefix.
 ///
 /// # Errors
 /// [`FrameError::TooLarge`]
@@ -58,12 +59,12 @@ pub fn length(prefix: [u8; PREFIX_BYTES]) -> Result<usize, FrameError> {
     usable.ok_or(FrameError::TooLarge(length.into()))
 }
 
-/// Reads a message without its length.
+/// Decodes a message without its length prefix.
 ///
 /// # Errors
 /// [`FrameError::Version`], [`FrameError::Malformed`]
 pub fn decode<T: DeserializeOwned>(json: &[u8]) -> Result<T, FrameError> {
-    /// What all versions have.
+    /// The part common to all versions.
     #[derive(Deserialize)]
     struct Any {
         version: u32,

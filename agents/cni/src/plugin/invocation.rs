@@ -1,4 +1,4 @@
-//! What a runtime says when it calls a plugin, and how it wants to be answered (CNI 1.1).
+//! The interface between runtime and plugin (CNI 1.1).
 
 use std::{net::IpAddr, str::FromStr};
 
@@ -6,26 +6,26 @@ use ambit_runtime::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-/// CNI versions that this plugin takes.
+/// Supported CNI versions.
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
-/// Version of an answer to a configuration that names none.
+/// CNI version of the answer if the configuration has none.
 const VERSION_DEFAULT: &str = "1.1.0";
 /// CNI error codes.
 const CODE_VERSION: u32 = 1;
 const CODE_ENVIRONMENT: u32 = 4;
 const CODE_DECODE: u32 = 6;
 const CODE_CONFIG: u32 = 7;
-/// The runtime may try the same again later.
+/// The runtime should retry later.
 pub const CODE_TRY_LATER: u32 = 11;
 
-/// An answer that is not success.
+/// An error result.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     /// CNI error code.
     pub code: u32,
-    /// One line.
+    /// One-line summary.
     pub message: String,
-    /// The rest.
+    /// Details.
     pub details: String,
 }
 
@@ -34,7 +34,7 @@ impl Failure {
         Self { code, message: message.into(), details: String::new() }
     }
 
-    /// The error result.
+    /// The error as CNI JSON.
     pub fn to_json(&self, version: &str) -> String {
         let mut value = serde_json::json!({ "cniVersion": version, "code": self.code, "msg": self.message });
         if let (false, Some(object)) = (self.details.is_empty(), value.as_object_mut()) {
@@ -44,24 +44,24 @@ impl Failure {
     }
 }
 
-/// The verbs of CNI.
+/// The CNI commands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum CniCommand {
     /// A pod starts.
     Add,
     /// A pod ended.
     Del,
-    /// Is the pod's network as it was made?
+    /// Is the pod's network still as created?
     Check,
     /// Could an ADD work now?
     Status,
-    /// Which containers still exist.
+    /// Lists the containers that still exist.
     Gc,
-    /// Which versions are spoken?
+    /// Which versions are supported?
     Version,
 }
 
-impl FromStr for Command {
+impl FromStr for CniCommand {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
@@ -77,69 +77,69 @@ impl FromStr for Command {
     }
 }
 
-/// Our entry in the configuration, as the runtime passes it on.
+/// Our entry in the configuration, as the runtime passes it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Config<'a> {
+pub struct PluginConfig<'a> {
     /// The agent's socket.
     pub socket: String,
-    /// The file that lists enrolled namespaces.
+    /// The state file with the enrolled namespaces.
     pub state_file: String,
-    /// Pods of this namespace are never held up.
+    /// Pods in this namespace never wait for the agent.
     pub system_namespace: String,
     #[serde(borrow)]
     prev_result: Option<&'a RawValue>,
 }
 
-/// A pod as the runtime names it.
+/// The pod, from the runtime's arguments.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Pod {
+pub struct PodArguments {
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// `metadata.uid`, or empty.
+    /// `metadata.uid`, or empty if the runtime does not pass it.
     pub uid: String,
 }
 
-/// One call of the plugin.
+/// One invocation of the plugin.
 #[derive(Debug)]
 pub struct Invocation<'a> {
     /// The verb.
-    pub command: Command,
+    pub command: CniCommand,
     /// Sandbox id.
     pub container_id: String,
-    /// Path of the namespace.
+    /// Path of the network namespace.
     pub netns: String,
-    /// Interface in it.
+    /// Name of the interface in it.
     pub ifname: String,
     /// `None` for a container that is not a Kubernetes pod.
-    pub pod: Option<Pod>,
-    /// Standard input.
-    pub config: Config<'a>,
+    pub pod: Option<PodArguments>,
+    /// The configuration from standard input.
+    pub config: PluginConfig<'a>,
 }
 
 impl<'a> Invocation<'a> {
-    /// Reads environment and standard input.
+    /// Parses environment and standard input.
     ///
     /// # Errors
     /// As CNI defines them.
     pub fn parse(environment: &dyn Environment, stdin: &'a str) -> Result<Self, Failure> {
         let get = |name: &str| environment.get(name).unwrap_or_default();
-        let command: Command = get("CNI_COMMAND").parse()?;
+        let command: CniCommand = get("CNI_COMMAND").parse()?;
         let config = match serde_json::from_str(stdin) {
             Ok(config) => config,
-            // A DEL must always get through, and a VERSION may come without any input.
-            Err(_) if matches!(command, Command::Del | Command::Version) => Config::default(),
+            // A DEL must always succeed, and a VERSION may come without any input.
+            Err(_) if matches!(command, CniCommand::Del | CniCommand::Version) => PluginConfig::default(),
             Err(error) => {
                 return Err(Failure::new(CODE_DECODE, format!("the configuration is not JSON: {error}")));
             }
         };
         let version = version_of(stdin);
-        if command == Command::Add && !VERSIONS.contains(&version.as_str()) {
+        if command == CniCommand::Add && !VERSIONS.contains(&version.as_str()) {
             return Err(Failure::new(CODE_VERSION, format!("CNI version {version} is not supported")));
         }
-        if command == Command::Add {
+        if command == CniCommand::Add {
             for name in ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"] {
                 if get(name).is_empty() {
                     return Err(Failure::new(CODE_ENVIRONMENT, format!("{name} is not set")));
@@ -156,10 +156,10 @@ impl<'a> Invocation<'a> {
         })
     }
 
-    /// What the plugins before us made, exactly as they wrote it.
+    /// The result of the previous plugins, exactly as they wrote it.
     ///
     /// # Errors
-    /// When there is none: the plugin cannot stand first.
+    /// When there is none, because the plugin must not come first.
     pub fn previous_result(&self) -> Result<&'a str, Failure> {
         let missing = || Failure::new(CODE_CONFIG, "ambit-cni must come after another plugin: no prevResult");
         self.config.prev_result.map(RawValue::get).ok_or_else(missing)
@@ -185,7 +185,7 @@ pub fn versions(version: &str) -> String {
         .unwrap_or_default()
 }
 
-/// The addresses in a result, whichever of its versions it has.
+/// The addresses in a result, in any result version.
 pub fn addresses(result: &str) -> Vec<String> {
     let value: Value = serde_json::from_str(result).unwrap_or_default();
     let ips = value.get("ips").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -194,12 +194,15 @@ pub fn addresses(result: &str) -> Vec<String> {
     ips.iter().filter_map(text).filter_map(bare).map(|ip| ip.to_string()).collect()
 }
 
-fn pod(arguments: &str) -> Option<Pod> {
+fn pod(arguments: &str) -> Option<PodArguments> {
     let get = |name: &str| {
         arguments.split(';').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)
     };
     let text = |name: &str| get(name).map(|(_, value)| value.to_owned()).unwrap_or_default();
-    let pod =
-        Pod { namespace: text("K8S_POD_NAMESPACE"), name: text("K8S_POD_NAME"), uid: text("K8S_POD_UID") };
+    let pod = PodArguments {
+        namespace: text("K8S_POD_NAMESPACE"),
+        name: text("K8S_POD_NAME"),
+        uid: text("K8S_POD_UID"),
+    };
     (!pod.namespace.is_empty() && !pod.name.is_empty()).then_some(pod)
 }

@@ -1,4 +1,5 @@
-//! What plugin and agent say to each other, and the file that speaks for the agent while it is away.
+//! The protocol between plugin and agent, and the state file that replaces the agent's answer while
+//! it is not running.
 
 use std::{collections::BTreeSet, io, path::Path};
 
@@ -14,7 +15,7 @@ pub struct Request {
     pub container_id: String,
     /// Path of the network namespace on the node.
     pub netns: String,
-    /// Interface in it.
+    /// Name of the interface in it.
     pub ifname: String,
     /// Pod namespace.
     pub namespace: String,
@@ -23,7 +24,7 @@ pub struct Request {
     /// Kubernetes `metadata.uid`; empty when the runtime does not pass it.
     #[serde(default)]
     pub uid: String,
-    /// Addresses that the plugins before us gave the pod, without prefix length.
+    /// Addresses from the previous plugins, without prefix length.
     pub ips: Vec<String>,
 }
 
@@ -35,34 +36,34 @@ pub enum Answer {
     Allow,
     /// The pod must not start yet.
     Wait {
-        /// CamelCase.
+        /// CamelCase reason.
         reason: String,
-        /// For people.
+        /// Human-readable message.
         message: String,
     },
 }
 
-/// Which pods may only start enrolled.
+/// Which pods may start only when enrolled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Enrolled {
-    /// Kubernetes namespaces that are enrolled, or have pods that are enrolled by their own label. A pod of one that
-    /// is not known to stay outside must wait.
+    /// Kubernetes namespaces that are enrolled, or contain pods enrolled by their own label. A pod
+    /// in one of them must wait unless it is known to stay outside.
     pub namespaces: BTreeSet<String>,
-    /// Uids of pods of this node that are wanted in the mesh.
+    /// Uids of pods of this node that should be in the mesh.
     pub pods: BTreeSet<String>,
-    /// Uids of pods of this node that are wanted outside, in the namespaces above.
+    /// Uids of pods of this node in the namespaces above that should be outside.
     pub outside: BTreeSet<String>,
 }
 
 impl Enrolled {
-    /// Whether a pod may only start enrolled.
+    /// Whether a pod may start only when enrolled.
     pub fn holds(&self, namespace: &str, uid: &str) -> bool {
         self.pods.contains(uid) || (self.namespaces.contains(namespace) && !self.outside.contains(uid))
     }
 
-    /// Reads the file; one that is missing or unreadable lists nothing, since pods outside the mesh are never
-    /// held up by it. (It is replaced atomically, so it cannot be half written.)
+    /// Reads the file. A missing or invalid file counts as empty, because pods outside the mesh
+    /// must never wait for it. (It is replaced atomically, so it cannot be half written.)
     pub fn read(path: &Path) -> Self {
         let text = files::read_bounded(path).ok().flatten().unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! The decision table, and whole invocations against a fake agent.
+//! The decision table, and complete invocations against a fake agent.
 
 use std::{
     collections::HashMap,
@@ -48,7 +48,7 @@ impl Scene {
         enrolled.write(&self.directory.join("enrolled.json")).unwrap();
     }
 
-    /// An agent that says `answer` to one question, whatever that is, and ends.
+    /// An agent that gives `answer` to one request, whatever it is, and ends.
     fn agent(&self, answer: Vec<u8>) -> std::thread::JoinHandle<Request> {
         let listener = UnixListener::bind(self.directory.join("sock")).unwrap();
         std::thread::spawn(move || {
@@ -88,7 +88,8 @@ fn the_decision_table() {
         }
     };
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    // `part` has pods that are enrolled by their own label; `labelled` is one, `left` and `out` are not.
+    // `part` contains pods enrolled by their own label: `labelled` is one of them, `left` and `out`
+    // are not.
     let enrolled = || Enrolled {
         namespaces: set(&["shop", "part"]),
         pods: set(&["labelled"]),
@@ -108,7 +109,8 @@ fn the_decision_table() {
         ("part/new", Err(away()), Some("NodeAgentUnavailable")),
         ("part/", Err(away()), Some("NodeAgentUnavailable")),
         ("part/out", Err(away()), None),
-        // Its namespace is not in the list yet, or not any more: what the operator said of the pod itself counts.
+        // Its namespace is not listed (any more), but the operator's description of the pod itself
+        // counts.
         ("other/labelled", Err(away()), Some("NodeAgentUnavailable")),
         ("other/u", Err(away()), None),
     ];
@@ -186,7 +188,7 @@ fn an_answer_that_is_none_counts_as_no_agent() {
         frame(r#"{"verdict":"allow"}"#),
         frame(r#"{"version":2,"body":{"verdict":"allow"}}"#),
         frame(r#"{"version":1,"body":{"verdict":"perhaps"}}"#),
-        // An agent of before, which spoke HTTP.
+        // An older agent, which used HTTP.
         b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n".to_vec(),
         b"HTTP/1.1 200 OK\r\ncontent-length: 19\r\n\r\n{\"verdict\":\"allow\"}".to_vec(),
         u32::MAX.to_be_bytes().to_vec(),

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    command::{Command, Link},
+    command::{Link, ProxyCommand},
     queue,
 };
 use crate::{
@@ -22,65 +22,67 @@ use crate::{
     roster::{Held, Roster},
 };
 
-/// How long connections wait in the listeners' queues for a proxy to come back before they are refused.
+/// How long connections wait in the listeners' queues for a proxy to come back before they are
+/// refused.
 pub const GRACE: Duration = Duration::from_secs(2);
 /// How often a proxy is asked for a sign of life. With the 5 s it has to answer, a wedged one is found in 10 s.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often processes are looked at, and queues emptied while the breaker is open.
+/// Interval for checking processes, and for emptying queues while the breaker is open.
 const TICK: Duration = Duration::from_secs(1);
-/// A timer that is not set.
+/// Stands for a timer that is not set.
 const NEVER: Duration = Duration::from_secs(86_400);
 
-/// What connections need from the rest of the agent.
+/// The agent's parts that connections use.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
-    /// Pods to hand over.
+    /// Pods to pass to the proxy.
     pub roster: Arc<Roster>,
     /// Redirection.
     pub kernel: KernelThread,
-    /// What the operator is told.
+    /// Reports to the operator.
     pub reporter: Reporter,
-    /// What Prometheus is told.
+    /// Prometheus metrics.
     pub metrics: Metrics,
-    /// Where processes are listed.
+    /// The `/proc` directory.
     pub proc: PathBuf,
 }
 
-/// A proxy that said hello.
+/// A proxy that has sent its hello.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub(super) connection: Connection,
     pub(super) hello: Hello,
 }
 
-/// A proxy that has its snapshot.
+/// The proxy that has its snapshot and serves.
 #[derive(Debug)]
 struct Serving {
     connection: Connection,
     instance: String,
 }
 
-/// A cgroup whose connections are never captured.
+/// A cgroup exempt from capture.
 #[derive(Debug)]
 struct Exempt {
     cgroup: u64,
     of: Whose,
 }
 
-/// Until when it is exempt.
+/// How long the exemption lasts.
 #[derive(Debug)]
 enum Whose {
-    /// Until a proxy that said hello ends.
+    /// Until the process of a proxy ends.
     Process(Process),
-    /// Exempt since an earlier agent, whose proxy has not said hello yet: until nobody is left in it.
+    /// Inherited from an earlier agent, and its proxy has not sent a hello yet: until the cgroup is
+    /// empty.
     Inherited(PathBuf),
 }
 
-/// What happened while nothing was asked.
+/// An event between requests.
 enum Event {
     Arrived(Option<Arrival>),
-    Asked(Option<Command>),
+    Asked(Option<ProxyCommand>),
     Ended(ZdsError),
     Ping,
     Grace,
@@ -94,7 +96,7 @@ pub(super) struct Actor {
     breaker: watch::Sender<u64>,
     generation: u64,
     serving: Option<Serving>,
-    /// Older proxies that finish their connections. They are not asked anything any more.
+    /// Older proxies that finish their connections and get no more requests.
     draining: Vec<Connection>,
     exempt: Vec<Exempt>,
     /// When the breaker opens; `None` while a proxy serves, and once it is open.
@@ -120,7 +122,7 @@ impl Actor {
     /// Runs until the agent stops.
     pub(super) async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        mut commands: mpsc::Receiver<ProxyCommand>,
         mut arrivals: mpsc::Receiver<Arrival>,
     ) {
         self.inherit().await;
@@ -150,7 +152,7 @@ impl Actor {
         }
     }
 
-    /// Proxies of an earlier agent may have ended since.
+    /// Adopts exemptions of an earlier agent, whose proxies may have ended since.
     async fn inherit(&mut self) {
         match self.around.kernel.call(|kernel| kernel.inherited_exemptions()).await {
             Ok(inherited) => {
@@ -168,13 +170,13 @@ impl Actor {
                 tracing::info!(peer.pid = pid, generation = self.generation, "A proxy serves this node")
             }
             Err(error) => {
-                tracing::warn!(peer.pid = pid, %error, "A proxy was not taken");
+                tracing::warn!(peer.pid = pid, %error, "A proxy was not accepted");
                 self.around.reporter.proxy(self.serving.is_some(), Some(error.problem()));
             }
         }
     }
 
-    /// Gives a proxy its snapshot and makes it the one that serves.
+    /// Sends a proxy its snapshot, and makes it the serving one.
     async fn take(&mut self, arrival: Arrival) -> Result<(), Error> {
         let Arrival { mut connection, hello } = arrival;
         let instance = hello.instance.ok_or(Error::ForeignProxy)?;
@@ -186,7 +188,7 @@ impl Actor {
         for pod in &held {
             match add(&mut connection, pod).await {
                 Ok(()) => acked.push(&pod.pod.uid),
-                // While another proxy serves, a newer one must take every pod or none.
+                // While another proxy serves, a newer one must accept every pod or none.
                 Err(error) if error.is_fatal() || self.serving.is_some() => return Err(error.into()),
                 Err(error) => tracing::warn!(pod.uid = pod.pod.uid, %error, "A pod was refused"),
             }
@@ -213,7 +215,7 @@ impl Actor {
         uids
     }
 
-    /// Takes back what was closed while the snapshot was on its way.
+    /// Removes pods from the proxy that were closed while the snapshot was being sent.
     async fn release_closed(&self, connection: &mut Connection, sent: &[Held]) -> Result<(), Error> {
         for pod in sent {
             let uid = &pod.pod.uid;
@@ -235,7 +237,7 @@ impl Actor {
         self.link.send_replace(Link::Ready(self.generation));
         let Some(mut older) = older else { return };
         if older.instance == instance {
-            // The same process connected again: nothing to drain.
+            // The same process has reconnected: nothing to drain.
             return;
         }
         match older.connection.drain().await {
@@ -253,7 +255,7 @@ impl Actor {
         let process = Process::of(&self.around.proc, pid).ok_or_else(gone)?;
         let proc = self.around.proc.clone();
         let cgroup = self.around.kernel.call(move |kernel| kernel.exempt(pid, &proc)).await?;
-        // From now on its process says how long.
+        // From now on the exemption lasts as long as the process.
         let is_known = |exempt: &Exempt| match exempt.of {
             Whose::Process(other) => other == process,
             Whose::Inherited(_) => exempt.cgroup == cgroup,
@@ -263,10 +265,10 @@ impl Actor {
         Ok(())
     }
 
-    async fn asked(&mut self, command: Command) {
+    async fn asked(&mut self, command: ProxyCommand) {
         let (done, result) = match command {
-            Command::Add { uid, done } => (done, self.add(&uid).await),
-            Command::Del { uid, connections, done } => (done, self.del(&uid, connections).await),
+            ProxyCommand::Add { uid, done } => (done, self.add(&uid).await),
+            ProxyCommand::Del { uid, connections, done } => (done, self.del(&uid, connections).await),
         };
         let _ = done.send(result);
     }
@@ -294,7 +296,7 @@ impl Actor {
         let _ = self.settle(result);
     }
 
-    /// Drops the connection if an exchange on it broke it.
+    /// Drops the connection if an error broke it.
     fn settle(&mut self, result: Result<(), ZdsError>) -> Result<(), Error> {
         if let Err(error) = &result
             && error.is_fatal()
@@ -315,7 +317,7 @@ impl Actor {
         self.link.send_replace(Link::Away);
     }
 
-    /// Nobody came back in time: refuse at once what would wait for nobody.
+    /// No proxy came back in time: refuse waiting connections at once.
     async fn open_breaker(&mut self) {
         self.grace_ends = None;
         self.is_open = true;
@@ -324,7 +326,7 @@ impl Actor {
         for pod in &held {
             let cookie = pod.opened.netns.cookie();
             if let Err(error) = self.around.kernel.call(move |kernel| kernel.disarm(cookie)).await {
-                tracing::warn!(pod.uid = pod.pod.uid, %error, "The slots of a pod cannot be emptied");
+                tracing::warn!(pod.uid = pod.pod.uid, %error, "The listeners of a pod cannot be removed");
             }
         }
         self.breaker.send_modify(|count| *count += 1);
@@ -332,7 +334,7 @@ impl Actor {
         self.refuse_queued();
     }
 
-    /// Handshakes that were half done when the breaker opened still complete into the queues.
+    /// Refuses connections whose handshake was incomplete when the breaker opened.
     fn refuse_queued(&self) {
         let refused: usize =
             self.around.roster.held().iter().map(|pod| queue::refuse(&pod.opened.listeners)).sum();
@@ -369,7 +371,7 @@ impl Actor {
     }
 }
 
-/// What ends the connection that serves; never returns without one.
+/// Why the serving connection ended; never returns without one.
 async fn ended(serving: Option<&mut Serving>) -> ZdsError {
     match serving {
         Some(serving) => serving.connection.ended().await,

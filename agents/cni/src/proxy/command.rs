@@ -7,18 +7,18 @@ use tokio::sync::oneshot;
 
 use crate::Error;
 
-/// Whether there is a proxy.
+/// Whether a proxy is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
-    /// None.
+    /// No proxy.
     Away,
-    /// One that has its snapshot; each connection has another number.
+    /// A proxy that has its snapshot; the number differs for each connection.
     Ready(u64),
 }
 
 /// A request to the proxy that is connected.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum ProxyCommand {
     Add { uid: String, done: oneshot::Sender<Result<(), Error>> },
     Del { uid: String, connections: Connections, done: oneshot::Sender<Result<(), Error>> },
 }

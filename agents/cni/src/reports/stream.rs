@@ -1,4 +1,4 @@
-//! Carries the reports to the operator over one gRPC stream at a time.
+//! Sends the reports to the operator over a gRPC stream.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -11,11 +11,11 @@ use tonic::{Request, transport::Channel};
 
 use super::Reporter;
 
-/// Pauses between streams.
+/// First delay between streams.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
-/// Longest of them.
+/// Longest delay.
 const BACKOFF_MAX: Duration = Duration::from_secs(15);
-/// Reports under way.
+/// Reports in flight.
 const REPORTS_MAX: usize = 1;
 /// How long the operator may take to accept a stream.
 const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ async fn try_report(
     backoff: &mut Backoff,
 ) -> Result<Infallible, Ended> {
     let (reports, outgoing) = mpsc::channel::<NodeReport>(REPORTS_MAX);
-    // The operator may answer only once it has the first report, so that is under way before the call.
+    // The operator may answer only after the first report, so it is sent before the call.
     send(&reports, reporter.snapshot()).await?;
     let mut request = Request::new(ReceiverStream::new(outgoing));
     request.metadata_mut().insert("authorization", token.bearer()?);

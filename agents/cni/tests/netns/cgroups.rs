@@ -1,4 +1,4 @@
-//! Cgroups by which a proxy is known.
+//! Cgroups that identify a proxy.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::fixture::World;
 
-/// A process that sleeps in a cgroup, which goes with it.
+/// A process that sleeps in a cgroup; both are removed when dropped.
 struct Sleeper {
     child: Child,
     cgroup: Option<PathBuf>,
@@ -59,19 +59,19 @@ fn a_proxy_is_exempt_only_in_a_cgroup_that_is_its_pods_alone() {
 
         let shared = world.cgroup().join("shared");
         let (proxy, other) = (Sleeper::new(&shared), Sleeper::new(&shared));
-        // On a hybrid tree with an old runtime, only the v1 hierarchies tell the pods apart.
-        let told = world.zds.with_file_name("proc");
+        // On a hybrid hierarchy with an old runtime, only the v1 hierarchies distinguish pods.
+        let fake_proc = world.zds.with_file_name("proc");
         let says = |pid: u32, pod: &str| {
-            let directory = told.join(pid.to_string());
+            let directory = fake_proc.join(pid.to_string());
             fs::create_dir_all(&directory).unwrap();
             fs::write(directory.join("cgroup"), format!("9:cpu:/kubepods/pod{pod}/x\n0::/\n")).unwrap();
         };
         let [one, two] = ["0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c11", "0c9e3b5e-7a9f-4f0e-8a44-2b2f7c2d9c12"];
         says(proxy.pid(), one);
         says(other.pid(), two);
-        assert_eq!(exempt(world, proxy.pid(), &told).await, Err("CgroupShared".to_owned()));
+        assert_eq!(exempt(world, proxy.pid(), &fake_proc).await, Err("CgroupShared".to_owned()));
         says(other.pid(), one);
-        let cgroup = exempt(world, proxy.pid(), &told).await.unwrap();
+        let cgroup = exempt(world, proxy.pid(), &fake_proc).await.unwrap();
         assert_eq!(inherited(world).await, [cgroup]);
         drop(other);
     });

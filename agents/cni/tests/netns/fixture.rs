@@ -85,7 +85,7 @@ struct Places {
     directory: PathBuf,
 }
 
-/// Tests of this process take turns, since its cgroup is one.
+/// Tests of this process run one at a time, because they share its cgroup.
 static TURN: Mutex<()> = Mutex::new(());
 
 impl Places {
@@ -141,7 +141,7 @@ impl Ground {
         Self { pod, _peer: peer, _server: server, _process: Process(process), places }
     }
 
-    /// An agent starts, lives as long as `test` runs, and ends as if it were killed.
+    /// Runs an agent during `test`, and ends it as if it were killed.
     fn agent<T>(&self, test: impl AsyncFnOnce(&World) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -157,7 +157,7 @@ impl World {
         Ground::new().agent(test);
     }
 
-    /// The agent is killed between the two tests; what the first returns is what the proxy still holds.
+    /// Kills the agent between the two tests; the first returns what the proxy still holds.
     pub(crate) fn run_over_restart(
         first: impl AsyncFnOnce(&World) -> Vec<ListenerOf>,
         second: impl AsyncFnOnce(&World, Vec<ListenerOf>),
@@ -224,7 +224,7 @@ impl World {
         self.node.describe_node(NodeEnrollment { decommission: true, ..NodeEnrollment::default() });
     }
 
-    /// What the plugin would read if the agent were gone.
+    /// What the plugin would read while the agent is not running.
     pub(crate) fn kept(&self) -> Enrolled {
         Enrolled::read(&self.zds.with_file_name("enrolled.json"))
     }
@@ -275,7 +275,7 @@ impl World {
         member.progress.borrow().enrolled.is_some()
     }
 
-    /// A process of the pod connects; says whether it could.
+    /// A process of the pod connects; returns whether it succeeded.
     pub(crate) fn pod_client(&self, port: u16) -> JoinHandle<bool> {
         let script = format!(
             "echo $$ > {}/cgroup.procs; exec timeout 10 bash -c 'exec 3<>/dev/tcp/{PEER}/{port}'",
@@ -290,7 +290,7 @@ impl World {
         })
     }
 
-    /// A process of the pod connects and holds the connection until it ends.
+    /// A process of the pod connects and keeps the connection until it ends.
     pub(crate) async fn pod_holds(&self) -> JoinHandle<()> {
         let script = format!(
             "echo $$ > {}/cgroup.procs; exec 3<>/dev/tcp/{PEER}/{PORT}; exec timeout 30 cat <&3",
@@ -317,7 +317,7 @@ impl World {
         tcp_sockets(&self.pod).unwrap().iter().filter(|socket| socket.peer == peer).count()
     }
 
-    /// Resets them, so that nobody waits for their processes.
+    /// Resets them, so that nothing waits for their processes.
     pub(crate) fn let_go(&self) {
         for socket in tcp_sockets(&self.pod).unwrap().iter().filter(|socket| !socket.listens) {
             abort(&self.pod, socket).unwrap();
@@ -339,7 +339,7 @@ fn futures_now<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Stands in for ztunnel: takes what the agent gives and accepts.
+/// Stands in for ztunnel: receives pods and accepts connections.
 pub(crate) struct Proxy {
     task: JoinHandle<()>,
     held: Arc<Mutex<Vec<ListenerOf>>>,
@@ -387,7 +387,7 @@ impl Proxy {
         proxy
     }
 
-    /// The next outbound connection, reset; returns where it was going.
+    /// Accepts the next outbound connection and resets it; returns its destination.
     pub(crate) async fn accept(&self) -> SocketAddr {
         let listener = {
             let held = self.held.lock().unwrap();
@@ -408,7 +408,7 @@ impl Proxy {
         soon(self.seen.clone().wait_for(|seen| seen.withdrawn)).await.unwrap();
     }
 
-    /// Ends the connection; what it held comes back, as if the next process had it.
+    /// Ends the connection; returns what it held, for the next process.
     pub(crate) fn die(self) -> Vec<ListenerOf> {
         self.task.abort();
         std::mem::take(&mut self.held.lock().unwrap())

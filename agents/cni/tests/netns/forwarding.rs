@@ -1,4 +1,4 @@
-//! What an enrolled pod forwards.
+//! Forwarded packets of an enrolled pod.
 
 use std::{net::SocketAddr, net::TcpStream, time::Duration};
 
@@ -25,7 +25,7 @@ fn a_device_that_appears_in_an_enrolled_pod_is_covered() {
         ip(&inner, &["route", "add", "default", "via", "172.31.7.1"]);
         run_in(&world.pod, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap().unwrap();
         let to: SocketAddr = format!("{PEER}:{PORT}").parse().unwrap();
-        // What is sent before the device is covered is dropped, and sent again.
+        // Packets sent before the device is covered are dropped, and sent again.
         let client = tokio::task::spawn_blocking(move || {
             run_in(&inner, || TcpStream::connect_timeout(&to, Duration::from_secs(10))).unwrap()
         });

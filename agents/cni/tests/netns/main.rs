@@ -1,4 +1,4 @@
-//! A pod on a node of its own: real namespaces, real redirection, real ZDS; only the proxy is a stand-in.
+//! A pod on a node of its own: real namespaces, redirection and ZDS; only the proxy is a stand-in.
 
 #![expect(
     clippy::expect_used,
@@ -14,7 +14,7 @@ mod forwarding;
 use std::time::Duration;
 
 use ambit_cni::{
-    admission::{UNHEARD_TIME_MAX, admit},
+    admission::{DISCONNECTED_TIME_MAX, admit},
     plugin::protocol::{Answer, Request},
 };
 use ambit_netns::testing::{ip, namespace};
@@ -45,7 +45,7 @@ fn a_running_pod_is_enrolled_served_through_proxy_restarts_and_let_go() {
         world.wait_breaker().await;
         assert!(!world.pod_connects(PORT).await, "refused, not in plaintext");
 
-        // A newer proxy re-arms; one newer still takes over and the older is told to drain.
+        // A newer proxy re-arms. When an even newer one takes over, the older one is drained.
         let older = Proxy::connect(&world.zds, "three", held).await;
         world.wait_enrolled().await;
         let client = world.pod_client(PORT);
@@ -109,12 +109,12 @@ fn a_pod_with_a_label_of_its_own_waits_until_the_operator_names_it_and_is_writte
                 uid: world.uid.clone(),
                 ips: vec!["10.78.0.9".into()],
             };
-            // No namespace is enrolled, and the operator is heard but slow.
-            world.node.set_hears_operator(true);
+            // No namespace is enrolled; the operator is connected but slow.
+            world.node.set_operator_connected(true);
             let proxy = Proxy::connect(&world.zds, "one", Vec::new()).await;
             let node = world.node.clone();
             let mut admitted = tokio::spawn(async move { admit(&node, &request).await });
-            let early = tokio::time::timeout(2 * UNHEARD_TIME_MAX, &mut admitted).await;
+            let early = tokio::time::timeout(2 * DISCONNECTED_TIME_MAX, &mut admitted).await;
             assert!(early.is_err(), "not before the operator said whether it is wanted: {early:?}");
             world.describe(Wanted::L4, &[]);
             assert_eq!(soon(admitted).await.unwrap(), Answer::Allow);
@@ -125,7 +125,8 @@ fn a_pod_with_a_label_of_its_own_waits_until_the_operator_names_it_and_is_writte
             proxy.die()
         },
         async |world, _| {
-            // The next agent knows it before it hears the operator, and forgets it once the operator names others.
+            // The next agent knows it before the operator connects, and forgets it once the
+            // operator describes other pods.
             assert!(world.kept().holds("shop", &world.uid));
             world.node.synced();
             assert!(!world.kept().holds("shop", &world.uid));
@@ -144,7 +145,8 @@ fn an_agent_that_is_killed_leaves_pods_protected_and_the_next_one_takes_them_ove
             proxy.die()
         },
         async |world, held| {
-            // The operator is not heard yet; the proxy comes back with what it holds and is told to keep it.
+            // The operator is not connected yet; the proxy comes back with its listeners and is
+            // told to keep them.
             let waiting = world.pod_client(PORT);
             let proxy = Proxy::connect(&world.zds, "one", held).await;
             proxy.accept().await;
@@ -198,7 +200,8 @@ fn a_pod_that_is_labelled_while_it_runs_keeps_its_connections() {
         assert_eq!(world.held(), 1, "it was opened by right");
         world.describe(Wanted::Out, &["10.78.0.2"]);
         world.wait_left().await;
-        // It was in once: what it opened outside, it opened by right, whatever else is said.
+        // It was in the mesh once: connections that it opened outside are legitimate, whatever the
+        // description is now.
         world.describe_as(Wanted::L4, &["10.78.0.2"], true);
         world.wait_enrolled().await;
         assert_eq!(world.held(), 1);
@@ -220,7 +223,7 @@ fn a_pod_that_ran_before_it_could_be_enrolled_loses_what_nobody_judged() {
         world.wait_enrolled().await;
         assert_eq!(world.held(), 0, "nobody had judged it");
         soon(held).await.unwrap();
-        // What is opened from now on goes through the proxy.
+        // New connections go through the proxy.
         let client = world.pod_client(PORT);
         proxy.accept().await;
         assert!(client.await.unwrap());
@@ -233,7 +236,7 @@ fn after_a_restart_of_the_node_what_ran_before_the_agent_is_late() {
     World::run_over_restart(
         async |world| {
             world.enroll_namespace();
-            // As a restart of the node leaves it: the state file stays, nothing is pinned.
+            // The state after a reboot: the state file exists, and nothing is pinned.
             world.kernel.call(|kernel| kernel.remove_everything()).await.unwrap();
             Vec::new()
         },
@@ -253,7 +256,7 @@ fn after_a_restart_of_the_node_what_ran_before_the_agent_is_late() {
 #[ignore = "needs root: make test-netns"]
 fn a_node_that_the_mesh_leaves_keeps_no_trace_in_its_pods() {
     World::run(async |world| {
-        // IPv4: link-local IPv6 addresses come and go by themselves.
+        // Only IPv4, because link-local IPv6 addresses come and go by themselves.
         let traces = || (ip(&world.pod, &["rule"]), ip(&world.pod, &["-4", "route", "show", "table", "all"]));
         let before = traces();
         world.describe(Wanted::L4, &["10.78.0.2"]);

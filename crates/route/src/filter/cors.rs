@@ -1,7 +1,7 @@
-//! Cross-origin rules (Fetch standard, "CORS protocol"; HTTPCORSFilter of the Gateway API).
+//! CORS (Fetch standard, "CORS protocol"; HTTPCORSFilter of the Gateway API).
 //!
-//! Invariant: no answer says `*` and allows credentials, and an origin that is not allowed gets no permission from
-//! anyone: what the service says about itself is replaced by what the route says.
+//! Invariant: no response combines `*` with credentials. An origin that is not allowed gets no
+//! permission: the service's own CORS headers are replaced by those of the route.
 
 mod origin;
 #[cfg(test)]
@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 use self::origin::Origin;
 use crate::{Invalid, RequestHead};
 
-/// Permissions in a response; all of them are the route's to give.
+/// CORS response headers; only the route sets them.
 const PERMISSIONS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_ALLOW_ORIGIN,
     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -25,21 +25,21 @@ const PERMISSIONS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-/// What a browser asks before or with a request from another origin. Taken before filters change the request.
+/// The CORS headers of a request, read before filters change it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CrossOriginRequest {
     origin: HeaderValue,
     preflight: Option<Preflight>,
 }
 
-/// What a preflight asks for.
+/// What a preflight requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Preflight {
     method: HeaderValue,
     headers: Option<HeaderValue>,
 }
 
-/// Cross-origin rules.
+/// A compiled CORS filter.
 #[derive(Debug)]
 pub struct CrossOrigin {
     origins: Vec<Origin>,
@@ -50,7 +50,7 @@ pub struct CrossOrigin {
     max_age: HeaderValue,
 }
 
-/// Names that a response lists.
+/// Header names or methods in a response.
 #[derive(Debug)]
 enum List {
     Nothing,
@@ -59,7 +59,7 @@ enum List {
 }
 
 impl CrossOriginRequest {
-    /// None: the request names no origin.
+    /// `None`: the request has no `Origin` header.
     pub fn of(head: &RequestHead<'_>) -> Option<Self> {
         let given = |name| head.headers.get(name).cloned();
         let origin = given(header::ORIGIN)?;
@@ -87,7 +87,8 @@ impl CrossOrigin {
         })
     }
 
-    /// Answers a preflight, of an origin that is not allowed too; [`Self::mark`] adds the permissions.
+    /// The response to a preflight, also for an origin that is not allowed; [`Self::mark`] adds the
+    /// permissions.
     pub fn answer(&self, asked: &CrossOriginRequest) -> Option<Response<()>> {
         asked.preflight.as_ref()?;
         let mut answer = Response::new(());
@@ -95,9 +96,9 @@ impl CrossOrigin {
         Some(answer)
     }
 
-    /// Gives the permissions of a response, and takes away those that it brought.
+    /// Replaces the CORS headers of a response.
     pub fn mark(&self, headers: &mut HeaderMap, asked: Option<&CrossOriginRequest>) {
-        // A cache may not give one origin the answer made for another.
+        // A cache must not return a response made for another origin.
         let origin_counts = self.credentials || !self.takes_any();
         if origin_counts && !varies_by_origin(headers) {
             headers.append(header::VARY, HeaderValue::from_static("origin"));
@@ -129,7 +130,8 @@ impl CrossOrigin {
         self.origins.contains(&Origin::Any)
     }
 
-    /// With credentials, `*` is no wildcard (Fetch standard): then what was asked for is told.
+    /// The value of a list header. With credentials `*` is not a wildcard (Fetch standard), so the
+    /// requested names are returned instead.
     fn told(&self, list: &List, asked: Option<&HeaderValue>) -> Option<HeaderValue> {
         match list {
             List::Nothing => None,

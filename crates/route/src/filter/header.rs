@@ -1,7 +1,8 @@
-//! Changes of headers.
+//! Header changes.
 //!
-//! Invariant: what describes the connection or frames the message belongs to the waypoint and is left alone, so that no
-//! route can make two ends disagree about where a message ends; and a request has exactly one host.
+//! Invariant: headers that describe the connection or frame the message are left alone, so that no
+//! route can make two peers disagree about the end of a message. A request always has exactly one
+//! host.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts, uri::Auth
 use super::rewrite::set_authority;
 use crate::Invalid;
 
-/// Headers of one connection (RFC 9110 §7.6.1) or of the framing of a message (RFC 9112 §6).
+/// Hop-by-hop headers (RFC 9110 §7.6.1) and message framing (RFC 9112 §6).
 const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -23,13 +24,13 @@ const OF_THE_CONNECTION: [HeaderName; 8] = [
     header::CONTENT_LENGTH,
 ];
 
-/// Changes of headers: set, then add, then remove.
+/// Compiled header changes: set, then add, then remove.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderEdits {
     set: Vec<(HeaderName, HeaderValue)>,
     add: Vec<(HeaderName, HeaderValue)>,
     remove: Vec<HeaderName>,
-    /// Another host; only requests have one.
+    /// The new host; only for requests.
     host: Option<Authority>,
 }
 
@@ -74,13 +75,13 @@ impl HeaderEdits {
     }
 }
 
-/// Whether a header may be changed like any other: it neither describes the connection nor frames the message, and is
+/// Whether routes may change a header: it is not hop-by-hop, not part of the message framing, and
 /// not the host.
 pub fn is_free(name: &HeaderName) -> bool {
     *name != header::HOST && !OF_THE_CONNECTION.contains(name)
 }
 
-/// A host, with or without port.
+/// Parses a host with an optional port.
 pub(super) fn authority(text: &Arc<str>) -> Result<Authority, Invalid> {
     text.parse::<Authority>()
         .ok()

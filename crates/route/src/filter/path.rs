@@ -1,6 +1,6 @@
-//! Changes of a path.
+//! Path changes.
 //!
-//! Invariant: the result starts with a slash, and the query is the client's.
+//! Invariant: the result starts with a slash, and the query is unchanged.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use http::uri::PathAndQuery;
 
 use crate::{Invalid, head::normalized};
 
-/// Checks that the result can be a path.
+/// Validates that the result is a path.
 pub(super) fn compile(change: &PathChange) -> Result<PathChange, Invalid> {
     let (PathChange::Full(text) | PathChange::Prefix(text)) = change;
     let rooted = format!("/{}", text.strip_prefix('/').unwrap_or(text));
@@ -21,7 +21,7 @@ pub(super) fn compile(change: &PathChange) -> Result<PathChange, Invalid> {
     Ok(change.clone())
 }
 
-/// Path and query after a change.
+/// Path and query after the change.
 pub(super) fn changed(given: &PathAndQuery, change: &PathChange, matched: &PathMatch) -> String {
     let mut path = match change {
         PathChange::Full(full) => full.to_string(),
@@ -37,11 +37,12 @@ pub(super) fn changed(given: &PathAndQuery, change: &PathChange, matched: &PathM
     path
 }
 
-/// The table of ReplacePrefixMatch (Gateway API, HTTPPathModifier): a trailing slash of either prefix counts for nothing.
+/// Implements the table of ReplacePrefixMatch (Gateway API, HTTPPathModifier): a trailing slash of
+/// either prefix is ignored.
 fn replaced(path: &str, matched: &PathMatch, replacement: &Arc<str>) -> String {
     let prefix = match matched {
         PathMatch::Prefix(prefix) => normalized(prefix),
-        // Such a rule is invalid and answered 500 before its filters run.
+        // Unreachable: such a rule is invalid, and its requests get 500 before filters run.
         PathMatch::Exact(_) | PathMatch::Regex(_) => return path.to_owned(),
     };
     let prefix = prefix.strip_suffix('/').unwrap_or(&prefix);

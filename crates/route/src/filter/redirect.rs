@@ -1,6 +1,6 @@
-//! An answer with another address.
+//! Redirects.
 //!
-//! Invariant: `Location` is absolute, so what a client put into its path cannot become a host.
+//! Invariant: `Location` is absolute, so nothing in a client's path can become its host.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ const HTTP: &str = "http";
 const HTTPS: &str = "https";
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// A redirect.
+/// A compiled redirect.
 #[derive(Debug)]
 pub(super) struct Redirection {
     scheme: Option<Arc<str>>,
@@ -48,7 +48,7 @@ impl Redirection {
         })
     }
 
-    /// The answer. A request without host, where the redirect names none either, is answered 400.
+    /// The response. A request without host gets 400 if the redirect does not set one.
     pub(super) fn answer(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Response<()> {
         let mut answer = Response::new(());
         match self.location(head, arrival).and_then(|location| HeaderValue::try_from(location).ok()) {
@@ -64,13 +64,13 @@ impl Redirection {
     fn location(&self, head: &RequestHead<'_>, arrival: Arrival<'_>) -> Option<String> {
         let of_client = if self.trusts_forwarded_proto { scheme_of_client(head) } else { HTTP };
         let scheme = self.scheme.as_deref().unwrap_or(of_client);
-        // What a client calls a host is told back only if it is one.
+        // The client's host is returned only if it is valid.
         let given = || head.hostname().filter(|host| host.parse::<Authority>().is_ok());
         let host = self.host.as_ref().map(Authority::as_str).or_else(given)?;
         let named_port = || head.authority()?.parse::<Authority>().ok()?.port_u16();
         let given_port = match &self.scheme {
             Some(_) => scheme_port(scheme),
-            // The port that the client knows is that of whoever ended its TLS.
+            // The client connected to the port of the proxy that terminated its TLS.
             None if of_client == HTTPS => named_port().or(scheme_port(HTTPS)),
             None => None,
         };
@@ -84,8 +84,8 @@ impl Redirection {
     }
 }
 
-/// The scheme that the client used with the first proxy on its way, as that proxy wrote it. Several lines, or a list, are
-/// ambiguous and count for nothing.
+/// The scheme that the client used at the first proxy, as that proxy reported it. Several lines or
+/// a list are ambiguous and ignored.
 fn scheme_of_client(head: &RequestHead<'_>) -> &'static str {
     let mut lines = head.headers.get_all(FORWARDED_PROTO).iter();
     match (lines.next(), lines.next()) {
@@ -94,7 +94,7 @@ fn scheme_of_client(head: &RequestHead<'_>) -> &'static str {
     }
 }
 
-/// The port that a scheme has by itself.
+/// The default port of a scheme.
 fn scheme_port(scheme: &str) -> Option<u16> {
     match scheme {
         HTTP => Some(80),

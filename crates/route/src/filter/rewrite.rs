@@ -1,6 +1,6 @@
-//! Another address for the upstream request.
+//! Rewrites of the upstream request.
 //!
-//! Invariant: target and `host` header name one host.
+//! Invariant: the request target and the `host` header have the same host.
 
 use ambit_model::bound::{PathChange, PathMatch, Rewrite};
 use http::{
@@ -12,7 +12,7 @@ use http::{
 use super::{header::authority, path};
 use crate::Invalid;
 
-/// A rewrite.
+/// A compiled rewrite.
 #[derive(Debug)]
 pub(super) struct Rewriting {
     host: Option<Authority>,
@@ -27,7 +27,7 @@ impl Rewriting {
         })
     }
 
-    /// Changes the request. Some: its path became longer than a target may be.
+    /// Changes the request. `Some` is an error response: its path became too long.
     pub(super) fn apply(&self, request: &mut Parts, matched: &PathMatch) -> Option<Response<()>> {
         if let Some(host) = &self.host {
             set_authority(request, host);
@@ -43,7 +43,7 @@ impl Rewriting {
     }
 }
 
-/// Gives a request another host.
+/// Sets the host of a request.
 pub(super) fn set_authority(request: &mut Parts, host: &Authority) {
     let mut parts = request.uri.clone().into_parts();
     if parts.authority.is_some() {

@@ -1,24 +1,24 @@
-//! Matches by path: exact ones by hash, prefixes by a tree of path elements, expressions by sets.
+//! Path matching: exact paths by hash, prefixes by a tree of path segments, expressions by sets.
 //!
-//! Invariant: a lookup reads each byte of the path once for the hash, once for the tree and once for each set; places
-//! stay in the order of the table in every list.
+//! Invariant: a lookup reads each byte of the path once for the hash, once for the tree and once
+//! per set. Indexes in every list keep the order of the table.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::expression::Expressions;
 
-/// A path to compare with, compiled.
+/// A compiled path condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Path {
-    /// Every path.
+    /// Matches every path.
     Any,
     Exact(Arc<str>),
-    /// By whole elements; not empty, without trailing slash.
+    /// A prefix of whole segments; not empty, without trailing slash.
     Prefix(Arc<str>),
     Expression(Arc<str>),
 }
 
-/// Places in the table, by path.
+/// Table indexes by path.
 #[derive(Debug)]
 pub(super) struct Paths {
     exact: HashMap<Arc<str>, Vec<usize>>,
@@ -28,16 +28,16 @@ pub(super) struct Paths {
     expressions: Expressions,
 }
 
-/// One element of a prefix.
+/// One segment of a prefix.
 #[derive(Debug, Default)]
 struct Element {
-    /// Places of prefixes that end here.
+    /// Table indexes of the prefixes that end here.
     places: Vec<usize>,
     children: HashMap<Box<str>, usize>,
 }
 
 impl Paths {
-    /// Of paths in the order of the table.
+    /// Builds the index for paths in table order.
     pub(super) fn index(paths: Vec<Path>) -> Self {
         let mut index = Self {
             exact: HashMap::new(),
@@ -56,13 +56,14 @@ impl Paths {
         }
         let (expressions, rejected) = Expressions::compile(&expressions);
         index.expressions = expressions;
-        // Taken one by one and refused as a set: nobody can tell what they match.
+        // Valid one by one but rejected as a set: unknown what they match, so they count as
+        // matching every path.
         index.any.extend(rejected);
         index.any.sort_unstable();
         index
     }
 
-    /// The lowest place whose path holds and that `holds` takes too.
+    /// The lowest index whose path matches and for which `holds` returns true.
     pub(super) fn first(&self, path: &str, holds: impl Fn(usize) -> bool) -> Option<usize> {
         let mut best = usize::MAX;
         let consider = |places: &[usize], best: &mut usize| {

@@ -134,7 +134,8 @@ fn a_rule_that_is_invalid_answers_where_it_would_have_matched_and_others_go_on()
     };
     assert_eq!(outcome("/first"), (0, None));
     assert_eq!(blamed("/a/b"), (1, "(".to_owned()));
-    // Nobody can tell what a broken expression was meant to match: whatever nothing before it takes.
+    // It is unknown what a broken expression should match, so it matches everything that nothing
+    // before it does.
     assert_eq!(blamed("/late"), (2, "[".to_owned()));
     assert_eq!(table.invalid().count(), 2);
 }
@@ -178,7 +179,8 @@ fn a_match_that_leads_to_no_rule_is_a_404_and_never_another_rule() {
     assert_eq!(found(&table, "/b", &[]), Some(0));
 }
 
-/// A rule for a path holds for every spelling of it that policies take for the same, and `%2F` stays what it is.
+/// A rule matches every spelling of its path that policies treat as equal, and `%2F` is not
+/// decoded.
 #[test]
 fn a_path_is_compared_as_policies_normalize_it() {
     let source = HttpTable {
@@ -201,7 +203,7 @@ fn a_path_is_compared_as_policies_normalize_it() {
     }
 }
 
-/// Whether a match holds, told in the plainest way.
+/// Whether a match holds, in the simplest implementation.
 fn holds(matched: &HttpMatch, head: &RequestHead<'_>) -> bool {
     let path = &*head.normalized_path();
     let by_path = || match &matched.path {
@@ -235,7 +237,7 @@ fn holds(matched: &HttpMatch, head: &RequestHead<'_>) -> bool {
 }
 
 thread_local! {
-    /// Expressions are few and compiling them is most of the time of the property.
+    /// There are few expressions, and compiling them takes most of the test's time.
     static COMPILED: RefCell<HashMap<String, regex::Regex>> = RefCell::default();
 }
 
@@ -360,7 +362,7 @@ fn a_preflight_comes_under_the_rules_of_the_request_that_it_announces() {
     for (path, announced, expected) in [
         ("/put", "PUT", true),
         ("/put", "GET", false),
-        // It is the service's own business.
+        // The service handles this itself.
         ("/own", "PUT", false),
         ("/none", "PUT", false),
         ("/other", "PUT", false),

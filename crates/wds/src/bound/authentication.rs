@@ -1,6 +1,7 @@
-//! `ambit.waypoint.v1.JwtProvider`.
+//! Encoding of `ambit.waypoint.v1.JwtProvider`.
 //!
-//! Invariant: a provider without a key set stays one, so that its tokens are refused and not waved through.
+//! Invariant: a provider without a key set is kept, so that its tokens are rejected instead of
+//! ignored.
 
 use ambit_model::bound::{ClaimHeader, JwtProvider, TokenLocation};
 use ambit_proto::waypoint as wire;

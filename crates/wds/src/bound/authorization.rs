@@ -1,7 +1,7 @@
-//! `ambit.waypoint.v1.Policy`.
+//! Encoding of `ambit.waypoint.v1.Policy`.
 //!
-//! Invariant: a decoded policy is the whole policy; a condition that is not understood refuses the service, be it of
-//! an ALLOW, which it could widen, or of a DENY, which it could narrow.
+//! Invariant: a decoded policy is complete. An unknown condition rejects the service, because
+//! ignoring it could widen an ALLOW or narrow a DENY.
 
 use ambit_model::{
     Action, Clause, Match, Policy, Rule, Scope, StringMatch,
@@ -72,7 +72,7 @@ fn encode_whole_match(m: &Match) -> wire::Match {
 
 fn decode_whole_match(message: wire::Match) -> Result<Match, Invalid> {
     let connection = field::present("match.connection", message.connection)?;
-    // An extension may narrow an ALLOW, so this takes none.
+    // An extension may restrict an ALLOW, so decoding as ALLOW rejects unknown ones.
     let of_connection = decode_match(connection, Action::Allow)?;
     let request = message.request.map(|request| decode_request(request).map(Box::new));
     Ok(Match { request: request.transpose()?, ..of_connection })

@@ -1,7 +1,7 @@
-//! `ambit.waypoint.v1.CheckProvider`, and the policies of action CUSTOM that name one.
+//! Encoding of `ambit.waypoint.v1.CheckProvider`, and of CUSTOM policies.
 //!
-//! Invariant: a decoded provider can be asked: it has a time, a status and a protocol. What is not understood refuses
-//! the service, so that no request passes unasked.
+//! Invariant: a decoded provider is usable: it has a timeout, a status and a protocol. Anything
+//! unknown rejects the service, so that no request passes unchecked.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) fn encode_check(check: &ExternalCheck) -> wire::Policy {
     }
 }
 
-/// Whether a policy is one of action CUSTOM.
+/// Whether a policy has action CUSTOM.
 pub(super) fn is_check(message: &wire::Policy) -> bool {
     message.action == i32::from(wire::policy::Action::Custom)
 }

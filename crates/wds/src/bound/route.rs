@@ -1,6 +1,6 @@
-//! `ambit.waypoint.v1.Routes`.
+//! Encoding of `ambit.waypoint.v1.Routes`.
 //!
-//! Invariant: every match of a decoded table leads to one of its rules.
+//! Invariant: every match of a decoded table references one of its rules.
 
 mod filter;
 
@@ -55,7 +55,7 @@ pub(super) fn decode_routes(message: wire::Routes) -> Result<Routes, Invalid> {
 fn encode_table(table: &HttpTable) -> wire::HttpTable {
     let ranked = |(found, rule): &(HttpMatch, usize)| wire::RankedMatch {
         r#match: Some(encode_match(found)),
-        // No table is that long; were one, decoding would refuse it.
+        // Tables are never that long; decoding would reject the index.
         rule: u32::try_from(*rule).unwrap_or(u32::MAX),
     };
     wire::HttpTable {

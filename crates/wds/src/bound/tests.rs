@@ -1,4 +1,4 @@
-//! Round trips of anything a control plane may compile, and one refusal per field.
+//! Round trips of anything that a control plane may compile, and one rejection per field.
 
 mod arbitrary;
 
@@ -93,7 +93,7 @@ fn a_service_under_a_foreign_name_is_refused_because_it_could_not_be_removed() {
     assert_eq!(unpack_bound_service("shop/other", &[0xff]).unwrap_err().field, "resource");
 }
 
-/// A service with one of everything that has a rule of its own.
+/// A service that uses every field with a validity rule.
 fn full() -> wire::Service {
     let table = HttpTable {
         matches: vec![(HttpMatch::default(), 0)],
@@ -181,7 +181,7 @@ fn what_is_missing_or_not_known_refuses_the_whole_service() {
     ]);
 }
 
-/// A match whose value is of a kind that is not known.
+/// A match with a value of an unknown kind.
 fn named(name: &str) -> wire::NamedMatch {
     wire::NamedMatch { name: name.to_owned(), value: None }
 }

@@ -1,6 +1,6 @@
-//! `ambit.waypoint.v1.RequestPolicy` and `DestinationPolicy`.
+//! Encoding of `ambit.waypoint.v1.RequestPolicy` and `DestinationPolicy`.
 //!
-//! Invariant: what is decoded can be computed with: no share of nothing, no interval of no length.
+//! Invariant: decoded values are safe for arithmetic: no denominator and no interval is zero.
 
 use std::time::Duration;
 

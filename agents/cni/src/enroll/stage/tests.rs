@@ -1,11 +1,12 @@
-//! Walks every world that the machine can reach: effects that fail before or after they took hold, an agent that
-//! dies between any two steps, proxies that come and go, and a wish that changes at any time.
+//! Explores every reachable state of the machine: effects that fail before or after taking hold, an
+//! agent that dies between any two steps, proxies that come and go, and a target that changes at
+//! any time.
 
 use std::collections::{HashSet, VecDeque};
 
 use super::*;
 
-/// What is really so, beside what the agent believes.
+/// The actual state, in contrast to the agent's view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Truth {
     opened: bool,
@@ -14,8 +15,8 @@ struct Truth {
     armed: bool,
     captured: bool,
     tunnelled: bool,
-    /// What the operator believes.
-    told: Told,
+    /// The operator's view.
+    reported: Reported,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +35,7 @@ const START: World = World {
         armed: Know::No,
         captured: Know::No,
         tunnelled: Know::No,
-        told: Told::Nothing,
+        reported: Reported::Nothing,
     },
     truth: Truth {
         opened: false,
@@ -43,10 +44,10 @@ const START: World = World {
         armed: false,
         captured: false,
         tunnelled: false,
-        told: Told::Nothing,
+        reported: Reported::Nothing,
     },
     wanted: Wanted::Out,
-    facts: Facts { proxy: Proxy::Away, linger: Linger::Running, processes: Processes::Running },
+    facts: Facts { proxy: ProxyFact::Away, linger: Linger::Running, processes: Processes::Running },
 };
 
 fn take_hold(truth: &mut Truth, effect: Effect) {
@@ -63,17 +64,18 @@ fn take_hold(truth: &mut Truth, effect: Effect) {
         }
         Effect::Withdraw => truth.announced = false,
         Effect::Drop => truth.opened = false,
-        Effect::TellEnrolled => truth.told = Told::Enrolled,
-        Effect::TellLeaving => truth.told = Told::Leaving,
-        Effect::TellOut => truth.told = Told::Out,
+        Effect::ReportEnrolled => truth.reported = Reported::Enrolled,
+        Effect::ReportLeaving => truth.reported = Reported::Leaving,
+        Effect::ReportOut => truth.reported = Reported::Out,
     }
 }
 
 fn tells(effect: Effect) -> bool {
-    matches!(effect, Effect::TellEnrolled | Effect::TellLeaving | Effect::TellOut)
+    matches!(effect, Effect::ReportEnrolled | Effect::ReportLeaving | Effect::ReportOut)
 }
 
-/// What may follow an effect: it held, it failed before it held, or it held and nobody knows.
+/// The possible results of an effect: it succeeded, it failed before taking hold, or it took hold
+/// without being acknowledged.
 fn after_effect(world: &World, effect: Effect) -> Vec<World> {
     let mut held = *world;
     held.at.begun(effect);
@@ -93,7 +95,7 @@ fn after_effect(world: &World, effect: Effect) -> Vec<World> {
     all
 }
 
-/// What may happen from outside.
+/// The possible external events.
 fn surroundings(world: &World) -> Vec<World> {
     let mut all = Vec::new();
     let mut push = |change: &dyn Fn(&mut World)| {
@@ -102,25 +104,25 @@ fn surroundings(world: &World) -> Vec<World> {
         all.push(changed);
     };
     push(&|w| w.facts.linger = Linger::Over);
-    push(&|w| w.facts.proxy = Proxy::Ready);
+    push(&|w| w.facts.proxy = ProxyFact::Ready);
     push(&|w| {
-        w.facts.proxy = Proxy::Away;
+        w.facts.proxy = ProxyFact::Away;
         w.truth.announced = false;
         w.at.proxy_lost();
     });
-    if world.facts.proxy == Proxy::Away {
+    if world.facts.proxy == ProxyFact::Away {
         push(&|w| {
             w.truth.armed = false;
             w.at.disarmed();
         });
     }
     push(&|w| {
-        // The agent dies and finds the pins of its predecessor.
+        // The agent dies, and its successor finds the pins.
         w.truth.announced = false;
         w.truth.opened = false;
         let anything = w.truth.attached || w.truth.captured || w.truth.tunnelled || w.truth.armed;
         w.at = if anything { Position::inherited() } else { Position::default() };
-        w.facts.proxy = Proxy::Away;
+        w.facts.proxy = ProxyFact::Away;
         w.facts.linger = Linger::Running;
     });
     if world.wanted != Wanted::Gone {
@@ -163,15 +165,15 @@ fn in_every_reachable_world_the_next_effect_is_safe() {
         if effect == Effect::Capture {
             assert!(truth.opened && truth.announced && truth.attached && truth.armed, "{world:?}");
         }
-        if effect == Effect::TellEnrolled {
+        if effect == Effect::ReportEnrolled {
             assert!(truth.captured && truth.announced && truth.armed, "{world:?}");
         }
         if truth.captured && !after.captured {
             let allowed = matches!(wanted, Wanted::Out | Wanted::Cleared)
                 || (*wanted == Wanted::Gone && facts.processes == Processes::Ended);
             assert!(allowed, "capture must not stop: {world:?} {effect:?}");
-            let told = truth.told == Told::Leaving || *wanted == Wanted::Gone;
-            assert!(told, "peers are told first: {world:?} {effect:?}");
+            let is_notified = truth.reported == Reported::Leaving || *wanted == Wanted::Gone;
+            assert!(is_notified, "peers are notified first: {world:?} {effect:?}");
         }
         if truth.captured && (truth.armed && !after.armed || truth.attached && !after.attached) {
             assert!(!after.captured, "a captured pod keeps its listeners: {world:?} {effect:?}");
@@ -204,14 +206,14 @@ fn belief_is_never_certain_and_wrong() {
     }
 }
 
-/// More effects than any way needs.
+/// More effects than any path needs.
 const STEPS_MAX: usize = 20;
 
 #[test]
 fn every_reachable_world_arrives_once_its_surroundings_are_kind() {
     for mut world in reachable() {
         let origin = world;
-        world.facts = Facts { proxy: Proxy::Ready, linger: Linger::Over, processes: Processes::Ended };
+        world.facts = Facts { proxy: ProxyFact::Ready, linger: Linger::Over, processes: Processes::Ended };
         let mut steps = 0;
         while let Some(effect) = next(&world.at, world.wanted, &world.facts) {
             world.at.begun(effect);
@@ -224,14 +226,14 @@ fn every_reachable_world_arrives_once_its_surroundings_are_kind() {
         match world.wanted {
             Wanted::L4 => {
                 let all = [truth.opened, truth.announced, truth.attached, truth.armed, truth.captured];
-                assert!(all.iter().all(|is| *is) && truth.told == Told::Enrolled, "{origin:?}");
+                assert!(all.iter().all(|is| *is) && truth.reported == Reported::Enrolled, "{origin:?}");
             }
             Wanted::Out => {
                 let left = [truth.opened, truth.announced, truth.armed, truth.captured, truth.tunnelled];
-                assert!(left.iter().all(|is| !is) && truth.told == Told::Out, "{origin:?}");
+                assert!(left.iter().all(|is| !is) && truth.reported == Reported::Out, "{origin:?}");
             }
             Wanted::Cleared | Wanted::Gone => {
-                assert_eq!(truth, Truth { told: Told::Out, ..Truth::default() }, "{origin:?}");
+                assert_eq!(truth, Truth { reported: Reported::Out, ..Truth::default() }, "{origin:?}");
                 assert!(world.at.is_finished());
             }
         }
@@ -240,7 +242,7 @@ fn every_reachable_world_arrives_once_its_surroundings_are_kind() {
 
 #[test]
 fn without_a_proxy_an_enrolled_pod_stays_captured_and_a_new_one_waits() {
-    let facts = Facts { proxy: Proxy::Away, linger: Linger::Over, processes: Processes::Running };
+    let facts = Facts { proxy: ProxyFact::Away, linger: Linger::Over, processes: Processes::Running };
     let mut at = Position::inherited();
     at.opened = Know::Yes;
     assert_eq!(next(&at, Wanted::L4, &facts), None);
@@ -250,7 +252,7 @@ fn without_a_proxy_an_enrolled_pod_stays_captured_and_a_new_one_waits() {
 
 #[test]
 fn a_pod_that_is_wanted_again_while_it_leaves_is_captured_again_at_once() {
-    let facts = Facts { proxy: Proxy::Ready, linger: Linger::Running, processes: Processes::Running };
+    let facts = Facts { proxy: ProxyFact::Ready, linger: Linger::Running, processes: Processes::Running };
     let at = Position {
         opened: Know::Yes,
         announced: Know::Yes,
@@ -258,7 +260,7 @@ fn a_pod_that_is_wanted_again_while_it_leaves_is_captured_again_at_once() {
         armed: Know::Yes,
         captured: Know::No,
         tunnelled: Know::Yes,
-        told: Told::Leaving,
+        reported: Reported::Leaving,
     };
     assert_eq!(next(&at, Wanted::Out, &facts), None, "lingering");
     assert_eq!(next(&at, Wanted::L4, &facts), Some(Effect::Capture));

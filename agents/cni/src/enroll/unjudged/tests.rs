@@ -1,4 +1,4 @@
-//! One table: a socket of each kind, and whether it goes.
+//! One table: a socket of each kind, and whether it is closed.
 
 use ambit_netns::diag::SocketId;
 
@@ -21,15 +21,15 @@ fn socket(local: &str, peer: &str, cgroup: Option<u64>) -> TcpSocket {
 fn only_what_nobody_judged_goes() {
     let kept = [
         socket("0.0.0.0:8080", "0.0.0.0:0", Some(APP)),
-        // The pod to itself.
+        // A connection of the pod to itself.
         socket("127.0.0.1:40000", "127.0.0.1:8080", Some(APP)),
         socket("10.0.0.2:8080", "10.0.0.2:40001", Some(APP)),
         socket("10.0.0.2:40001", "10.0.0.2:8080", Some(APP)),
-        // Captured on its way out: the proxy accepted it under its true destination, and tunnels it.
+        // Captured outbound: the proxy accepted it with its original destination, and tunnels it.
         socket("10.0.0.2:40002", "10.0.9.9:80", Some(APP)),
         socket("10.0.9.9:80", "10.0.0.2:40002", Some(PROXY)),
         socket("10.0.0.2:40003", "10.0.9.9:15008", Some(PROXY)),
-        // Judged on its way in: the proxy speaks to the application under the client's address.
+        // Authorized inbound: the proxy connects to the application with the client's address.
         socket("10.0.0.2:15008", "10.0.9.8:50000", Some(PROXY)),
         socket("10.0.9.8:1025", "10.0.0.2:8080", Some(PROXY)),
         socket("10.0.0.2:8080", "10.0.9.8:1025", Some(APP)),

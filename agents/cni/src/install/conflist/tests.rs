@@ -1,4 +1,5 @@
-//! Goldens for both forms, the way back from what earlier agents wrote, and what a configuration is to us.
+//! Golden files for both forms, restoring what earlier agents wrote, and the roles of
+//! configurations.
 
 use super::*;
 
@@ -29,7 +30,7 @@ fn golden(name: &str, text: &str) {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{path}; UPDATE=1 rewrites it");
 }
 
-/// What an earlier agent made of [`LIST`] and of [`SINGLE`].
+/// The result of an earlier agent for [`LIST`] and [`SINGLE`].
 const EARLIER_LIST: &str = include_str!("../../../testdata/earlier/10-bridge.conflist");
 const EARLIER_SINGLE: &str = include_str!("../../../testdata/earlier/05-net.conflist");
 
@@ -92,7 +93,7 @@ fn a_configuration_that_calls_others_is_told_from_one_that_makes_a_network() {
     let cases = [
         (Form::Single, r#"{"name":"n","type":"ptp"}"#, Role::Network),
         (Form::List, LIST, Role::Network),
-        // flannel and others hand one part on to a plugin that is no configuration of its own.
+        // flannel and others delegate to a plugin, not to another configuration.
         (
             Form::List,
             r#"{"name":"n","plugins":[{"type":"flannel","delegate":{"hairpinMode":true}}]}"#,

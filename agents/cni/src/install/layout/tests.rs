@@ -1,4 +1,4 @@
-//! A table of directories: what is embedded, under which name, and what is said when it cannot be.
+//! A table of directories: what is embedded, under which name, and the error when nothing can be.
 
 use super::*;
 use crate::install::conflist::{PLUGIN, embed};
@@ -9,7 +9,7 @@ const MULTUS: &str = r#"{"name":"m","type":"multus","delegates":[{"name":"n","pl
 const MULTUS_OURS: &str =
     r#"{"name":"m","type":"multus","clusterNetwork":"/etc/cni/net.d/01-ambit.conflist"}"#;
 
-/// As an earlier agent left it.
+/// The result of an earlier agent.
 const MULTUS_EARLIER: &str = r#"{"name":"m","plugins":[
     {"name":"m","type":"multus","delegates":[{"name":"n","plugins":[{"type":"ptp"}]}]},
     {"type":"ambit-cni","socket":"/s","stateFile":"/f","systemNamespace":"ambit-system"}]}"#;
@@ -36,7 +36,7 @@ fn own(of: &str, text: &str) -> String {
     embed(Form::of(of).unwrap(), &Named { name: of.into(), text: text.into() }, &entry()).unwrap()
 }
 
-/// `own name < embedded name`, then what passes us by; or the refusal.
+/// `own name of embedded name`, then a configuration that bypasses us; or the refusal.
 fn shown(files: &[(&str, &str)]) -> String {
     match layout(&found(files), &entry()) {
         Ok(layout) => {
@@ -58,11 +58,11 @@ fn the_table_of_directories() {
         (&[("README", "x")], "missing"),
         (&[("10-net.conflist", NET)], "01-ambit.conflist of 10-net.conflist"),
         (&[("10-net.conflist", NET), ("05-o.conflist", OTHER)], "01-ambit.conflist of 05-o.conflist"),
-        // A name that sorts before ours.
+        // A name that sorts before our usual one.
         (&[("00-net.conflist", NET)], "00-ambit.conflist of 00-net.conflist"),
         (&[("00-a.conf", r#"{"name":"n","type":"ptp"}"#)], "00-00-ambit.conflist of 00-a.conf"),
         (&[("00-00-a.conflist", NET)], "crowded 00-00-a.conflist"),
-        // One that calls others stays first; when it does not call ours, that is said.
+        // One that delegates stays first; a warning when it does not delegate to ours.
         (
             &[("00-multus.conf", MULTUS), ("10-net.conflist", NET)],
             "01-ambit.conflist of 10-net.conflist, passed by 00-multus.conf",
@@ -78,10 +78,10 @@ fn the_table_of_directories() {
         ),
         (&[("70-multus.conf", MULTUS), ("10-net.conflist", NET)], "01-ambit.conflist of 10-net.conflist"),
         (&[("05-multus.conf", MULTUS), ("10-net.conflist", NET)], "crowded 10-net.conflist"),
-        // What is there and no configuration.
+        // A file that is not a configuration.
         (&[("10-net.conflist", "")], "invalid 10-net.conflist"),
         (&[("05-broken.conflist", "{"), ("10-net.conflist", NET)], "01-ambit.conflist of 10-net.conflist"),
-        // The one we hold is being written: nothing else takes its place meanwhile.
+        // The embedded one is being written: no other replaces it meanwhile.
         (
             &[("01-ambit.conflist", &of_net), ("10-net.conflist", ""), ("20-o.conflist", OTHER)],
             "invalid 10-net.conflist",
@@ -93,7 +93,7 @@ fn the_table_of_directories() {
             &[("01-ambit.conflist", &of_net), ("10-net.conflist", NET), ("05-o.conflist", "{")],
             "01-ambit.conflist of 10-net.conflist",
         ),
-        // Ours is broken: it is written again.
+        // Ours is broken and written again.
         (&[("01-ambit.conflist", ""), ("10-net.conflist", NET)], "01-ambit.conflist of 10-net.conflist"),
     ];
     for (files, want) in cases {

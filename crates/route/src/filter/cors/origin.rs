@@ -1,26 +1,26 @@
-//! Origins, and patterns of them.
+//! Origins, and patterns for them.
 //!
-//! Invariant: scheme, host and port are compared as parts, never as one string, so that no pattern reaches into
-//! another part: `https://*.a.com` does not take `https://evil.com/.a.com`.
+//! Invariant: scheme, host and port are compared separately, so that no pattern can match across
+//! them: `https://*.a.com` does not match `https://evil.com/.a.com`.
 
 use std::sync::Arc;
 
 use crate::Invalid;
 
-/// Which origins are allowed.
+/// An allowed origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// `*`
+    /// `*`, any origin.
     Any,
-    /// `scheme://host[:port]`
+    /// `scheme://host[:port]`.
     These(Parts<Host>),
 }
 
-/// The host of a pattern.
+/// The host of an allowed origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     Exact(String),
-    /// Ends with it, and has something before.
+    /// Ends with this suffix and has at least one character before it.
     Suffix(String),
 }
 
@@ -28,7 +28,7 @@ pub(super) enum Host {
 pub(super) struct Parts<H> {
     scheme: String,
     host: H,
-    /// None: of a scheme that has no port by itself.
+    /// `None`: the scheme has no default port.
     port: Option<u16>,
 }
 
@@ -48,7 +48,7 @@ impl Origin {
         Ok(Self::These(Parts { scheme, host, port }))
     }
 
-    /// Whether it allows the origin of a request.
+    /// Whether it matches the origin of a request.
     pub(super) fn takes(&self, origin: &str) -> bool {
         let allowed = match self {
             Self::Any => return !origin.is_empty(),
@@ -64,7 +64,7 @@ impl Origin {
     }
 }
 
-/// Scheme, host and port; scheme and host in lower case (RFC 6454 §4).
+/// Splits an origin into scheme, host and port; scheme and host in lower case (RFC 6454 §4).
 fn parts(text: &str) -> Option<Parts<String>> {
     let (scheme, rest) = text.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();

@@ -40,7 +40,7 @@ fn preflight(origin: &str) -> http::request::Parts {
     )
 }
 
-/// Status, if the filter answers, and what the answer says.
+/// The response of the filter, if there is one: status and CORS headers.
 fn answered(
     cors: &Cors,
     request: &http::request::Parts,

@@ -1,7 +1,7 @@
-//! `ambit.waypoint.v1.Filter`.
+//! Encoding of `ambit.waypoint.v1.Filter`.
 //!
-//! Invariant: a filter that is not known refuses the service; a request that should have been changed never passes
-//! unchanged.
+//! Invariant: an unknown filter rejects the service, so that a request that should be changed never
+//! passes unchanged.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use wire::filter::Kind;
 use super::super::{decode_destination, encode_destination, traffic};
 use crate::field::{self, Invalid, list, text, texts};
 
-/// Status codes of a redirect, as the Gateway API allows them.
+/// Redirect status codes permitted by the Gateway API.
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
 pub(super) fn encode_filter(filter: &Filter) -> wire::Filter {

@@ -1,4 +1,4 @@
-//! Any bound service that means something.
+//! Generates arbitrary valid bound services.
 
 use std::time::Duration;
 
