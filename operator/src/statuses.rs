@@ -52,13 +52,13 @@ pub async fn run(
         for refused in refused {
             refused.tell(&events).await;
         }
-        let (patches, forgetful) = {
+        let (patches, outdated) = {
             let index = index.read();
             let owned = |(pod, waypoint): (PodIdentity, Option<&NamespacedName>)| (pod, waypoint.cloned());
-            (patches(&index, Timestamp::now()), index.forgetful_pods().map(owned).collect::<Vec<_>>())
+            (patches(&index, Timestamp::now()), index.pods_to_annotate().map(owned).collect::<Vec<_>>())
         };
         let mut is_failed = false;
-        for (pod, waypoint) in forgetful {
+        for (pod, waypoint) in outdated {
             if let Err(error) = pods::remember(&client, &pod, waypoint.as_ref()).await {
                 tracing::warn!(%error, "A pod cannot be told of its waypoint, trying again");
                 is_failed = true;

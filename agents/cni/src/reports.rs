@@ -219,9 +219,9 @@ mod tests {
         reporter.pod(report("a", Stage::Enrolled));
         reporter.changes();
         reporter.forwarded("a", [3, 4]);
-        let report =
+        let expected =
             PodReport { forwarded_out_dropped: 3, forwarded_in_dropped: 4, ..report("a", Stage::Enrolled) };
-        assert_eq!(reporter.changes().unwrap().pods, [report]);
+        assert_eq!(reporter.changes().unwrap().pods, [expected]);
         reporter.pod(report("a", Stage::Enrolled));
         assert!(reporter.changes().is_none(), "unchanged");
     }

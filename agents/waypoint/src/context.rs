@@ -8,7 +8,7 @@ use ambit_identity::{Handshakes, Manager};
 use ambit_model::{NamespacedName, NetworkAddress, Spiffe, Workload};
 use ambit_proxy::stage::StageWatch;
 use ambit_store::{Lookup, Snapshot, Store};
-use ambit_xds::Asker;
+use ambit_xds::QuerySender;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -30,7 +30,7 @@ pub struct Shared {
     /// The mesh as the control plane describes it.
     pub store: Arc<Store>,
     /// Asks the operator about addresses that the store does not know.
-    pub asker: Asker,
+    pub query_sender: QuerySender,
     /// The services bound here, compiled.
     pub services: Services,
     /// Own certificate.
@@ -73,7 +73,7 @@ pub struct Local {
     pub telemetry: Telemetry,
     /// Connections to endpoints.
     pub upstreams: Connections,
-    /// Pending questions about addresses that the store does not know.
+    /// Pending queries about addresses that the store does not know.
     pub lookup: Lookup,
     tasks: TaskTracker,
 }
@@ -83,7 +83,7 @@ impl Local {
     pub fn new(shared: Arc<Shared>, stage: StageWatch) -> Rc<Self> {
         let upstreams = Connections::new(shared.identities.clone(), shared.identity.clone());
         let telemetry = Telemetry::new(&shared.sinks);
-        let lookup = Lookup::new(shared.asker.clone());
+        let lookup = Lookup::new(shared.query_sender.clone());
         Rc::new(Self {
             lookup,
             shared,
@@ -96,7 +96,7 @@ impl Local {
         })
     }
 
-    /// A client as the mesh knows it. Looked up until the control plane has described it: the first request of a pod may
+    /// A client as the mesh knows it. LookupResult up until the control plane has described it: the first request of a pod may
     /// come before that.
     pub fn client(&self, peer: &Peer) -> Known {
         if let Some(known) = peer.known.get() {

@@ -9,7 +9,7 @@ use ::http::StatusCode;
 use ambit_hbone::{Authority, ConnectRequest, Host, Responder, TunnelStream, settings};
 use ambit_identity::ServerStream;
 use ambit_model::{NetworkAddress, Spiffe};
-use ambit_store::Looked;
+use ambit_store::LookupResult;
 use tokio::net::TcpStream;
 
 use crate::{
@@ -108,15 +108,15 @@ async fn find(local: &Local, peer: &Peer, authority: &Authority) -> Result<Targe
         let snapshot = shared.store.load();
         let network = shared.own(&snapshot).network.clone();
         let address = NetworkAddress { network, address: ip.to_canonical() };
-        if !snapshot.is_unheard(&address) {
+        if !snapshot.is_unknown(&address) {
             return found;
         }
         address
     };
     match local.lookup.look_up(&shared.store, &address).await {
-        Looked::Described => known(),
-        Looked::Unknown | Looked::UnknownBefore => found,
-        Looked::Unanswered => Err(Refused::NotHeardOf(authority.clone())),
+        LookupResult::Described => known(),
+        LookupResult::Unknown | LookupResult::UnknownBefore => found,
+        LookupResult::Unanswered => Err(Refused::UnknownAddress(authority.clone())),
     }
 }
 

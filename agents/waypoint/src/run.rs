@@ -46,10 +46,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (sinks, exporter) = open_sinks(&config, &shown)?;
     let metrics = sinks.metrics.clone();
     let (mut process, operator) = Process::start(&config.proxy, shown).await?;
-    let (asker, questions) = ambit_store::questions();
+    let (query_sender, queries) = ambit_store::queries();
     let shared = Arc::new(Shared {
         store: Arc::default(),
-        asker,
+        query_sender,
         services: Services::default(),
         identities: process.identities.clone(),
         identity: config.identity.clone(),
@@ -66,7 +66,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         node: config.proxy.subscriber("waypoint").with("GATEWAY", config.gateway.name.to_string()),
         types: BoundDiscovery::TYPES.to_vec(),
         handler: BoundDiscovery::new(shared.store.clone()),
-        questions,
+        queries,
         counters: metrics.xds.clone(),
     };
     process.spawn(operator.subscribe(&config.proxy, subscription));

@@ -65,7 +65,7 @@ pub enum Refused {
     NotBound(Authority),
     /// The store does not know the address, and the operator did not answer in time.
     #[error("{0} is not known, and the operator did not describe it in time; is it reachable?")]
-    NotHeardOf(Authority),
+    UnknownAddress(Authority),
     /// Not a port of the service.
     #[error("the service of {0} has no such port")]
     NoSuchPort(Authority),
@@ -78,7 +78,9 @@ impl Refused {
     /// The status that answers the CONNECT.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NotReceived | Self::NotHeardOf(_) | Self::Unreadable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NotReceived | Self::UnknownAddress(_) | Self::Unreadable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NotBound(_) | Self::NoSuchPort(_) => StatusCode::NOT_FOUND,
         }
     }

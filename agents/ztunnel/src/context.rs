@@ -17,7 +17,7 @@ use ambit_identity::Manager;
 use ambit_model::{Workload, WorkloadKind};
 use ambit_proxy::{access_log::AccessLog, stage::StageWatch, tunnel::Tunnels};
 use ambit_store::{Lookup, Store};
-use ambit_xds::Asker;
+use ambit_xds::QuerySender;
 use tokio_util::task::TaskTracker;
 
 use crate::{connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod};
@@ -31,7 +31,7 @@ pub struct Shared {
     /// The mesh, as the control plane tells it.
     pub store: Arc<Store>,
     /// Asks it about addresses that nobody here has heard of.
-    pub asker: Asker,
+    pub query_sender: QuerySender,
     /// Certificates of this node's workloads.
     pub identities: Manager,
     /// The node this is.
@@ -81,7 +81,7 @@ impl Context {
     /// For a pod that begins to be served.
     pub fn new(local: Rc<Local>, pod: Arc<Pod>, stage: StageWatch) -> Rc<Self> {
         let tunnels = Tunnels::new(local.shared.identities.clone());
-        let lookup = Lookup::new(local.shared.asker.clone());
+        let lookup = Lookup::new(local.shared.query_sender.clone());
         let labels = RefCell::default();
         Rc::new(Self { local, pod, stage, tunnels, lookup, tasks: TaskTracker::new(), labels })
     }

@@ -163,7 +163,7 @@ impl Error {
             Self::Handshake(
                 HandshakeError::Tls(_)
                 | HandshakeError::Timeout
-                | HandshakeError::Crowded
+                | HandshakeError::Evicted
                 | HandshakeError::Expired(_),
             ) => ResponseFlags::TlsFailure,
             Self::Http2(_) => ResponseFlags::H2Handshake,

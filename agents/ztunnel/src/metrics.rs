@@ -6,7 +6,7 @@ pub mod labels;
 pub mod traffic;
 
 use ambit_runtime::admin;
-use ambit_store::Looked;
+use ambit_store::LookupResult;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -15,7 +15,7 @@ use prometheus_client::{
 pub use labels::{End, Labels, Reporter, ResponseFlags, Security};
 pub use traffic::{Cache, InUse, SERIES_MAX, Traffic};
 
-/// What came of asking about an address: one of [`Looked`].
+/// What came of asking about an address: one of [`LookupResult`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LookedUp {
     answer: &'static str,
@@ -46,7 +46,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// A connection went to an address that nobody here had heard of.
-    pub fn looked_up(&self, looked: Looked) {
+    pub fn looked_up(&self, looked: LookupResult) {
         self.lookups.get_or_create(&LookedUp { answer: looked.as_str() }).inc();
     }
 

@@ -10,7 +10,7 @@ mod tunnel;
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use ambit_model::Workload;
-use ambit_store::{Looked, Route};
+use ambit_store::{LookupResult, Route};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -105,7 +105,7 @@ fn open(
     let (address, authority) = match route {
         Route::Hbone { address, authority, .. } => (*address, Some(*authority)),
         Route::Tcp { address, .. } => (*address, None),
-        Route::Unheard(_) | Route::Refused(_) => (destination, None),
+        Route::Unknown(_) | Route::Refused(_) => (destination, None),
     };
     let proven = |workload: &Workload| authority.map(|_| workload.identity());
     let upstream = route.upstream();
@@ -123,7 +123,7 @@ fn open(
     );
     let mut record = Record::between(Direction::Outbound, End::of(source, client, proven(source)), far);
     record.hbone_addr = authority.map(|authority| authority.to_string().into());
-    record.lookup = looked.map(Looked::as_str);
+    record.lookup = looked.map(LookupResult::as_str);
     record.service = route.service().map(|service| service.hostname.clone());
     context.local.flows.open(labels, record, begun)
 }

@@ -27,10 +27,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let (mut process, operator) = Process::start(&proxy, shown).await?;
     let store = Arc::new(Store::new());
     let log = AccessLog::to_stdout(&proxy, metrics.log_dropped.clone())?;
-    let (asker, questions) = ambit_store::questions();
+    let (query_sender, queries) = ambit_store::queries();
     let shared = Arc::new(Shared {
         store: store.clone(),
-        asker,
+        query_sender,
         identities: process.identities.clone(),
         node: proxy.node.as_str().into(),
         metrics: metrics.clone(),
@@ -46,7 +46,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         node: proxy.subscriber("ztunnel"),
         types: Discovery::TYPES.to_vec(),
         handler: Discovery::new(store),
-        questions,
+        queries,
         counters: metrics.xds.clone(),
     };
     process.spawn(operator.subscribe(&proxy, subscription));

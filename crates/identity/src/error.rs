@@ -154,7 +154,7 @@ pub enum HandshakeError {
     Timeout,
     /// Evicted in favour of newer handshakes.
     #[error("TLS handshake cancelled in favour of newer ones: too many are in progress")]
-    Crowded,
+    Evicted,
     /// The peer's certificate does not contain exactly one URI name that is a mesh identity.
     #[error("the peer's certificate does not name exactly one SPIFFE identity")]
     NoIdentity,

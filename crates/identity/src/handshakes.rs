@@ -12,12 +12,12 @@ use std::{
 
 use crate::{
     HandshakeError,
-    crowd::{Crowd, Limits},
+    pending_peers::{Limits, PendingPeers},
 };
 
 /// The handshakes in progress at one server.
 #[derive(Debug)]
-pub struct Handshakes(Mutex<Crowd>);
+pub struct Handshakes(Mutex<PendingPeers>);
 
 /// Removes its entry when dropped.
 struct Entered<'a>(&'a Handshakes, u64);
@@ -25,28 +25,28 @@ struct Entered<'a>(&'a Handshakes, u64);
 impl Handshakes {
     /// Limits in total and per address.
     pub fn new(total_max: usize, per_address_max: usize) -> Self {
-        Self(Mutex::new(Crowd::new(Limits { total_max, per_address_max })))
+        Self(Mutex::new(PendingPeers::new(Limits { total_max, per_address_max })))
     }
 
     /// Runs a handshake within the limits.
     ///
     /// # Errors
-    /// Those of the handshake, or [`HandshakeError::Crowded`] when it was cancelled.
+    /// Those of the handshake, or [`HandshakeError::Evicted`] when it was cancelled.
     pub async fn within<T, E: From<HandshakeError>>(
         &self,
         client: IpAddr,
         secured: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let entered = self.lock().enter(client.to_canonical(), |_| false);
-        let Some((id, taken)) = entered else { return Err(HandshakeError::Crowded.into()) };
+        let Some((id, taken)) = entered else { return Err(HandshakeError::Evicted.into()) };
         let _entered = Entered(self, id);
         tokio::select! {
             secured = secured => secured,
-            _taken = taken => Err(HandshakeError::Crowded.into()),
+            _taken = taken => Err(HandshakeError::Evicted.into()),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Crowd> {
+    fn lock(&self) -> MutexGuard<'_, PendingPeers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,7 +79,7 @@ mod tests {
         let done = handshakes.within([10, 0, 0, 9].into(), async { Secured::Ok("secured") });
         assert_eq!(done.await.unwrap(), "secured");
         let first = silent.remove(0).await.unwrap();
-        assert!(matches!(first, Err(HandshakeError::Crowded)), "{first:?}");
+        assert!(matches!(first, Err(HandshakeError::Evicted)), "{first:?}");
         assert!(silent.iter().all(|other| !other.is_finished()));
         assert_eq!(handshakes.lock().len(), 3);
         silent.iter().for_each(tokio::task::JoinHandle::abort);

@@ -3,10 +3,10 @@
 //! A slow or failed handshake never delays other connections, and replacing the certificate closes
 //! no connection.
 //!
-//! Invariant: until [`Peer::prove`] is called, a connection counts as unauthenticated, for at most
-//! [`PROVE_TIME_MAX`].
+//! Invariant: until [`Peer::set_authenticated`] is called, a connection counts as unauthenticated, for at most
+//! [`AUTHENTICATION_TIME_MAX`].
 
-mod places;
+mod slots;
 
 use std::{
     future::Future,
@@ -30,15 +30,16 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
-pub use places::{
-    KNOWN_MAX, PROVEN_PER_ADDRESS_MAX, Peer, Place, Places, STRANGERS_MAX, STRANGERS_PER_ADDRESS_MAX,
+pub use slots::{
+    AUTHENTICATED_PER_ADDRESS_MAX, KNOWN_MAX, Peer, Slot, Slots, UNAUTHENTICATED_MAX,
+    UNAUTHENTICATED_PER_ADDRESS_MAX,
 };
 
 use crate::{Error, HandshakeError, ServerCertificate, forward::forward_write, svid::HANDSHAKE_TIMEOUT, tls};
 
 /// How long a connection may stay unauthenticated, its handshake included. Longer than a handshake
 /// and a token review may take.
-pub const PROVE_TIME_MAX: Duration = Duration::from_secs(30);
+pub const AUTHENTICATION_TIME_MAX: Duration = Duration::from_secs(30);
 /// Secured connections waiting for the server to accept them.
 const READY_MAX: usize = 64;
 
@@ -71,30 +72,30 @@ impl Acceptor {
     }
 
     async fn listen(self, listener: TcpListener, ready: mpsc::Sender<Connection>) {
-        let (places, mut handshakes) = (Places::default(), JoinSet::new());
+        let (slots, mut handshakes) = (Slots::default(), JoinSet::new());
         loop {
             tokio::select! {
                 Some(_ended) = handshakes.join_next() => {}
                 (socket, peer) = accept::next("operator", || listener.accept()) => {
                     // The connection is dropped: all slots belong to earlier peers.
-                    let Some(place) = places.enter(peer.ip()) else { continue };
-                    handshakes.spawn(self.clone().receive(socket, place, ready.clone()));
+                    let Some(slot) = slots.enter(peer.ip()) else { continue };
+                    handshakes.spawn(self.clone().receive(socket, slot, ready.clone()));
                 }
             }
         }
     }
 
     /// Handles one connection until it is secured and accepted, or its slot is evicted.
-    async fn receive(self, socket: TcpStream, mut place: Place, ready: mpsc::Sender<Connection>) {
-        let peer = place.peer().address();
-        let prove_by = Box::pin(sleep(PROVE_TIME_MAX));
+    async fn receive(self, socket: TcpStream, mut slot: Slot, ready: mpsc::Sender<Connection>) {
+        let peer = slot.peer().address();
+        let authenticate_by = Box::pin(sleep(AUTHENTICATION_TIME_MAX));
         let secured = tokio::select! {
             secured = self.secure(socket) => secured,
-            _taken = &mut place.taken => return,
+            _taken = &mut slot.taken => return,
         };
         match secured {
             Ok(stream) => {
-                let connection = Connection { stream, place, prove_by: Some(prove_by) };
+                let connection = Connection { stream, slot, authenticate_by: Some(authenticate_by) };
                 // The receiver is gone only while the server shuts down.
                 _ = ready.send(connection).await;
             }
@@ -130,22 +131,24 @@ impl Stream for Incoming {
 #[derive(Debug)]
 pub struct Connection {
     stream: TlsStream<TcpStream>,
-    place: Place,
+    slot: Slot,
     /// Deadline for authentication; `None` once authenticated.
-    prove_by: Option<Pin<Box<Sleep>>>,
+    authenticate_by: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
     /// Ready with the reason when the connection must end; otherwise registers a wakeup.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if Pin::new(&mut self.place.taken).poll(cx).is_ready() {
+        if Pin::new(&mut self.slot.taken).poll(cx).is_ready() {
             return Poll::Ready(io::ErrorKind::ConnectionAborted.into());
         }
-        if self.prove_by.is_some() && self.place.is_proven() {
-            self.prove_by = None;
+        if self.authenticate_by.is_some() && self.slot.is_authenticated() {
+            self.authenticate_by = None;
         }
-        match &mut self.prove_by {
-            Some(prove_by) => prove_by.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into()),
+        match &mut self.authenticate_by {
+            Some(authenticate_by) => {
+                authenticate_by.as_mut().poll(cx).map(|()| io::ErrorKind::TimedOut.into())
+            }
             None => Poll::Pending,
         }
     }
@@ -155,7 +158,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.place.peer().clone()
+        self.slot.peer().clone()
     }
 }
 

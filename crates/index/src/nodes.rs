@@ -6,7 +6,7 @@ use ambit_api::labels;
 use ambit_model::Locality;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{object::label, services::Distribution, waypoints::binding::Wish};
+use crate::{object::label, services::Distribution, waypoints::binding::WaypointLabel};
 
 /// The facts about a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) fn dataplane_mode(metadata: &ObjectMeta) -> DataplaneMode {
 pub(crate) struct NamespaceFacts {
     pub(crate) mode: DataplaneMode,
     /// The waypoint for objects in it that do not request one themselves.
-    pub(crate) wish: Wish,
+    pub(crate) waypoint_label: WaypointLabel,
     pub(crate) labels: BTreeMap<String, String>,
     /// The traffic distribution of Services that do not set one.
     pub(crate) distribution: Option<Distribution>,
@@ -64,7 +64,7 @@ impl NamespaceFacts {
         let name: Arc<str> = metadata.name.as_deref().unwrap_or_default().into();
         Self {
             mode: dataplane_mode(metadata),
-            wish: Wish::read(metadata.labels.as_ref(), &name),
+            waypoint_label: WaypointLabel::read(metadata.labels.as_ref(), &name),
             labels: metadata.labels.clone().unwrap_or_default(),
             distribution: Distribution::annotated(metadata),
         }

@@ -21,7 +21,7 @@ use containers::named_ports;
 use crate::{
     nodes::{DataplaneMode, dataplane_mode},
     object::{annotation, label, name_of},
-    waypoints::binding::Wish,
+    waypoints::binding::WaypointLabel,
 };
 
 /// Digits of the timestamp (minutes) that a CronJob appends to the names of its Jobs.
@@ -56,7 +56,7 @@ pub(crate) struct PodFacts {
     pub(crate) probes: BTreeSet<probes::ProbeCall>,
     pub(crate) reroute_interfaces: BTreeSet<String>,
     /// The waypoint that its labels request.
-    pub(crate) wish: Wish,
+    pub(crate) waypoint_label: WaypointLabel,
     /// The waypoint behind which it was closed, from the operator's annotation.
     pub(crate) enforced: Option<NamespacedName>,
     /// It was created for a Gateway.
@@ -99,7 +99,7 @@ impl PodFacts {
             bypass_inbound: annotation(metadata, labels::BYPASS_INBOUND) == Some("true"),
             probes: probes::calls(spec),
             reroute_interfaces: reroute_interfaces(metadata),
-            wish: Wish::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
+            waypoint_label: WaypointLabel::read(metadata.labels.as_ref(), &name_of(metadata).namespace),
             enforced: annotation(metadata, labels::WAYPOINT_ENFORCED).and_then(named),
             is_managed: label(metadata, labels::GATEWAY_MANAGED).is_some(),
             waypoint,

@@ -16,12 +16,12 @@ use k8s_openapi::{
 use crate::{
     object::{annotation, label, name_of},
     settings::Settings,
-    waypoints::binding::Wish,
+    waypoints::binding::WaypointLabel,
 };
 
 /// The target port of a service port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub(crate) enum TargetPort {
     /// The same number on every pod.
     Number(u16),
     /// A named port of each pod.
@@ -33,7 +33,7 @@ pub(crate) enum Target {
 pub(crate) struct PortFacts {
     pub(crate) name: String,
     pub(crate) port: u16,
-    pub(crate) target: Target,
+    pub(crate) target: TargetPort,
     pub(crate) protocol: AppProtocol,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct ServiceFacts {
     pub(crate) selector: BTreeMap<String, String>,
     pub(crate) ports: Vec<PortFacts>,
     /// The waypoint that its labels request.
-    pub(crate) wish: Wish,
+    pub(crate) waypoint_label: WaypointLabel,
     /// It was created for a Gateway.
     pub(crate) is_managed: bool,
     /// Its load balancing settings.
@@ -76,7 +76,7 @@ impl ServiceFacts {
         });
         Some(Self {
             selector: spec.selector.clone().unwrap_or_default(),
-            wish: Wish::read(service.metadata.labels.as_ref(), &name.namespace),
+            waypoint_label: WaypointLabel::read(service.metadata.labels.as_ref(), &name.namespace),
             is_managed: label(&service.metadata, labels::GATEWAY_MANAGED).is_some(),
             name,
             ports,
@@ -98,8 +98,8 @@ impl ServiceFacts {
     /// The pod's ports for this service; a named port that the pod does not have is omitted.
     pub(crate) fn mapping(&self, named_ports: &BTreeMap<String, u16>) -> Vec<PortMapping> {
         let target = |port: &PortFacts| match &port.target {
-            Target::Number(number) => Some(*number),
-            Target::Name(name) => named_ports.get(name).copied(),
+            TargetPort::Number(number) => Some(*number),
+            TargetPort::Name(name) => named_ports.get(name).copied(),
         };
         self.ports
             .iter()
@@ -113,10 +113,10 @@ fn ports(spec: &ServiceSpec) -> Vec<PortFacts> {
     tcp.filter_map(|port| {
         let number = u16::try_from(port.port).ok()?;
         let target = match &port.target_port {
-            None => Target::Number(number),
-            Some(IntOrString::Int(0)) => Target::Number(number),
-            Some(IntOrString::Int(target)) => Target::Number(u16::try_from(*target).ok()?),
-            Some(IntOrString::String(name)) => Target::Name(name.clone()),
+            None => TargetPort::Number(number),
+            Some(IntOrString::Int(0)) => TargetPort::Number(number),
+            Some(IntOrString::Int(target)) => TargetPort::Number(u16::try_from(*target).ok()?),
+            Some(IntOrString::String(name)) => TargetPort::Name(name.clone()),
         };
         let name = port.name.clone().unwrap_or_default();
         let protocol = protocol(port.app_protocol.as_deref(), &name, number);
@@ -147,8 +147,8 @@ fn known_protocol(word: &str) -> Option<AppProtocol> {
 
 fn service_port(port: &PortFacts) -> ServicePort {
     let target_port = match &port.target {
-        Target::Number(number) => *number,
-        Target::Name(_) => 0,
+        TargetPort::Number(number) => *number,
+        TargetPort::Name(_) => 0,
     };
     ServicePort { port: port.port, target_port }
 }

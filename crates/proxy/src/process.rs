@@ -14,7 +14,7 @@ use std::{
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, OPERATOR_NAME, Token, channel};
 use ambit_runtime::{Blocker, Readiness, admin, telemetry};
-use ambit_xds::{Counters, Handler, Node, Questions};
+use ambit_xds::{Counters, Handler, Node, Queries};
 use clap::Command;
 use tokio::{task::JoinSet, time::interval};
 use tonic::transport::Channel;
@@ -78,8 +78,8 @@ pub struct Subscription<H> {
     pub types: Vec<&'static str>,
     /// Receives the resources.
     pub handler: H,
-    /// Questions about single addresses.
-    pub questions: Questions,
+    /// Queries about single addresses.
+    pub queries: Queries,
     /// Counts messages.
     pub counters: Counters,
 }
@@ -164,7 +164,7 @@ impl Operator {
         config: &ProxyConfig,
         subscription: Subscription<H>,
     ) -> impl Future<Output = ()> + use<H> {
-        let Subscription { node, types, handler, questions, counters } = subscription;
+        let Subscription { node, types, handler, queries, counters } = subscription;
         let config = ambit_xds::Config {
             node,
             types,
@@ -172,6 +172,6 @@ impl Operator {
             cluster_id: config.cluster_id.clone(),
         };
         let connect = move || std::future::ready(Ok(self.channel.clone()));
-        ambit_xds::run_counted(config, connect, (handler, questions), (counters, self.waiting))
+        ambit_xds::run_counted(config, connect, (handler, queries), (counters, self.waiting))
     }
 }

@@ -115,7 +115,7 @@ impl Snapshot {
         let shared = self.services.entry(key.clone()).or_default();
         let entry = Arc::make_mut(shared);
         change(entry);
-        entry.forget_seen();
+        entry.clear_views();
         if entry.service.is_none() && entry.endpoints.is_empty() {
             self.services.remove(key);
         }

@@ -34,35 +34,35 @@ impl Clone for ServiceEntry {
 }
 
 impl ServiceEntry {
-    /// Before a change in place: drops the cached views.
-    pub(crate) fn forget_seen(&mut self) {
+    /// Before a change in location: drops the cached views.
+    pub(crate) fn clear_views(&mut self) {
         self.seen = ArcSwapOption::default();
     }
 
     /// The endpoints as `client` sees them. One view is cached, because all clients of a node share
     /// a location.
-    pub(crate) fn seen_by(&self, service: &Service, client: &Workload) -> Arc<Endpoints> {
-        self.view(&service.load_balancing, Place::of(client, false), client)
+    pub(crate) fn view_for(&self, service: &Service, client: &Workload) -> Arc<Endpoints> {
+        self.view(&service.load_balancing, Location::of(client, false), client)
     }
 
     /// The endpoints as a waypoint sees them. It selects for clients on other nodes, so node-local
     /// services keep the endpoints of every node.
-    pub(crate) fn seen_for_clients(&self, service: &Service, waypoint: &Workload) -> Arc<Endpoints> {
+    pub(crate) fn view_for_clients_of(&self, service: &Service, waypoint: &Workload) -> Arc<Endpoints> {
         let everywhere =
             LoadBalancing { mode: LoadBalancingMode::Standard, ..service.load_balancing.clone() };
         let balancing = if service.is_node_local() { &everywhere } else { &service.load_balancing };
-        self.view(balancing, Place::of(waypoint, true), waypoint)
+        self.view(balancing, Location::of(waypoint, true), waypoint)
     }
 
-    fn view(&self, balancing: &LoadBalancing, place: Place, client: &Workload) -> Arc<Endpoints> {
+    fn view(&self, balancing: &LoadBalancing, location: Location, client: &Workload) -> Arc<Endpoints> {
         let seen = self.seen.load();
-        if let Some(endpoints) = seen.as_ref().filter(|endpoints| endpoints.place == place) {
+        if let Some(endpoints) = seen.as_ref().filter(|endpoints| endpoints.location == location) {
             return endpoints.clone();
         }
-        let own = Arc::new(Endpoints::new(balancing, &self.endpoints, (client, place)));
+        let own = Arc::new(Endpoints::new(balancing, &self.endpoints, (client, location)));
         let before = self.seen.compare_and_swap(&seen, Some(own.clone()));
         // If another thread was faster, its view is used, so that all callers get the same object.
-        match before.as_ref().filter(|other| other.place == own.place) {
+        match before.as_ref().filter(|other| other.location == own.location) {
             Some(other) => other.clone(),
             None => own,
         }
@@ -71,7 +71,7 @@ impl ServiceEntry {
 
 /// The properties of a client that load balancing uses.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct Location {
     network: Arc<str>,
     cluster: Arc<str>,
     node: Arc<str>,
@@ -80,7 +80,7 @@ struct Place {
     is_waypoint: bool,
 }
 
-impl Place {
+impl Location {
     fn of(client: &Workload, is_waypoint: bool) -> Self {
         Self {
             network: client.network.clone(),
@@ -95,7 +95,7 @@ impl Place {
 /// Eligible endpoints of a service for one client location, best tier first.
 #[derive(Debug)]
 pub struct Endpoints {
-    place: Place,
+    location: Location,
     endpoints: Vec<Arc<Workload>>,
     /// Where each tier ends. Later tiers are used only when connecting to the earlier ones failed.
     tier_ends: Vec<usize>,
@@ -107,7 +107,7 @@ impl Endpoints {
     fn new(
         balancing: &LoadBalancing,
         endpoints: &OrdMap<Arc<str>, Arc<Workload>>,
-        (client, place): (&Workload, Place),
+        (client, location): (&Workload, Location),
     ) -> Self {
         let mut ranked: Vec<(usize, &Arc<Workload>)> = endpoints
             .values()
@@ -129,7 +129,7 @@ impl Endpoints {
         let endpoints: Vec<_> = ranked.into_iter().map(|(_, endpoint)| endpoint.clone()).collect();
         let first_tier = endpoints.iter().take(tier_ends.first().copied().unwrap_or_default());
         let cumulative = cumulative(first_tier.map(|endpoint| endpoint.capacity));
-        Self { place, endpoints, tier_ends, cumulative }
+        Self { location, endpoints, tier_ends, cumulative }
     }
 
     /// Whether there is no eligible endpoint.

@@ -18,7 +18,7 @@ mod store;
 pub use balance::Endpoints;
 pub use bound::BoundEntry;
 pub use discovery::{BoundDiscovery, Discovery};
-pub use lookup::{ANSWER_TIME_MAX, Looked, Lookup, questions};
+pub use lookup::{ANSWER_TIME_MAX, Lookup, LookupResult, queries};
 pub use resolve::{
     ALTERNATIVES_MAX, Hop, OutboundRequest, Refusal, Route, alternatives, guards, port_to, resolve, route_to,
     route_to_pod,

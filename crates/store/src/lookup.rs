@@ -16,7 +16,7 @@ use std::{
 use ambit_model::NetworkAddress;
 use ambit_proto::ADDRESS;
 use ambit_wds::alias;
-use ambit_xds::{Answer, Asker, Questions};
+use ambit_xds::{Answer, Queries, QuerySender};
 use tokio::time::Instant;
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 };
 use outside::{Outside, Plan};
 
-pub use looked::Looked;
+pub use looked::LookupResult;
 
 #[cfg(test)]
 use outside::{FRESH, OUTSIDE_MAX, REMEMBERED};
@@ -39,14 +39,14 @@ const REFRESH_TIME_MAX: Duration = Duration::from_millis(100);
 const LOOKUPS_MAX: usize = 64;
 
 /// Both ends of the query channel.
-pub fn questions() -> (Asker, Questions) {
-    ambit_xds::questions(ADDRESS)
+pub fn queries() -> (QuerySender, Queries) {
+    ambit_xds::queries(ADDRESS)
 }
 
 /// The lookups of one pod in one worker, and their cached results.
 #[derive(Debug)]
 pub struct Lookup {
-    asker: Asker,
+    query_sender: QuerySender,
     under_way: Cell<usize>,
     outside: RefCell<Outside>,
 }
@@ -62,30 +62,30 @@ impl Drop for UnderWay<'_> {
 
 impl Lookup {
     /// Without any query yet.
-    pub fn new(asker: Asker) -> Self {
-        Self { asker, under_way: Cell::new(0), outside: RefCell::default() }
+    pub fn new(query_sender: QuerySender) -> Self {
+        Self { query_sender, under_way: Cell::new(0), outside: RefCell::default() }
     }
 
     /// Routes one connection like [`resolve`], but queries the operator where necessary; never
-    /// returns [`Route::Unheard`].
+    /// returns [`Route::Unknown`].
     pub async fn route(
         &self,
         store: &Store,
         request: OutboundRequest<'_>,
         pick: u64,
-    ) -> (Route, Option<Looked>) {
+    ) -> (Route, Option<LookupResult>) {
         let route = resolve(&store.load(), request, pick);
-        let Route::Unheard(address) = route else { return (route, None) };
+        let Route::Unknown(address) = route else { return (route, None) };
         let looked = self.look_up(store, &destination(request)).await;
         let route = match looked {
-            Looked::Unanswered => Route::Refused(Refusal::NotHeardOf(address)),
-            Looked::Described | Looked::Unknown | Looked::UnknownBefore => {
+            LookupResult::Unanswered => Route::Refused(Refusal::UnknownAddress(address)),
+            LookupResult::Described | LookupResult::Unknown | LookupResult::UnknownBefore => {
                 // Whatever the result, the address may have become known meanwhile.
                 match (resolve(&store.load(), request, pick), looked) {
-                    (Route::Unheard(address), Looked::Described) => {
-                        Route::Refused(Refusal::NotUnderstood(address))
+                    (Route::Unknown(address), LookupResult::Described) => {
+                        Route::Refused(Refusal::Undecodable(address))
                     }
-                    (Route::Unheard(address), _) => Route::outside(address),
+                    (Route::Unknown(address), _) => Route::outside(address),
                     (route, _) => route,
                 }
             }
@@ -95,29 +95,29 @@ impl Lookup {
 
     /// The operator's answer about an address, possibly cached. What it describes is in the store
     /// when this returns, if it could be decoded.
-    pub async fn look_up(&self, store: &Store, address: &NetworkAddress) -> Looked {
+    pub async fn look_up(&self, store: &Store, address: &NetworkAddress) -> LookupResult {
         let has_neighbours = store.load().ranges.neighbours(address);
         let plan = self.outside.borrow().plan(address, has_neighbours, Instant::now());
         let (limit, otherwise) = match plan {
             Plan::Use(looked) => return looked,
-            Plan::Refresh => (REFRESH_TIME_MAX, Looked::UnknownBefore),
-            Plan::Ask => (ANSWER_TIME_MAX, Looked::Unanswered),
+            Plan::Refresh => (REFRESH_TIME_MAX, LookupResult::UnknownBefore),
+            Plan::Ask => (ANSWER_TIME_MAX, LookupResult::Unanswered),
         };
         if self.under_way.get() >= LOOKUPS_MAX {
             return otherwise;
         }
         self.under_way.set(self.under_way.get() + 1);
         let _under_way = UnderWay(&self.under_way);
-        let answer = self.asker.ask(alias(&address.network, address.address), limit).await;
+        let answer = self.query_sender.ask(alias(&address.network, address.address), limit).await;
         let mut outside = self.outside.borrow_mut();
         match answer {
             Some(Answer::Known) => {
                 outside.forget(address);
-                Looked::Described
+                LookupResult::Described
             }
             Some(Answer::Unknown) => {
                 outside.note(address.clone(), Instant::now());
-                Looked::Unknown
+                LookupResult::Unknown
             }
             None => {
                 outside.silent(address, Instant::now());

@@ -33,7 +33,7 @@ pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> 
     let destination = destination(request);
     match snapshot.workload_by_address(&destination) {
         Some(upstream) => to_pod(snapshot, upstream, request, pick),
-        None if snapshot.ranges.may_hold(&destination) => Route::Unheard(canonical(request.destination)),
+        None if snapshot.ranges.may_hold(&destination) => Route::Unknown(canonical(request.destination)),
         None => Route::outside(canonical(request.destination)),
     }
 }
@@ -54,7 +54,7 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
     if is_passthrough(service) {
         return Vec::new();
     }
-    let endpoints = entry.seen_by(service, request.source);
+    let endpoints = entry.view_for(service, request.source);
     // Behind a waypoint, each alternative uses another pod of it.
     let endpoints = endpoints.for_client(service, request.source, pick);
     let routes = endpoints.zip((0..).map(|next| pick.wrapping_add(next)));
@@ -96,7 +96,7 @@ fn to_service(
         let address = canonical(request.destination);
         return Route::Tcp { address, upstream: None, service: Some(service.clone()) };
     }
-    let endpoints = entry.seen_by(service, request.source);
+    let endpoints = entry.view_for(service, request.source);
     if endpoints.is_empty() {
         return Route::Refused(Refusal::NoHealthyEndpoint(service.key()));
     }

@@ -64,7 +64,7 @@ impl Snapshot {
     /// its endpoints changed. `None` for an unknown service.
     pub fn endpoints(&self, key: &NamespacedName, waypoint: &Workload) -> Option<Arc<Endpoints>> {
         let entry = self.services.get(key)?;
-        Some(entry.seen_for_clients(entry.service.as_ref()?, waypoint))
+        Some(entry.view_for_clients_of(entry.service.as_ref()?, waypoint))
     }
 
     /// The workload with this uid (`<cluster>//Pod/<namespace>/<name>`).
@@ -79,7 +79,7 @@ impl Snapshot {
     }
 
     /// Whether this address is unknown but may belong to a pod or service.
-    pub fn is_unheard(&self, address: &NetworkAddress) -> bool {
+    pub fn is_unknown(&self, address: &NetworkAddress) -> bool {
         !self.by_address.contains_key(address)
             && !self.by_vip.contains_key(address)
             && self.ranges.may_hold(address)

@@ -8,7 +8,7 @@ mod config;
 mod counted;
 mod handler;
 mod proxy;
-mod questions;
+mod queries;
 mod session;
 
 use std::{
@@ -21,7 +21,7 @@ use std::{
 
 use ambit_proto::discovery::DeltaDiscoveryRequest;
 use ambit_runtime::Backoff;
-use session::Session;
+use session::ClientSession;
 use tokio::{
     sync::{mpsc, watch},
     time::{sleep, timeout},
@@ -38,7 +38,7 @@ pub use config::{Config, Node};
 pub use counted::{Counters, run_counted};
 pub use handler::{Handler, Rejection, Resource};
 pub use proxy::Proxy;
-pub use questions::{Answer, Asker, QUESTIONS_MAX, Questions, questions};
+pub use queries::{Answer, QUERIES_MAX, Queries, QuerySender, queries};
 pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
 
 use crate::{METHOD, wire};
@@ -95,15 +95,15 @@ where
     F: Future<Output = Result<Channel, tonic::codegen::StdError>>,
     H: Handler,
 {
-    let (_nobody_asks, questions) = questions("");
-    run_asked(config, connect, (handler, questions), status).await
+    let (_nobody_asks, queries) = queries("");
+    run_with_queries(config, connect, (handler, queries), status).await
 }
 
 /// Like [`run`], and also sends on-demand queries.
-pub async fn run_asked<C, F, H>(
+pub async fn run_with_queries<C, F, H>(
     config: Config,
     mut connect: C,
-    (mut handler, mut questions): (H, Questions),
+    (mut handler, mut queries): (H, Queries),
     status: watch::Sender<Status>,
 ) -> Infallible
 where
@@ -111,13 +111,13 @@ where
     F: Future<Output = Result<Channel, tonic::codegen::StdError>>,
     H: Handler,
 {
-    let mut session = Session::new(&config);
+    let mut session = ClientSession::new(&config);
     let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
     loop {
         let mut link = Link {
             session: &mut session,
             handler: &mut handler,
-            questions: &mut questions,
+            queries: &mut queries,
             status: &status,
             backoff: &mut backoff,
         };
@@ -125,7 +125,7 @@ where
             Ok((requests, responses)) => link.exchange(requests, responses).await,
             Err(ended) => ended,
         };
-        questions.stream_lost();
+        queries.stream_lost();
         let pause = backoff.pause();
         tracing::warn!(reason = %Chain(&ended), retry_in = ?pause, "Discovery stream is down");
         status.send_modify(|status| {
@@ -138,9 +138,9 @@ where
 }
 
 struct Link<'a, H> {
-    session: &'a mut Session,
+    session: &'a mut ClientSession,
     handler: &'a mut H,
-    questions: &'a mut Questions,
+    queries: &'a mut Queries,
     status: &'a watch::Sender<Status>,
     backoff: &'a mut Backoff,
 }
@@ -194,20 +194,20 @@ impl<H: Handler> Link<'_, H> {
                 biased;
                 response = responses.message() => response,
                 // Never waits for the server to read, because it may be waiting for us.
-                Ok(permit) = requests.reserve(), if self.questions.is_due() => {
-                    permit.send(self.questions.request());
+                Ok(permit) = requests.reserve(), if self.queries.is_due() => {
+                    permit.send(self.queries.request());
                     continue;
                 }
-                () = self.questions.come() => continue,
+                () = self.queries.come() => continue,
             };
             let response = match response {
                 Ok(Some(response)) => response,
                 Ok(None) => return Ended::Finished,
                 Err(status) => return Ended::Closed(status),
             };
-            let questions = &mut *self.questions;
+            let queries = &mut *self.queries;
             let answer =
-                self.session.receive(response, self.handler, |name, said| questions.answer(name, said));
+                self.session.receive(response, self.handler, |name, said| queries.answer(name, said));
             let refused = answer.error_detail.is_some();
             match timeout(ACK_TIME_MAX, requests.send(answer)).await {
                 Ok(Ok(())) => {}

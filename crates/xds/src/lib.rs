@@ -7,8 +7,8 @@ pub mod server;
 pub mod wire;
 
 pub use client::{
-    Answer, Asker, Config, Counters, Handler, Node, Proxy, Questions, Rejection, Resource, Status, questions,
-    run, run_counted,
+    Answer, Config, Counters, Handler, Node, Proxy, Queries, QuerySender, Rejection, Resource, Status,
+    queries, run, run_counted,
 };
 pub use server::{Aliases, Authorizer, Change, DiscoveryServer, Feed, Scope, Stats, TooLarge};
 

@@ -26,7 +26,7 @@ use tonic::{
 
 pub use authorizer::{Authorizer, Scope};
 pub use feed::{Aliases, Change, Feed, RESOURCE_BYTES_MAX, RESPONSE_BYTES_TARGET, TOMBSTONES_MAX, TooLarge};
-pub use session::{NAME_BYTES_MAX, QUESTIONS_MAX};
+pub use session::{NAME_BYTES_MAX, QUERIES_MAX};
 pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME, Stats};
 
 use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};

@@ -13,7 +13,7 @@ pub struct Response {
     /// Empty, or [`PARTIAL`].
     #[prost(string, tag = "1")]
     pub system_version_info: String,
-    /// Encoded [`Resource`]s.
+    /// Encoded [`EncodedResource`]s.
     #[prost(bytes = "bytes", repeated, tag = "2")]
     pub resources: Vec<Bytes>,
     /// Type URL of all of them.
@@ -29,7 +29,7 @@ pub struct Response {
 
 /// `Resource` with shared bytes.
 #[derive(Clone, PartialEq, Message)]
-pub struct Resource {
+pub struct EncodedResource {
     /// Hash of the content.
     #[prost(string, tag = "1")]
     pub version: String,
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn reads_as_the_generated_messages() {
-        let resource = Resource {
+        let resource = EncodedResource {
             version: "v".into(),
             resource: Some(Any { type_url: "t".into(), value: Bytes::from_static(b"body") }),
             name: "n".into(),

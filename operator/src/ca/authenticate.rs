@@ -177,7 +177,7 @@ impl Authenticator {
             Ok(token) => self.believe(token, peer).await,
             Err(reason) => Err(reason),
         };
-        let believed = believed.and_then(|caller| match peer.is_none_or(Peer::prove) {
+        let believed = believed.and_then(|caller| match peer.is_none_or(Peer::set_authenticated) {
             true => Ok(caller),
             false => Err(NotBelieved::Crowded),
         });

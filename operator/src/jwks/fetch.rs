@@ -190,7 +190,7 @@ impl Fetcher {
                 Ok(Box::new(tunnel.map_err(no_answer)?))
             }
             // What the index has not heard of is nobody's in the cluster.
-            Route::Tcp { address, .. } | Route::Unheard(address) => self.connect(*address).await,
+            Route::Tcp { address, .. } | Route::Unknown(address) => self.connect(*address).await,
             Route::Refused(refusal) => Err(no_answer(refusal)),
         }
     }

@@ -30,7 +30,7 @@ impl Endpoint {
             Route::Tcp { address, upstream, .. } => {
                 Some(Self { workload: upstream.clone()?, address: *address, tunnel: None })
             }
-            Route::Unheard(_) | Route::Refused(_) => None,
+            Route::Unknown(_) | Route::Refused(_) => None,
         }
     }
 }

@@ -155,16 +155,16 @@ impl Mesh {
         let ca = FakeCa::new("cluster.local").unwrap();
         let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
         tokio::spawn(manage);
-        let (asker, questions) = ambit_store::questions();
+        let (query_sender, queries) = ambit_store::queries();
         let silent = Arc::new(AtomicBool::new(false));
         let is_silent = silent.clone();
         // The operator knows no more than the store.
-        tokio::spawn(questions.answered_by(move |_| {
+        tokio::spawn(queries.answered_by(move |_| {
             (!is_silent.load(Ordering::Relaxed)).then_some(ambit_xds::Answer::Unknown)
         }));
         let shared = Arc::new(Shared {
             store: Arc::default(),
-            asker,
+            query_sender,
             services: Services::default(),
             identities,
             identity: identity("shop", "waypoint"),

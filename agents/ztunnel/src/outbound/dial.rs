@@ -7,7 +7,7 @@ use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
 use ambit_hbone::Tunnel;
 use ambit_model::Workload;
-use ambit_store::{Looked, OutboundRequest, Refusal, Route, alternatives};
+use ambit_store::{LookupResult, OutboundRequest, Refusal, Route, alternatives};
 use tokio::net::TcpStream;
 
 use super::tunnel;
@@ -25,7 +25,7 @@ pub(super) enum Upstream {
 pub(super) struct Reached {
     pub(super) route: Route,
     /// What came of asking about the destination, where nobody here had heard of it.
-    pub(super) looked: Option<Looked>,
+    pub(super) looked: Option<LookupResult>,
     pub(super) outcome: Result<Upstream, Error>,
 }
 
@@ -73,7 +73,7 @@ async fn go(
             sockets::connect_out(&context.pod.netns, *address).await.map(Upstream::Plain)
         }
         Route::Hbone { .. } => tunnel::open(context, source, client, route).await.map(Upstream::Tunnel),
-        Route::Unheard(address) => Err(Refusal::NotHeardOf(*address).into()),
+        Route::Unknown(address) => Err(Refusal::UnknownAddress(*address).into()),
         Route::Refused(refusal) => Err(refusal.clone().into()),
     }
 }

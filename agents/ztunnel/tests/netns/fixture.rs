@@ -166,11 +166,12 @@ impl Ztunnel {
         // The log asks the subscriber whether its lines are wanted.
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
         let node = format!("node-{name}").into();
-        let (asker, questions) = ambit_store::questions();
+        let (query_sender, queries) = ambit_store::queries();
         let operator = Operator::default();
         let says = operator.clone();
-        runtime.spawn(questions.answered_by(move |name| says.answer(name)));
-        let shared = Arc::new(Shared { store: store.clone(), asker, identities, node, metrics, log: access });
+        runtime.spawn(queries.answered_by(move |name| says.answer(name)));
+        let shared =
+            Arc::new(Shared { store: store.clone(), query_sender, identities, node, metrics, log: access });
         let plane = DataPlane::start(&shared, NonZeroUsize::new(2).unwrap()).unwrap();
         Self { shared, plane: Some(plane), log, operator }
     }

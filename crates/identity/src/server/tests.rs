@@ -38,7 +38,7 @@ impl IstioCertificateService for Operator {
         if request.metadata().get("authorization").is_none_or(|v| v != "Bearer good") {
             return Err(Status::unauthenticated("not you"));
         }
-        assert!(request.extensions().get::<Peer>().is_some_and(Peer::prove));
+        assert!(request.extensions().get::<Peer>().is_some_and(Peer::set_authenticated));
         let request = request.into_inner();
         let fields = &request.metadata.as_ref().unwrap().fields;
         let Some(Kind::StringValue(identity)) = &fields[IMPERSONATED_IDENTITY].kind else {
@@ -175,7 +175,7 @@ async fn a_rotated_root_bundle_and_a_swapped_certificate_are_used_without_a_rest
 async fn clients_that_never_speak_hold_up_nobody() {
     let world = World::new("silent").await;
     let mut silent = Vec::new();
-    for _ in 0..8 * STRANGERS_PER_ADDRESS_MAX {
+    for _ in 0..8 * UNAUTHENTICATED_PER_ADDRESS_MAX {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     issue(&world.client(NAME)).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_secured_connection_without_a_token_has_the_place_of_a_stranger() {
     issue(&client).await.unwrap();
     let mut first = idle(&world).await;
     let mut more = Vec::new();
-    for _ in 0..STRANGERS_PER_ADDRESS_MAX {
+    for _ in 0..UNAUTHENTICATED_PER_ADDRESS_MAX {
         more.push(idle(&world).await);
     }
     let end = async { while let Ok(1..) = first.read(&mut [0; 512]).await {} };
@@ -220,8 +220,8 @@ async fn a_connection_that_shows_no_token_ends_after_its_time() {
     let certificate = ca.authority.server_certificate(NAME, DAY, SystemTime::now()).unwrap();
     let acceptor = Acceptor::new(&certificate).unwrap();
     let (ready, mut taken) = mpsc::channel(1);
-    let place = Places::default().enter([10, 0, 0, 1].into()).unwrap();
-    let receiving = tokio::spawn(acceptor.receive(far, place, ready));
+    let slot = Slots::default().enter([10, 0, 0, 1].into()).unwrap();
+    let receiving = tokio::spawn(acceptor.receive(far, slot, ready));
     let roots = crate::certificate::parse_pem("test", &ca.authority.root_bundle()).unwrap();
     let config = tls::plain_client(tls::root_store(&roots).unwrap()).unwrap();
     let name = rustls::pki_types::ServerName::try_from(NAME).unwrap();
@@ -231,6 +231,6 @@ async fn a_connection_that_shows_no_token_ends_after_its_time() {
     let begun = tokio::time::Instant::now();
     let error = connection.read(&mut [0; 8]).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    assert!(begun.elapsed() <= PROVE_TIME_MAX);
+    assert!(begun.elapsed() <= AUTHENTICATION_TIME_MAX);
     drop(client);
 }

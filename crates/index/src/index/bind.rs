@@ -20,7 +20,7 @@ use crate::{
     settings::Presence,
     waypoints::{
         around::Around,
-        binding::{Asking, Binding, Candidate, Endpoints, Traffic, Wish, bind},
+        binding::{Binding, BindingInput, Candidate, Endpoints, TrafficTarget, WaypointLabel, bind},
         stage::{Goal, Stage, next},
     },
 };
@@ -30,7 +30,7 @@ impl Index {
     /// everything goes directly to its target stage, so that a restarted control plane publishes
     /// the same state as before.
     pub fn serve(&mut self) {
-        self.layer7.is_heard = true;
+        self.layer7.is_serving = true;
         self.follow(&mut Changes::default());
     }
 
@@ -65,7 +65,7 @@ impl Index {
                 self.refresh_binding(&subject, changes);
             } else if let Some(subject) = self.layer7.dirty.closings.pop_first() {
                 self.refresh_closing(&subject, changes);
-            } else if !self.layer7.is_heard {
+            } else if !self.layer7.is_serving {
                 // Compiled once when everything is known, not for every object of the initial
                 // lists.
                 return;
@@ -144,7 +144,7 @@ impl Index {
             (bound.stage, bound.unsettled) = (Stage::Unbound, None);
             return;
         }
-        if !self.is_heard_of(subject) {
+        if !self.is_published(subject) {
             while let Some(stage) = next(&bound.stage, &bound.binding.goal) {
                 bound.stage = stage;
             }
@@ -163,8 +163,8 @@ impl Index {
 
     /// Whether clients may know the subject and be connecting to it. A pod without a workload is
     /// unknown to clients.
-    fn is_heard_of(&self, subject: &Subject) -> bool {
-        self.layer7.is_heard
+    fn is_published(&self, subject: &Subject) -> bool {
+        self.layer7.is_serving
             && match subject {
                 Subject::Service(_) => true,
                 Subject::Pod(name) => self.pods.get(name).is_some_and(|pod| pod.workload.is_some()),
@@ -178,44 +178,44 @@ impl Index {
         let unlabelled = NamespaceFacts::default();
         let namespace = self.namespaces.get(&subject.name().namespace).unwrap_or(&unlabelled);
         // Once the subject is published, its own stage counts; before that, what its status says.
-        let is_heard = self.layer7.is_heard;
-        let remembered = self.remembered(subject).filter(|_| !is_heard);
-        let at = old.stage.announced().filter(|_| is_heard).or(remembered.as_ref());
-        let Some(asking) = self.asking(subject, namespace, old.stage.announced().is_some() && is_heard)
+        let is_serving = self.layer7.is_serving;
+        let remembered = self.remembered(subject).filter(|_| !is_serving);
+        let at = old.stage.announced().filter(|_| is_serving).or(remembered.as_ref());
+        let Some(input) = self.input(subject, namespace, old.stage.announced().is_some() && is_serving)
         else {
             return (None, Binding::default());
         };
-        let enforced = old.enforced().filter(|_| is_heard).or(remembered.as_ref());
-        let around = asking.waypoint().map(|_| self.around(subject)).unwrap_or_default();
+        let enforced = old.enforced().filter(|_| is_serving).or(remembered.as_ref());
+        let around = input.waypoint().map(|_| self.around(subject)).unwrap_or_default();
         let past = around.past.clone();
-        let asking = Asking { enforced, around, ..asking };
-        let found = asking.waypoint().and_then(|name| self.candidate(name));
-        let asks_for = asking.waypoint().cloned();
-        let mut binding = Binding { past, ..bind(&asking, found.as_ref()) };
+        let input = BindingInput { enforced, around, ..input };
+        let found = input.waypoint().and_then(|name| self.candidate(name));
+        let asks_for = input.waypoint().cloned();
+        let mut binding = Binding { past, ..bind(&input, found.as_ref()) };
         // While moving, it stays behind its old waypoint until the new one is ready.
         if let (Goal::Serve(_) | Goal::Close(_), Some(at)) = (&binding.goal, at)
             && asks_for.as_ref() != Some(at)
             && let Some(candidate) = self.candidate(at)
         {
-            let stay = Wish::Waypoint(at.clone());
-            binding.goal = bind(&Asking { own: &stay, ..asking }, Some(&candidate)).goal;
+            let stay = WaypointLabel::Waypoint(at.clone());
+            binding.goal = bind(&BindingInput { own: &stay, ..input }, Some(&candidate)).goal;
         }
         (asks_for, binding)
     }
 
     /// The input of the binding decision; `None` if the subject is gone, or clients cannot connect
     /// to it.
-    fn asking<'a>(
+    fn input<'a>(
         &'a self,
         subject: &'a Subject,
         namespace: &'a NamespaceFacts,
         was_announced: bool,
-    ) -> Option<Asking<'a>> {
-        let asking = Asking {
-            own: &Wish::Unset,
-            inherited: &namespace.wish,
+    ) -> Option<BindingInput<'a>> {
+        let input = BindingInput {
+            own: &WaypointLabel::Unset,
+            inherited: &namespace.waypoint_label,
             is_waypoint: false,
-            traffic: Traffic::Pod,
+            traffic: TrafficTarget::Pod,
             namespace: &subject.name().namespace,
             namespace_labels: &namespace.labels,
             endpoints: Endpoints::default(),
@@ -227,13 +227,13 @@ impl Index {
             Subject::Service(name) => {
                 let service = self.services.get(name)?;
                 let is_headless = service.model.addresses.is_empty();
-                Asking {
-                    own: &service.wish,
+                BindingInput {
+                    own: &service.waypoint_label,
                     is_waypoint: service.is_managed,
-                    traffic: if is_headless { Traffic::Headless } else { Traffic::Service },
+                    traffic: if is_headless { TrafficTarget::Headless } else { TrafficTarget::Service },
                     endpoints: self.endpoints(service),
                     was_bound: was_announced || self.was_said_bound(name),
-                    ..asking
+                    ..input
                 }
             }
             Subject::Pod(name) => {
@@ -245,13 +245,13 @@ impl Index {
                 let enrollment = self.build_enrollment(entry);
                 let wanted = enrollment.filter(|enrollment| enrollment.wanted == Wanted::L4).is_some();
                 let enrolled = usize::from(wanted && pod.redirected);
-                Asking {
-                    own: &pod.wish,
+                BindingInput {
+                    own: &pod.waypoint_label,
                     is_waypoint: pod.is_managed,
                     endpoints: Endpoints { all: 1, wanted: wanted.into(), enrolled },
                     // It starts enrolled, or not at all.
-                    was_bound: was_announced || (wanted && !self.is_heard_of(subject)),
-                    ..asking
+                    was_bound: was_announced || (wanted && !self.is_published(subject)),
+                    ..input
                 }
             }
         })

@@ -166,14 +166,14 @@ impl Index {
         port: &PortFacts,
         consumer: Option<&Arc<str>>,
     ) -> Attached<'_> {
-        let is_heard = |route: &&RouteFacts| match consumer {
+        let applies = |route: &&RouteFacts| match consumer {
             None => !route.is_consumer_of(&service.name),
             Some(namespace) => route.key.name.namespace == *namespace,
         };
         if consumer.is_some() && self.denies_consumers(&service.name) {
             return Attached::denied();
         }
-        contest(self.layer7.attached_to(&service.name).filter(is_heard), service, port)
+        contest(self.layer7.attached_to(&service.name).filter(applies), service, port)
     }
 
     fn consumers(&self, service: &ServiceFacts) -> BTreeSet<Arc<str>> {

@@ -16,7 +16,7 @@ use crate::{
 
 /// The resolved endpoints of a slice.
 #[derive(Debug, Default)]
-struct Found {
+struct ResolvedSlice {
     pods: BTreeSet<NamespacedName>,
     workloads: Vec<Workload>,
 }
@@ -85,7 +85,7 @@ impl Index {
     }
 
     pub(super) fn refresh_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
-        let Found { pods, workloads } =
+        let ResolvedSlice { pods, workloads } =
             self.slices.by_name.get(name).map(|slice| self.read(slice)).unwrap_or_default();
         self.replace_workloads(name, workloads, changes);
         let old = match pods.is_empty() {
@@ -128,11 +128,11 @@ impl Index {
         }
     }
 
-    fn read(&self, slice: &SliceFacts) -> Found {
+    fn read(&self, slice: &SliceFacts) -> ResolvedSlice {
         let Some(service) = self.services.get(&slice.service).filter(|s| s.selector.is_empty()) else {
-            return Found::default();
+            return ResolvedSlice::default();
         };
-        let (mut found, mut seen) = (Found::default(), BTreeSet::new());
+        let (mut found, mut seen) = (ResolvedSlice::default(), BTreeSet::new());
         for endpoint in &slice.endpoints {
             let own = self.own_pods(slice, endpoint);
             // An endpoint that claims to be a pod of its namespace is that pod, or will be once the

@@ -80,7 +80,7 @@ pub(super) struct Layer7 {
     pub(super) compiled_of: HashMap<NamespacedName, BTreeSet<(NamespacedName, NamespacedName)>>,
     pub(super) dirty: Dirty,
     /// Proxies are being served, so steps must wait.
-    pub(super) is_heard: bool,
+    pub(super) is_serving: bool,
     /// Number of the last step.
     pub(super) steps: u64,
 }

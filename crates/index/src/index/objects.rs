@@ -48,7 +48,7 @@ impl Index {
         }
         // Before anything is published, so that the pod starts behind its waypoint.
         self.refresh_binding(&Subject::Pod(name.clone()), changes);
-        changes.policy_status |= self.is_forgetful(&name);
+        changes.policy_status |= self.is_annotation_outdated(&name);
         self.move_pod(&name, (was_at, is_at), changes);
         self.refresh_pod(&name, changes);
     }

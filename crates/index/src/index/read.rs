@@ -14,7 +14,7 @@ use crate::{
     pods::PodFacts,
     policies::request_authentication::WantedKeySet,
     settings::Settings,
-    waypoints::{Waypoint, binding::Wish},
+    waypoints::{Waypoint, binding::WaypointLabel},
 };
 
 impl Index {
@@ -158,9 +158,9 @@ impl Index {
             .namespaces
             .iter()
             .filter(|(name, facts)| is_enrolled_namespace(name, facts.mode, &self.settings));
-        let missing = enrolled.filter_map(|(name, facts)| match &facts.wish {
-            Wish::Waypoint(waypoint) if waypoint.namespace == *name => Some(waypoint.clone()),
-            Wish::Waypoint(_) | Wish::None | Wish::Unset => None,
+        let missing = enrolled.filter_map(|(name, facts)| match &facts.waypoint_label {
+            WaypointLabel::Waypoint(waypoint) if waypoint.namespace == *name => Some(waypoint.clone()),
+            WaypointLabel::Waypoint(_) | WaypointLabel::None | WaypointLabel::Unset => None,
         });
         missing.filter(|waypoint| !self.layer7.gateways.contains_key(waypoint)).collect()
     }

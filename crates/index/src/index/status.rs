@@ -88,13 +88,13 @@ impl Index {
 
     /// Pods whose annotation must change: it remembers the waypoint behind which the pod is closed,
     /// in case all operators restart while its Gateway is gone. `None` removes it.
-    pub fn forgetful_pods(&self) -> impl Iterator<Item = (PodIdentity, Option<&NamespacedName>)> {
-        let forgetful = self.pods.keys().filter(|name| self.is_forgetful(name));
-        forgetful.filter_map(|name| Some((self.pod(name)?, self.enforced_pod(name))))
+    pub fn pods_to_annotate(&self) -> impl Iterator<Item = (PodIdentity, Option<&NamespacedName>)> {
+        let outdated = self.pods.keys().filter(|name| self.is_annotation_outdated(name));
+        outdated.filter_map(|name| Some((self.pod(name)?, self.enforced_pod(name))))
     }
 
     /// Whether a pod's annotation differs from the waypoint behind which it is closed.
-    pub(super) fn is_forgetful(&self, name: &NamespacedName) -> bool {
+    pub(super) fn is_annotation_outdated(&self, name: &NamespacedName) -> bool {
         let said = self.pods.get(name).and_then(|pod| pod.facts.enforced.as_ref());
         said != self.enforced_pod(name)
     }

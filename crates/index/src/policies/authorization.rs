@@ -82,7 +82,7 @@ pub struct Translation {
 
 /// The parts of one rule that a node, or any proxy, cannot enforce.
 #[derive(Debug, Default)]
-struct Found {
+struct RuleFindings {
     /// L7 attributes.
     l7: BTreeSet<String>,
     /// Fields with invalid values.
@@ -195,7 +195,7 @@ fn for_waypoints(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> Resul
     if let Some(why) = custom::problem(spec).filter(|_| spec.action == api::Action::Custom) {
         return Err(why);
     }
-    let (rules, found): (Vec<Rule>, Vec<Found>) = rules(name, spec).unzip();
+    let (rules, found): (Vec<Rule>, Vec<RuleFindings>) = rules(name, spec).unzip();
     let mut invalid = unknown::of_authorization(spec);
     for found in found {
         invalid.extend(found.unknown.into_iter().chain(found.invalid).chain(found.invalid_l7));
@@ -241,7 +241,7 @@ fn for_nodes(
 }
 
 /// The part of a rule that a node enforces.
-fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findings) -> Vec<Rule> {
+fn projected(action: Action, rule: &Rule, mut found: RuleFindings, findings: &mut Findings) -> Vec<Rule> {
     let is_valid = found.invalid.is_empty();
     let is_plain = found.l7.is_empty() && is_valid;
     findings.unsupported.append(&mut found.l7);
@@ -264,7 +264,10 @@ fn projected(action: Action, rule: &Rule, mut found: Found, findings: &mut Findi
 }
 
 /// All rules without invalid parts, each with those parts.
-fn rules(name: &NamespacedName, spec: &AuthorizationPolicySpec) -> impl Iterator<Item = (Rule, Found)> {
+fn rules(
+    name: &NamespacedName,
+    spec: &AuthorizationPolicySpec,
+) -> impl Iterator<Item = (Rule, RuleFindings)> {
     spec.rules.iter().enumerate().map(|(at, rule)| Translator { at, namespace: &name.namespace }.rule(rule))
 }
 
@@ -275,8 +278,8 @@ struct Translator<'a> {
 }
 
 impl Translator<'_> {
-    fn rule(&self, rule: &api::Rule) -> (Rule, Found) {
-        let mut found = Found::default();
+    fn rule(&self, rule: &api::Rule) -> (Rule, RuleFindings) {
+        let mut found = RuleFindings::default();
         let from =
             rule.from.iter().enumerate().map(|(i, from)| self.source(i, &from.source, &mut found)).collect();
         let to =

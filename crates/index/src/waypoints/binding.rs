@@ -29,7 +29,7 @@ const STAYS_CLOSED: &str =
 
 /// The waypoint that the labels of an object request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Wish {
+pub(crate) enum WaypointLabel {
     /// No label.
     #[default]
     Unset,
@@ -39,7 +39,7 @@ pub(crate) enum Wish {
     Waypoint(NamespacedName),
 }
 
-impl Wish {
+impl WaypointLabel {
     /// Parses the labels of an object in a namespace, or of the namespace itself.
     pub(crate) fn read(all: Option<&BTreeMap<String, String>>, namespace: &Arc<str>) -> Self {
         let label =
@@ -57,7 +57,7 @@ impl Wish {
 
 /// How clients address the subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Traffic {
+pub(crate) enum TrafficTarget {
     /// By the virtual address of a service.
     Service,
     /// By the endpoints of a headless service.
@@ -79,15 +79,15 @@ pub(crate) struct Endpoints {
 
 /// The inputs of the decision, except the waypoint itself.
 #[derive(Debug)]
-pub(crate) struct Asking<'a> {
+pub(crate) struct BindingInput<'a> {
     /// From its own labels.
-    pub(crate) own: &'a Wish,
+    pub(crate) own: &'a WaypointLabel,
     /// From its namespace's labels.
-    pub(crate) inherited: &'a Wish,
+    pub(crate) inherited: &'a WaypointLabel,
     /// It was created for a waypoint.
     pub(crate) is_waypoint: bool,
     /// How clients address it.
-    pub(crate) traffic: Traffic,
+    pub(crate) traffic: TrafficTarget,
     /// Its namespace.
     pub(crate) namespace: &'a Arc<str>,
     /// Labels of its namespace.
@@ -121,78 +121,83 @@ pub(crate) struct Binding {
     pub(crate) past: Vec<String>,
 }
 
-impl Asking<'_> {
+impl BindingInput<'_> {
     /// The requested waypoint.
     pub(crate) fn waypoint(&self) -> Option<&NamespacedName> {
         match (self.own, self.inherited) {
             _ if self.is_waypoint => None,
-            (Wish::Waypoint(name), _) | (Wish::Unset, Wish::Waypoint(name)) => Some(name),
-            (Wish::None, _) | (Wish::Unset, Wish::Unset | Wish::None) => None,
+            (WaypointLabel::Waypoint(name), _) | (WaypointLabel::Unset, WaypointLabel::Waypoint(name)) => {
+                Some(name)
+            }
+            (WaypointLabel::None, _) | (WaypointLabel::Unset, WaypointLabel::Unset | WaypointLabel::None) => {
+                None
+            }
         }
     }
 
     /// A pod without a label of its own gets no condition, because its namespace's label may be
     /// meant for services only.
     fn is_silent(&self) -> bool {
-        self.traffic == Traffic::Pod && *self.own == Wish::Unset
+        self.traffic == TrafficTarget::Pod && *self.own == WaypointLabel::Unset
     }
 }
 
 /// Whether a waypoint serves such traffic.
-fn is_for(serves: Serves, traffic: Traffic) -> bool {
+fn is_for(serves: Serves, traffic: TrafficTarget) -> bool {
     match (serves, traffic) {
-        (Serves::All, Traffic::Service | Traffic::Pod)
-        | (Serves::Services, Traffic::Service)
-        | (Serves::Workloads, Traffic::Pod) => true,
-        (Serves::All, Traffic::Headless)
-        | (Serves::Services, Traffic::Headless | Traffic::Pod)
-        | (Serves::Workloads, Traffic::Headless | Traffic::Service)
-        | (Serves::Nothing, Traffic::Service | Traffic::Headless | Traffic::Pod) => false,
+        (Serves::All, TrafficTarget::Service | TrafficTarget::Pod)
+        | (Serves::Services, TrafficTarget::Service)
+        | (Serves::Workloads, TrafficTarget::Pod) => true,
+        (Serves::All, TrafficTarget::Headless)
+        | (Serves::Services, TrafficTarget::Headless | TrafficTarget::Pod)
+        | (Serves::Workloads, TrafficTarget::Headless | TrafficTarget::Service)
+        | (Serves::Nothing, TrafficTarget::Service | TrafficTarget::Headless | TrafficTarget::Pod) => false,
     }
 }
 
-/// Decides; `found` is the waypoint [`Asking::waypoint`], if it exists.
-pub(crate) fn bind(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
-    let binding = judge(asking, found);
-    Binding { judgement: binding.judgement.filter(|_| !asking.is_silent()), ..binding }
+/// Decides; `found` is the waypoint [`BindingInput::waypoint`], if it exists.
+pub(crate) fn bind(input: &BindingInput<'_>, found: Option<&Candidate<'_>>) -> Binding {
+    let binding = judge(input, found);
+    Binding { judgement: binding.judgement.filter(|_| !input.is_silent()), ..binding }
 }
 
-fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
-    let Some(name) = asking.waypoint() else { return Binding::default() };
+fn judge(input: &BindingInput<'_>, found: Option<&Candidate<'_>>) -> Binding {
+    let Some(name) = input.waypoint() else { return Binding::default() };
     let Some(found) = found else {
-        return lost(asking, reason::WAYPOINT_IS_NOT_READY, format!("there is no waypoint {name}"));
+        return lost(input, reason::WAYPOINT_IS_NOT_READY, format!("there is no waypoint {name}"));
     };
-    if !found.gateway.admits(asking.namespace, asking.namespace_labels) {
-        let message =
-            format!("the listener of waypoint {name} does not allow namespace {}", asking.namespace);
-        return lost(asking, reason::ATTACHMENT_DENIED, message);
+    if !found.gateway.admits(input.namespace, input.namespace_labels) {
+        let message = format!("the listener of waypoint {name} does not allow namespace {}", input.namespace);
+        return lost(input, reason::ATTACHMENT_DENIED, message);
     }
-    if !is_for(found.serves, asking.traffic) {
-        let message = match asking.traffic {
-            Traffic::Service => format!("waypoint {name} is not for services ({})", labels::WAYPOINT_FOR),
-            Traffic::Headless => {
+    if !is_for(found.serves, input.traffic) {
+        let message = match input.traffic {
+            TrafficTarget::Service => {
+                format!("waypoint {name} is not for services ({})", labels::WAYPOINT_FOR)
+            }
+            TrafficTarget::Headless => {
                 "clients connect to the pods of a headless service, not to the service".into()
             }
-            Traffic::Pod => format!("waypoint {name} is not for pods ({})", labels::WAYPOINT_FOR),
+            TrafficTarget::Pod => format!("waypoint {name} is not for pods ({})", labels::WAYPOINT_FOR),
         };
-        return lost(asking, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
+        return lost(input, reason::UNSUPPORTED_TRAFFIC_TYPE, message);
     }
     if !found.gateway.has_been_ready {
-        if asking.enforced == Some(name) && found.failure_policy == FailurePolicy::Closed {
+        if input.enforced == Some(name) && found.failure_policy == FailurePolicy::Closed {
             let message = format!("waypoint {name} has no ready pod yet: {STAYS_CLOSED}");
             return refused(Goal::Enforce(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
         }
-        if let Some(at) = asking.enforced.filter(|at| *at != name) {
+        if let Some(at) = input.enforced.filter(|at| *at != name) {
             let message = format!("waypoint {name} has no ready pod yet: {STAYS_CLOSED}");
             return refused(Goal::Close(at.clone()), reason::WAYPOINT_IS_NOT_READY, message);
         }
         let message = format!("waypoint {name} has no ready pod yet: traffic flows without it");
         return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
     }
-    if let Some(message) = waits_for_enrollment(asking) {
+    if let Some(message) = waits_for_enrollment(input) {
         return refused(Goal::Serve(name.clone()), reason::WAITING_FOR_ENROLLMENT, message);
     }
-    if let Some(message) = would_cut_off(asking) {
+    if let Some(message) = would_cut_off(input) {
         return refused(Goal::Serve(name.clone()), reason::CALLED_FROM_OUTSIDE, message);
     }
     let goal = match (found.failure_policy, found.has_ready_pod) {
@@ -203,9 +208,9 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
             return refused(Goal::Serve(name.clone()), reason::WAYPOINT_IS_NOT_READY, message);
         }
     };
-    let notes = asking.around.notes(&goal);
-    if !asking.around.open.is_empty() {
-        let open = list(&asking.around.open);
+    let notes = input.around.notes(&goal);
+    if !input.around.open.is_empty() {
+        let open = list(&input.around.open);
         let message = format!("attached to waypoint {name}, but reachable without it: {open}{notes}");
         return refused(goal, reason::ENDPOINTS_OPEN, message);
     }
@@ -216,12 +221,12 @@ fn judge(asking: &Asking<'_>, found: Option<&Candidate<'_>>) -> Binding {
 
 /// L7 requires L4: an endpoint that is not redirected cannot be closed to callers that bypass the
 /// waypoint.
-fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
-    let Endpoints { all, wanted, enrolled } = asking.endpoints;
-    if asking.was_bound || asking.enforced.is_some() || all == 0 || (wanted > 0 && wanted == enrolled) {
+fn waits_for_enrollment(input: &BindingInput<'_>) -> Option<String> {
+    let Endpoints { all, wanted, enrolled } = input.endpoints;
+    if input.was_bound || input.enforced.is_some() || all == 0 || (wanted > 0 && wanted == enrolled) {
         return None;
     }
-    let open = &asking.around.open;
+    let open = &input.around.open;
     let named = if open.is_empty() { String::new() } else { format!(" (not: {})", list(open)) };
     Some(match wanted {
         0 => format!("none of its {all} endpoints is in the mesh: label the namespace or its pods{named}"),
@@ -231,11 +236,11 @@ fn waits_for_enrollment(asking: &Asking<'_>) -> Option<String> {
 
 /// No waypoint accepts it: an open subject continues without one, and a closed one stays closed. A
 /// headless service itself is never dialed, so there is nothing to close.
-fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
-    match asking.enforced.filter(|_| asking.traffic != Traffic::Headless) {
+fn lost(input: &BindingInput<'_>, reason: &'static str, message: String) -> Binding {
+    match input.enforced.filter(|_| input.traffic != TrafficTarget::Headless) {
         Some(at) => {
             let goal = Goal::Close(at.clone());
-            let notes = asking.around.notes(&goal);
+            let notes = input.around.notes(&goal);
             refused(goal, reason, format!("{message}: {STAYS_CLOSED}{notes}"))
         }
         None => refused(Goal::Out, reason, format!("{message}: traffic flows without it")),
@@ -243,9 +248,10 @@ fn lost(asking: &Asking<'_>, reason: &'static str, message: String) -> Binding {
 }
 
 /// A label on the namespace alone does not cut the API server off, which is never in the mesh.
-fn would_cut_off(asking: &Asking<'_>) -> Option<String> {
-    let callers = &asking.around.callers;
-    if callers.is_empty() || *asking.own != Wish::Unset || asking.was_bound || asking.enforced.is_some() {
+fn would_cut_off(input: &BindingInput<'_>) -> Option<String> {
+    let callers = &input.around.callers;
+    if callers.is_empty() || *input.own != WaypointLabel::Unset || input.was_bound || input.enforced.is_some()
+    {
         return None;
     }
     Some(format!(

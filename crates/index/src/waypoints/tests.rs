@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     around::Around,
-    binding::{Asking, Binding, Candidate, Endpoints, Traffic, Wish, bind},
+    binding::{Binding, BindingInput, Candidate, Endpoints, TrafficTarget, WaypointLabel, bind},
     stage::Goal,
     *,
 };
@@ -31,9 +31,9 @@ fn gateway(is_ready: bool) -> GatewayFacts {
 
 /// The inputs of one decision that the table varies.
 struct Case {
-    own: Wish,
-    inherited: Wish,
-    traffic: Traffic,
+    own: WaypointLabel,
+    inherited: WaypointLabel,
+    traffic: TrafficTarget,
     namespace: &'static str,
     endpoints: (usize, usize, usize),
     was_bound: bool,
@@ -47,9 +47,9 @@ struct Case {
 
 fn case() -> Case {
     Case {
-        own: Wish::Unset,
-        inherited: Wish::Waypoint(waypoint("w")),
-        traffic: Traffic::Service,
+        own: WaypointLabel::Unset,
+        inherited: WaypointLabel::Waypoint(waypoint("w")),
+        traffic: TrafficTarget::Service,
         namespace: "shop",
         endpoints: (2, 2, 2),
         was_bound: false,
@@ -64,7 +64,7 @@ fn case() -> Case {
 
 fn decide(case: &Case) -> Binding {
     let (all, wanted, enrolled) = case.endpoints;
-    let asking = Asking {
+    let input = BindingInput {
         own: &case.own,
         inherited: &case.inherited,
         is_waypoint: false,
@@ -83,20 +83,20 @@ fn decide(case: &Case) -> Binding {
         has_ready_pod: case.has_ready_pod,
         failure_policy: case.policy,
     };
-    let exists = asking.waypoint() == Some(&waypoint("w"));
-    bind(&asking, exists.then_some(&found))
+    let exists = input.waypoint() == Some(&waypoint("w"));
+    bind(&input, exists.then_some(&found))
 }
 
 #[test]
 fn a_service_goes_where_its_labels_lead_once_both_sides_are_ready() {
     let to = || waypoint("w");
-    let other = || Wish::Waypoint(waypoint("other"));
+    let other = || WaypointLabel::Waypoint(waypoint("other"));
     let not_ready = reason::WAYPOINT_IS_NOT_READY;
     let waits = reason::WAITING_FOR_ENROLLMENT;
     let table: Vec<(&str, Case, Goal, Option<&str>)> = vec![
         ("namespace", case(), Goal::Enforce(to()), Some(reason::WAYPOINT_ACCEPTED)),
-        ("own none", Case { own: Wish::None, ..case() }, Goal::Out, None),
-        ("no label", Case { inherited: Wish::Unset, ..case() }, Goal::Out, None),
+        ("own none", Case { own: WaypointLabel::None, ..case() }, Goal::Out, None),
+        ("no label", Case { inherited: WaypointLabel::Unset, ..case() }, Goal::Out, None),
         ("own, no fallback", Case { own: other(), ..case() }, Goal::Out, Some(not_ready)),
         ("not ready", Case { is_ready: false, ..case() }, Goal::Serve(to()), Some(not_ready)),
         ("denied", Case { namespace: "pay", ..case() }, Goal::Out, Some(reason::ATTACHMENT_DENIED)),
@@ -181,26 +181,26 @@ fn the_derived_policy_lets_only_the_waypoint_through_and_only_closes_the_service
 fn each_kind_of_traffic_goes_to_waypoints_that_are_for_it_and_a_pod_is_told_only_what_it_asked_itself() {
     use Serves::{All, Nothing, Services, Workloads};
     let (accepted, unsupported) = (Some(reason::WAYPOINT_ACCEPTED), Some(reason::UNSUPPORTED_TRAFFIC_TYPE));
-    let (own, inherited) = (Wish::Waypoint(waypoint("w")), Wish::Unset);
-    for (traffic, wish, serves, is_bound, why) in [
-        (Traffic::Service, &inherited, Services, true, accepted),
-        (Traffic::Service, &inherited, All, true, accepted),
-        (Traffic::Service, &inherited, Workloads, false, unsupported),
-        (Traffic::Service, &inherited, Nothing, false, unsupported),
-        (Traffic::Headless, &inherited, All, false, unsupported),
-        (Traffic::Headless, &inherited, Workloads, false, unsupported),
-        (Traffic::Pod, &inherited, Workloads, true, None),
-        (Traffic::Pod, &inherited, All, true, None),
-        (Traffic::Pod, &inherited, Services, false, None),
-        (Traffic::Pod, &inherited, Nothing, false, None),
-        (Traffic::Pod, &own, All, true, accepted),
-        (Traffic::Pod, &own, Services, false, unsupported),
-        (Traffic::Pod, &own, Nothing, false, unsupported),
-        (Traffic::Pod, &Wish::None, All, false, None),
+    let (own, inherited) = (WaypointLabel::Waypoint(waypoint("w")), WaypointLabel::Unset);
+    for (traffic, waypoint_label, serves, is_bound, why) in [
+        (TrafficTarget::Service, &inherited, Services, true, accepted),
+        (TrafficTarget::Service, &inherited, All, true, accepted),
+        (TrafficTarget::Service, &inherited, Workloads, false, unsupported),
+        (TrafficTarget::Service, &inherited, Nothing, false, unsupported),
+        (TrafficTarget::Headless, &inherited, All, false, unsupported),
+        (TrafficTarget::Headless, &inherited, Workloads, false, unsupported),
+        (TrafficTarget::Pod, &inherited, Workloads, true, None),
+        (TrafficTarget::Pod, &inherited, All, true, None),
+        (TrafficTarget::Pod, &inherited, Services, false, None),
+        (TrafficTarget::Pod, &inherited, Nothing, false, None),
+        (TrafficTarget::Pod, &own, All, true, accepted),
+        (TrafficTarget::Pod, &own, Services, false, unsupported),
+        (TrafficTarget::Pod, &own, Nothing, false, unsupported),
+        (TrafficTarget::Pod, &WaypointLabel::None, All, false, None),
     ] {
-        let found = decide(&Case { own: wish.clone(), traffic, serves, ..case() });
+        let found = decide(&Case { own: waypoint_label.clone(), traffic, serves, ..case() });
         let goal = if is_bound { Goal::Enforce(waypoint("w")) } else { Goal::Out };
-        let what = format!("{traffic:?} {wish:?} {serves:?}");
+        let what = format!("{traffic:?} {waypoint_label:?} {serves:?}");
         assert_eq!(found.goal, goal, "{what}");
         assert_eq!(found.judgement.map(|judgement| judgement.reason), why, "{what}");
     }

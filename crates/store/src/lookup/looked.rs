@@ -2,7 +2,7 @@
 
 /// The result of looking up an unknown address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Looked {
+pub enum LookupResult {
     /// The operator knows it.
     Described,
     /// The operator does not know it either, so it is external.
@@ -13,7 +13,7 @@ pub enum Looked {
     Unanswered,
 }
 
-impl Looked {
+impl LookupResult {
     /// The label value in logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

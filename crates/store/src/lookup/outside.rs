@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use ambit_model::NetworkAddress;
 use tokio::time::Instant;
 
-use super::looked::Looked;
+use super::looked::LookupResult;
 
 /// How long an answer is used without a new query: about as long as a change may take to reach this
 /// node anyway.
@@ -21,7 +21,7 @@ pub(super) const OUTSIDE_MAX: usize = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Plan {
     /// Use the recent answer.
-    Use(Looked),
+    Use(LookupResult),
     /// Query; without an answer, use the previous one.
     Refresh,
     /// Query; without an answer the address stays unknown.
@@ -52,11 +52,11 @@ impl Outside {
         };
         let age = now.saturating_duration_since(*said);
         if age < FRESH {
-            Plan::Use(Looked::Unknown)
+            Plan::Use(LookupResult::Unknown)
         } else if has_neighbours || age >= REMEMBERED {
             Plan::Ask
         } else if now.saturating_duration_since(*asked) < FRESH {
-            Plan::Use(Looked::UnknownBefore)
+            Plan::Use(LookupResult::UnknownBefore)
         } else {
             Plan::Refresh
         }

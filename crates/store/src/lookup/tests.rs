@@ -30,7 +30,7 @@ fn at(text: &str) -> NetworkAddress {
     NetworkAddress { network: "".into(), address: text.parse().unwrap() }
 }
 
-async fn route(lookup: &Lookup, store: &Store, destination: &str) -> (Route, Option<Looked>) {
+async fn route(lookup: &Lookup, store: &Store, destination: &str) -> (Route, Option<LookupResult>) {
     let destination: SocketAddr = destination.parse().unwrap();
     lookup.route(store, OutboundRequest { source: &pod("web", "10.0.0.9"), destination }, 0).await
 }
@@ -41,20 +41,20 @@ fn outside(address: &str) -> Route {
 
 /// A lookup whose operator gives this answer.
 fn lookup(says: Option<Answer>) -> (Lookup, Arc<Mutex<Option<Answer>>>) {
-    let (asker, questions) = questions();
+    let (query_sender, queries) = queries();
     let says = Arc::new(Mutex::new(says));
     let said = says.clone();
-    tokio::spawn(questions.answered_by(move |_| *said.lock().unwrap()));
-    (Lookup::new(asker), says)
+    tokio::spawn(queries.answered_by(move |_| *said.lock().unwrap()));
+    (Lookup::new(query_sender), says)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_three_answers() {
     let (store, (lookup, says)) = (store(), lookup(None));
     let cases = [
-        ("10.0.0.1", Some(Answer::Unknown), Looked::Unknown),
-        ("10.0.0.2", Some(Answer::Known), Looked::Described),
-        ("10.0.0.3", None, Looked::Unanswered),
+        ("10.0.0.1", Some(Answer::Unknown), LookupResult::Unknown),
+        ("10.0.0.2", Some(Answer::Known), LookupResult::Described),
+        ("10.0.0.3", None, LookupResult::Unanswered),
     ];
     for (address, answer, expected) in cases {
         let begun = Instant::now();
@@ -70,15 +70,18 @@ async fn the_three_answers() {
 async fn an_address_is_dialed_in_plaintext_only_after_the_operator_said_that_nobody_has_it() {
     let (store, (lookup, says)) = (store(), lookup(None));
     assert_eq!(route(&lookup, &store, "1.1.1.1:443").await, (outside("1.1.1.1:443"), None));
-    let refused = Route::Refused(Refusal::NotHeardOf("10.0.0.1:80".parse().unwrap()));
-    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await, (refused, Some(Looked::Unanswered)));
+    let refused = Route::Refused(Refusal::UnknownAddress("10.0.0.1:80".parse().unwrap()));
+    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await, (refused, Some(LookupResult::Unanswered)));
     *says.lock().unwrap() = Some(Answer::Unknown);
-    assert_eq!(lookup.look_up(&store, &at("10.0.0.1")).await, Looked::Unknown);
+    assert_eq!(lookup.look_up(&store, &at("10.0.0.1")).await, LookupResult::Unknown);
     *says.lock().unwrap() = None;
-    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await, (outside("10.0.0.1:80"), Some(Looked::Unknown)));
+    assert_eq!(
+        route(&lookup, &store, "10.0.0.1:80").await,
+        (outside("10.0.0.1:80"), Some(LookupResult::Unknown))
+    );
     // A pod is near this address, so another one may have come.
     tokio::time::advance(FRESH).await;
-    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await.1, Some(Looked::Unanswered));
+    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await.1, Some(LookupResult::Unanswered));
     store.apply_addresses(vec![AddressUpdate::Workload(pod("new", "10.0.0.1"))], &[]);
     let (found, looked) = route(&lookup, &store, "10.0.0.1:80").await;
     assert!(matches!(found, Route::Hbone { .. }) && looked.is_none(), "{found:?}");
@@ -89,9 +92,9 @@ async fn an_address_is_dialed_in_plaintext_only_after_the_operator_said_that_nob
 #[tokio::test(start_paused = true)]
 async fn what_the_operator_describes_and_nobody_could_read_is_not_dialed() {
     let (store, (lookup, says)) = (store(), lookup(None));
-    let refused = Route::Refused(Refusal::NotUnderstood("10.0.0.1:80".parse().unwrap()));
+    let refused = Route::Refused(Refusal::Undecodable("10.0.0.1:80".parse().unwrap()));
     *says.lock().unwrap() = Some(Answer::Known);
-    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await, (refused, Some(Looked::Described)));
+    assert_eq!(route(&lookup, &store, "10.0.0.1:80").await, (refused, Some(LookupResult::Described)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,12 +102,12 @@ async fn what_was_outside_far_from_pods_stays_so_while_the_operator_is_silent_at
     let (store, (lookup, says)) = (store(), lookup(None));
     let far = "10.9.0.1";
     *says.lock().unwrap() = Some(Answer::Unknown);
-    assert_eq!(lookup.look_up(&store, &at(far)).await, Looked::Unknown);
+    assert_eq!(lookup.look_up(&store, &at(far)).await, LookupResult::Unknown);
     *says.lock().unwrap() = None;
     tokio::time::advance(FRESH).await;
     let begun = Instant::now();
     for expected in [REFRESH_TIME_MAX, REFRESH_TIME_MAX] {
-        assert_eq!(lookup.look_up(&store, &at(far)).await, Looked::UnknownBefore);
+        assert_eq!(lookup.look_up(&store, &at(far)).await, LookupResult::UnknownBefore);
         assert_eq!(begun.elapsed(), expected, "asked once in a while");
     }
     let service = Service {
@@ -114,11 +117,11 @@ async fn what_was_outside_far_from_pods_stays_so_while_the_operator_is_silent_at
         ..Service::default()
     };
     store.apply_addresses(vec![AddressUpdate::Service(service)], &[]);
-    assert_eq!(lookup.look_up(&store, &at(far)).await, Looked::Unanswered, "the cluster is here now");
+    assert_eq!(lookup.look_up(&store, &at(far)).await, LookupResult::Unanswered, "the cluster is here now");
     store.apply_addresses(vec![], &["shop/h".into()]);
-    assert_eq!(lookup.look_up(&store, &at(far)).await, Looked::UnknownBefore);
+    assert_eq!(lookup.look_up(&store, &at(far)).await, LookupResult::UnknownBefore);
     tokio::time::advance(REMEMBERED).await;
-    assert_eq!(lookup.look_up(&store, &at(far)).await, Looked::Unanswered);
+    assert_eq!(lookup.look_up(&store, &at(far)).await, LookupResult::Unanswered);
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +134,7 @@ async fn a_scan_of_a_thousand_addresses_is_bounded_in_questions_and_memory() {
         let (lookup, store) = (lookup.clone(), store.clone());
         local.spawn_local(async move {
             let address = at(&format!("10.7.{}.{}", number / 250, number % 250));
-            assert_eq!(lookup.look_up(&store, &address).await, Looked::Unanswered);
+            assert_eq!(lookup.look_up(&store, &address).await, LookupResult::Unanswered);
         });
     }
     local.await;
@@ -139,13 +142,13 @@ async fn a_scan_of_a_thousand_addresses_is_bounded_in_questions_and_memory() {
     for number in 0..1_000 {
         let address = format!("10.8.{}.{}", number / 250, number % 250);
         *says.lock().unwrap() = Some(Answer::Unknown);
-        assert_eq!(lookup.look_up(&store, &at(&address)).await, Looked::Unknown);
+        assert_eq!(lookup.look_up(&store, &at(&address)).await, LookupResult::Unknown);
         *says.lock().unwrap() = None;
     }
     assert!(lookup.outside.borrow().len() <= OUTSIDE_MAX);
     assert_eq!(
         lookup.look_up(&store, &at("10.8.3.249")).await,
-        Looked::Unknown,
+        LookupResult::Unknown,
         "the last ones are remembered"
     );
 }

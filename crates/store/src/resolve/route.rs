@@ -40,7 +40,7 @@ pub enum Route {
         service: Option<Arc<Service>>,
     },
     /// The address is unknown and may belong to the cluster: [`crate::Lookup`] must decide.
-    Unheard(SocketAddr),
+    Unknown(SocketAddr),
     /// The connection must be reset.
     Refused(Refusal),
 }
@@ -65,10 +65,10 @@ pub enum Refusal {
         "{0} may be a pod or service that this node does not know, and the operator did not answer in time; is it \
          reachable from this node?"
     )]
-    NotHeardOf(SocketAddr),
+    UnknownAddress(SocketAddr),
     /// The operator knows the address, but its description could not be decoded.
     #[error("the operator knows {0}, but this node could not decode its description; see its log")]
-    NotUnderstood(SocketAddr),
+    Undecodable(SocketAddr),
     /// The service has no eligible endpoint.
     #[error("no healthy upstream: service {0} has no endpoint that may take traffic from here")]
     NoHealthyEndpoint(NamespacedName),
@@ -93,7 +93,7 @@ impl Route {
         match self {
             Self::Hbone { upstream, .. } => Some(upstream),
             Self::Tcp { upstream, .. } => upstream.as_ref(),
-            Self::Unheard(_) | Self::Refused(_) => None,
+            Self::Unknown(_) | Self::Refused(_) => None,
         }
     }
 
@@ -101,7 +101,7 @@ impl Route {
     pub fn service(&self) -> Option<&Arc<Service>> {
         match self {
             Self::Hbone { service, .. } | Self::Tcp { service, .. } => service.as_ref(),
-            Self::Unheard(_) | Self::Refused(_) => None,
+            Self::Unknown(_) | Self::Refused(_) => None,
         }
     }
 
@@ -117,7 +117,7 @@ impl Route {
                 std::iter::once(upstream.identity()).chain(also).collect()
             }
             Self::Hbone { upstream, .. } => Arc::new([upstream.identity()]),
-            Self::Tcp { .. } | Self::Unheard(_) | Self::Refused(_) => Arc::default(),
+            Self::Tcp { .. } | Self::Unknown(_) | Self::Refused(_) => Arc::default(),
         }
     }
 

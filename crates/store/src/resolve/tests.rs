@@ -88,7 +88,7 @@ fn told(route: &Route) -> String {
         }
         Route::Tcp { address, upstream: Some(upstream), .. } => format!("tcp {address} ({})", upstream.name),
         Route::Tcp { address, upstream: None, .. } => format!("tcp {address}"),
-        Route::Unheard(address) => format!("ask about {address}"),
+        Route::Unknown(address) => format!("ask about {address}"),
         Route::Refused(refusal) => format!("refused: {refusal:?}"),
     }
 }
@@ -473,7 +473,7 @@ proptest! {
         });
         let s = snapshot(vec![cart()], endpoints.collect());
         let entry = s.services.get(&key()).unwrap();
-        let endpoints = entry.seen_by(entry.service.as_ref().unwrap(), &client());
+        let endpoints = entry.view_for(entry.service.as_ref().unwrap(), &client());
         let mut seen = HashMap::new();
         endpoints.picked_first(pick).for_each(|e| *seen.entry(e.uid.clone()).or_insert(0) += 1);
         prop_assert!(seen.values().all(|count| *count == 1));

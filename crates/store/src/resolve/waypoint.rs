@@ -130,7 +130,7 @@ impl<'a> Waypoint<'a> {
         };
         match &self.pods {
             Pods::Service(key, Some((entry, of_waypoint))) => {
-                let endpoints = entry.seen_by(of_waypoint, request.source);
+                let endpoints = entry.view_for(of_waypoint, request.source);
                 let pods = endpoints.picked_first(pick).filter(|pod| is_gateways(key, pod));
                 pods.filter_map(through).take(1 + ALTERNATIVES_MAX).collect()
             }

@@ -13,7 +13,7 @@ use prometheus_client::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::{Config, Handler, Questions, Rejection, Resource, Status, run_asked};
+use super::{Config, Handler, Queries, Rejection, Resource, Status, run_with_queries};
 
 /// Label: the type URL of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,11 +56,11 @@ impl Counters {
     }
 }
 
-/// Like [`run_asked`], with metrics; `waiting` is dropped once everything was received.
+/// Like [`run_with_queries`], with metrics; `waiting` is dropped once everything was received.
 pub async fn run_counted<C, F, H, W>(
     config: Config,
     connect: C,
-    (handler, questions): (H, Questions),
+    (handler, queries): (H, Queries),
     (counters, waiting): (Counters, W),
 ) where
     C: FnMut() -> F,
@@ -70,7 +70,7 @@ pub async fn run_counted<C, F, H, W>(
     let (status, seen) = watch::channel(Status::default());
     let watched = follow(seen, counters.clone(), waiting);
     let counted = Counted { inner: handler, counters };
-    tokio::join!(run_asked(config, connect, (counted, questions), status), watched);
+    tokio::join!(run_with_queries(config, connect, (counted, queries), status), watched);
 }
 
 /// A handler that counts what passes through.

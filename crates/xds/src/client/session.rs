@@ -11,7 +11,7 @@ use prost::Message;
 use super::{
     config::Config,
     handler::{Handler, Rejection, Resource},
-    questions::Answer,
+    queries::Answer,
 };
 use crate::wire;
 
@@ -29,13 +29,13 @@ const REFUSED: &str = "";
 
 /// All subscriptions of one client, across its streams.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(super) struct ClientSession {
     node: discovery::Node,
-    subscriptions: Vec<Subscription>,
+    subscriptions: Vec<ClientSubscription>,
 }
 
 #[derive(Debug)]
-struct Subscription {
+struct ClientSubscription {
     type_url: &'static str,
     held: BTreeMap<String, String>,
     /// Held names that were omitted from the first request: removed unless the initial state of
@@ -47,7 +47,7 @@ struct Subscription {
     synced: bool,
 }
 
-impl Session {
+impl ClientSession {
     pub(super) fn new(config: &Config) -> Self {
         let text = |value: &str| prost_types::Value {
             kind: Some(prost_types::value::Kind::StringValue(value.to_owned())),
@@ -58,7 +58,7 @@ impl Session {
         let subscriptions = config
             .types
             .iter()
-            .map(|type_url| Subscription {
+            .map(|type_url| ClientSubscription {
                 type_url,
                 held: BTreeMap::new(),
                 unconfirmed: HashSet::new(),
@@ -126,7 +126,7 @@ impl Session {
     }
 }
 
-impl Subscription {
+impl ClientSubscription {
     /// The held names and versions for a new server; those that do not fit are unconfirmed until
     /// they appear.
     fn reopen(&mut self) -> Vec<(String, String)> {
@@ -196,9 +196,9 @@ fn decode(
     let (mut resources, mut rejections) = (Vec::with_capacity(encoded.len()), Vec::new());
     for bytes in encoded {
         let refused = |name: String, reason: String| Rejection { name, reason };
-        match wire::Resource::decode(bytes) {
+        match wire::EncodedResource::decode(bytes) {
             Err(error) => rejections.push(refused("?".into(), error.to_string())),
-            Ok(wire::Resource { name, version, resource, aliases }) => {
+            Ok(wire::EncodedResource { name, version, resource, aliases }) => {
                 known.extend(aliases);
                 match resource {
                     Some(any) if any.type_url == type_url => {

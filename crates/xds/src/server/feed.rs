@@ -287,7 +287,7 @@ impl Feed {
         };
         let version = version(&body);
         let aliases = (self.0.aliases)(&body);
-        let resource = wire::Resource {
+        let resource = wire::EncodedResource {
             version: version.clone(),
             resource: Some(wire::Any { type_url: self.0.type_url.to_owned(), value: body }),
             name: name.to_string(),

@@ -5,7 +5,7 @@
 //! first; removals are sent last. A query for a name is answered from what the client has been sent
 //! already, or not yet.
 
-mod questions;
+mod queries;
 
 use std::collections::HashMap;
 
@@ -14,17 +14,17 @@ use tonic::Status;
 
 use super::feed::{Batch, Feed, Part, RESPONSE_BYTES_TARGET, TooFarBehind};
 use crate::wire;
-use questions::Questions;
+use queries::PendingQueries;
 
-pub use questions::{NAME_BYTES_MAX, QUESTIONS_MAX};
+pub use queries::{NAME_BYTES_MAX, QUERIES_MAX};
 
 /// Subscribes to all resources.
 const WILDCARD: &str = "*";
 
 /// The subscriptions of one stream, in the order of its scope.
 #[derive(Debug)]
-pub(crate) struct Session {
-    subscriptions: Vec<Subscription>,
+pub(crate) struct ServerSession {
+    subscriptions: Vec<ServerSubscription>,
     /// The reads of one round: additions in order, then removals in reverse.
     plan: Vec<(usize, Part)>,
     round: Option<Round>,
@@ -33,10 +33,10 @@ pub(crate) struct Session {
 }
 
 #[derive(Debug)]
-struct Subscription {
+struct ServerSubscription {
     feed: Feed,
     state: State,
-    questions: Questions,
+    queries: PendingQueries,
 }
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ pub(crate) enum Heard {
     Nacked { type_url: String, detail: String },
 }
 
-impl Session {
+impl ServerSession {
     pub(crate) fn new(feeds: Vec<Feed>) -> Self {
         let last = feeds.len().saturating_sub(1);
         let mut plan: Vec<(usize, Part)> = (0..last).map(|index| (index, Part::Sets)).collect();
@@ -80,8 +80,11 @@ impl Session {
             plan.push((last, Part::Both));
         }
         plan.extend((0..last).rev().map(|index| (index, Part::Removals)));
-        let subscribe =
-            |feed| Subscription { feed, state: State::Unsubscribed, questions: Questions::default() };
+        let subscribe = |feed| ServerSubscription {
+            feed,
+            state: State::Unsubscribed,
+            queries: PendingQueries::default(),
+        };
         let subscriptions = feeds.into_iter().map(subscribe).collect();
         Self { subscriptions, plan, round: None, nonce: 0, gathered: false }
     }
@@ -107,7 +110,7 @@ impl Session {
             return Err(on_demand());
         }
         let asks = !names.is_empty();
-        subscription.questions.add(names)?;
+        subscription.queries.add(names)?;
         if !is_new {
             return Ok(match request.error_detail {
                 Some(error) => Heard::Nacked { type_url: request.type_url, detail: error.message },
@@ -122,7 +125,7 @@ impl Session {
 
     /// Whether a later type waits because an earlier one was not requested yet.
     pub(crate) fn is_gathering(&self) -> bool {
-        let asked = |s: &Subscription| !matches!(s.state, State::Unsubscribed);
+        let asked = |s: &ServerSubscription| !matches!(s.state, State::Unsubscribed);
         !self.gathered && self.subscriptions.iter().any(asked) && !self.subscriptions.iter().all(asked)
     }
 
@@ -140,7 +143,7 @@ impl Session {
     pub(crate) fn next(&mut self) -> Result<Option<wire::Response>, TooFarBehind> {
         loop {
             let Some(round) = &mut self.round else {
-                if let Some(response) = self.subscriptions.iter_mut().find_map(Subscription::answer) {
+                if let Some(response) = self.subscriptions.iter_mut().find_map(ServerSubscription::answer) {
                     return Ok(Some(self.number(response)));
                 }
                 match self.begin() {
@@ -189,7 +192,7 @@ impl Session {
     }
 }
 
-impl Subscription {
+impl ServerSubscription {
     fn is_behind(&self, head: u64) -> bool {
         match &self.state {
             State::Unsubscribed => false,
@@ -204,7 +207,7 @@ impl Subscription {
     /// reference. Only between rounds.
     fn answer(&mut self) -> Option<wire::Response> {
         let State::Live { sets, .. } = self.state else { return None };
-        let (resources, removed) = self.questions.answer(&self.feed, sets)?;
+        let (resources, removed) = self.queries.answer(&self.feed, sets)?;
         Some(self.respond(resources, removed))
     }
 

@@ -22,7 +22,7 @@ use tonic::{Request, Status, Streaming};
 use super::{
     authorizer::Authorizer,
     feed::Progress,
-    session::{Heard, Session},
+    session::{Heard, ServerSession},
 };
 use crate::wire;
 
@@ -56,7 +56,7 @@ pub(super) struct Shared<A> {
 }
 
 struct Stream {
-    session: Session,
+    session: ServerSession,
     requests: Streaming<DeltaDiscoveryRequest>,
     progress: Vec<watch::Receiver<Progress>>,
     stop: watch::Receiver<bool>,
@@ -103,7 +103,7 @@ pub(super) async fn open<A: Authorizer>(
     tracing::info!(xds.client = %scope.client, "Discovery stream opened");
     let stream = Stream {
         progress: scope.feeds.iter().map(super::Feed::subscribe).collect(),
-        session: Session::new(scope.feeds),
+        session: ServerSession::new(scope.feeds),
         requests: request.into_inner(),
         stop: shared.stop.clone(),
         client: scope.client,

@@ -133,14 +133,14 @@ impl World {
     }
 
     fn client(self: &Arc<Self>, held: &Held) -> (watch::Receiver<client::Status>, AbortHandle) {
-        let (_nobody_asks, questions) = client::questions(ADDRESS);
-        self.asking_client(held, questions)
+        let (_nobody_asks, queries) = client::queries(ADDRESS);
+        self.asking_client(held, queries)
     }
 
     fn asking_client(
         self: &Arc<Self>,
         held: &Held,
-        questions: client::Questions,
+        queries: client::Queries,
     ) -> (watch::Receiver<client::Status>, AbortHandle) {
         let config = Config {
             node: Node { id: "n".into(), metadata: BTreeMap::new() },
@@ -151,9 +151,11 @@ impl World {
         let status = watch::Sender::new(client::Status::default());
         let (watched, world, held) = (status.subscribe(), self.clone(), held.clone());
         let connect = move || std::future::ready(Ok(world.dial()));
-        let ends = (held, questions);
+        let ends = (held, queries);
         let task =
-            tokio::spawn(async move { match client::run_asked(config, connect, ends, status).await {} });
+            tokio::spawn(
+                async move { match client::run_with_queries(config, connect, ends, status).await {} },
+            );
         (watched, task.abort_handle())
     }
 }
@@ -313,21 +315,21 @@ async fn a_client_that_reads_nothing_delays_nobody() {
 async fn a_question_is_answered_after_what_was_published_before_it_and_put_again_on_a_new_stream() {
     let world = Arc::new(world("asked", "good"));
     let held = Held::default();
-    let (asker, questions) = client::questions(ADDRESS);
-    let (mut status, _) = world.asking_client(&held, questions);
+    let (query_sender, queries) = client::queries(ADDRESS);
+    let (mut status, _) = world.asking_client(&held, queries);
     timeout(TEST_TIME_MAX, status.wait_for(|status| status.connected)).await.unwrap().unwrap();
     // Before the feeds are complete there is no answer, and the client does not assume one.
-    assert_eq!(asker.ask("/1".into(), Duration::from_millis(20)).await, None);
+    assert_eq!(query_sender.ask("/1".into(), Duration::from_millis(20)).await, None);
     world.policies.mark_synced();
     world.addresses.mark_synced();
     timeout(TEST_TIME_MAX, status.wait_for(|status| status.synced)).await.unwrap().unwrap();
-    assert_eq!(asker.ask("/1".into(), TEST_TIME_MAX).await, Some(client::Answer::Unknown));
+    assert_eq!(query_sender.ask("/1".into(), TEST_TIME_MAX).await, Some(client::Answer::Unknown));
     assert!(world.addresses.publish([set("a", b"/1")]).is_empty());
-    assert_eq!(asker.ask("/1".into(), TEST_TIME_MAX).await, Some(client::Answer::Known));
+    assert_eq!(query_sender.ask("/1".into(), TEST_TIME_MAX).await, Some(client::Answer::Known));
     assert!(held.0.lock().unwrap().names.contains_key("a"), "it is there when the answer is");
     let asked = {
-        let asker = asker.clone();
-        tokio::spawn(async move { asker.ask("/1".into(), TEST_TIME_MAX).await })
+        let query_sender = query_sender.clone();
+        tokio::spawn(async move { query_sender.ask("/1".into(), TEST_TIME_MAX).await })
     };
     for connection in world.connections.lock().unwrap().drain(..) {
         connection.abort();

@@ -4,7 +4,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use ambit_identity::server::{Place, Places};
+use ambit_identity::server::{Slot, Slots};
 use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::json;
 use tonic::Code;
@@ -56,19 +56,19 @@ fn token(number: usize, issuer: &str) -> String {
 struct Call {
     metadata: MetadataMap,
     extensions: Extensions,
-    _place: Option<Place>,
+    _slot: Option<Slot>,
 }
 
 impl Call {
     fn new(metadata: MetadataMap) -> Self {
-        Self { metadata, extensions: Extensions::default(), _place: None }
+        Self { metadata, extensions: Extensions::default(), _slot: None }
     }
 
-    fn from(places: &Places, last: u8, token: &str) -> Self {
-        let place = places.enter([10, 0, 0, last].into()).unwrap();
+    fn from(slots: &Slots, last: u8, token: &str) -> Self {
+        let slot = slots.enter([10, 0, 0, last].into()).unwrap();
         let mut extensions = Extensions::default();
-        extensions.insert(place.peer().clone());
-        Self { metadata: bearing(token), extensions, _place: Some(place) }
+        extensions.insert(slot.peer().clone());
+        Self { metadata: bearing(token), extensions, _slot: Some(slot) }
     }
 
     async fn ask(&self, authenticator: &Authenticator) -> Result<Arc<Caller>, tonic::Code> {
@@ -180,16 +180,16 @@ fn choosy(issuer: &'static str) -> (Authenticator, Arc<AtomicUsize>) {
 #[tokio::test(start_paused = true)]
 async fn thousands_of_forged_tokens_are_few_reviews_and_keep_nobody_out() {
     let (authenticator, reviews) = choosy("k8s");
-    let places = Places::default();
+    let slots = Slots::default();
     for number in 1..5000 {
-        let call = Call::from(&places, 66, &token(number, "k8s"));
+        let call = Call::from(&slots, 66, &token(number, "k8s"));
         assert!(matches!(
             call.ask(&authenticator).await,
             Err(Code::Unauthenticated | Code::ResourceExhausted)
         ));
     }
     assert_eq!(reviews.load(Ordering::SeqCst), REFUSALS_MAX as usize);
-    Call::from(&places, 1, &token(0, "k8s")).ask(&authenticator).await.unwrap();
+    Call::from(&slots, 1, &token(0, "k8s")).ask(&authenticator).await.unwrap();
     let mut text = String::new();
     let mut registry = Registry::default();
     authenticator.metrics.register(&mut registry);
@@ -200,8 +200,8 @@ async fn thousands_of_forged_tokens_are_few_reviews_and_keep_nobody_out() {
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_not_reviewed_again_for_a_while() {
     let (authenticator, reviews) = choosy("k8s");
-    let places = Places::default();
-    let call = Call::from(&places, 1, &token(1, "k8s"));
+    let slots = Slots::default();
+    let call = Call::from(&slots, 1, &token(1, "k8s"));
     for _ in 0..5 {
         assert_eq!(call.ask(&authenticator).await, Err(Code::Unauthenticated));
     }
@@ -214,9 +214,9 @@ async fn a_refused_token_is_not_reviewed_again_for_a_while() {
 #[tokio::test]
 async fn a_foreign_issuer_is_refused_unreviewed_once_the_clusters_own_is_known() {
     let (authenticator, reviews) = choosy("k8s");
-    let places = Places::default();
-    Call::from(&places, 1, &token(0, "k8s")).ask(&authenticator).await.unwrap();
-    let foreign = Call::from(&places, 2, &token(0, "https://elsewhere"));
+    let slots = Slots::default();
+    Call::from(&slots, 1, &token(0, "k8s")).ask(&authenticator).await.unwrap();
+    let foreign = Call::from(&slots, 2, &token(0, "https://elsewhere"));
     assert_eq!(foreign.ask(&authenticator).await, Err(Code::Unauthenticated));
     assert_eq!(reviews.load(Ordering::SeqCst), 1);
 }
@@ -224,9 +224,9 @@ async fn a_foreign_issuer_is_refused_unreviewed_once_the_clusters_own_is_known()
 #[tokio::test]
 async fn remembers_no_more_tokens_than_its_limit() {
     let (authenticator, _) = authenticator(0);
-    let places = Places::default();
+    let slots = Slots::default();
     for number in 0..=CACHE_ENTRIES_MAX {
-        Call::from(&places, 1, &token(number, "k8s")).ask(&authenticator).await.unwrap();
+        Call::from(&slots, 1, &token(number, "k8s")).ask(&authenticator).await.unwrap();
     }
     assert_eq!(authenticator.lock().len(), CACHE_ENTRIES_MAX);
     assert!(!format!("{authenticator:?}").contains("Bearer"));

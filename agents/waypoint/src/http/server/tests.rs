@@ -29,10 +29,10 @@ async fn session() -> (StageControl, Rc<Session>) {
     let ca = FakeCa::new("cluster.local").unwrap();
     let (identities, _nobody_asks) = Manager::new(ca, Arc::new(SystemTime::now));
     let identity: Spiffe = "spiffe://cluster.local/ns/shop/sa/web".parse().unwrap();
-    let (asker, _nobody_answers) = ambit_store::questions();
+    let (query_sender, _nobody_answers) = ambit_store::queries();
     let shared = Shared {
         store: Arc::default(),
-        asker,
+        query_sender,
         services: Services::default(),
         identities,
         identity: identity.clone(),

@@ -175,7 +175,7 @@ fn is_closed_pod(index: &Index) -> bool {
 
 /// The annotation to write to the pod.
 fn to_remember(index: &Index) -> Option<Option<String>> {
-    let mut pods = index.forgetful_pods();
+    let mut pods = index.pods_to_annotate();
     let found = pods.next().map(|(pod, waypoint)| (pod.name, waypoint.map(ToString::to_string)));
     found.map(|(pod, waypoint)| {
         assert_eq!(pod, name("cart"));
@@ -189,12 +189,12 @@ fn an_operator_that_starts_anew_opens_no_pod_that_was_closed_itself() {
         let (mut before, mut objects) = closed_pod(own);
         assert!(is_closed_pod(&before));
         assert_eq!(to_remember(&before), Some(Some("shop/w".into())), "{own}");
-        let forgetful = objects[1].clone();
+        let outdated = objects[1].clone();
         let note = json!({"metadata": {"annotations": {"ambit.dev/waypoint-enforced": "shop/w"}}});
         merge(&mut objects[1], note);
         assert_eq!(before.apply(object(objects[1].clone())), Changes::default(), "the note is no news");
         assert_eq!(to_remember(&before), None, "it is written once");
-        assert!(before.apply(object(forgetful)).policy_status, "a note that is lost is written again");
+        assert!(before.apply(object(outdated)).policy_status, "a note that is lost is written again");
         assert_eq!(to_remember(&before), Some(Some("shop/w".into())));
         before.apply(object(objects[1].clone()));
         let gateway = objects.pop().unwrap();

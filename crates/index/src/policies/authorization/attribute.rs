@@ -8,7 +8,7 @@ use crate::policies::header_name;
 
 /// What a condition looks at.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum ConditionKey {
     SourceIp,
     SourceNamespace,
     SourcePrincipal,
@@ -21,7 +21,7 @@ pub(super) enum Key {
     Attribute(Attribute),
 }
 
-impl Key {
+impl ConditionKey {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         Ok(match text {
             "source.ip" => Self::SourceIp,
@@ -96,29 +96,29 @@ mod tests {
     #[test]
     fn a_key_is_an_attribute_or_an_error() {
         let claim = |path: &[&str]| {
-            Ok(Key::Attribute(Attribute::Claim(path.iter().map(|name| (*name).into()).collect())))
+            Ok(ConditionKey::Attribute(Attribute::Claim(path.iter().map(|name| (*name).into()).collect())))
         };
-        let header = |name: &str| Ok(Key::Attribute(Attribute::Header(name.into())));
+        let header = |name: &str| Ok(ConditionKey::Attribute(Attribute::Header(name.into())));
         let table = [
-            ("remote.ip", Ok(Key::RemoteIp)),
-            ("request.auth.principal", Ok(Key::RequestPrincipal)),
-            ("request.auth.audiences", Ok(Key::Attribute(Attribute::Audiences))),
-            ("source.serviceAccount", Ok(Key::SourceServiceAccount)),
-            ("source.trustDomain", Ok(Key::SourceTrustDomain)),
-            ("request.headers[:authority]", Ok(Key::Attribute(Attribute::Authority))),
-            ("request.headers[Host]", Ok(Key::Attribute(Attribute::Authority))),
+            ("remote.ip", Ok(ConditionKey::RemoteIp)),
+            ("request.auth.principal", Ok(ConditionKey::RequestPrincipal)),
+            ("request.auth.audiences", Ok(ConditionKey::Attribute(Attribute::Audiences))),
+            ("source.serviceAccount", Ok(ConditionKey::SourceServiceAccount)),
+            ("source.trustDomain", Ok(ConditionKey::SourceTrustDomain)),
+            ("request.headers[:authority]", Ok(ConditionKey::Attribute(Attribute::Authority))),
+            ("request.headers[Host]", Ok(ConditionKey::Attribute(Attribute::Authority))),
             (
                 "request.experimental.inline.headers[X-Groups]",
-                Ok(Key::Attribute(Attribute::HeaderMembers("x-groups".into()))),
+                Ok(ConditionKey::Attribute(Attribute::HeaderMembers("x-groups".into()))),
             ),
-            ("connection.sni", Ok(Key::Attribute(Attribute::Sni))),
+            ("connection.sni", Ok(ConditionKey::Attribute(Attribute::Sni))),
             ("request.headers[X-User]", header("x-user")),
             ("request.auth.claims[iss]", claim(&["iss"])),
             ("request.auth.claims[realm][roles]", claim(&["realm", "roles"])),
             ("request.auth.claims[https://a.example/roles]", claim(&["https://a.example/roles"])),
         ];
         for (text, expected) in table {
-            assert_eq!(Key::parse(text), expected, "{text}");
+            assert_eq!(ConditionKey::parse(text), expected, "{text}");
         }
         for bad in [
             "",
@@ -138,7 +138,7 @@ mod tests {
             "request.auth.issuer",
             "experimental.envoy.filters.a[b]",
         ] {
-            Key::parse(bad).expect_err(bad);
+            ConditionKey::parse(bad).expect_err(bad);
         }
     }
 }

@@ -7,11 +7,12 @@ use ambit_model::{
 };
 
 use super::{
-    Alternative, Found, Translator, attribute::Key, network, port, principal, string, trust_domain, wildcard,
+    Alternative, RuleFindings, Translator, attribute::ConditionKey, network, port, principal, string,
+    trust_domain, wildcard,
 };
 
 impl Translator<'_> {
-    pub(super) fn source(&self, at: usize, source: &Source, found: &mut Found) -> Alternative {
+    pub(super) fn source(&self, at: usize, source: &Source, found: &mut RuleFindings) -> Alternative {
         let mut field =
             Fields { path: self.path(&format!("from[{at}].source")), found, given: 0, asks_l7: false };
         let account = |text: &str| self.account(text);
@@ -38,7 +39,12 @@ impl Translator<'_> {
         field.alternative(result, request)
     }
 
-    pub(super) fn operation(&self, at: usize, operation: &Operation, found: &mut Found) -> Alternative {
+    pub(super) fn operation(
+        &self,
+        at: usize,
+        operation: &Operation,
+        found: &mut RuleFindings,
+    ) -> Alternative {
         let mut field =
             Fields { path: self.path(&format!("to[{at}].operation")), found, given: 0, asks_l7: false };
         let result = Match {
@@ -58,36 +64,36 @@ impl Translator<'_> {
         field.alternative(result, request)
     }
 
-    pub(super) fn condition(&self, at: usize, when: &Condition, found: &mut Found) -> Alternative {
+    pub(super) fn condition(&self, at: usize, when: &Condition, found: &mut RuleFindings) -> Alternative {
         let mut field = Fields { path: self.path(&format!("when[{at}]")), found, given: 0, asks_l7: false };
         let (values, not_values) = (&when.values, &when.not_values);
         let (mut result, mut request) = (Match::default(), RequestMatch::default());
-        match Key::parse(&when.key) {
-            Ok(Key::SourceIp) => {
+        match ConditionKey::parse(&when.key) {
+            Ok(ConditionKey::SourceIp) => {
                 result.source_ips = field.parse("values", values, network);
                 result.not_source_ips = field.parse("notValues", not_values, network);
             }
-            Ok(Key::SourceNamespace) => {
+            Ok(ConditionKey::SourceNamespace) => {
                 result.namespaces = field.parse("values", values, wildcard);
                 result.not_namespaces = field.parse("notValues", not_values, wildcard);
             }
-            Ok(Key::SourceTrustDomain) => {
+            Ok(ConditionKey::SourceTrustDomain) => {
                 result.trust_domains = field.parse("values", values, trust_domain);
                 result.not_trust_domains = field.parse("notValues", not_values, trust_domain);
             }
-            Ok(Key::SourceServiceAccount) => {
+            Ok(ConditionKey::SourceServiceAccount) => {
                 result.service_accounts = field.parse("values", values, |text| self.account(text));
                 result.not_service_accounts = field.parse("notValues", not_values, |text| self.account(text));
             }
-            Ok(Key::SourcePrincipal) => {
+            Ok(ConditionKey::SourcePrincipal) => {
                 result.principals = field.parse("values", values, principal);
                 result.not_principals = field.parse("notValues", not_values, principal);
             }
-            Ok(Key::DestinationIp) => {
+            Ok(ConditionKey::DestinationIp) => {
                 result.destination_ips = field.parse("values", values, network);
                 result.not_destination_ips = field.parse("notValues", not_values, network);
             }
-            Ok(Key::DestinationPort) => {
+            Ok(ConditionKey::DestinationPort) => {
                 result.destination_ports = field.parse("values", values, port);
                 result.not_destination_ports = field.parse("notValues", not_values, port);
             }
@@ -106,33 +112,33 @@ impl Translator<'_> {
 
     fn request_condition(
         &self,
-        key: Key,
+        key: ConditionKey,
         when: &Condition,
         field: &mut Fields<'_>,
         request: &mut RequestMatch,
     ) {
         let (values, not_values) = (&when.values, &when.not_values);
         match key {
-            Key::RemoteIp => {
+            ConditionKey::RemoteIp => {
                 request.remote_ips = field.values_l7("values", values, network);
                 request.not_remote_ips = field.values_l7("notValues", not_values, network);
             }
-            Key::RequestPrincipal => {
+            ConditionKey::RequestPrincipal => {
                 request.principals = field.values_l7("values", values, string);
                 request.not_principals = field.values_l7("notValues", not_values, string);
             }
-            Key::Attribute(attribute) => request.attributes.push(AttributeMatch {
+            ConditionKey::Attribute(attribute) => request.attributes.push(AttributeMatch {
                 attribute,
                 values: field.values_l7("values", values, string),
                 not_values: field.values_l7("notValues", not_values, string),
             }),
-            Key::SourceIp
-            | Key::SourceNamespace
-            | Key::SourcePrincipal
-            | Key::SourceServiceAccount
-            | Key::SourceTrustDomain
-            | Key::DestinationIp
-            | Key::DestinationPort => {}
+            ConditionKey::SourceIp
+            | ConditionKey::SourceNamespace
+            | ConditionKey::SourcePrincipal
+            | ConditionKey::SourceServiceAccount
+            | ConditionKey::SourceTrustDomain
+            | ConditionKey::DestinationIp
+            | ConditionKey::DestinationPort => {}
         }
     }
 
@@ -152,7 +158,7 @@ impl Translator<'_> {
 /// The fields of one alternative.
 struct Fields<'a> {
     path: String,
-    found: &'a mut Found,
+    found: &'a mut RuleFindings,
     /// Number of fields that are set.
     given: usize,
     /// Whether one of them is an L7 field.

@@ -28,8 +28,8 @@ impl Handler for Held {
     }
 }
 
-fn session() -> Session {
-    Session::new(&client::Config {
+fn session() -> ClientSession {
+    ClientSession::new(&client::Config {
         node: Node { id: "n".into(), metadata: BTreeMap::from([("NODE_NAME".into(), "n1".into())]) },
         types: vec!["t"],
         token_path: None,
@@ -39,7 +39,7 @@ fn session() -> Session {
 
 fn resource(name: &str, version: &str) -> Bytes {
     let content = wire::Any { type_url: "t".into(), value: Bytes::from_static(b"body") };
-    let resource = wire::Resource {
+    let resource = wire::EncodedResource {
         version: version.into(),
         resource: Some(content),
         name: name.into(),
@@ -73,8 +73,11 @@ fn good_resources_of_a_refused_response_are_applied_and_the_bad_are_named() {
 #[test]
 fn bytes_that_are_no_resource_and_types_not_asked_for_are_refused() {
     let (mut session, mut held) = (session(), Held::default());
-    let foreign =
-        wire::Resource { resource: Some(wire::Any::default()), name: "f".into(), ..Default::default() };
+    let foreign = wire::EncodedResource {
+        resource: Some(wire::Any::default()),
+        name: "f".into(),
+        ..Default::default()
+    };
     let broken = vec![Bytes::from_static(&[0xff]), foreign.encode_to_vec().into(), resource("good", "1")];
     let answer = session.receive(response(broken), &mut held, |_, _| {});
     let message = answer.error_detail.unwrap().message;

@@ -9,7 +9,7 @@ fn remove(name: &str) -> Change {
 }
 
 fn names(batch: &Batch) -> Vec<String> {
-    batch.resources.iter().map(|bytes| wire::Resource::decode(bytes.clone()).unwrap().name).collect()
+    batch.resources.iter().map(|bytes| wire::EncodedResource::decode(bytes.clone()).unwrap().name).collect()
 }
 
 #[test]

@@ -13,14 +13,14 @@ const ADDRESS: &str = "address";
 struct World {
     policies: Feed,
     addresses: Feed,
-    session: Session,
+    session: ServerSession,
 }
 
 /// An address feed where the body of a resource is its alias.
 fn world() -> World {
     let alias = |body: &[u8]| vec![String::from_utf8_lossy(body).into_owned()];
     let (policies, addresses) = (Feed::new(POLICY), Feed::with_aliases(ADDRESS, alias));
-    let session = Session::new(vec![policies.clone(), addresses.clone()]);
+    let session = ServerSession::new(vec![policies.clone(), addresses.clone()]);
     World { policies, addresses, session }
 }
 
@@ -42,12 +42,12 @@ fn ask(type_url: &str) -> DeltaDiscoveryRequest {
 }
 
 /// `policy +a` and the like, one entry per response.
-fn heard(session: &mut Session) -> Vec<String> {
+fn heard(session: &mut ServerSession) -> Vec<String> {
     let mut heard = Vec::new();
     while let Some(response) = session.next().unwrap() {
         let mut line = response.type_url.clone();
         for resource in &response.resources {
-            line += &format!(" +{}", wire::Resource::decode(resource.clone()).unwrap().name);
+            line += &format!(" +{}", wire::EncodedResource::decode(resource.clone()).unwrap().name);
         }
         for name in response.removed_resources.iter().collect::<BTreeSet<_>>() {
             line += &format!(" -{name}");
@@ -140,11 +140,11 @@ fn a_client_that_comes_back_hears_what_changed_and_what_is_gone() {
     world.policies.mark_synced();
     assert!(world.addresses.publish([set("same", b"1"), set("other", b"1"), set("new", b"1")]).is_empty());
     world.addresses.mark_synced();
-    let mut first = Session::new(vec![world.addresses.clone()]);
+    let mut first = ServerSession::new(vec![world.addresses.clone()]);
     first.request(ask(ADDRESS)).unwrap();
     let state = first.next().unwrap().unwrap();
     let version = |name: &str| {
-        let found = state.resources.iter().map(|bytes| wire::Resource::decode(bytes.clone()).unwrap());
+        let found = state.resources.iter().map(|bytes| wire::EncodedResource::decode(bytes.clone()).unwrap());
         found.filter(|resource| resource.name == name).map(|resource| resource.version).next().unwrap()
     };
     let held = [("same", version("same")), ("other", "older".into()), ("gone", "x".into())];
@@ -236,7 +236,7 @@ fn questions_put_before_the_initial_state_wait_for_it_and_are_bounded() {
     world.session.request(ask(POLICY)).unwrap();
     world.session.request(question(&["*", "/1", "/2"])).unwrap();
     assert_eq!(heard(&mut world.session), ["policy", "address +a", "address +a -/2"]);
-    let many = vec!["x"; QUESTIONS_MAX + 1];
+    let many = vec!["x"; QUERIES_MAX + 1];
     let refused = world.session.request(question(&many)).unwrap_err();
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     let long = "x".repeat(NAME_BYTES_MAX + 1);

@@ -9,20 +9,20 @@ use tonic::Status;
 use super::super::feed::{FIELD_BYTES, Feed, Found, RESPONSE_BYTES_TARGET};
 
 /// Names of one type that may be pending on one stream.
-pub const QUESTIONS_MAX: usize = 4096;
+pub const QUERIES_MAX: usize = 4096;
 /// Length of such a name in bytes.
 pub const NAME_BYTES_MAX: usize = 512;
 
 /// Pending names.
 #[derive(Debug, Default)]
-pub(super) struct Questions(Vec<String>);
+pub(super) struct PendingQueries(Vec<String>);
 
-impl Questions {
+impl PendingQueries {
     /// Adds names to answer.
     pub(super) fn add(&mut self, names: Vec<String>) -> Result<(), Status> {
-        if self.0.len() + names.len() > QUESTIONS_MAX {
+        if self.0.len() + names.len() > QUERIES_MAX {
             return Err(Status::resource_exhausted(format!(
-                "more than {QUESTIONS_MAX} names wait for an answer"
+                "more than {QUERIES_MAX} names wait for an answer"
             )));
         }
         if names.iter().any(|name| name.len() > NAME_BYTES_MAX) {

@@ -14,9 +14,9 @@ use tokio::sync::oneshot;
 
 /// Entries of unauthenticated peers.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct PendingPeers {
     limits: Limits,
-    members: BTreeMap<u64, Member>,
+    members: BTreeMap<u64, PendingPeer>,
     next: u64,
 }
 
@@ -30,12 +30,12 @@ pub(crate) struct Limits {
 /// One entry. Dropping it notifies the holder of the other end of `_held` that the entry was
 /// evicted.
 #[derive(Debug)]
-pub(crate) struct Member {
+pub(crate) struct PendingPeer {
     pub(crate) address: IpAddr,
     _held: oneshot::Sender<()>,
 }
 
-impl Crowd {
+impl PendingPeers {
     pub(crate) fn new(limits: Limits) -> Self {
         Self { limits, members: BTreeMap::new(), next: 0 }
     }
@@ -62,12 +62,12 @@ impl Crowd {
         }
         let (held, taken) = oneshot::channel();
         self.next += 1;
-        self.members.insert(self.next, Member { address, _held: held });
+        self.members.insert(self.next, PendingPeer { address, _held: held });
         Some((self.next, taken))
     }
 
     /// Removes an entry because its peer left or authenticated.
-    pub(crate) fn leave(&mut self, id: u64) -> Option<Member> {
+    pub(crate) fn leave(&mut self, id: u64) -> Option<PendingPeer> {
         self.members.remove(&id)
     }
 
@@ -93,18 +93,18 @@ mod tests {
     /// The entries left after these arrivals; addresses in `known` have authenticated before.
     fn left(known: &[u8], arrivals: &[u8]) -> (Vec<u8>, Vec<bool>) {
         let ip = |last: u8| IpAddr::from([10, 0, 0, last]);
-        let mut crowd = Crowd::new(LIMITS);
-        let mut places = Vec::new();
+        let mut pending_peers = PendingPeers::new(LIMITS);
+        let mut slots = Vec::new();
         for arrival in arrivals {
-            let place = crowd.enter(ip(*arrival), |of| known.iter().any(|last| ip(*last) == of));
-            places.push((*arrival, place));
+            let slot = pending_peers.enter(ip(*arrival), |of| known.iter().any(|last| ip(*last) == of));
+            slots.push((*arrival, slot));
         }
-        assert!(crowd.len() <= LIMITS.total_max);
+        assert!(pending_peers.len() <= LIMITS.total_max);
         let mut left = Vec::new();
         let mut entered = Vec::new();
-        for (arrival, place) in &mut places {
-            entered.push(place.is_some());
-            let Some((_, taken)) = place else { continue };
+        for (arrival, slot) in &mut slots {
+            entered.push(slot.is_some());
+            let Some((_, taken)) = slot else { continue };
             if taken.try_recv() == Err(oneshot::error::TryRecvError::Empty) {
                 left.push(*arrival);
             }
@@ -138,9 +138,9 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let mut crowd = Crowd::new(LIMITS);
-        let (first, _taken) = crowd.enter([10, 0, 0, 1].into(), |_| false).unwrap();
-        assert_eq!(crowd.leave(first).unwrap().address, IpAddr::from([10, 0, 0, 1]));
-        assert!(crowd.leave(first).is_none() && crowd.len() == 0);
+        let mut pending_peers = PendingPeers::new(LIMITS);
+        let (first, _taken) = pending_peers.enter([10, 0, 0, 1].into(), |_| false).unwrap();
+        assert_eq!(pending_peers.leave(first).unwrap().address, IpAddr::from([10, 0, 0, 1]));
+        assert!(pending_peers.leave(first).is_none() && pending_peers.len() == 0);
     }
 }

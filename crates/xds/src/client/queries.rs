@@ -12,11 +12,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::server::QUESTIONS_MAX as SERVER_QUESTIONS_MAX;
+use crate::server::QUERIES_MAX as SERVER_QUERIES_MAX;
 
 /// Names that may be pending: a quarter of the server's limit, because a slow earlier stream may
 /// still hold some.
-pub const QUESTIONS_MAX: usize = SERVER_QUESTIONS_MAX / 4;
+pub const QUERIES_MAX: usize = SERVER_QUERIES_MAX / 4;
 
 /// The server's answer for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,44 +28,44 @@ pub enum Answer {
 }
 
 #[derive(Debug)]
-struct Question {
+struct Query {
     name: String,
     answer: oneshot::Sender<Answer>,
 }
 
 /// Handle for queries. Clones share the queue.
 #[derive(Clone, Debug)]
-pub struct Asker(mpsc::Sender<Question>);
+pub struct QuerySender(mpsc::Sender<Query>);
 
 /// The client's end: pending queries.
 #[derive(Debug)]
-pub struct Questions {
+pub struct Queries {
     type_url: &'static str,
-    asked: mpsc::Receiver<Question>,
+    asked: mpsc::Receiver<Query>,
     waiting: HashMap<String, Vec<oneshot::Sender<Answer>>>,
     /// Names that were not sent on this stream yet.
     unsent: Vec<String>,
 }
 
 /// Creates both ends, for names of one type.
-pub fn questions(type_url: &'static str) -> (Asker, Questions) {
-    let (asker, asked) = mpsc::channel(QUESTIONS_MAX);
-    (Asker(asker), Questions { type_url, asked, waiting: HashMap::new(), unsent: Vec::new() })
+pub fn queries(type_url: &'static str) -> (QuerySender, Queries) {
+    let (query_sender, asked) = mpsc::channel(QUERIES_MAX);
+    (QuerySender(query_sender), Queries { type_url, asked, waiting: HashMap::new(), unsent: Vec::new() })
 }
 
-impl Asker {
+impl QuerySender {
     /// The server's answer for `name`; `None` if it does not answer within `limit`.
     pub async fn ask(&self, name: String, limit: Duration) -> Option<Answer> {
         let asking = async {
             let (answer, answered) = oneshot::channel();
-            self.0.send(Question { name, answer }).await.ok()?;
+            self.0.send(Query { name, answer }).await.ok()?;
             answered.await.ok()
         };
         timeout(limit, asking).await.ok().flatten()
     }
 }
 
-impl Questions {
+impl Queries {
     /// Answers without a server, for tests; `says` returns `None` to leave a query unanswered.
     pub async fn answered_by(mut self, mut says: impl FnMut(&str) -> Option<Answer>) {
         loop {
@@ -80,10 +80,10 @@ impl Questions {
 
     /// Receives one query when there is space; otherwise never returns.
     pub(super) async fn come(&mut self) {
-        if self.waiting.len() >= QUESTIONS_MAX {
+        if self.waiting.len() >= QUERIES_MAX {
             self.forget_abandoned();
         }
-        if self.waiting.len() >= QUESTIONS_MAX {
+        if self.waiting.len() >= QUERIES_MAX {
             return std::future::pending().await;
         }
         match self.asked.recv().await {
@@ -92,7 +92,7 @@ impl Questions {
         }
     }
 
-    fn take(&mut self, Question { name, answer }: Question) {
+    fn take(&mut self, Query { name, answer }: Query) {
         if answer.is_closed() {
             return;
         }
@@ -156,50 +156,50 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(1);
 
     /// Processes everything that was queued so far.
-    async fn settle(questions: &mut Questions) {
-        while timeout(Duration::ZERO, questions.come()).await.is_ok() {}
+    async fn settle(queries: &mut Queries) {
+        while timeout(Duration::ZERO, queries.come()).await.is_ok() {}
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_is_asked_for_once_and_its_answer_goes_to_all_who_asked() {
-        let (asker, mut questions) = questions("t");
+        let (query_sender, mut queries) = queries("t");
         let asking = |name: &str| {
-            let (asker, name) = (asker.clone(), name.to_owned());
-            tokio::spawn(async move { asker.ask(name, LIMIT).await })
+            let (query_sender, name) = (query_sender.clone(), name.to_owned());
+            tokio::spawn(async move { query_sender.ask(name, LIMIT).await })
         };
         let (one, two, other) = (asking("/a"), asking("/a"), asking("/b"));
         tokio::task::yield_now().await;
-        settle(&mut questions).await;
-        assert_eq!(questions.request().resource_names_subscribe, ["/a", "/b"]);
-        assert!(!questions.is_due());
-        questions.answer("/a", Answer::Known);
+        settle(&mut queries).await;
+        assert_eq!(queries.request().resource_names_subscribe, ["/a", "/b"]);
+        assert!(!queries.is_due());
+        queries.answer("/a", Answer::Known);
         assert_eq!((one.await.unwrap(), two.await.unwrap()), (Some(Answer::Known), Some(Answer::Known)));
-        questions.stream_lost();
-        assert_eq!(questions.request().resource_names_subscribe, ["/b"], "what waits is put again");
-        questions.answer("/b", Answer::Unknown);
+        queries.stream_lost();
+        assert_eq!(queries.request().resource_names_subscribe, ["/b"], "what waits is put again");
+        queries.answer("/b", Answer::Unknown);
         assert_eq!(other.await.unwrap(), Some(Answer::Unknown));
-        assert!(questions.waiting.is_empty());
+        assert!(queries.waiting.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_an_answer_a_question_ends_in_time_and_leaves_nothing_behind() {
-        let (asker, mut questions) = questions("t");
+        let (query_sender, mut queries) = queries("t");
         let mut asking = tokio::task::JoinSet::new();
-        for number in 0..3 * QUESTIONS_MAX {
-            let asker = asker.clone();
-            asking.spawn(async move { asker.ask(number.to_string(), LIMIT).await });
+        for number in 0..3 * QUERIES_MAX {
+            let query_sender = query_sender.clone();
+            asking.spawn(async move { query_sender.ask(number.to_string(), LIMIT).await });
         }
         for _ in 0..4 {
             tokio::task::yield_now().await;
-            settle(&mut questions).await;
-            assert!(questions.waiting.len() <= QUESTIONS_MAX);
+            settle(&mut queries).await;
+            assert!(queries.waiting.len() <= QUERIES_MAX);
         }
         while let Some(answer) = asking.join_next().await {
             assert_eq!(answer.unwrap(), None);
         }
-        questions.stream_lost();
-        assert!(questions.waiting.is_empty() && !questions.is_due());
-        settle(&mut questions).await;
-        assert!(questions.waiting.is_empty(), "what nobody waits for any more is not taken in");
+        queries.stream_lost();
+        assert!(queries.waiting.is_empty() && !queries.is_due());
+        settle(&mut queries).await;
+        assert!(queries.waiting.is_empty(), "what nobody waits for any more is not taken in");
     }
 }
