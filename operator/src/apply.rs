@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A kind that the operator rolls out.
-pub trait Managed:
+pub(crate) trait Managed:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug
 {
 }
@@ -44,7 +44,7 @@ impl Managed for ambit_api::gateway::Gateway {}
 
 /// Whose objects may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     /// All: the namespace is ours.
     Namespace,
     /// Those that carry the label of what is made for a Gateway.
@@ -55,7 +55,7 @@ pub enum Claim {
 ///
 /// # Errors
 /// [`Error::NotOurs`] when somebody else's object has the name, or when the API server refuses.
-pub async fn one<K: Managed>(
+pub(crate) async fn one<K: Managed>(
     client: &Client,
     wanted: &K,
     live: &[Arc<K>],
@@ -78,7 +78,7 @@ pub async fn one<K: Managed>(
 ///
 /// # Errors
 /// The first deletion that failed; the others were tried too.
-pub async fn prune<K: Managed>(
+pub(crate) async fn prune<K: Managed>(
     client: &Client,
     live: &[Arc<K>],
     is_wanted: impl Fn(&K) -> bool,
@@ -111,12 +111,12 @@ async fn take<K: Managed>(client: &Client, wanted: &K) -> Result<(), Error> {
 }
 
 /// Whether an object carries the label of what the operator rolls out.
-pub fn is_ours(metadata: &ObjectMeta) -> bool {
+pub(crate) fn is_ours(metadata: &ObjectMeta) -> bool {
     metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(labels::MESH))
 }
 
 /// Whether an object carries the label of what is made for a Gateway.
-pub fn is_managed<K: Resource>(object: &K) -> bool {
+pub(crate) fn is_managed<K: Resource>(object: &K) -> bool {
     let labels = object.meta().labels.as_ref();
     labels
         .and_then(|labels| labels.get(labels::GATEWAY_MANAGED))
@@ -171,7 +171,7 @@ async fn write<K: Managed>(
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn delete<K: Managed>(client: &Client, object: &K) -> Result<(), Error> {
+pub(crate) async fn delete<K: Managed>(client: &Client, object: &K) -> Result<(), Error> {
     let (kind, namespace, name) = (K::kind(&()), namespace_of(object), object.name_any());
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
     match api.delete(&name, &DeleteParams::background()).await {

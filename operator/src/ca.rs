@@ -3,11 +3,11 @@
 //! Invariant: a node obtains identities of pods bound to it, everybody else only its own, nobody one of another trust
 //! domain, and nobody but a waypoint's own pods that of the waypoint. A refused client learns nothing but that it was refused.
 
-pub mod authenticate;
-pub mod authorize;
+pub(crate) mod authenticate;
+pub(crate) mod authorize;
 mod ledger;
 mod rate;
-pub mod server;
+pub(crate) mod server;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},
@@ -19,13 +19,12 @@ use ambit_index::{Index, PodIdentity};
 use ambit_model::NamespacedName;
 use tokio::sync::watch;
 
-pub use authenticate::{Authenticator, Caller, CallerMetrics, CallerPod, KubeReviewer, TokenReviewer};
-pub use rate::{BURST_MAX, REQUESTS_PER_SECOND};
-pub use server::{CaMetrics, CertificateService};
+pub(crate) use authenticate::{Authenticator, Caller, CallerMetrics, CallerPod, KubeReviewer};
+pub(crate) use server::{CaMetrics, CertificateService};
 
 /// Who signs, and on which terms.
 #[derive(Debug)]
-pub struct Issuer {
+pub(crate) struct Issuer {
     /// The mesh's CA.
     pub authority: Arc<Authority>,
     /// The only trust domain it signs for.
@@ -35,10 +34,10 @@ pub struct Issuer {
 }
 
 /// The issuer in force; none until trust is established.
-pub type IssuerWatch = watch::Receiver<Option<Arc<Issuer>>>;
+pub(crate) type IssuerWatch = watch::Receiver<Option<Arc<Issuer>>>;
 
 /// Which pods exist and where they are bound.
-pub trait NodePods: Send + Sync + 'static {
+pub(crate) trait NodePods: Send + Sync + 'static {
     /// A pod by name.
     fn pod(&self, name: &NamespacedName) -> Option<PodIdentity>;
     /// A pod by Kubernetes uid.

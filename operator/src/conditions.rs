@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 /// What one condition should say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// Condition type.
     pub kind: &'static str,
     /// Whether it holds.
@@ -20,12 +20,12 @@ pub struct Finding {
 
 impl Finding {
     /// A condition that holds.
-    pub fn holds(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn holds(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: true, reason, message: message.into() }
     }
 
     /// A condition that does not.
-    pub fn fails(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn fails(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: false, reason, message: message.into() }
     }
 
@@ -35,7 +35,7 @@ impl Finding {
 }
 
 /// All conditions, with ours put in.
-pub fn dated(
+pub(crate) fn dated(
     findings: &[Finding],
     previous: &[PolicyCondition],
     generation: Option<i64>,

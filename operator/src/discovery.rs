@@ -23,8 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-pub use admit::Admission;
-pub use certificate::SERVER_CERTIFICATE_TTL;
+pub(crate) use admit::Admission;
 pub use feeds::Feeds;
 
 use crate::{
@@ -39,11 +38,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls under way on one connection; an agent has a handful.
 const CALLS_PER_CONNECTION_MAX: u32 = 128;
 /// How long calls may still take after shutdown began.
-pub const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Everything the server stands on.
 #[derive(Clone)]
-pub struct Discovery {
+pub(crate) struct Discovery {
     /// What agents read.
     pub feeds: Arc<Feeds>,
     /// Who they are.
@@ -62,7 +61,7 @@ pub struct Discovery {
 
 /// Counts of the agents' port.
 #[derive(Clone, Debug, Default)]
-pub struct DiscoveryMetrics {
+pub(crate) struct DiscoveryMetrics {
     /// Streams of configuration.
     pub xds: Arc<Stats>,
     /// Certificates.
@@ -73,7 +72,7 @@ pub struct DiscoveryMetrics {
 
 impl DiscoveryMetrics {
     /// Registers all of them.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         self.ca.register(registry);
         self.callers.register(registry);
         registry.register_collector(Box::new(metrics::XdsCollector(self.xds.clone())));
@@ -82,7 +81,7 @@ impl DiscoveryMetrics {
 
 /// Why the server ended before it was told to.
 #[derive(Debug, thiserror::Error)]
-pub enum DiscoveryError {
+pub(crate) enum DiscoveryError {
     /// No certificate for the port.
     #[error("the agents' port has no certificate: {0}")]
     Certificate(#[from] ambit_identity::Error),
@@ -95,7 +94,7 @@ pub enum DiscoveryError {
 ///
 /// # Errors
 /// When the port cannot be served.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     parts: Discovery,
     stop: CancellationToken,

@@ -2,7 +2,7 @@
 
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The API server refused or could not be reached.
     #[error("{doing}: {source}")]
     Api {
@@ -34,19 +34,19 @@ pub enum Error {
 
 impl Error {
     /// An answer of the API server, named by what was being done.
-    pub fn api(doing: impl Into<String>, source: kube::Error) -> Self {
+    pub(crate) fn api(doing: impl Into<String>, source: kube::Error) -> Self {
         Self::Api { doing: doing.into(), source: Box::new(source) }
     }
 }
 
 /// Whether the API server said that the object, or its kind, does not exist. A kind that is not served is answered in plain
 /// text, which has a code and no reason.
-pub fn is_not_found(error: &kube::Error) -> bool {
+pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// Whether the API server said that another writer was faster, or that the object exists already.
-pub fn is_conflict(error: &kube::Error) -> bool {
+pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
 }
 

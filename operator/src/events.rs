@@ -14,29 +14,29 @@ const NOTE_BYTES_MAX: usize = 1024;
 
 /// Writes Events. One that cannot be written is logged and dropped.
 #[derive(Clone)]
-pub struct Events(Recorder);
+pub(crate) struct Events(Recorder);
 
 /// Whether something is wrong.
-pub use kube::runtime::events::EventType as Severity;
+pub(crate) use kube::runtime::events::EventType as Severity;
 
 impl Events {
     /// Events of this replica.
-    pub fn new(client: Client, instance: String) -> Self {
+    pub(crate) fn new(client: Client, instance: String) -> Self {
         Self(Recorder::new(client, Reporter { controller: names::OPERATOR.into(), instance: Some(instance) }))
     }
 
     /// An Event on the Mesh.
-    pub async fn mesh(&self, mesh: &Mesh, severity: EventType, reason: &str, note: &str) {
+    pub(crate) async fn mesh(&self, mesh: &Mesh, severity: EventType, reason: &str, note: &str) {
         self.publish(&mesh.object_ref(&()), severity, reason, note).await;
     }
 
     /// An Event on any object.
-    pub async fn object(&self, on: &ObjectReference, severity: EventType, reason: &str, note: &str) {
+    pub(crate) async fn object(&self, on: &ObjectReference, severity: EventType, reason: &str, note: &str) {
         self.publish(on, severity, reason, note).await;
     }
 
     /// An Event on a pod.
-    pub async fn pod(&self, pod: PodReference<'_>, severity: EventType, reason: &str, note: &str) {
+    pub(crate) async fn pod(&self, pod: PodReference<'_>, severity: EventType, reason: &str, note: &str) {
         let reference = ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -64,7 +64,7 @@ impl Events {
 
 /// Which pod.
 #[derive(Clone, Copy, Debug)]
-pub struct PodReference<'a> {
+pub(crate) struct PodReference<'a> {
     /// Namespace.
     pub namespace: &'a str,
     /// Name.

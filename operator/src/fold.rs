@@ -26,14 +26,14 @@ use crate::{
 };
 
 /// How long everybody needs to hear of one step before the next is taken.
-pub const SETTLE: Duration = Duration::from_secs(2);
+pub(crate) const SETTLE: Duration = Duration::from_secs(2);
 /// How long key sets and failure policies are waited for before the first complete state is published.
 const ANSWERS_TIME_MAX: Duration = Duration::from_secs(10);
 /// Steps that come together settle together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
 /// What the task writes to.
-pub struct Fold {
+pub(crate) struct Fold {
     /// The model.
     pub index: SharedIndex,
     /// What agents read.
@@ -50,7 +50,7 @@ pub struct Fold {
 
 impl Fold {
     /// Folds until the watches are gone; `blocker` goes when the first complete state is published.
-    pub async fn run(self, mut seen: mpsc::Receiver<Seen>, blocker: Blocker) {
+    pub(crate) async fn run(self, mut seen: mpsc::Receiver<Seen>, blocker: Blocker) {
         let mut blocker = Some(blocker);
         let (mut opening, mut steps, mut batch) = (Opening::default(), Steps::default(), Vec::new());
         loop {

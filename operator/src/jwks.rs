@@ -14,9 +14,9 @@ use tokio::{
 
 use crate::watches::Seen;
 
-pub mod fetch;
-pub mod mesh;
-pub mod schedule;
+pub(crate) mod fetch;
+pub(crate) mod mesh;
+pub(crate) mod schedule;
 mod special;
 
 use fetch::{FetchError, Fetcher};
@@ -26,7 +26,7 @@ use schedule::{Schedule, Wanted};
 type Fetched = (Arc<str>, Result<Arc<str>, FetchError>);
 
 /// Fetches what `wanted` says, until nobody wants anything any more.
-pub async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, seen: mpsc::Sender<Seen>) {
+pub(crate) async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, seen: mpsc::Sender<Seen>) {
     let mut schedule = Schedule::default();
     let mut held: BTreeSet<Arc<str>> = BTreeSet::new();
     let mut told: BTreeSet<Arc<str>> = BTreeSet::new();

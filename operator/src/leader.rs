@@ -23,11 +23,11 @@ use crate::{
 };
 
 /// How long a Lease is respected without renewal.
-pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How long the holder trusts its last renewal.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between renewals, and between looks at another's Lease.
-pub const RETRY: Duration = Duration::from_secs(3);
+pub(crate) const RETRY: Duration = Duration::from_secs(3);
 
 /// What to do about the Lease as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Sight {
 }
 
 /// Takes part in the election until dropped; `leads` says whether this replica writes.
-pub async fn elect(client: Client, me: String, leads: watch::Sender<bool>) {
+pub(crate) async fn elect(client: Client, me: String, leads: watch::Sender<bool>) {
     let api: Api<Lease> = Api::namespaced(client, names::NAMESPACE);
     let mut sight = Sight::default();
     let mut renewed: Option<Instant> = None;
@@ -87,7 +87,7 @@ pub async fn elect(client: Client, me: String, leads: watch::Sender<bool>) {
 }
 
 /// Gives the Lease away, so that another replica need not wait for it.
-pub async fn release(client: Client, me: &str) {
+pub(crate) async fn release(client: Client, me: &str) {
     let api: Api<Lease> = Api::namespaced(client, names::NAMESPACE);
     let Ok(Some(lease)) = api.get_opt(names::OPERATOR).await else { return };
     if lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()) != Some(me) {

@@ -3,32 +3,36 @@
 //! Every replica serves agents from its own watch caches; only the leader writes to Kubernetes, except for what an
 //! agent reports to the replica it is connected to.
 
-pub mod apply;
-pub mod ca;
-pub mod conditions;
-pub mod config;
+mod apply;
+mod ca;
+mod conditions;
+mod config;
 mod container;
-pub mod discovery;
-pub mod error;
-pub mod events;
-pub mod fold;
-pub mod jwks;
-pub mod leader;
+mod discovery;
+mod error;
+mod events;
+mod fold;
+mod jwks;
+mod leader;
 pub mod manifests;
-pub mod mesh;
-pub mod metrics;
-pub mod names;
-pub mod object_status;
-pub mod pods;
+mod mesh;
+mod metrics;
+mod names;
+mod object_status;
+mod pods;
 pub mod publish;
-pub mod reports;
-pub mod run;
-pub mod spec;
-pub mod state;
-pub mod statuses;
-pub mod taint;
-pub mod watches;
-pub mod waypoint;
+mod reports;
+mod run;
+mod spec;
+mod state;
+mod statuses;
+mod taint;
+mod watches;
+mod waypoint;
+
+pub use config::{Config, HELP, Images};
+pub use discovery::Feeds;
+pub use run::run;
 
 #[cfg(test)]
 mod testing;

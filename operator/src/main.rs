@@ -1,12 +1,12 @@
 //! The operator's program: parse, start logging, run.
 
-use ambit_operator::{config, manifests, run};
+use ambit_operator::{Config, HELP, manifests, run};
 use ambit_runtime::{env::ProcessEnvironment, telemetry};
 use clap::{Parser, Subcommand};
 
 /// The control plane of the mesh: reconciles the Mesh, serves configuration and certificates to its agents.
 #[derive(Parser)]
-#[command(version, after_help = config::HELP)]
+#[command(version, after_help = HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -23,7 +23,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cli = Cli::parse();
-    let config = config::Config::parse(&ProcessEnvironment)?;
+    let config = Config::parse(&ProcessEnvironment)?;
     match cli.command {
         Some(Command::Manifests) => {
             #[expect(clippy::print_stdout, reason = "this is what the command is for")]
@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
         }
         Some(Command::Run) | None => {
             telemetry::init(&config.log, config.log_format);
-            run::run(config).await
+            run(config).await
         }
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Everything but [`apply`], [`cache`], [`observe`] and [`reconcile`] is plain functions over plain data, the clock included.
 
-pub mod apply;
-pub mod cache;
-pub mod desired;
-pub mod observe;
-pub mod reconcile;
-pub mod removal;
-pub mod status;
+pub(crate) mod apply;
+pub(crate) mod cache;
+pub(crate) mod desired;
+pub(crate) mod observe;
+pub(crate) mod reconcile;
+pub(crate) mod removal;
+pub(crate) mod status;
 
-pub use observe::World;
+pub(crate) use observe::World;

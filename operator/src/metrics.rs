@@ -14,7 +14,7 @@ use crate::state::SharedIndex;
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All of it was done.
     Done,
     /// Something is tried again.
@@ -28,20 +28,20 @@ struct Labels {
 
 /// Counts of the control plane.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     reconciles: Family<Labels, Counter>,
 }
 
 impl Metrics {
     /// Registers all of them.
-    pub fn register(&self, registry: &mut Registry, index: SharedIndex, leads: watch::Receiver<bool>) {
+    pub(crate) fn register(&self, registry: &mut Registry, index: SharedIndex, leads: watch::Receiver<bool>) {
         let help = "Reconciles of the Mesh by this replica";
         registry.register("ambit_reconciles", help, self.reconciles.clone());
         registry.register_collector(Box::new(State { index, leads }));
     }
 
     /// A reconcile ended.
-    pub fn reconciled(&self, result: Outcome) {
+    pub(crate) fn reconciled(&self, result: Outcome) {
         self.reconciles.get_or_create(&Labels { result }).inc();
     }
 }

@@ -1,32 +1,32 @@
 //! Every name that the operator gives to something in the cluster.
 
 /// Namespace of the mesh's own parts.
-pub const NAMESPACE: &str = ambit_api::labels::SYSTEM_NAMESPACE;
+pub(crate) const NAMESPACE: &str = ambit_api::labels::SYSTEM_NAMESPACE;
 /// The operator: Deployment, Service, ServiceAccount, ClusterRole and Lease.
-pub const OPERATOR: &str = "ambit-operator";
+pub(crate) const OPERATOR: &str = "ambit-operator";
 /// The node agent: DaemonSet and ServiceAccount.
-pub const NODE_AGENT: &str = "ambit-node-agent";
+pub(crate) const NODE_AGENT: &str = "ambit-node-agent";
 /// The node proxy: DaemonSet and ServiceAccount.
-pub const ZTUNNEL: &str = "ztunnel";
+pub(crate) const ZTUNNEL: &str = "ztunnel";
 /// The L7 proxy: container of each waypoint's pods.
-pub const WAYPOINT: &str = "waypoint";
+pub(crate) const WAYPOINT: &str = "waypoint";
 /// ConfigMap of the trusted roots.
-pub const ROOTS: &str = "istio-ca-root-cert";
+pub(crate) const ROOTS: &str = "istio-ca-root-cert";
 /// Key in [`ROOTS`].
-pub const ROOTS_KEY: &str = "root-cert.pem";
+pub(crate) const ROOTS_KEY: &str = "root-cert.pem";
 /// Secret of the self-signed authority.
-pub const CA_SECRET: &str = "ambit-ca";
+pub(crate) const CA_SECRET: &str = "ambit-ca";
 /// Audience of the tokens that agents send.
-pub const TOKEN_AUDIENCE: &str = "istio-ca";
+pub(crate) const TOKEN_AUDIENCE: &str = "istio-ca";
 /// Port of discovery, certificates and reports.
-pub const DISCOVERY_PORT: u16 = 15012;
+pub(crate) const DISCOVERY_PORT: u16 = 15012;
 /// Port of `/healthz/ready` in a network namespace of its own.
-pub const HEALTH_PORT: u16 = 15021;
+pub(crate) const HEALTH_PORT: u16 = 15021;
 /// Port of `/metrics` in a network namespace of its own.
-pub const METRICS_PORT: u16 = 15020;
+pub(crate) const METRICS_PORT: u16 = 15020;
 /// Port of `/healthz/ready` of the node agent, which shares the node's ports.
-pub const NODE_AGENT_HEALTH_PORT: u16 = 15023;
+pub(crate) const NODE_AGENT_HEALTH_PORT: u16 = 15023;
 /// Port of `/metrics` of the node agent, which shares the node's ports.
-pub const NODE_AGENT_METRICS_PORT: u16 = 15022;
+pub(crate) const NODE_AGENT_METRICS_PORT: u16 = 15022;
 /// Version of all parts.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

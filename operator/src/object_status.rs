@@ -14,7 +14,7 @@ use crate::error::{Error, is_conflict, is_not_found};
 
 /// The object that was judged.
 #[derive(Clone, Debug)]
-pub struct Judged {
+pub(crate) struct Judged {
     /// Its kind.
     pub resource: ApiResource,
     /// Its namespace; none of a cluster's own.
@@ -27,7 +27,7 @@ pub struct Judged {
 
 impl Judged {
     /// An object as it was seen.
-    pub fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+    pub(crate) fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
         Self {
             resource: ApiResource::erase::<K>(&()),
             namespace: object.namespace(),
@@ -41,7 +41,11 @@ impl Judged {
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn write(client: &Client, judged: &Judged, status: &(impl Serialize + Sync)) -> Result<(), Error> {
+pub(crate) async fn write(
+    client: &Client,
+    judged: &Judged,
+    status: &(impl Serialize + Sync),
+) -> Result<(), Error> {
     let Judged { resource, namespace, name, version } = judged;
     let api: Api<DynamicObject> = match namespace {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),

@@ -38,7 +38,7 @@ const FORWARDED_TRAFFIC_DROPPED: &str = "ForwardedTrafficDropped";
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn annotate(
+pub(crate) async fn annotate(
     client: &Client,
     namespace: &str,
     name: &str,
@@ -51,7 +51,7 @@ pub async fn annotate(
 ///
 /// # Errors
 /// When the API server refuses.
-pub async fn remember(
+pub(crate) async fn remember(
     client: &Client,
     pod: &PodIdentity,
     waypoint: Option<&NamespacedName>,
@@ -73,7 +73,7 @@ async fn patch(client: &Client, namespace: &str, name: &str, patch: serde_json::
 }
 
 /// Writes reports.
-pub struct Writer {
+pub(crate) struct Writer {
     /// API server.
     pub client: Client,
     /// What pods say now.
@@ -86,7 +86,7 @@ pub struct Writer {
 
 impl Writer {
     /// Writes until nobody reports any more.
-    pub async fn run(self, mut reports: mpsc::Receiver<ReportEvent>) {
+    pub(crate) async fn run(self, mut reports: mpsc::Receiver<ReportEvent>) {
         while let Some(report) = reports.recv().await {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1);
             for _ in 0..TRIES_MAX {

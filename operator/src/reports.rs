@@ -21,13 +21,13 @@ use crate::{
 
 use stream::Reports;
 
-pub use event::ReportEvent;
+pub(crate) use event::ReportEvent;
 
 /// Events that may wait for the writer; a full channel makes agents wait.
-pub const EVENTS_MAX: usize = 1024;
+pub(crate) const EVENTS_MAX: usize = 1024;
 
 /// The service.
-pub struct ReportService {
+pub(crate) struct ReportService {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) pods: Arc<dyn NodePods>,
     pub(crate) events: mpsc::Sender<ReportEvent>,

@@ -2,6 +2,6 @@
 //!
 //! Invariant: plain functions over plain data, the clock included; both reconciles stand on it.
 
-pub mod settings;
-pub mod trust;
-pub mod validate;
+pub(crate) mod settings;
+pub(crate) mod trust;
+pub(crate) mod validate;

@@ -10,7 +10,7 @@ use crate::ca::NodePods;
 
 /// The Mesh, as last seen.
 #[derive(Clone, Debug, Default)]
-pub enum MeshState {
+pub(crate) enum MeshState {
     /// Not looked at yet.
     #[default]
     Unknown,
@@ -22,42 +22,42 @@ pub enum MeshState {
 
 /// Wakes every task that reconciles; changes that come before a task looks are one.
 #[derive(Clone, Debug, Default)]
-pub struct Wake(watch::Sender<()>);
+pub(crate) struct Wake(watch::Sender<()>);
 
 impl Wake {
     /// Something changed.
-    pub fn all(&self) {
+    pub(crate) fn all(&self) {
         self.0.send_replace(());
     }
 
     /// For a task that reconciles.
-    pub fn subscribe(&self) -> watch::Receiver<()> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.0.subscribe()
     }
 }
 
 /// The model, written by one task and read by others.
 #[derive(Clone, Debug)]
-pub struct SharedIndex(Arc<RwLock<Index>>);
+pub(crate) struct SharedIndex(Arc<RwLock<Index>>);
 
 impl SharedIndex {
     /// Shares an index.
-    pub fn new(index: Index) -> Self {
+    pub(crate) fn new(index: Index) -> Self {
         Self(Arc::new(RwLock::new(index)))
     }
 
     /// Where pods are bound, for who issues and who takes reports.
-    pub fn pods(&self) -> Arc<dyn NodePods> {
+    pub(crate) fn pods(&self) -> Arc<dyn NodePods> {
         self.0.clone()
     }
 
     /// For reading; hold it for a moment only.
-    pub fn read(&self) -> RwLockReadGuard<'_, Index> {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For the one task that folds objects in.
-    pub fn write(&self) -> RwLockWriteGuard<'_, Index> {
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Index> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

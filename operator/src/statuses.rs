@@ -33,7 +33,7 @@ const GATHER: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Writes until dropped, while this replica leads.
-pub async fn run(
+pub(crate) async fn run(
     (client, events): (Client, Events),
     index: SharedIndex,
     mut leads: watch::Receiver<bool>,

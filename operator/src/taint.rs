@@ -13,13 +13,13 @@ use serde_json::json;
 use crate::error::{Error, is_not_found};
 
 /// Key of the taint, whatever its value and effect.
-pub const KEY: &str = "ambit.dev/agent-not-ready";
+pub(crate) const KEY: &str = "ambit.dev/agent-not-ready";
 /// HTTP status of what RBAC refuses.
 const FORBIDDEN: u16 = 403;
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lifted {
+pub(crate) enum Lifted {
     /// It was there and is gone.
     Yes,
     /// It was not there.
@@ -32,7 +32,7 @@ pub enum Lifted {
 ///
 /// # Errors
 /// When the API server refuses, also since the node changed meanwhile: call again.
-pub async fn lift(client: &Client, name: &str) -> Result<Lifted, Error> {
+pub(crate) async fn lift(client: &Client, name: &str) -> Result<Lifted, Error> {
     let api: Api<Node> = Api::all(client.clone());
     let node = match api.get(name).await {
         Ok(node) => node,

@@ -23,9 +23,9 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 /// Objects that may wait for the index task; a full channel makes watches wait.
-pub const SEEN_MAX: usize = 4096;
+pub(crate) const SEEN_MAX: usize = 4096;
 /// Kinds the index must have listed before anything is published.
-pub const KINDS: [Kind; 20] = [
+pub(crate) const KINDS: [Kind; 20] = [
     Kind::Pod,
     Kind::Service,
     Kind::EndpointSlice,
@@ -50,7 +50,7 @@ pub const KINDS: [Kind; 20] = [
 
 /// What a watch saw.
 #[derive(Debug)]
-pub enum Seen {
+pub(crate) enum Seen {
     /// An object as it is now.
     Apply(Object),
     /// It is gone.
@@ -71,7 +71,7 @@ pub enum Seen {
 const FOREIGN_SLICES: &str = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io";
 
 /// One watch, to be spawned.
-pub type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A full watch of one kind, decoded tolerantly.
 fn full<K>(
@@ -94,7 +94,7 @@ where
 }
 
 /// Everything the index reads.
-pub fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
+pub(crate) fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
     let slices = watcher::Config::default().labels(FOREIGN_SLICES);
     vec![
         whole(client, Kind::Pod, seen, Object::Pod),
@@ -131,7 +131,7 @@ fn caller(caller: Caller) -> Object {
 }
 
 /// The Mesh.
-pub fn mesh(client: &Client, seen: mpsc::Sender<Seen>) -> Watch {
+pub(crate) fn mesh(client: &Client, seen: mpsc::Sender<Seen>) -> Watch {
     let config =
         watcher::Config::default().fields(&format!("metadata.name={}", ambit_api::labels::MESH_NAME));
     let events = watcher(Api::<DeserializeGuard<Mesh>>::all(client.clone()), config).default_backoff();

@@ -3,17 +3,17 @@
 //! Everything but [`cache`], [`reader`], [`prune`] and [`driver`] is plain functions over plain data, the clock
 //! included.
 
-pub mod cache;
-pub mod classes;
-pub mod create;
-pub mod desired;
-pub mod driver;
-pub mod observe;
-pub mod parameters;
-pub mod prune;
-pub mod reader;
-pub mod status;
-pub mod validate;
-pub mod wish;
+pub(crate) mod cache;
+pub(crate) mod classes;
+pub(crate) mod create;
+pub(crate) mod desired;
+pub(crate) mod driver;
+pub(crate) mod observe;
+pub(crate) mod parameters;
+pub(crate) mod prune;
+pub(crate) mod reader;
+pub(crate) mod status;
+pub(crate) mod validate;
+pub(crate) mod wish;
 
-pub use observe::World;
+pub(crate) use observe::World;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ambit_index::{Index, Key, Object};
-use ambit_operator::{discovery::Feeds, publish};
+use ambit_operator::{Feeds, publish};
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -203,7 +203,7 @@ fn scan(pods: usize) -> Result<Duration> {
         let _ = index.apply(cluster::waypoint(&name, "workload")?);
         let _ = index.apply(cluster::labelled_namespace(&name, &labels));
     }
-    let (took, found) = measure(|| index.refused_pods().count() + index.forgetful_pods().count())?;
+    let (took, found) = measure(|| index.refused_pods().count() + index.pods_to_annotate().count())?;
     ensure!(found <= pods, "{found} of {pods} pods");
     Ok(took)
 }

@@ -38,15 +38,7 @@ pub struct Authority {
 #[error("{0:?} is not ip:port, [v6]:port or host:port")]
 pub struct InvalidAuthority(pub String);
 
-impl Authority {
-    /// The address, unless the host is a name.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        match &self.host {
-            Host::Ip(ip) => Some(SocketAddr::new(*ip, self.port)),
-            Host::Name(_) => None,
-        }
-    }
-}
+impl Authority {}
 
 impl From<SocketAddr> for Authority {
     fn from(addr: SocketAddr) -> Self {

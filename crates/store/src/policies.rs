@@ -58,10 +58,6 @@ impl Policies {
         self.received
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&NamespacedName, &Stored)> {
-        self.known.iter()
-    }
-
     /// The set for connections to `workload`, built on first use.
     pub(crate) fn for_workload(&self, workload: &Workload) -> Arc<PolicySet> {
         let names = &workload.authorization_policies;

@@ -12,7 +12,7 @@ use imbl::{HashMap, OrdSet};
 use crate::{
     balance::{Endpoints, ServiceEntry},
     bound::{Bound, BoundEntry},
-    policies::{Policies, Stored},
+    policies::Policies,
     ranges::Ranges,
 };
 
@@ -116,16 +116,6 @@ impl Snapshot {
     /// All services, in no particular order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services.values().filter_map(|entry| entry.service.as_ref())
-    }
-
-    /// The names of all policies, in order, and of those that could not be decoded.
-    pub fn policy_names(&self) -> (Vec<NamespacedName>, Vec<NamespacedName>) {
-        let (readable, unreadable): (Vec<_>, Vec<_>) =
-            self.policies.iter().partition(|(_, stored)| matches!(stored, Stored::Readable(_)));
-        let names = |entries: Vec<(&NamespacedName, &Stored)>| {
-            entries.into_iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()
-        };
-        (names(readable), names(unreadable))
     }
 
     pub(crate) fn entry_by_vip(&self, vip: &NetworkAddress, namespace: &str) -> Option<&Arc<ServiceEntry>> {

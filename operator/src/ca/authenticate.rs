@@ -35,18 +35,16 @@ use self::{
 };
 use crate::names::TOKEN_AUDIENCE;
 
-pub use self::lanes::{REFUSALS_MAX, REFUSALS_PER_SECOND, REVIEWS_MAX, REVIEWS_PER_ADDRESS_MAX};
-
 /// How long the API server's word is taken for.
-pub const CACHE_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const CACHE_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long the API server's refusal is.
-pub const REFUSED_TIME: Duration = Duration::from_secs(10);
+pub(crate) const REFUSED_TIME: Duration = Duration::from_secs(10);
 /// Tokens remembered at a time.
-pub const CACHE_ENTRIES_MAX: usize = 4096;
+pub(crate) const CACHE_ENTRIES_MAX: usize = 4096;
 /// How long a review may take, waiting for its turn included.
-pub const REVIEW_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const REVIEW_TIME_MAX: Duration = Duration::from_secs(10);
 /// Longest token looked at.
-pub const TOKEN_BYTES_MAX: usize = 16 << 10;
+pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
@@ -54,7 +52,7 @@ const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
 /// Who calls, as far as the token says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Namespace of the service account.
     pub namespace: Arc<str>,
     /// Service account.
@@ -69,7 +67,7 @@ pub struct Caller {
 
 /// The pod a token is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallerPod {
+pub(crate) struct CallerPod {
     /// Name, in the namespace of the service account.
     pub name: Arc<str>,
     /// Kubernetes uid.
@@ -78,7 +76,7 @@ pub struct CallerPod {
 
 impl Caller {
     /// Whether this is the given account of the mesh's own namespace.
-    pub fn is_system(&self, service_account: &str) -> bool {
+    pub(crate) fn is_system(&self, service_account: &str) -> bool {
         &*self.namespace == ambit_api::labels::SYSTEM_NAMESPACE && &*self.service_account == service_account
     }
 }
@@ -92,18 +90,18 @@ impl fmt::Display for Caller {
 }
 
 /// Asks the API server about a token.
-pub trait TokenReviewer: Send + Sync + 'static {
+pub(crate) trait TokenReviewer: Send + Sync + 'static {
     /// What the API server says.
     fn review(&self, token: String) -> BoxFuture<'_, Result<TokenReviewStatus, kube::Error>>;
 }
 
 /// The API server.
 #[derive(Clone)]
-pub struct KubeReviewer(Api<TokenReview>);
+pub(crate) struct KubeReviewer(Api<TokenReview>);
 
 impl KubeReviewer {
     /// Reviews through this client.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self(Api::all(client))
     }
 }
@@ -121,7 +119,7 @@ impl TokenReviewer for KubeReviewer {
 
 /// Counts of callers that were not believed.
 #[derive(Clone, Debug, Default)]
-pub struct CallerMetrics {
+pub(crate) struct CallerMetrics {
     refused: Family<Reason, Counter>,
 }
 
@@ -132,7 +130,7 @@ struct Reason {
 
 impl CallerMetrics {
     /// Registers `ambit_callers_refused_total{reason}`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let help = "Calls whose token was not believed, by reason";
         registry.register("ambit_callers_refused", help, self.refused.clone());
     }
@@ -141,7 +139,7 @@ impl CallerMetrics {
 type TokenHash = [u8; 32];
 
 /// Turns tokens into callers.
-pub struct Authenticator {
+pub(crate) struct Authenticator {
     reviewer: Box<dyn TokenReviewer>,
     clock: Clock,
     lanes: Lanes,
@@ -157,7 +155,7 @@ struct Remembered {
 
 impl Authenticator {
     /// Asks `reviewer`; `clock` tells whether a token has ended.
-    pub fn new(reviewer: impl TokenReviewer, clock: Clock, metrics: CallerMetrics) -> Self {
+    pub(crate) fn new(reviewer: impl TokenReviewer, clock: Clock, metrics: CallerMetrics) -> Self {
         let (lanes, remembered) = (Lanes::new(), Mutex::default());
         Self { reviewer: Box::new(reviewer), clock, lanes, remembered, metrics }
     }
@@ -167,7 +165,7 @@ impl Authenticator {
     /// # Errors
     /// UNAUTHENTICATED, RESOURCE_EXHAUSTED, or UNAVAILABLE when the API server cannot be asked; the reason is counted, and
     /// logged where the API server was asked.
-    pub async fn caller(
+    pub(crate) async fn caller(
         &self,
         metadata: &MetadataMap,
         extensions: &Extensions,

@@ -11,11 +11,11 @@ use super::{Caller, NodePods};
 use crate::names;
 
 /// Longest life that a client may ask for; asking for more is an error, not a wish to be cut.
-pub const TTL_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub(crate) const TTL_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub(crate) struct Wish<'a> {
     /// Who asks.
     pub caller: &'a Caller,
     /// For whom, when not for itself (`ImpersonatedIdentity`).
@@ -28,7 +28,7 @@ pub struct Wish<'a> {
 
 /// What a client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// The identity to certify.
     pub identity: Spiffe,
     /// How long.
@@ -39,7 +39,7 @@ pub struct Grant {
 
 /// Why a client gets nothing; for the log and the counter, never for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// A token that any pod of the account could hold.
     #[error("the token is not bound to a pod")]
     Unbound,
@@ -77,7 +77,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Label of the counter.
-    pub fn label(&self) -> &'static str {
+    pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Unbound => "unbound_token",
             Self::UnknownPod => "unknown_pod",
@@ -98,7 +98,7 @@ impl Refusal {
 ///
 /// # Errors
 /// Why not.
-pub fn authorize(
+pub(crate) fn authorize(
     wish: &Wish<'_>,
     trust_domain: &Arc<str>,
     certificate_ttl: Duration,

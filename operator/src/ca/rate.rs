@@ -7,9 +7,9 @@ use std::{collections::HashMap, hash::Hash};
 use tokio::time::Instant;
 
 /// Certificates a pod may ask for at once: one for every pod of a large node, twice.
-pub const BURST_MAX: u32 = 500;
+pub(crate) const BURST_MAX: u32 = 500;
 /// Certificates a pod may ask for per second.
-pub const REQUESTS_PER_SECOND: u32 = 20;
+pub(crate) const REQUESTS_PER_SECOND: u32 = 20;
 /// Callers remembered at a time.
 const CALLERS_MAX: usize = 8192;
 

@@ -25,7 +25,7 @@ use super::{
 
 /// Counts of the CA.
 #[derive(Clone, Debug, Default)]
-pub struct CaMetrics {
+pub(crate) struct CaMetrics {
     requests: Family<Outcome, Counter>,
     issued: Arc<Ledger>,
 }
@@ -37,13 +37,13 @@ struct Outcome {
 
 impl CaMetrics {
     /// Registers `ambit_certificate_requests_total{result}`.
-    pub fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry) {
         let help = "Certificate requests by result: issued, or why not";
         registry.register("ambit_certificate_requests", help, self.requests.clone());
     }
 
     /// Registers `ambit_certificates_outliving_pods`.
-    pub fn register_outliving(&self, registry: &mut Registry, pods: Arc<dyn NodePods>, clock: Clock) {
+    pub(crate) fn register_outliving(&self, registry: &mut Registry, pods: Arc<dyn NodePods>, clock: Clock) {
         let ledger = self.issued.clone();
         registry.register_collector(Box::new(Outliving { ledger, pods, clock }));
     }
@@ -54,7 +54,7 @@ impl CaMetrics {
 }
 
 /// The service.
-pub struct CertificateService {
+pub(crate) struct CertificateService {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) pods: Arc<dyn NodePods>,
     pub(crate) issuer: IssuerWatch,
@@ -65,7 +65,7 @@ pub struct CertificateService {
 
 /// Requests per caller.
 #[derive(Debug)]
-pub struct Limit(RateLimit<Arc<str>>);
+pub(crate) struct Limit(RateLimit<Arc<str>>);
 
 impl Default for Limit {
     fn default() -> Self {

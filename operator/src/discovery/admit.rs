@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Judges new streams.
-pub struct Admission {
+pub(crate) struct Admission {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) feeds: Arc<Feeds>,
     pub(super) pods: Arc<dyn NodePods>,

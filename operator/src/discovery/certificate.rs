@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::ca::{Issuer, IssuerWatch};
 
 /// Life of the port's certificate.
-pub const SERVER_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const SERVER_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Pause after a renewal failed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 

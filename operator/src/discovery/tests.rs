@@ -18,7 +18,7 @@ use tonic::{Code, Request, Status, transport::Channel};
 
 use super::*;
 use crate::{
-    ca::{Issuer, TokenReviewer},
+    ca::{Issuer, authenticate::TokenReviewer},
     names,
     testing::jwt,
 };

@@ -36,14 +36,14 @@ const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 /// How long a tunnel through an open connection may take.
 const TUNNEL_TIME_MAX: Duration = Duration::from_secs(3);
 /// Largest key set: some hundred keys.
-pub const JWKS_BYTES_MAX: usize = 256 << 10;
+pub(crate) const JWKS_BYTES_MAX: usize = 256 << 10;
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
 /// Why a key set could not be fetched. The texts are for the status of an object that anybody may write, so they are fixed:
 /// they do not say which ports are open, what a name leads to, or what was read. The fields are for the log.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// Not `http://host/…` or `https://host/…`.
     #[error("the address is none of http or https")]
     Address,
@@ -78,7 +78,7 @@ pub enum FetchError {
 }
 
 /// A connection, whatever it runs over.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
@@ -91,7 +91,7 @@ fn tcp(to: SocketAddr) -> Dialing {
 
 /// Fetches key sets.
 #[derive(Clone)]
-pub struct Fetcher {
+pub(crate) struct Fetcher {
     resolver: TokioResolver,
     tls: WebClient,
     mesh: MeshClient,
@@ -105,7 +105,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// When `/etc/resolv.conf` cannot be used.
-    pub fn new(mesh: MeshClient) -> Result<Self, FetchError> {
+    pub(crate) fn new(mesh: MeshClient) -> Result<Self, FetchError> {
         let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
         let resolver = resolver.map_err(|error| FetchError::Resolver(error.to_string()))?;
         let tls = WebClient::new().map_err(no_answer)?;
@@ -131,7 +131,7 @@ impl Fetcher {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn fetch(&self, address: &str, time_max: Duration) -> Result<String, FetchError> {
+    pub(crate) async fn fetch(&self, address: &str, time_max: Duration) -> Result<String, FetchError> {
         // Tunnels end with the fetch, however it ends.
         let mut drivers = JoinSet::new();
         let fetched = timeout(time_max, self.get(address, &mut drivers)).await;

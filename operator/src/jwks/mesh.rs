@@ -18,7 +18,7 @@ use crate::{ca::IssuerWatch, names, state::SharedIndex};
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
-pub enum TunnelError {
+pub(crate) enum TunnelError {
     /// Nobody can certify the operator.
     #[error("the mesh has no authority yet")]
     NoAuthority,
@@ -38,7 +38,7 @@ pub enum TunnelError {
 
 /// Finds ways, and proves who asks.
 #[derive(Clone, Debug)]
-pub struct MeshClient {
+pub(crate) struct MeshClient {
     index: SharedIndex,
     issuer: IssuerWatch,
     /// The operator's own pod.
@@ -47,7 +47,7 @@ pub struct MeshClient {
 
 impl MeshClient {
     /// The client that `pod_name` of the operator is.
-    pub fn new(index: SharedIndex, issuer: IssuerWatch, pod_name: &str) -> Self {
+    pub(crate) fn new(index: SharedIndex, issuer: IssuerWatch, pod_name: &str) -> Self {
         Self { index, issuer, pod: NamespacedName::new(names::NAMESPACE, pod_name) }
     }
 
@@ -63,7 +63,7 @@ impl MeshClient {
     }
 
     /// The ways to an address, the first to be tried first.
-    pub fn ways(&self, destination: SocketAddr) -> Vec<Route> {
+    pub(crate) fn ways(&self, destination: SocketAddr) -> Vec<Route> {
         let (workloads, services) = self.index.read().leading_to(destination.ip());
         let workloads = workloads.iter().map(|w| AddressUpdate::Workload(Workload::clone(w)));
         let services = services.iter().map(|s| AddressUpdate::Service(s.as_ref().clone()));
@@ -79,7 +79,7 @@ impl MeshClient {
     ///
     /// # Errors
     /// When there will be no authority any more, or it cannot sign.
-    pub async fn certificate(&self) -> Result<Svid, TunnelError> {
+    pub(crate) async fn certificate(&self) -> Result<Svid, TunnelError> {
         let mut issuer = self.issuer.clone();
         let issuer = issuer.wait_for(Option::is_some).await.map_err(|_| TunnelError::NoAuthority)?.clone();
         let issuer = issuer.ok_or(TunnelError::NoAuthority)?;
@@ -112,7 +112,7 @@ impl MeshClient {
 ///
 /// # Errors
 /// Why there is none; nothing of what is to be asked was sent.
-pub async fn open<S>(
+pub(crate) async fn open<S>(
     stream: S,
     svid: &Svid,
     expected: &[Spiffe],

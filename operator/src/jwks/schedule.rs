@@ -14,20 +14,20 @@ use ambit_runtime::Backoff;
 use tokio::time::Instant;
 
 /// Pause between fetches that succeed.
-pub const REFRESH: Duration = Duration::from_secs(20 * 60);
+pub(crate) const REFRESH: Duration = Duration::from_secs(20 * 60);
 /// Pauses between fetches that fail.
-pub const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
 /// Fetches under way at a time.
-pub const FETCHES_MAX: usize = 16;
+pub(crate) const FETCHES_MAX: usize = 16;
 /// Of these for one namespace.
-pub const FETCHES_PER_NAMESPACE_MAX: usize = 2;
+pub(crate) const FETCHES_PER_NAMESPACE_MAX: usize = 2;
 
 /// What policies ask for, by address.
-pub type Wanted = BTreeMap<Arc<str>, WantedKeySet>;
+pub(crate) type Wanted = BTreeMap<Arc<str>, WantedKeySet>;
 
 /// What is fetched when.
 #[derive(Debug, Default)]
-pub struct Schedule {
+pub(crate) struct Schedule {
     entries: BTreeMap<Arc<str>, Entry>,
     /// When it was a namespace's turn last; those that never had one come first.
     turns: BTreeMap<Arc<str>, u64>,
@@ -50,7 +50,7 @@ enum State {
 
 impl Schedule {
     /// Takes over what is wanted: what is new is due at once, what is no longer wanted is forgotten.
-    pub fn want(&mut self, wanted: &Wanted, now: Instant) {
+    pub(crate) fn want(&mut self, wanted: &Wanted, now: Instant) {
         self.entries.retain(|address, _| wanted.contains_key(address));
         for (address, WantedKeySet { namespaces, .. }) in wanted {
             let new = || Entry {
@@ -65,7 +65,7 @@ impl Schedule {
     }
 
     /// What is to be fetched now; it counts as being fetched.
-    pub fn take(&mut self, now: Instant) -> Vec<Arc<str>> {
+    pub(crate) fn take(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut taken = Vec::new();
         while let Some((address, namespace)) = self.next_turn(now) {
             if let Some(entry) = self.entries.get_mut(&address) {
@@ -79,7 +79,7 @@ impl Schedule {
     }
 
     /// A fetch ended. Whether anybody still wants to know.
-    pub fn done(&mut self, address: &str, is_fine: bool, now: Instant) -> bool {
+    pub(crate) fn done(&mut self, address: &str, is_fine: bool, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(address) else { return false };
         let pause = if is_fine {
             entry.backoff.reset();
@@ -92,7 +92,7 @@ impl Schedule {
     }
 
     /// When something may be fetched next; never while as much as may be is under way.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.candidates().map(|(due, _, _)| due).min()
     }
 

@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// The first write that failed; the others were tried too.
-pub async fn apply(client: &Client, wanted: &Objects, world: &World) -> Result<(), Error> {
+pub(crate) async fn apply(client: &Client, wanted: &Objects, world: &World) -> Result<(), Error> {
     let results = [
         all(client, &wanted.service_accounts, &world.service_accounts).await,
         all(client, &wanted.config_maps, &world.config_maps).await,

@@ -19,7 +19,7 @@ use crate::{names, state::Wake, watches::Watch};
 
 /// Watch caches of our own namespace.
 #[derive(Clone)]
-pub struct Caches {
+pub(crate) struct Caches {
     /// Agents.
     pub daemon_sets: Store<DaemonSet>,
     /// Accounts of agents.
@@ -35,7 +35,7 @@ pub struct Caches {
 }
 
 /// Caches of our own namespace; each change wakes whoever reconciles.
-pub fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
+pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     let mut watches = Vec::new();
     let caches = Caches {
         daemon_sets: cache(client, wake, &mut watches),
@@ -75,7 +75,7 @@ where
 }
 
 /// Waits until every cache holds its first list.
-pub async fn warm(caches: &Caches) {
+pub(crate) async fn warm(caches: &Caches) {
     let wait = |result: Result<(), _>| {
         if result.is_err() {
             tracing::debug!("A cache ended before it was filled")

@@ -13,12 +13,12 @@ mod agent;
 mod metadata;
 mod proxy;
 
-pub use metadata::Given;
+pub(crate) use metadata::Given;
 use metadata::metadata;
 
 /// Everything that must exist, by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Objects {
+pub(crate) struct Objects {
     /// Accounts of the agents; they may do nothing in the API.
     pub service_accounts: Vec<ServiceAccount>,
     /// The trusted roots.
@@ -28,7 +28,7 @@ pub struct Objects {
 }
 
 /// Everything that must exist. Agents follow once there is an authority and an address to dial.
-pub fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
+pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
     let service_accounts = [names::NODE_AGENT, names::ZTUNNEL].map(|name| ServiceAccount {
         metadata: metadata(name, given),
         automount_service_account_token: Some(false),

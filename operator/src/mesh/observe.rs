@@ -15,7 +15,7 @@ use crate::{container::operator_ip, names, waypoint};
 
 /// One pod of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentPod {
+pub(crate) struct AgentPod {
     /// Pod name.
     pub name: String,
     /// [`names::NODE_AGENT`] or [`names::ZTUNNEL`].
@@ -34,7 +34,7 @@ pub struct AgentPod {
 
 /// A pod outside our namespace that still carries the annotation of a redirected pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Redirected {
+pub(crate) struct Redirected {
     /// Namespace.
     pub namespace: Arc<str>,
     /// Name.
@@ -43,7 +43,7 @@ pub struct Redirected {
 
 /// Everything a decision may look at.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub(crate) struct World {
     /// The clock.
     pub now: Timestamp,
     /// ClusterIP of the operator's Service.
@@ -69,7 +69,7 @@ pub struct World {
 }
 
 /// Looks at everything but waypoints.
-pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
+pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     let (enrolled, pending) = index.enrolled_and_pending();
     let redirected = index.enrollments().filter(|e| e.redirected);
     World {
@@ -91,12 +91,12 @@ pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
 
 impl World {
     /// A DaemonSet of ours.
-    pub fn daemon_set(&self, name: &str) -> Option<&DaemonSet> {
+    pub(crate) fn daemon_set(&self, name: &str) -> Option<&DaemonSet> {
         self.daemon_sets.iter().map(Arc::as_ref).find(|set| set.metadata.name.as_deref() == Some(name))
     }
 
     /// Nodes on which both agents serve.
-    pub fn ready_nodes(&self) -> BTreeSet<&str> {
+    pub(crate) fn ready_nodes(&self) -> BTreeSet<&str> {
         let of = |app: &str| -> BTreeSet<&str> {
             self.pods.iter().filter(|p| p.app == app && p.ready).map(|p| p.node.as_str()).collect()
         };

@@ -55,7 +55,7 @@ const GATHER: Duration = Duration::from_millis(200);
 const POD_GRACE_SECONDS: u32 = 5;
 
 /// What the driver works with.
-pub struct Context {
+pub(crate) struct Context {
     /// API server.
     pub client: Client,
     /// Watch caches of our namespace.
@@ -81,7 +81,7 @@ pub struct Context {
 }
 
 /// Reconciles until dropped.
-pub async fn run(mut context: Context) {
+pub(crate) async fn run(mut context: Context) {
     loop {
         let pause = match reconcile(&context).await {
             Ok(pause) => {

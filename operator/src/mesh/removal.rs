@@ -10,13 +10,13 @@ use super::observe::World;
 use crate::{apply::is_ours, names, waypoint};
 
 /// How long node agents may take to clean their nodes.
-pub const CLEAN_TIME_MAX: Duration = Duration::from_secs(60);
+pub(crate) const CLEAN_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long pods of agents may take to go after that.
-pub const GONE_TIME_MAX: Duration = Duration::from_secs(90);
+pub(crate) const GONE_TIME_MAX: Duration = Duration::from_secs(90);
 
 /// What to do now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Node agents are un-enrolling and cleaning.
     AwaitClean {
         /// Nodes that are not clean yet.
@@ -35,7 +35,7 @@ pub enum Step {
 }
 
 /// What to do now, `elapsed` after the deletion was asked for.
-pub fn next(world: &World, elapsed: Duration) -> Step {
+pub(crate) fn next(world: &World, elapsed: Duration) -> Step {
     let agents = world.pods.iter().filter(|pod| pod.app == names::NODE_AGENT);
     let mut dirty: Vec<String> = agents
         .filter(|pod| !pod.clean && pod.has_node && !pod.is_leaving)
@@ -60,7 +60,7 @@ pub fn next(world: &World, elapsed: Duration) -> Step {
 
 impl Step {
     /// For people.
-    pub fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         match self {
             Self::AwaitClean { nodes } => format!("pods leave the mesh; waiting for {}", nodes.join(", ")),
             Self::DeleteAgents | Self::AwaitGone => "node agents and ztunnels end".into(),
@@ -72,7 +72,7 @@ impl Step {
 
 impl World {
     /// DaemonSets that carry our label.
-    pub fn daemon_sets_of_ours(&self) -> Vec<&DaemonSet> {
+    pub(crate) fn daemon_sets_of_ours(&self) -> Vec<&DaemonSet> {
         self.daemon_sets.iter().map(Arc::as_ref).filter(|set| is_ours(&set.metadata)).collect()
     }
 

@@ -21,7 +21,7 @@ use crate::{
 const NODES_NAMED_MAX: usize = 5;
 
 /// What the other steps of a reconcile found.
-pub struct Findings<'a> {
+pub(crate) struct Findings<'a> {
     /// The spec.
     pub valid: Result<&'a Valid, &'a [Violation]>,
     /// The authority in force.
@@ -55,7 +55,7 @@ fn finding(
 }
 
 /// The status of a mesh.
-pub fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus {
+pub(crate) fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus {
     let rollout = rollout(world);
     let accepted = accepted(outcome);
     let trust_ready = trust_ready(world, outcome);
@@ -83,7 +83,7 @@ pub fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus 
 }
 
 /// The status of a mesh that is being removed.
-pub fn removing(mesh: &Mesh, world: &World, message: &str) -> MeshStatus {
+pub(crate) fn removing(mesh: &Mesh, world: &World, message: &str) -> MeshStatus {
     let previous = mesh.status.clone().unwrap_or_default();
     let findings = [
         finding(READY, Some(false), reason::REMOVING, message),

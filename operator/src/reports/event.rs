@@ -8,7 +8,7 @@ use ambit_model::NamespacedName;
 /// Something that is true from now on, until the next event says otherwise. After an agent reconnects it may be said
 /// again: writers compare before they write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ReportEvent {
+pub(crate) enum ReportEvent {
     /// Traffic of the pod goes through the mesh: peers may tunnel to it.
     PodEnrolled {
         /// The pod.

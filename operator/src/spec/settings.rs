@@ -8,13 +8,13 @@ use ambit_index::{Presence, Settings};
 use ambit_model::Mode;
 
 /// The trust domain in which certificates were issued already, if any were.
-pub fn issued_in(mesh: &Mesh) -> Option<&str> {
+pub(crate) fn issued_in(mesh: &Mesh) -> Option<&str> {
     let trust = mesh.status.as_ref()?.trust.as_ref()?;
     (trust.phase == TrustPhase::Stable && !trust.domain.is_empty()).then_some(trust.domain.as_str())
 }
 
 /// The settings that follow from the Mesh, or from there being none.
-pub fn settings(mesh: Option<&Mesh>) -> Settings {
+pub(crate) fn settings(mesh: Option<&Mesh>) -> Settings {
     let Some(mesh) = mesh else { return Settings::default() };
     let is_leaving = mesh.metadata.deletion_timestamp.is_some();
     Settings {

@@ -21,13 +21,13 @@ use super::{
 use crate::names;
 
 /// Remaining life of an authority below which status warns.
-pub const EXPIRING: Duration = Duration::from_secs(30 * 86_400);
+pub(crate) const EXPIRING: Duration = Duration::from_secs(30 * 86_400);
 /// Life of workload certificates when the spec says nothing that can be used.
 const CERTIFICATE_TTL: Duration = Duration::from_secs(86_400);
 
 /// An authority in force.
 #[derive(Clone)]
-pub struct Trust {
+pub(crate) struct Trust {
     /// Signs.
     pub authority: Arc<Authority>,
     /// Trust domain of what it signs.
@@ -42,7 +42,7 @@ pub struct Trust {
 
 /// What the spec asks for, as far as it can be understood: trust goes on under a spec that is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// Where the authority comes from.
     pub source: CaSource,
     /// Trust domain in force.
@@ -53,7 +53,7 @@ pub struct Wanted {
 
 /// Why there is no authority, or not the one asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Reason of the condition.
     pub reason: &'static str,
     /// What is wrong, and what to do.
@@ -61,7 +61,7 @@ pub struct Problem {
 }
 
 /// What the spec asks for.
-pub fn wanted(mesh: &Mesh) -> Option<Wanted> {
+pub(crate) fn wanted(mesh: &Mesh) -> Option<Wanted> {
     let issued = issued_in(mesh);
     let mut spec = mesh.spec.clone();
     spec.trust.domain = issued.unwrap_or(&mesh.spec.trust.domain).to_owned();
@@ -88,7 +88,7 @@ pub fn wanted(mesh: &Mesh) -> Option<Wanted> {
 
 impl Wanted {
     /// Name of the Secret that holds the authority.
-    pub fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         match &self.source {
             CaSource::SelfSigned { .. } => names::CA_SECRET,
             CaSource::Secret(name) => name,
@@ -99,7 +99,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When the Secret is not there or cannot be used.
-    pub fn load(&self, secrets: &[Arc<Secret>], now: SystemTime) -> Result<Trust, Problem> {
+    pub(crate) fn load(&self, secrets: &[Arc<Secret>], now: SystemTime) -> Result<Trust, Problem> {
         let name = self.secret();
         let secret =
             secrets.iter().find(|s| s.metadata.name.as_deref() == Some(name)).ok_or_else(|| Problem {
@@ -133,7 +133,7 @@ impl Wanted {
     }
 
     /// Whether `trust` is what [`Self::load`] would return.
-    pub fn is_loaded(&self, trust: &Trust, secrets: &[Arc<Secret>]) -> bool {
+    pub(crate) fn is_loaded(&self, trust: &Trust, secrets: &[Arc<Secret>]) -> bool {
         let secret = secrets.iter().find(|s| s.metadata.name.as_deref() == Some(self.secret()));
         secret.is_some_and(|secret| {
             trust.secret == self.secret()
@@ -147,7 +147,7 @@ impl Wanted {
     ///
     /// # Errors
     /// When no key can be made.
-    pub fn new_secret(
+    pub(crate) fn new_secret(
         &self,
         in_force: Option<&Trust>,
         now: SystemTime,
@@ -185,7 +185,7 @@ fn version(secret: &Secret) -> String {
 }
 
 /// Fingerprint of a PEM bundle, for status.
-pub fn fingerprint(pem: &str) -> String {
+pub(crate) fn fingerprint(pem: &str) -> String {
     Sha256::digest(pem.trim().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

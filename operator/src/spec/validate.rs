@@ -12,19 +12,19 @@ use ambit_api::{
 };
 
 /// Shortest life of a workload certificate.
-pub const CERTIFICATE_TTL_MIN: Duration = Duration::from_secs(10 * 60);
+pub(crate) const CERTIFICATE_TTL_MIN: Duration = Duration::from_secs(10 * 60);
 /// Longest life of a workload certificate.
-pub const CERTIFICATE_TTL_MAX: Duration = Duration::from_secs(90 * 86_400);
+pub(crate) const CERTIFICATE_TTL_MAX: Duration = Duration::from_secs(90 * 86_400);
 /// Shortest life of a root.
-pub const ROOT_TTL_MIN: Duration = Duration::from_secs(30 * 86_400);
+pub(crate) const ROOT_TTL_MIN: Duration = Duration::from_secs(30 * 86_400);
 /// Longest life of a root.
-pub const ROOT_TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
+pub(crate) const ROOT_TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
 /// Most pods of one waypoint.
-pub const WAYPOINT_REPLICAS_MAX: i32 = 1000;
+pub(crate) const WAYPOINT_REPLICAS_MAX: i32 = 1000;
 
 /// Where the authority comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CaSource {
+pub(crate) enum CaSource {
     /// The operator makes it.
     SelfSigned {
         /// How long its root lives.
@@ -36,7 +36,7 @@ pub enum CaSource {
 
 /// A spec that holds.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Valid {
+pub(crate) struct Valid {
     /// The spec as written.
     pub spec: MeshSpec,
     /// Trust domain in force.
@@ -49,7 +49,7 @@ pub struct Valid {
 
 /// One thing that is wrong with the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
+pub(crate) struct Violation {
     /// Reason of the condition.
     pub reason: &'static str,
     /// Path of the field.
@@ -68,7 +68,7 @@ impl fmt::Display for Violation {
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<Violation>> {
+pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<Violation>> {
     let mut violations = Vec::new();
     let trust_domain = trust_domain(spec, issued_in, &mut violations);
     let certificate_ttl = duration(

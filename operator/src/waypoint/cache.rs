@@ -41,7 +41,7 @@ use serde::de::DeserializeOwned;
 /// Watch caches of everything that waypoints are made of. Objects made for Gateways are in them by label; of every
 /// ConfigMap and Namespace, the metadata is.
 #[derive(Clone)]
-pub struct Caches {
+pub(crate) struct Caches {
     /// Gateways of all classes.
     pub gateways: Store<Gateway>,
     /// Classes of all controllers.
@@ -68,13 +68,13 @@ pub struct Caches {
 
 impl Caches {
     /// Whether the cluster knows Gateways and GatewayClasses.
-    pub fn is_served(&self) -> bool {
+    pub(crate) fn is_served(&self) -> bool {
         self.served.iter().all(|served| served.load(Ordering::Relaxed))
     }
 }
 
 /// The caches, and what fills them; each change wakes whoever reconciles.
-pub fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
+pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     let managed = watcher::Config::default().labels(&format!(
         "{}={}",
         labels::GATEWAY_MANAGED,
@@ -120,7 +120,7 @@ pub(crate) fn empty() -> Caches {
 }
 
 /// Waits until every cache holds its first list.
-pub async fn warm(caches: &Caches) {
+pub(crate) async fn warm(caches: &Caches) {
     let wait = |result: Result<(), _>| {
         if result.is_err() {
             tracing::debug!("A cache ended before it was filled");

@@ -17,23 +17,23 @@ use crate::conditions::{Finding, dated};
 const CLASSES: [&str; 2] = [labels::WAYPOINT_CLASS, labels::ISTIO_WAYPOINT_CLASS];
 
 /// Classes to make: names that nobody has taken.
-pub fn missing(world: &World) -> Vec<GatewayClass> {
+pub(crate) fn missing(world: &World) -> Vec<GatewayClass> {
     let is_there = |name: &str| world.classes.iter().any(|class| class.name_any() == name);
     CLASSES.into_iter().filter(|name| !is_there(name)).map(class).collect()
 }
 
 /// Whether we made it.
-pub fn is_made_here(class: &GatewayClass) -> bool {
+pub(crate) fn is_made_here(class: &GatewayClass) -> bool {
     is_ours(class) && class.labels().contains_key(labels::MESH)
 }
 
 /// Whether we run it.
-pub fn is_ours(class: &GatewayClass) -> bool {
+pub(crate) fn is_ours(class: &GatewayClass) -> bool {
     class.spec.controller_name == labels::WAYPOINT_CONTROLLER
 }
 
 /// The status of a class of ours.
-pub fn status(class: &GatewayClass, now: Timestamp) -> GatewayClassStatus {
+pub(crate) fn status(class: &GatewayClass, now: Timestamp) -> GatewayClassStatus {
     let previous = class.status.clone().unwrap_or_default();
     let accepted = Finding::holds(ACCEPTED, reason::ACCEPTED, "Gateways of this class become waypoints");
     GatewayClassStatus {

@@ -16,7 +16,7 @@ use super::World;
 
 /// What to make and what to take away.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Gateways to make.
     pub create: Vec<Gateway>,
     /// Gateways to delete.
@@ -24,7 +24,7 @@ pub struct Plan {
 }
 
 /// What to make and what to take away. `auto_create` is what the Mesh says.
-pub fn plan(world: &World, auto_create: bool) -> Plan {
+pub(crate) fn plan(world: &World, auto_create: bool) -> Plan {
     let existing: BTreeSet<NamespacedName> =
         world.gateways.iter().map(|gateway| name_of(&gateway.metadata)).collect();
     let missing = world.wishes.iter().filter(|wish| wish.is_enrolled && !existing.contains(&wish.gateway));
@@ -42,7 +42,7 @@ pub fn plan(world: &World, auto_create: bool) -> Plan {
 }
 
 /// Whether a namespace's label, and no user, made this Gateway.
-pub fn is_auto_created(gateway: &Gateway) -> bool {
+pub(crate) fn is_auto_created(gateway: &Gateway) -> bool {
     gateway.labels().get(labels::AUTO_CREATED).is_some_and(|value| value == "true")
 }
 

@@ -27,8 +27,7 @@ mod pod;
 
 use metadata::{managed_labels, metadata, pod_metadata, pods, selector};
 
-pub use metadata::Given;
-pub use pod::TERMINATION_SECONDS;
+pub(crate) use metadata::Given;
 
 /// Share of its CPU request at which a waypoint gets another pod, percent.
 const CPU_PERCENT: i32 = 80;
@@ -37,7 +36,7 @@ const STATUS_PORT: &str = "status-port";
 
 /// Everything that must exist for one waypoint.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Objects {
+pub(crate) struct Objects {
     /// Its account; it may do nothing in the API.
     pub service_account: ServiceAccount,
     /// Its address.
@@ -51,7 +50,7 @@ pub struct Objects {
 }
 
 /// Everything that must exist for one waypoint, but for the roots, which waypoints of a namespace share.
-pub fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
+pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
     let replicas = valid.replicas;
     Objects {
         service_account: ServiceAccount {
@@ -67,7 +66,7 @@ pub fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
 }
 
 /// The trusted roots in a namespace with waypoints; it goes with the last of its owners.
-pub fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> ConfigMap {
+pub(crate) fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
             name: Some(names::ROOTS.to_owned()),

@@ -49,7 +49,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(100);
 
 /// What the driver works with.
-pub struct Context {
+pub(crate) struct Context {
     /// API server.
     pub client: Client,
     /// Watch caches.
@@ -92,7 +92,7 @@ struct Ground {
 }
 
 /// Reconciles until dropped.
-pub async fn run(mut context: Context) {
+pub(crate) async fn run(mut context: Context) {
     let mut reader = Reader::default();
     let mut told = None;
     loop {

@@ -25,7 +25,7 @@ use super::{cache::Caches, wish::Wish};
 
 /// Everything a decision may look at.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub(crate) struct World {
     /// The clock.
     pub now: Timestamp,
     /// Gateways of all classes, in order of their names.
@@ -57,7 +57,7 @@ pub struct World {
 }
 
 /// Looks at everything.
-pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
+pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     let mut gateways = caches.gateways.state();
     gateways.sort_by_key(|gateway| name_of(&gateway.metadata));
     let versions = caches.versions.state();
@@ -94,35 +94,35 @@ pub fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
 
 impl World {
     /// Gateways that are waypoints of ours.
-    pub fn waypoints(&self) -> impl Iterator<Item = &Gateway> {
+    pub(crate) fn waypoints(&self) -> impl Iterator<Item = &Gateway> {
         self.gateways.iter().map(Arc::as_ref).filter(|gateway| self.is_ours(gateway))
     }
 
     /// Whether a Gateway is of a class that we run.
-    pub fn is_ours(&self, gateway: &Gateway) -> bool {
+    pub(crate) fn is_ours(&self, gateway: &Gateway) -> bool {
         let class = self.classes.iter().find(|class| class.name_any() == gateway.spec.gateway_class_name);
         class.is_some_and(|class| class.spec.controller_name == labels::WAYPOINT_CONTROLLER)
     }
 
     /// Pods of a waypoint.
-    pub fn deployment(&self, name: &NamespacedName) -> Option<&Deployment> {
+    pub(crate) fn deployment(&self, name: &NamespacedName) -> Option<&Deployment> {
         find(&self.deployments, name)
     }
 
     /// Address of a waypoint.
-    pub fn service_ip(&self, name: &NamespacedName) -> Option<&str> {
+    pub(crate) fn service_ip(&self, name: &NamespacedName) -> Option<&str> {
         let ip = find(&self.services, name)?.spec.as_ref()?.cluster_ip.as_deref();
         ip.filter(|ip| !ip.is_empty() && *ip != "None")
     }
 
     /// Pods of a waypoint that serve.
-    pub fn ready_pods(&self, name: &NamespacedName) -> i32 {
+    pub(crate) fn ready_pods(&self, name: &NamespacedName) -> i32 {
         let status = self.deployment(name).and_then(|deployment| deployment.status.as_ref());
         status.and_then(|status| status.ready_replicas).unwrap_or_default()
     }
 
     /// What the Mesh's status says of waypoints.
-    pub fn counted(&self) -> WaypointsStatus {
+    pub(crate) fn counted(&self) -> WaypointsStatus {
         let names: Vec<NamespacedName> = self.waypoints().map(|gateway| name_of(&gateway.metadata)).collect();
         let ready = names.iter().filter(|name| self.ready_pods(name) > 0).count();
         WaypointsStatus { total: count(names.len()), ready: count(ready) }

@@ -12,11 +12,11 @@ use serde_json::Value;
 use crate::{apply::says, spec::validate};
 
 /// The one key of the ConfigMap.
-pub const KEY: &str = "waypoint";
+pub(crate) const KEY: &str = "waypoint";
 
 /// What a Gateway says of its waypoint beside its listeners; what is left out is as the Mesh says.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Parameters {
+pub(crate) struct Parameters {
     /// How many pods.
     pub replicas: Option<Replicas>,
     /// What the container asks for and may use.
@@ -29,7 +29,7 @@ pub struct Parameters {
 
 /// Where pods run.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Scheduling {
+pub(crate) struct Scheduling {
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
     /// Taints that do not keep pods away.
@@ -76,7 +76,7 @@ enum Written {
 ///
 /// # Errors
 /// What is wrong, for people.
-pub fn read(config_map: &ConfigMap) -> Result<Parameters, String> {
+pub(crate) fn read(config_map: &ConfigMap) -> Result<Parameters, String> {
     let data = config_map.data.as_ref().into_iter().flatten();
     let binary = config_map.binary_data.as_ref().into_iter().flatten();
     let keys = data.map(|(key, _)| key).chain(binary.map(|(key, _)| key));

@@ -29,7 +29,7 @@ use crate::{
 ///
 /// # Errors
 /// The first deletion that failed; the others were tried too.
-pub async fn prune(
+pub(crate) async fn prune(
     client: &Client,
     world: &World,
     replicas: impl Fn(&NamespacedName) -> Option<Replicas>,
@@ -77,7 +77,7 @@ fn gateway_of(metadata: &ObjectMeta) -> NamespacedName {
 }
 
 /// Whether [`remove`] would find anything.
-pub fn is_anything_left(world: &World) -> bool {
+pub(crate) fn is_anything_left(world: &World) -> bool {
     !world.deployments.is_empty()
         || !world.services.is_empty()
         || !world.service_accounts.is_empty()
@@ -94,7 +94,7 @@ pub fn is_anything_left(world: &World) -> bool {
 ///
 /// # Errors
 /// The first write that failed; the others were tried too.
-pub async fn remove(client: &Client, world: &World) -> Result<(), Error> {
+pub(crate) async fn remove(client: &Client, world: &World) -> Result<(), Error> {
     let results = [
         apply::prune(client, &world.disruption_budgets, |_| false).await,
         apply::prune(client, &world.autoscalers, |_| false).await,

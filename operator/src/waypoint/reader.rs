@@ -15,7 +15,7 @@ const REMEMBERED_MAX: usize = 1024;
 
 /// Reads parameters, and remembers them.
 #[derive(Debug, Default)]
-pub struct Reader {
+pub(crate) struct Reader {
     read: HashMap<NamespacedName, (String, Found)>,
 }
 
@@ -24,7 +24,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the API server cannot be asked.
-    pub async fn find(
+    pub(crate) async fn find(
         &mut self,
         client: &Client,
         gateway: &Gateway,

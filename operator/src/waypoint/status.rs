@@ -19,7 +19,7 @@ use crate::{
 
 /// How far a waypoint is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rollout {
+pub(crate) struct Rollout {
     /// ClusterIP of its Service.
     pub service_ip: Option<String>,
     /// Pods that serve.
@@ -32,7 +32,7 @@ pub struct Rollout {
 
 /// What keeps a waypoint from being rolled out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// Reason of the condition.
     pub reason: &'static str,
     /// What is wrong, and what to do.
@@ -50,7 +50,7 @@ impl From<&Error> for Problem {
 }
 
 /// The status of a waypoint's Gateway.
-pub fn status(
+pub(crate) fn status(
     gateway: &Gateway,
     judgement: &Judgement,
     rollout: &Rollout,
@@ -80,7 +80,7 @@ pub fn status(
 }
 
 /// Conditions whose status or reason is new.
-pub fn news<'a>(
+pub(crate) fn news<'a>(
     before: &'a [PolicyCondition],
     after: &'a [PolicyCondition],
 ) -> impl Iterator<Item = &'a PolicyCondition> {

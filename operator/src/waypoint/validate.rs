@@ -22,7 +22,7 @@ const RESERVED_PREFIX: &str = "gateway.networking.k8s.io/";
 
 /// What `parametersRef` led to.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Found {
+pub(crate) enum Found {
     /// There is none, or it was read.
     Parameters(Box<Parameters>),
     /// It names what does not exist, or no ConfigMap.
@@ -33,7 +33,7 @@ pub enum Found {
 
 /// A waypoint that can be rolled out.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Valid {
+pub(crate) struct Valid {
     /// The Gateway.
     pub name: NamespacedName,
     /// Its class.
@@ -56,7 +56,7 @@ pub struct Valid {
 
 /// What is said of a Gateway before anything is rolled out.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judgement {
+pub(crate) struct Judgement {
     /// None: nothing new is rolled out, and what runs stays.
     pub valid: Option<Valid>,
     /// `Accepted`.
@@ -66,7 +66,7 @@ pub struct Judgement {
 }
 
 /// Judges a Gateway of one of our classes. `mesh` is what holds unless the Gateway says otherwise.
-pub fn judge(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Judgement {
+pub(crate) fn judge(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Judgement {
     let resolved = match found {
         Found::Missing(what) => Finding::fails(RESOLVED_REFS, reason::REF_NOT_FOUND, what.clone()),
         Found::Parameters(_) | Found::Invalid(_) => {
@@ -139,7 +139,7 @@ fn accepted(gateway: &Gateway) -> Finding {
 }
 
 /// Why a listener is not served.
-pub fn listener_problem(listener: &Listener) -> Option<Finding> {
+pub(crate) fn listener_problem(listener: &Listener) -> Option<Finding> {
     if listener.protocol != labels::HBONE {
         let message = format!("protocol {} is not served; write {}", listener.protocol, labels::HBONE);
         return Some(Finding::fails(ACCEPTED, reason::UNSUPPORTED_PROTOCOL, message));

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A namespace that asks for a waypoint of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub(crate) struct Wish {
     /// The Gateway it names, in the namespace itself.
     pub gateway: NamespacedName,
     /// Its pods are in the mesh: L7 follows L4.
@@ -15,7 +15,7 @@ pub struct Wish {
 
 impl Wish {
     /// What a namespace asks for, if it is a waypoint of its own.
-    pub fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
+    pub(crate) fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
         let own = namespace.name.as_deref()?;
         if namespace.deletion_timestamp.is_some() {
             return None;

@@ -18,15 +18,15 @@ use super::not_believed::NotBelieved;
 use crate::ca::rate::RateLimit;
 
 /// Reviews under way at a time.
-pub const REVIEWS_MAX: usize = 32;
+pub(crate) const REVIEWS_MAX: usize = 32;
 /// Of these for tokens from addresses that have shown none yet that was believed.
 pub(super) const STRANGERS_MAX: usize = 16;
 /// Of these for one address.
-pub const REVIEWS_PER_ADDRESS_MAX: u32 = 8;
+pub(crate) const REVIEWS_PER_ADDRESS_MAX: u32 = 8;
 /// Refused tokens that an address may show at once.
-pub const REFUSALS_MAX: u32 = 8;
+pub(crate) const REFUSALS_MAX: u32 = 8;
 /// Refused tokens that an address may show per second.
-pub const REFUSALS_PER_SECOND: f64 = 0.2;
+pub(crate) const REFUSALS_PER_SECOND: f64 = 0.2;
 /// Issuers remembered: a cluster that changes its own accepts the old one for a while.
 const ISSUERS_MAX: usize = 4;
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 use serde_json::json;
 use tonic::Code;
 
-use super::*;
+use super::{lanes::REFUSALS_MAX, *};
 use crate::testing::jwt;
 
 struct Reviewer {

@@ -12,7 +12,7 @@ use crate::{config::Images, names};
 
 /// What is desired depends on, beside the spec.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// Images of the parts.
     pub images: &'a Images,
     /// ClusterIP of the operator's Service; without it no agent can be started.

@@ -9,7 +9,7 @@ use crate::waypoint::validate::Valid;
 
 /// What is desired depends on, beside the waypoint itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Given<'a> {
+pub(crate) struct Given<'a> {
     /// Image of the waypoint.
     pub image: &'a str,
     /// ClusterIP of the operator's Service.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Time for requests and connections to end.
-pub const TERMINATION_SECONDS: i64 = 45;
+pub(crate) const TERMINATION_SECONDS: i64 = 45;
 /// Of that, while the pod still takes everything: clients must hear first that it goes.
 const FAREWELL_SECONDS: i64 = 5;
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
