@@ -4,32 +4,26 @@
 //! Invariant: filters run in the order of the route; the first one that answers ends the processing
 //! of the request.
 
+mod arrival;
 mod cors;
 mod header;
+mod host;
 mod path;
 mod redirect;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
-use ambit_model::bound::{Filter, Mirror, PathMatch};
+use ambit_model::bound::{Filter, Mirror};
 use http::{HeaderMap, Response, request::Parts};
 
 pub use self::{
+    arrival::Arrival,
     cors::{CrossOrigin, CrossOriginRequest},
     header::is_free,
 };
 use self::{header::HeaderEdits, redirect::Redirection, rewrite::Rewriting};
 use crate::{Invalid, RequestHead, takes};
-
-/// How a request reached its filters.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
-    /// The path condition that matched.
-    pub matched: &'a PathMatch,
-    /// The port the client connected to.
-    pub port: u16,
-}
 
 /// A list of compiled filters.
 #[derive(Debug, Default)]
@@ -47,6 +41,9 @@ enum Compiled {
 
 impl Filters {
     /// Compiles a list; if one filter is invalid, the whole list is.
+    ///
+    /// # Errors
+    /// The first filter that cannot be executed.
     pub fn compile(filters: &[Filter]) -> Result<Self, Invalid> {
         let compile = |filter: &Filter| {
             Ok(match filter {

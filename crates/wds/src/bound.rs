@@ -5,7 +5,9 @@
 
 mod authentication;
 mod authorization;
+mod destination;
 mod external;
+mod matching;
 mod route;
 mod traffic;
 
@@ -20,6 +22,8 @@ use ambit_model::{
 };
 use ambit_proto::waypoint as wire;
 use prost::Message;
+
+use destination::{decode_destination, decode_name, encode_destination, encode_name};
 
 use crate::{
     DecodeError, Packed,
@@ -169,23 +173,6 @@ fn decode_settings(entry: wire::DestinationEntry) -> Result<(Destination, Destin
         policy: Arc::new(traffic::decode_policy(policy)?),
     };
     Ok((decode_destination("destinations.destination", destination)?, settings))
-}
-
-fn encode_destination(destination: &Destination) -> wire::Destination {
-    wire::Destination { service: Some(encode_name(&destination.service)), port: destination.port.into() }
-}
-
-fn decode_destination(field: &'static str, message: wire::Destination) -> Result<Destination, Invalid> {
-    Ok(Destination { service: decode_name(field, message.service)?, port: field::port(field, message.port)? })
-}
-
-fn encode_name(name: &NamespacedName) -> wire::Name {
-    wire::Name { namespace: name.namespace.to_string(), name: name.name.to_string() }
-}
-
-fn decode_name(field: &'static str, message: Option<wire::Name>) -> Result<NamespacedName, Invalid> {
-    let name = field::present(field, message)?;
-    Ok(NamespacedName { namespace: name.namespace.into(), name: field::required(field, name.name)? })
 }
 
 fn encode_protocol(protocol: AppProtocol) -> wire::AppProtocol {

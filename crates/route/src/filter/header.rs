@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ambit_model::bound::HeaderChange;
 use http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts, uri::Authority};
 
-use super::rewrite::set_authority;
+use super::host::{authority, set_authority};
 use crate::Invalid;
 
 /// Hop-by-hop headers (RFC 9110 §7.6.1) and message framing (RFC 9112 §6).
@@ -79,14 +79,6 @@ impl HeaderEdits {
 /// not the host.
 pub fn is_free(name: &HeaderName) -> bool {
     *name != header::HOST && !OF_THE_CONNECTION.contains(name)
-}
-
-/// Parses a host with an optional port.
-pub(super) fn authority(text: &Arc<str>) -> Result<Authority, Invalid> {
-    text.parse::<Authority>()
-        .ok()
-        .filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))
-        .ok_or_else(|| Invalid::Host(text.clone()))
 }
 
 fn header_name(name: &Arc<str>) -> Result<HeaderName, Invalid> {

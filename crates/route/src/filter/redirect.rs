@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ambit_model::bound::{PathChange, Redirect};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header, uri::Authority};
 
-use super::{Arrival, header::authority, path};
+use super::{arrival::Arrival, host::authority, path};
 use crate::{Invalid, RequestHead};
 
 const HTTP: &str = "http";

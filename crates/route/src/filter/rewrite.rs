@@ -4,12 +4,15 @@
 
 use ambit_model::bound::{PathChange, PathMatch, Rewrite};
 use http::{
-    HeaderValue, Response, StatusCode, Uri, header,
+    Response, StatusCode, Uri,
     request::Parts,
     uri::{Authority, PathAndQuery},
 };
 
-use super::{header::authority, path};
+use super::{
+    host::{authority, set_authority},
+    path,
+};
 use crate::Invalid;
 
 /// A compiled rewrite.
@@ -40,20 +43,6 @@ impl Rewriting {
             }
         }
         None
-    }
-}
-
-/// Sets the host of a request.
-pub(super) fn set_authority(request: &mut Parts, host: &Authority) {
-    let mut parts = request.uri.clone().into_parts();
-    if parts.authority.is_some() {
-        parts.authority = Some(host.clone());
-        if let Ok(uri) = Uri::from_parts(parts) {
-            request.uri = uri;
-        }
-    }
-    if let Ok(host) = HeaderValue::from_str(host.as_str()) {
-        request.headers.insert(header::HOST, host);
     }
 }
 

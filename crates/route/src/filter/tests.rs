@@ -1,6 +1,6 @@
 use ambit_model::{
     Destination, NamespacedName,
-    bound::{Cors, Fraction, HeaderChange, PathChange, Redirect, Rewrite},
+    bound::{Cors, Fraction, HeaderChange, PathChange, PathMatch, Redirect, Rewrite},
 };
 use http::{HeaderValue, StatusCode};
 

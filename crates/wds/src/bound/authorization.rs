@@ -10,7 +10,7 @@ use ambit_model::{
 use ambit_proto::{security, waypoint as wire};
 use ipnet::IpNet;
 
-use super::{decode_name, encode_name};
+use super::destination::{decode_name, encode_name};
 use crate::{
     field::{self, Invalid, list},
     policy::{decode_match, decode_net, decode_string, encode_match, encode_net, encode_string},

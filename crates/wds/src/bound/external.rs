@@ -11,7 +11,10 @@ use ambit_model::{
 };
 use ambit_proto::{security, waypoint as wire};
 
-use super::{authorization, decode_destination, encode_destination};
+use super::{
+    authorization,
+    destination::{decode_destination, encode_destination},
+};
 use crate::{
     field::{self, Invalid, list},
     policy::{decode_string, encode_string},

@@ -200,9 +200,9 @@ fn what_nobody_could_compute_with_is_refused() {
         rule(m).filters.push(wire::Filter { kind: Some(wire::filter::Kind::RequestHeaders(change)) });
     }
     let share = |numerator, denominator| Some(wire::Fraction { numerator, denominator });
-    assert_eq!(traffic::decode_fraction("f", share(1, 1)).unwrap().numerator, 1);
+    assert_eq!(matching::decode_fraction("f", share(1, 1)).unwrap().numerator, 1);
     for odd in [share(0, 0), share(2, 1), None] {
-        assert!(traffic::decode_fraction("f", odd).is_err(), "{odd:?}");
+        assert!(matching::decode_fraction("f", odd).is_err(), "{odd:?}");
     }
     assert_refused(&[
         ("faults.delay", |m| fault(m).delay = Some(wire::FaultDelay { duration_ms: -1, fraction: None })),

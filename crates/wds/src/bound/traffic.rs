@@ -5,17 +5,17 @@
 use std::time::Duration;
 
 use ambit_model::bound::{
-    Balancer, CircuitBreaker, DestinationPolicy, Fault, FaultAbort, FaultDelay, Fraction, HashKey,
-    OutlierDetection, RateLimit, RateLimitScope, RequestPolicy, RetryBudget, SuccessRate,
+    Balancer, CircuitBreaker, DestinationPolicy, Fault, FaultAbort, FaultDelay, HashKey, OutlierDetection,
+    RateLimit, RateLimitScope, RequestPolicy, RetryBudget, SuccessRate,
 };
 use ambit_proto::waypoint as wire;
 
-use super::route;
+use super::matching::{decode_fraction, decode_header_match, encode_fraction, encode_header_match};
 use crate::field::{self, Invalid, list};
 
 pub(super) fn encode_requests(policy: &RequestPolicy) -> wire::RequestPolicy {
     let fault = |fault: &Fault| wire::Fault {
-        headers: fault.headers.iter().map(route::encode_header_match).collect(),
+        headers: fault.headers.iter().map(encode_header_match).collect(),
         delay: fault.delay.map(|delay| wire::FaultDelay {
             duration_ms: field::millis(delay.duration),
             fraction: Some(encode_fraction(delay.fraction)),
@@ -62,7 +62,7 @@ fn decode_fault(message: wire::Fault) -> Result<Fault, Invalid> {
         })
     };
     Ok(Fault {
-        headers: list(message.headers, |m| route::decode_header_match("faults.headers", m))?,
+        headers: list(message.headers, |m| decode_header_match("faults.headers", m))?,
         delay: message.delay.map(delay).transpose()?,
         abort: message.abort.map(abort).transpose()?,
     })
@@ -188,21 +188,6 @@ fn decode_hash_key(message: wire::HashKey) -> Result<HashKey, Invalid> {
         Kind::Cookie(name) => HashKey::Cookie(field::required("consistent_hash.cookie", name)?),
         Kind::SourceIp(wire::Empty {}) => HashKey::SourceIp,
     })
-}
-
-pub(super) fn encode_fraction(fraction: Fraction) -> wire::Fraction {
-    wire::Fraction { numerator: fraction.numerator, denominator: fraction.denominator }
-}
-
-pub(super) fn decode_fraction(
-    field: &'static str,
-    message: Option<wire::Fraction>,
-) -> Result<Fraction, Invalid> {
-    let wire::Fraction { numerator, denominator } = field::present(field, message)?;
-    if denominator == 0 || numerator > denominator {
-        return Err(Invalid::new(field, format!("{numerator}/{denominator} is not a share")));
-    }
-    Ok(Fraction { numerator, denominator })
 }
 
 fn interval(field: &'static str, millis: i64) -> Result<Duration, Invalid> {

@@ -9,7 +9,10 @@ use ambit_model::bound::{Cors, Filter, HeaderChange, Mirror, PathChange, Redirec
 use ambit_proto::waypoint as wire;
 use wire::filter::Kind;
 
-use super::super::{decode_destination, encode_destination, traffic};
+use super::super::{
+    destination::{decode_destination, encode_destination},
+    matching::{decode_fraction, encode_fraction},
+};
 use crate::field::{self, Invalid, list, text, texts};
 
 /// Redirect status codes permitted by the Gateway API.
@@ -26,7 +29,7 @@ pub(super) fn encode_filter(filter: &Filter) -> wire::Filter {
         }),
         Filter::Mirror(mirror) => Kind::Mirror(wire::Mirror {
             to: Some(encode_destination(&mirror.to)),
-            fraction: mirror.fraction.map(traffic::encode_fraction),
+            fraction: mirror.fraction.map(encode_fraction),
         }),
         Filter::Cors(cors) => Kind::Cors(encode_cors(cors)),
     };
@@ -43,7 +46,7 @@ pub(super) fn decode_filter(message: wire::Filter) -> Result<Filter, Invalid> {
             path: rewrite.path.map(|path| decode_path("rewrite.path", path)).transpose()?,
         }),
         Kind::Mirror(mirror) => {
-            let fraction = mirror.fraction.map(|f| traffic::decode_fraction("mirror.fraction", Some(f)));
+            let fraction = mirror.fraction.map(|f| decode_fraction("mirror.fraction", Some(f)));
             Filter::Mirror(Mirror {
                 to: decode_destination("mirror.to", field::present("mirror.to", mirror.to)?)?,
                 fraction: fraction.transpose()?,
