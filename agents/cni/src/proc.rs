@@ -33,6 +33,9 @@ impl Process {
 }
 
 /// Processes of a pod, oldest first.
+///
+/// # Errors
+/// If `proc` cannot be listed.
 pub fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
     select(proc, |directory| {
         fs::read_to_string(directory.join("cgroup")).is_ok_and(|text| names_pod(&text, uid))
@@ -40,6 +43,9 @@ pub fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
 }
 
 /// Processes with this program name, oldest first.
+///
+/// # Errors
+/// If `proc` cannot be listed.
 pub fn named(proc: &Path, name: &str) -> io::Result<Vec<Process>> {
     select(proc, |directory| {
         fs::read_to_string(directory.join("comm")).is_ok_and(|comm| comm.trim_end() == name)

@@ -26,6 +26,9 @@ pub struct SendConnect {
 /// Starts HBONE on a connected stream, which in a mesh is already authenticated. Returns the
 /// sender, and the driver of the connection: spawn it. The driver ends with Ok when the connection
 /// was closed in an orderly way.
+///
+/// # Errors
+/// [`Error::Handshake`] if the HTTP/2 handshake fails.
 pub async fn handshake<IO>(
     io: IO,
     settings: Settings,
@@ -58,6 +61,10 @@ where
 impl SendConnect {
     /// Opens a tunnel and waits for the response. Only the CONNECT request is sent before the peer
     /// answers 200.
+    ///
+    /// # Errors
+    /// If the connection is lost, if the peer answers with a status other than 200 or resets the stream, or if
+    /// `authority` cannot be written as a URI.
     pub async fn connect(
         &self,
         authority: &Authority,

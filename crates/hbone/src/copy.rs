@@ -47,6 +47,9 @@ pub struct Transferred {
 /// Copies until both directions have ended. If the TCP stream fails, or this future is dropped
 /// early, the tunnel is reset, so that the far application sees a reset too. A reset of the tunnel
 /// is an error, except CANCEL and NO_ERROR, which peers use to end a stream.
+///
+/// # Errors
+/// If the tunnel is reset, or the TCP stream cannot be read or written; it says which of the two.
 pub async fn copy<IO>(tunnel: Tunnel, mut io: IO, counters: &Counters) -> Result<Transferred, CopyError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,

@@ -57,6 +57,9 @@ pub struct Checkout {
 
 impl Checkout {
     /// Like [`SendConnect::connect`]; the tunnel keeps the slot.
+    ///
+    /// # Errors
+    /// Like [`SendConnect::connect`].
     pub async fn connect(
         self,
         authority: &Authority,
@@ -115,6 +118,10 @@ where
 
     /// Reserves a stream slot on a connection for `key`; `dial` opens one if all are full. `dial`
     /// must have its own timeouts, and must spawn the connection's driver.
+    ///
+    /// # Errors
+    /// The error of the dial; [`CheckoutError::TooManyWaiters`] and [`CheckoutError::NoFreeStream`] if too
+    /// many streams compete for the destination.
     pub async fn checkout<D, F>(&self, key: &K, mut dial: D) -> Result<Checkout, CheckoutError<E>>
     where
         D: FnMut() -> F,

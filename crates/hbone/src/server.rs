@@ -42,6 +42,9 @@ pub struct Responder {
 
 /// Serves one connection until it ends. Once `drain` resolves, the peer gets a GOAWAY, and this
 /// returns when the last stream ends; drop this future to abort them.
+///
+/// # Errors
+/// If the handshake fails, the connection breaks, or the peer no longer answers pings.
 pub async fn serve<IO, D, H>(io: IO, settings: Settings, drain: D, mut handler: H) -> Result<(), Error>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -123,6 +126,9 @@ fn answer(status: StatusCode) -> Response<()> {
 
 impl Responder {
     /// Answers 200, optionally with the destination's labels.
+    ///
+    /// # Errors
+    /// [`Error::Respond`] if the stream or its connection has ended already.
     pub fn accept(mut self, labels: Option<&Baggage>) -> Result<Tunnel, Error> {
         let mut response = answer(StatusCode::OK);
         if let Some(value) = labels.and_then(|l| l.encode().try_into().ok()) {
@@ -133,6 +139,9 @@ impl Responder {
     }
 
     /// Answers with a status other than 200, and ends the stream.
+    ///
+    /// # Errors
+    /// [`Error::Respond`] if the stream or its connection has ended already.
     pub fn reject(mut self, status: StatusCode) -> Result<(), Error> {
         self.respond.send_response(answer(status), true).map_err(Error::Respond)?;
         Ok(())

@@ -61,6 +61,9 @@ pub struct ServerCertificate {
 
 impl Parts {
     /// Reads the data of a Secret in the layout of Istio's `cacerts` or of `kubernetes.io/tls`.
+    ///
+    /// # Errors
+    /// The entry that is missing or not text.
     pub fn from_secret<V: AsRef<[u8]>>(data: &BTreeMap<String, V>) -> Result<Self, Error> {
         let text = |key: &'static str| {
             let bytes = data.get(key).ok_or(Error::MissingPart(key))?;
@@ -78,6 +81,9 @@ impl Parts {
 
 impl Authority {
     /// Creates a new root that signs workload certificates directly.
+    ///
+    /// # Errors
+    /// If no key or certificate can be made.
     pub fn self_signed(trust_domain: &str, ttl: Duration, now: SystemTime) -> Result<Self, Error> {
         let failed = |source| Error::Crypto { doing: "making a root certificate", source };
         let key = PrivateKey::generate()?;
@@ -97,6 +103,10 @@ impl Authority {
     }
 
     /// Loads an existing CA. Rejects one whose certificates peers would not accept.
+    ///
+    /// # Errors
+    /// What peers would not accept: a part that is not PEM, a key of another certificate, a chain that does not
+    /// lead to the root, or one that is not valid now.
     pub fn from_pem(parts: Parts, now: SystemTime) -> Result<Self, Error> {
         let cert = parse_pem("the CA certificate", &parts.cert)?
             .into_iter()
@@ -146,6 +156,9 @@ impl Authority {
     /// Certifies the public key of a request for `identity`, whatever names the request contains.
     /// The result is PEM: leaf, intermediates one by one, and last all roots in one element. `ttl`
     /// is limited to the end of the chain.
+    ///
+    /// # Errors
+    /// If the request is rejected, or the leaf cannot be signed.
     pub fn sign(
         &self,
         csr_pem: &str,
@@ -160,6 +173,9 @@ impl Authority {
     }
 
     /// A certificate for a server of the mesh itself, known by a DNS name.
+    ///
+    /// # Errors
+    /// If `dns_name` is no DNS name, or the certificate cannot be made.
     pub fn server_certificate(
         &self,
         dns_name: &str,

@@ -37,6 +37,9 @@ pub struct ChannelConfig {
 
 /// A channel that connects at first use and reconnects after each loss. Calls fail while there is
 /// no connection.
+///
+/// # Errors
+/// If the server name is not a DNS name.
 pub fn connect(config: ChannelConfig) -> Result<Channel, Error> {
     let name = ServerName::try_from(config.server_name.clone()).map_err(|e| Error::Tls(e.to_string()))?;
     // The scheme is http because the connector, not tonic, does TLS.

@@ -25,6 +25,9 @@ pub struct CsrFacts {
 }
 
 /// Parses a PEM PKCS#10 request and checks its signature, names and key type.
+///
+/// # Errors
+/// Why the request is rejected.
 pub fn inspect(text: &str) -> Result<CsrFacts, Error> {
     if text.len() > CSR_MAX_BYTES {
         return Err(RequestRefused::TooLarge.into());

@@ -78,6 +78,9 @@ impl Manager {
     }
 
     /// The certificate of an identity, fetched if necessary.
+    ///
+    /// # Errors
+    /// If the CA does not issue it, if too many wait for it, or if the task has ended.
     pub async fn get(&self, identity: &Spiffe) -> Result<Arc<Svid>, Error> {
         if let Some(svid) = self.held(identity) {
             return Ok(svid);
@@ -94,11 +97,17 @@ impl Manager {
 
     /// Fetches the certificate of an identity and renews it until [`Self::forget`]. Waits for space
     /// in the queue, never for the CA.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the task has ended.
     pub async fn prefetch(&self, identity: &Spiffe, priority: Priority) -> Result<(), Error> {
         self.tell(Command::Prefetch(identity.clone(), priority)).await
     }
 
     /// Drops the certificate of an identity that left the node, and stops its renewal.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if the task has ended.
     pub async fn forget(&self, identity: &Spiffe) -> Result<(), Error> {
         self.tell(Command::Forget(identity.clone())).await
     }

@@ -15,6 +15,9 @@ pub struct PrivateKey(KeyPair);
 
 impl PrivateKey {
     /// Generates a key with the system's random number generator.
+    ///
+    /// # Errors
+    /// If the system has no random numbers.
     pub fn generate() -> Result<Self, Error> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256);
         Ok(Self(key.map_err(|source| Error::Crypto { doing: "making a key", source })?))
@@ -36,6 +39,9 @@ impl fmt::Debug for PrivateKey {
 }
 
 /// A PEM PKCS#10 request for one identity: empty subject, one URI name.
+///
+/// # Errors
+/// If the identity cannot be written as a URI name, or the request cannot be signed.
 pub fn csr(key: &PrivateKey, identity: &Spiffe) -> Result<String, Error> {
     let failed = |source| Error::Crypto { doing: "writing a certificate request", source };
     let mut params = CertificateParams::default();

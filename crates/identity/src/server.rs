@@ -51,12 +51,18 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Starts with this certificate.
+    ///
+    /// # Errors
+    /// If TLS cannot be configured with this certificate.
     pub fn new(certificate: &ServerCertificate) -> Result<Self, Error> {
         let config = tls::plain_server(&certificate.credentials)?;
         Ok(Self { config: Arc::new(ArcSwap::new(config)) })
     }
 
     /// Uses this certificate for new handshakes; established connections keep theirs.
+    ///
+    /// # Errors
+    /// If TLS cannot be configured with this certificate; then the previous one stays.
     pub fn swap(&self, certificate: &ServerCertificate) -> Result<(), Error> {
         self.config.store(tls::plain_server(&certificate.credentials)?);
         Ok(())

@@ -44,6 +44,9 @@ impl Svid {
     /// Builds an SVID from a CA's response: leaf, intermediates, and last the root or roots.
     /// Rejects a certificate for another identity, one that is not valid now, and a chain that
     /// peers with the same roots would reject.
+    ///
+    /// # Errors
+    /// Why the certificate cannot be used.
     pub fn new(
         key: &PrivateKey,
         chain: &[String],
@@ -120,6 +123,9 @@ pub struct ClientStream<IO>(client::TlsStream<IO>);
 
 /// Secures an accepted connection. Returns the peer's identity, which must be of our own trust
 /// domain.
+///
+/// # Errors
+/// If the TLS handshake fails or takes too long, or the peer has no identity of our trust domain.
 pub async fn accept<IO>(svid: &Svid, io: IO) -> Result<(ServerStream<IO>, Spiffe), HandshakeError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
@@ -136,6 +142,9 @@ where
 
 /// Secures a dialed connection. Returns the peer's identity, which must be one of `expected`; if
 /// `expected` is empty, every peer is rejected.
+///
+/// # Errors
+/// If the TLS handshake fails or takes too long, or the peer is none of `expected`.
 pub async fn connect<IO>(
     svid: &Svid,
     expected: &[Spiffe],

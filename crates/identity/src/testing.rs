@@ -35,17 +35,26 @@ impl std::fmt::Debug for Time {
 
 impl FakeCa {
     /// Uses a new root, certificates of one day, and the system clock.
+    ///
+    /// # Errors
+    /// If no key or certificate can be made.
     pub fn new(trust_domain: &str) -> Result<Self, Error> {
         Self::with_clock(trust_domain, TTL, Arc::new(SystemTime::now))
     }
 
     /// Uses another certificate lifetime and clock.
+    ///
+    /// # Errors
+    /// If no key or certificate can be made.
     pub fn with_clock(trust_domain: &str, ttl: Duration, clock: Clock) -> Result<Self, Error> {
         let authority = Arc::new(Authority::self_signed(trust_domain, CA_TTL, (clock)())?);
         Ok(Self { authority, clock: Time(clock), ttl })
     }
 
     /// An SVID that is ready for use.
+    ///
+    /// # Errors
+    /// If the certificate cannot be made.
     pub fn svid(&self, identity: &Spiffe) -> Result<Arc<Svid>, Error> {
         let now = (self.clock.0)();
         let key = PrivateKey::generate()?;

@@ -26,6 +26,9 @@ impl Token {
 
     /// The value of an `authorization` header, marked as sensitive. Blocking: reads a few hundred
     /// bytes from a memory-backed file.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its content cannot be a header value.
     pub fn bearer(&self) -> Result<MetadataValue<Ascii>, Error> {
         let text = fs::read_to_string(&self.path)
             .map_err(|source| Error::File { path: self.path.clone(), source })?;

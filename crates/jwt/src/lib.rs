@@ -83,6 +83,9 @@ impl Validator {
     }
 
     /// Verifies the tokens of a request. On rejection, answer 401 with [`CHALLENGE`].
+    ///
+    /// # Errors
+    /// Why the request must be rejected.
     pub fn check(&self, head: &RequestHead<'_>, now: SystemTime) -> Result<Accepted, Refusal> {
         let mut accepted = Accepted::default();
         if !self.reserved.is_empty() {

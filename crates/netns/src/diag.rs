@@ -74,6 +74,9 @@ impl Default for SocketId {
 }
 
 /// Lists the TCP sockets of a namespace.
+///
+/// # Errors
+/// If the namespace cannot be entered, or the kernel's socket diagnostics cannot be read.
 pub fn tcp_sockets(netns: &NetNs) -> Result<Vec<TcpSocket>> {
     let failed = |source| Error::Inspect { what: "list the TCP sockets of a network namespace", source };
     let list = || -> io::Result<Vec<TcpSocket>> {
@@ -86,6 +89,9 @@ pub fn tcp_sockets(netns: &NetNs) -> Result<Vec<TcpSocket>> {
 
 /// Closes a connection as if its peer had reset it; both ends see a reset. Returns false if it is
 /// already gone.
+///
+/// # Errors
+/// If the namespace cannot be entered, or the kernel refuses to close the socket.
 pub fn abort(netns: &NetNs, socket: &TcpSocket) -> Result<bool> {
     let address = socket.peer;
     let failed = |source| Error::Socket { step: "SOCK_DESTROY", address, inode: netns.id().inode, source };

@@ -32,22 +32,34 @@ pub struct NetNs {
 
 impl NetNs {
     /// Opens a namespace by path, such as those in `/run/netns`.
+    ///
+    /// # Errors
+    /// If the file cannot be opened or is not a network namespace.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(|source| Error::Open { path: path.to_path_buf(), source })?;
         Self::from_fd(file.into())
     }
 
     /// Opens the namespace of a process.
+    ///
+    /// # Errors
+    /// If there is no such process, or this one may not look into it.
     pub fn of_pid(pid: u32) -> Result<Self> {
         Self::open(&PathBuf::from(format!("/proc/{pid}/ns/net")))
     }
 
     /// Opens the namespace of the calling thread.
+    ///
+    /// # Errors
+    /// If `/proc` is not mounted.
     pub fn current() -> Result<Self> {
         Self::open(Path::new(HERE))
     }
 
     /// Opens the namespace of a socket.
+    ///
+    /// # Errors
+    /// If the kernel does not report the namespace of the socket.
     pub fn of_socket(socket: &impl AsFd) -> Result<Self> {
         let inspect = |what| move |source| Error::Inspect { what, source };
         let fd = raw::netns_of_socket(socket).map_err(inspect("network namespace of a socket"))?;
@@ -56,6 +68,9 @@ impl NetNs {
     }
 
     /// Wraps a received descriptor, after verifying that it is a network namespace.
+    ///
+    /// # Errors
+    /// [`Error::NotANetNs`] if it is another kind of file; else if the namespace cannot be entered.
     pub fn from_fd(fd: OwnedFd) -> Result<Self> {
         if !raw::is_netns(&fd) {
             return Err(Error::NotANetNs);
@@ -66,6 +81,9 @@ impl NetNs {
     }
 
     /// Another descriptor of the same namespace.
+    ///
+    /// # Errors
+    /// If the process has no descriptor left.
     pub fn try_clone(&self) -> Result<Self> {
         let fd = self
             .fd
@@ -104,11 +122,17 @@ impl AsFd for NetNs {
 /// # Aborts
 /// Aborts the process if the thread cannot return, because whatever runs on it next would act on
 /// the wrong network.
+///
+/// # Errors
+/// If the thread cannot enter the namespace; then `work` did not run.
 pub fn run_in<T>(netns: &NetNs, work: impl FnOnce() -> T) -> Result<T> {
     enter(netns.as_fd(), netns.id.inode, work)
 }
 
 /// The cookie of the calling thread's namespace.
+///
+/// # Errors
+/// If the kernel does not report the cookie.
 pub fn cookie_here() -> Result<u64> {
     let inspect = |source| Error::Inspect { what: "network namespace cookie", source };
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None).map_err(inspect)?;

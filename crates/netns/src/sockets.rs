@@ -45,6 +45,10 @@ pub struct ListenerFacts {
 ///
 /// The pod's address is not exposed: connections arrive only through redirection. It is bound to
 /// the v4-mapped address, because a socket bound to `::1` could not accept IPv4.
+///
+/// # Errors
+/// If the namespace cannot be entered, or a step of opening the socket fails, for example because the
+/// port is taken.
 pub fn listener(netns: &NetNs, port: u16) -> Result<TcpListener> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), port));
     let failed = |step| Failed { step, address, inode: netns.id().inode };
@@ -81,6 +85,9 @@ fn listen(
 ///
 /// With a `source`, the application sees that address as its peer. The connection is still being
 /// established when this returns: wait until it is writable, then check the socket's error.
+///
+/// # Errors
+/// If the namespace cannot be entered, or a step of opening the socket fails.
 pub fn upstream_to_app(netns: &NetNs, source: Option<IpAddr>, destination: SocketAddr) -> Result<TcpStream> {
     let destination = SocketAddr::new(destination.ip().to_canonical(), destination.port());
     let failed = |step| Failed { step, address: destination, inode: netns.id().inode };
@@ -106,6 +113,9 @@ pub fn upstream_to_app(netns: &NetNs, source: Option<IpAddr>, destination: Socke
 /// that [`is_proxys_own`] checks.
 ///
 /// It is not captured if the calling task's cgroup is exempt when it connects.
+///
+/// # Errors
+/// If the namespace cannot be entered, or the socket cannot be opened or marked.
 pub fn outbound(netns: &NetNs, destination: SocketAddr) -> Result<Socket> {
     let failed = Failed { step: "socket", address: destination, inode: netns.id().inode };
     run_in(netns, || {
@@ -122,6 +132,9 @@ pub fn is_proxys_own(accepted: &impl AsFd) -> bool {
 }
 
 /// Reads the properties that decide whether a listener may be armed.
+///
+/// # Errors
+/// If the kernel does not report a property of the socket.
 pub fn inspect(listener: &impl AsFd) -> Result<ListenerFacts> {
     let inspect = |what| move |source| Error::Inspect { what, source };
     let socket = socket2::SockRef::from(listener);

@@ -183,6 +183,9 @@ impl PodConfig {
     ///
     /// Connections of a family in which the pod has no address are refused: they could not be
     /// captured and must not leave as plaintext.
+    ///
+    /// # Errors
+    /// If one family has more than [`ADDRESSES_MAX`] addresses.
     pub fn enrolled(addresses: &[IpAddr]) -> Result<Self, TooManyAddresses> {
         let mut config = Self {
             flags: flag::CAPTURE_INBOUND | flag::HBONE,

@@ -15,6 +15,9 @@ const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 const DIRECTORIES_MAX: usize = 65_536;
 
 /// The root of the cgroup v2 hierarchy of this node.
+///
+/// # Errors
+/// [`Error::Unmounted`] if the node has no cgroup v2 hierarchy.
 pub fn root() -> Result<PathBuf> {
     let is_v2 = |path: &Path| statfs(path).is_ok_and(|found| found.filesystem_type() == CGROUP2_SUPER_MAGIC);
     let [first, _] = MOUNTS;
@@ -26,6 +29,9 @@ pub fn root() -> Result<PathBuf> {
 }
 
 /// The id of a cgroup, as `bpf_get_current_cgroup_id` returns it.
+///
+/// # Errors
+/// If the cgroup does not exist.
 pub fn id(cgroup: &Path) -> Result<u64> {
     let metadata = fs::metadata(cgroup).map_err(|source| Error::File {
         step: "look at cgroup",
@@ -40,6 +46,9 @@ pub fn id(cgroup: &Path) -> Result<u64> {
 /// The path in `/proc/<pid>/cgroup` is relative to the reader's cgroup namespace, which may differ
 /// from that of the mount. It is used only if the directory it leads to lists the process;
 /// otherwise the hierarchy is searched.
+///
+/// # Errors
+/// If the process has ended, or no cgroup below `root` lists it.
 pub fn of_pid(pid: u32, root: &Path) -> Result<PathBuf> {
     let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
     let text = fs::read_to_string(&path).map_err(|source| Error::File {
@@ -62,6 +71,9 @@ pub fn of_id(wanted: u64, root: &Path) -> Option<PathBuf> {
 }
 
 /// The processes in exactly this cgroup. A process outside the reader's pid namespace appears as 0.
+///
+/// # Errors
+/// If the cgroup does not exist.
 pub fn processes(cgroup: &Path) -> Result<Vec<u32>> {
     let path = cgroup.join("cgroup.procs");
     match fs::read_to_string(&path) {

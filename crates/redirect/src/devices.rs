@@ -113,6 +113,9 @@ pub struct DeviceWatch(Socket);
 
 impl DeviceWatch {
     /// Starts to watch.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered or no netlink socket can be opened.
     pub fn open(netns: &NetNs) -> Result<Self> {
         let failed = |source| Error::Devices { step: "watch devices", inode: netns.id().inode, source };
         let socket = run_in(netns, || {

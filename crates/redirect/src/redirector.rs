@@ -53,6 +53,9 @@ impl Redirector {
     ///
     /// The programs of pods are updated by [`attach`](Self::attach); until then the old ones
     /// continue with the same maps.
+    ///
+    /// # Errors
+    /// If a file system is not mounted, the kernel rejects a program, or a pin cannot be used.
     pub fn open(config: &Config) -> Result<Self> {
         let pins = Pins::open(config)?;
         let mut object = Object::new(&pins);
@@ -75,6 +78,9 @@ impl Redirector {
     /// nothing yet.
     ///
     /// Captured connections use the first address of their family as their source.
+    ///
+    /// # Errors
+    /// If a program cannot be attached or pinned, or a rule, route or sysctl cannot be set in the pod's namespace.
     pub fn attach(&mut self, uid: &str, netns: &NetNs, addresses: &[IpAddr]) -> Result<Attached> {
         let pin = self.pins.pod(uid)?;
         let config = PodConfig::enrolled(addresses)
@@ -103,6 +109,9 @@ impl Redirector {
     /// Devices that hold one of the `addresses` lead out of the pod, all others to something inside
     /// it. Packets from a `rerouted` device go to the outbound listener even if they would not
     /// leave the pod.
+    ///
+    /// # Errors
+    /// If the devices cannot be listed, or a program cannot be attached to one.
     pub fn cover(
         &mut self,
         uid: &str,
@@ -142,6 +151,9 @@ impl Redirector {
     }
 
     /// Number of dropped forwarded packets, by namespace cookie.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
     pub fn forwarded(&self) -> Result<Vec<(u64, Direction, u64)>> {
         let mut counted = Vec::new();
         for entry in self.maps.forwarded.iter() {
@@ -155,6 +167,9 @@ impl Redirector {
     /// Sets the redirection of a namespace to `config`, or off: one atomic write.
     ///
     /// The kubelet's `probes` stay admitted. Open connections are not affected.
+    ///
+    /// # Errors
+    /// If a map cannot be written.
     pub fn switch(&mut self, cookie: u64, config: Option<PodConfig>, probes: &[Probe]) -> Result<()> {
         let before = self.config(cookie)?;
         let addresses: Vec<IpAddr> =
@@ -192,6 +207,9 @@ impl Redirector {
     }
 
     /// The redirection config of a namespace.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
     pub fn config(&self, cookie: u64) -> Result<Option<PodConfig>> {
         match self.maps.pods.get(&cookie, 0) {
             Ok(PodValue(config)) => Ok(Some(config)),
@@ -204,6 +222,9 @@ impl Redirector {
     ///
     /// Rejects a socket that is in another namespace, bound to another port, not listening, or
     /// unable to answer for foreign addresses.
+    ///
+    /// # Errors
+    /// If the socket is rejected, or the map cannot be written.
     pub fn arm(&mut self, cookie: u64, kind: Kind, listener: BorrowedFd<'_>) -> Result<()> {
         let refuse = |reason| Err(Error::Listener { cookie, kind, reason });
         let facts = ambit_netns::inspect(&listener)?;
@@ -224,27 +245,42 @@ impl Redirector {
     }
 
     /// Removes a listener: connections that would go to it are refused from now on.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
     pub fn disarm(&mut self, cookie: u64, kind: Kind) -> Result<()> {
         let key = ListenerPod(ListenerKey::new(cookie, kind));
         removed(map::LISTENERS, self.maps.listeners.remove(&key))
     }
 
     /// Exempts the tasks of exactly this cgroup from capture, see [`cgroup::id`].
+    ///
+    /// # Errors
+    /// If the map cannot be written.
     pub fn exempt(&mut self, cgroup_id: u64) -> Result<()> {
         self.maps.proxies.insert(cgroup_id, PRESENT, 0).map_err(failed(map::PROXIES))
     }
 
     /// Ends the exemption of this cgroup.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
     pub fn unexempt(&mut self, cgroup_id: u64) -> Result<()> {
         removed(map::PROXIES, self.maps.proxies.remove(&cgroup_id))
     }
 
     /// The exempt cgroups.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
     pub fn exempted(&self) -> Result<Vec<u64>> {
         self.maps.proxies.keys().collect::<Result<_, _>>().map_err(failed(map::PROXIES))
     }
 
     /// The pods with a pinned link.
+    ///
+    /// # Errors
+    /// If the pins or their links cannot be read.
     pub fn attached(&self) -> Result<Vec<AttachedPod>> {
         let uids = self.pins.pod_uids()?;
         uids.into_iter()
@@ -253,11 +289,17 @@ impl Redirector {
     }
 
     /// Cookies of the namespaces with redirection.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
     pub fn enrolled(&self) -> Result<Vec<u64>> {
         self.maps.pods.keys().collect::<Result<_, _>>().map_err(failed(map::PODS))
     }
 
     /// The listeners in the map; an entry exists as long as a process has the socket open.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
     pub fn armed(&self) -> Result<Vec<(u64, Kind)>> {
         let mut armed = Vec::new();
         for key in self.maps.listeners.keys() {
@@ -272,6 +314,9 @@ impl Redirector {
     /// Captured connections need the rules and the route, so call this once they have ended.
     /// Without a namespace only the link is removed; see [`forget`](Self::forget) for its map
     /// entries.
+    ///
+    /// # Errors
+    /// The first step that failed; all others were attempted too.
     pub fn detach(&mut self, uid: &str, netns: Option<&NetNs>) -> Result<()> {
         let pin = self.pins.pod(uid)?;
         // Every step is attempted, even if an earlier one fails.
@@ -285,6 +330,9 @@ impl Redirector {
     }
 
     /// Removes the map entries of a namespace: redirection off, no listeners.
+    ///
+    /// # Errors
+    /// If a map cannot be written.
     pub fn forget(&mut self, cookie: u64) -> Result<()> {
         self.switch(cookie, None, &[])?;
         for direction in Direction::ALL {
@@ -298,6 +346,9 @@ impl Redirector {
     /// that send only data that [`switch`](Self::switch) was given.
     ///
     /// A second call moves this to another cgroup.
+    ///
+    /// # Errors
+    /// If the cgroup cannot be opened, or a program cannot be attached to it.
     pub fn attach_kubelet(&mut self, cgroup: &Path, host: &NetNs) -> Result<()> {
         let mut instance = self.object.instance(host.cookie())?;
         let directory = open_cgroup(cgroup)?;
@@ -317,6 +368,9 @@ impl Redirector {
     ///
     /// Rules, routes and sysctls stay in the namespaces of pods that were not
     /// [detached](Self::detach); they have no effect without marked packets.
+    ///
+    /// # Errors
+    /// If a map cannot be written or a pin cannot be removed.
     pub fn remove_everything(mut self) -> Result<()> {
         for cookie in self.enrolled()? {
             self.switch(cookie, None, &[])?;

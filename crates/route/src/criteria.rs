@@ -16,6 +16,9 @@ pub struct HeaderCriteria(Vec<(HeaderName, Value)>);
 
 impl HeaderCriteria {
     /// Compiles the conditions; if one is invalid, all are.
+    ///
+    /// # Errors
+    /// The first name or value that cannot be compiled.
     pub fn compile(matches: &[HeaderMatch]) -> Result<Self, Invalid> {
         let mut compiled: Vec<(HeaderName, Value)> = Vec::with_capacity(matches.len());
         for HeaderMatch { name, value } in matches {

@@ -129,6 +129,9 @@ impl<'a> Env<'a> {
     }
 
     /// Returns the configuration, or all errors.
+    ///
+    /// # Errors
+    /// Every variable that is missing or cannot be parsed.
     pub fn finish<T>(self, config: T) -> Result<T, EnvErrors> {
         if self.errors.is_empty() { Ok(config) } else { Err(EnvErrors(self.errors)) }
     }
