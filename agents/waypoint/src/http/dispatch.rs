@@ -21,7 +21,7 @@ use super::{
     exchange::Exchange,
     extended_connect,
     external::{self, Granted, Stopped},
-    judged::judge,
+    judged::{Judged, judge},
     plan::Plan,
     response_body::ResponseBody,
     tries,
@@ -173,12 +173,10 @@ async fn prepare<'a>(
     }
     edits.granted = external::check(service, session, (parts, body), exchange).await?;
     let token = authenticate((service, session), parts, exchange)?;
-    if !service.policies.is_empty() {
-        judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
-            exchange.detail = Some(verdict.to_string());
-            Refusal::Denied(verdict)
-        })?;
-    }
+    let judged = judge(service, &session.connection, parts, token.as_ref()).map_err(|verdict| {
+        exchange.detail = Some(verdict.to_string());
+        Refusal::Denied(verdict)
+    })?;
     let port = service.port(session.destination.port()).ok_or(Refusal::Gone)?;
     // Routes belong to the service; they do not apply to a pod that the client addressed itself.
     let route = if session.pod.is_some() { None } else { find(port, session, parts)? };
@@ -188,9 +186,9 @@ async fn prepare<'a>(
         Refusal::RateLimited(limited.after)
     })?;
     inject(rules, parts, exchange).await?;
-    let judged = switches.then(|| Box::new((parts.clone(), token)));
+    let switching = switches.then(|| Box::new((parts.clone(), token)));
     let mut plan = match route {
-        Some(route) => route.plan(service, parts, exchange, &mut edits.filters)?,
+        Some(route) => route.plan((service, judged), parts, exchange, &mut edits.filters)?,
         // There are rules, and none matches.
         None if session.pod.is_none() && port.routes(&session.peer.identity.namespace).http.is_some() => {
             return Err(Refusal::NoRoute.into());
@@ -199,10 +197,10 @@ async fn prepare<'a>(
             let of_pod = session.pod.as_ref().and_then(|pod| pod.upstream.as_ref());
             let upstream = of_pod.or(port.own.as_ref()).ok_or(Refusal::Gone)?;
             exchange.upstream = Some(upstream.clone());
-            Plan::to_service(service, upstream)
+            Plan::to_service(judged, service, upstream)
         }
     };
-    plan.judged = judged;
+    plan.switching = switching;
     Ok(plan)
 }
 
@@ -259,7 +257,7 @@ impl<'a> Route<'a> {
     /// Applies the filters and chooses the backend.
     fn plan(
         self,
-        service: &'a Service,
+        (service, judged): (&'a Service, Judged),
         parts: &mut Parts,
         exchange: &mut Exchange,
         filters: &mut Vec<&'a Filters>,
@@ -287,7 +285,7 @@ impl<'a> Route<'a> {
         }
         let upstream = self.rule.ways.get(chosen).and_then(Option::as_ref).ok_or(Refusal::InvalidRule)?;
         exchange.upstream = Some(upstream.clone());
-        Ok(Plan::of_rule((service, rule, &matched.path), upstream, (filters, exchange.begun)))
+        Ok(Plan::of_rule(judged, (service, rule, &matched.path), upstream, (filters, exchange.begun)))
     }
 }
 

@@ -46,13 +46,21 @@ pub(super) fn meets(policy: &Policy, connection: &Connection, parts: &Parts) -> 
     policy.matches_request(connection, &view((parts, &Fields(&parts.headers)), connection, None))
 }
 
+/// Proof that authorization policies allowed a request. Only [`judge`] makes one, and a plan needs one, so that no request is
+/// forwarded that was not evaluated.
+#[derive(Debug)]
+pub(super) struct Judged(());
+
 /// Evaluates a request, and logs audits and the verdicts of policies in dry run.
 pub(super) fn judge(
     service: &Service,
     connection: &Connection,
     parts: &Parts,
     token: Option<&Token>,
-) -> Result<(), Verdict> {
+) -> Result<Judged, Verdict> {
+    if service.policies.is_empty() {
+        return Ok(Judged(()));
+    }
     let fields = Fields(&parts.headers);
     let request = view((parts, &fields), connection, token);
     let service_key = &service.bound.key;
@@ -70,5 +78,5 @@ pub(super) fn judge(
         );
     }
     let verdict = service.policies.judge(connection, &request);
-    if verdict.is_allowed() { Ok(()) } else { Err(verdict) }
+    if verdict.is_allowed() { Ok(Judged(())) } else { Err(verdict) }
 }

@@ -12,7 +12,7 @@ use ambit_resilience::Deadlines;
 use ambit_route::Filters;
 use http::{Version, request::Parts};
 
-use super::{headers, upgrade::Judged};
+use super::{headers, judged::Judged, upgrade::SwitchingRequest};
 use crate::{
     service::Service,
     upstream::{HttpVersion, Upstream},
@@ -34,18 +34,30 @@ pub(super) struct Plan<'a> {
     /// Destinations that get a copy.
     pub(super) mirrors: Vec<&'a Arc<Upstream>>,
     /// The request as policy allowed it, if it asks to switch protocols: the connection is then re-evaluated with it.
-    pub(super) judged: Option<Judged>,
+    pub(super) switching: Option<SwitchingRequest>,
+    /// Policies allowed the request.
+    _judged: Judged,
 }
 
 impl<'a> Plan<'a> {
     /// To the service itself, without a rule.
-    pub(super) fn to_service(service: &'a Service, upstream: &'a Arc<Upstream>) -> Self {
+    pub(super) fn to_service(judged: Judged, service: &'a Service, upstream: &'a Arc<Upstream>) -> Self {
         let deadlines = Deadlines::new(&Default::default(), Instant::now());
-        Self { service, upstream, retry: None, stay: None, deadlines, mirrors: Vec::new(), judged: None }
+        Self {
+            service,
+            upstream,
+            retry: None,
+            stay: None,
+            deadlines,
+            mirrors: Vec::new(),
+            switching: None,
+            _judged: judged,
+        }
     }
 
     /// By a rule.
     pub(super) fn of_rule(
+        judged: Judged,
         (service, rule, matched): (&'a Service, &'a HttpRule, &'a PathMatch),
         upstream: &'a Arc<Upstream>,
         (filters, begun): (&[&'a Filters], Instant),
@@ -58,7 +70,8 @@ impl<'a> Plan<'a> {
             retry: rule.retry.as_ref().filter(|retry| retry.attempts > 0),
             stay: rule.session.as_ref().map(|session| (session, matched)),
             deadlines: Deadlines::new(&rule.timeouts, begun),
-            judged: None,
+            switching: None,
+            _judged: judged,
         }
     }
 }

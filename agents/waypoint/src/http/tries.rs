@@ -24,7 +24,7 @@ use super::{
     extended_connect, headers, hop_by_hop, mirror,
     plan::{self, Plan},
     response_body::{Held, ResponseBody},
-    upgrade::{self, Client, Judged},
+    upgrade::{self, Client, SwitchingRequest},
 };
 use crate::{
     body::{ClientBody, Held as HeldBody, RequestBody, is_unsized},
@@ -77,7 +77,7 @@ pub(super) async fn run(
             return Err((Refusal::Overflow, exchange));
         }
     };
-    let switch = (client, plan.judged.take());
+    let switch = (client, plan.switching.take());
     let version = plan::version(plan.upstream.protocol(), &parts);
     headers::with_length(&mut parts.headers, &body.size_hint());
     let (bytes, is_unsized) = (exchange.request_bytes.clone(), is_unsized(&body));
@@ -341,7 +341,7 @@ impl Attempts<'_> {
         mut self,
         Answered { response, chosen, lease }: Answered,
         permit: Permit,
-        (switch, deadline): ((Client, Option<Judged>), Option<Instant>),
+        (switch, deadline): ((Client, Option<SwitchingRequest>), Option<Instant>),
     ) -> Response<ResponseBody> {
         let progress = self.exchange.session.progress.clone();
         let (mut parts, body) = response.into_parts();

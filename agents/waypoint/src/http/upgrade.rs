@@ -49,18 +49,18 @@ impl Drop for Client {
 }
 
 /// A request that asks to switch protocols, as policy allowed it.
-pub(super) type Judged = Box<(Parts, Option<Token>)>;
+pub(super) type SwitchingRequest = Box<(Parts, Option<Token>)>;
 
 /// Switches both sides, and copies bytes between them.
 pub(super) fn switch(
     mut response: Response<Incoming>,
-    (mut client, judged): (Client, Option<Judged>),
+    (mut client, request): (Client, Option<SwitchingRequest>),
     (held, mut exchange): (Held, Box<Exchange>),
 ) -> Response<ResponseBody> {
     let progress = exchange.session.progress.clone();
     let is_extended = client.is_extended;
     let endpoint = response.extensions_mut().remove::<OnUpgrade>();
-    let (Some(judged), Some(endpoint), Some(client)) = (judged, endpoint, client.switch.take()) else {
+    let (Some(request), Some(endpoint), Some(client)) = (request, endpoint, client.switch.take()) else {
         // The endpoint switched unasked.
         exchange.flags.push("UPE");
         let mut refused = Response::new(ResponseBody::own(bytes::Bytes::new(), progress, exchange));
@@ -73,8 +73,8 @@ pub(super) fn switch(
     local.clone().spawn(async move {
         let connection = session.connection.clone();
         let again = move |service: &Service| {
-            stands(service, &connection, &judged.0)?;
-            judge(service, &connection, &judged.0, judged.1.as_ref())
+            stands(service, &connection, &request.0)?;
+            judge(service, &connection, &request.0, request.1.as_ref()).map(drop)
         };
         let Ok(mut admitted) = local.streams.admit(&service, again) else { return };
         let switched = async {
