@@ -7,6 +7,11 @@ cd "$(dirname "$0")/.."
 log=$(mktemp) || exit 1
 trap 'rm -f "$log"' EXIT
 broken=()
+# Seconds that one test program may take. libtest names a test that runs for over a minute; a program that ends here has
+# no result, and its stage fails. Cluster tests wait for nothing without a limit of its own.
+PROGRAM_SECONDS_MAX=600
+host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+limited="CARGO_TARGET_${host}_RUNNER=timeout $PROGRAM_SECONDS_MAX"
 
 stage() { # NAME COMMAND...
   local name=$1 begin=$SECONDS
@@ -18,9 +23,9 @@ stage() { # NAME COMMAND...
 
 for wanted in "$@"; do
   case $wanted in
-    unit) stage unit cargo test --locked --workspace --no-fail-fast ;;
+    unit) stage unit env "$limited" cargo test --locked --workspace --no-fail-fast ;;
     # Tests that make namespaces, cgroups and BPF links of their own: one at a time. Cluster tests are another stage.
-    netns) stage netns cargo test --locked --workspace --exclude ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
+    netns) stage netns env "$limited" cargo test --locked --workspace --exclude ambit-kind-tests --no-fail-fast -- --ignored --test-threads=1 ;;
     cluster)
       stage install make --no-print-directory install gateway-api providers
       case " ${broken[*]} " in *" install "*) continue ;; esac

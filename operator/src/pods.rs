@@ -42,7 +42,8 @@ pub(crate) async fn annotate(
     client: &Client,
     namespace: &str,
     name: &str,
-    (key, value): (&str, Option<&str>),
+    key: &str,
+    value: Option<&str>,
 ) -> Result<(), Error> {
     patch(client, namespace, name, json!({"metadata": {"annotations": {key: value}}})).await
 }
@@ -125,7 +126,7 @@ impl Writer {
             }
             ReportEvent::NodeClean { node, agent } => {
                 tracing::info!(%node, "Nothing of the mesh is left on the node");
-                annotate(&self.client, &agent.namespace, &agent.name, (labels::CLEAN, Some("true"))).await
+                annotate(&self.client, &agent.namespace, &agent.name, labels::CLEAN, Some("true")).await
             }
             ReportEvent::NodeProblem { node, reason, message } => {
                 tracing::warn!(%node, reason, message, "A node cannot serve the mesh");

@@ -89,7 +89,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let port = admin::bind(config.discovery_port).await?;
     tasks.spawn(admin::serve_health(health, readiness.clone()));
     tasks.spawn(admin::serve_metrics(scrape, metrics));
-    let wanted = fold(&shared, mesh_sender, (folded, readiness.block("watches")), &mut tasks);
+    let wanted = fold(&shared, mesh_sender, folded, readiness.block("watches"), &mut tasks);
     let trusted = manage(&shared, config.images, own, &mut tasks);
     let issuer = issuer(&mut tasks, trusted);
     let mesh = MeshClient::new(shared.index.clone(), issuer.clone(), &config.pod_name);
@@ -123,7 +123,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 fn fold(
     shared: &Shared,
     mesh: watch::Sender<MeshState>,
-    (folded, blocker): (mpsc::Receiver<Seen>, Blocker),
+    folded: mpsc::Receiver<Seen>,
+    blocker: Blocker,
     tasks: &mut JoinSet<()>,
 ) -> watch::Receiver<Wanted> {
     let (wanted, wants) = watch::channel(Wanted::new());
@@ -185,7 +186,7 @@ fn manage(
         tokio::join!(reconcile::run(context), driver::run(driver));
     });
     let (client, index, leads) = (shared.client.clone(), shared.index.clone(), shared.leads.clone());
-    tasks.spawn(statuses::run((client, shared.events.clone()), index, leads, shared.status.clone()));
+    tasks.spawn(statuses::run(client, shared.events.clone(), index, leads, shared.status.clone()));
     trusted
 }
 

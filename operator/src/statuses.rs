@@ -34,7 +34,8 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Writes until dropped, while this replica leads.
 pub(crate) async fn run(
-    (client, events): (Client, Events),
+    client: Client,
+    events: Events,
     index: SharedIndex,
     mut leads: watch::Receiver<bool>,
     wake: Arc<Notify>,

@@ -13,9 +13,6 @@ use anyhow::Result;
 
 use crate::source::{Import, Source};
 
-/// Crates whose rings are still to be broken.
-const EXCEPTED: [&str; 3] = ["agents/cni", "agents/waypoint", "agents/ztunnel"];
-
 /// Every ring, one sentence each.
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
@@ -131,8 +128,7 @@ fn roots(root: &Path) -> Result<Vec<PathBuf>> {
         found.extend(programs.iter().map(|path| path.join("main.rs")));
         found.extend(programs);
     }
-    let is_excepted = |path: &Path| EXCEPTED.iter().any(|package| path.starts_with(root.join(package)));
-    found.retain(|path| path.is_file() && !is_excepted(path));
+    found.retain(|path| path.is_file());
     found.sort();
     Ok(found)
 }

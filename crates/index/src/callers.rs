@@ -35,7 +35,8 @@ impl Caller {
     pub fn validating(object: &ValidatingWebhookConfiguration) -> Self {
         let webhooks = object.webhooks.iter().flatten();
         Self::new(
-            (Kind::ValidatingWebhook, "ValidatingWebhookConfiguration"),
+            Kind::ValidatingWebhook,
+            "ValidatingWebhookConfiguration",
             &object.metadata,
             webhooks.map(|webhook| of_webhook(&webhook.client_config)),
         )
@@ -45,7 +46,8 @@ impl Caller {
     pub fn mutating(object: &MutatingWebhookConfiguration) -> Self {
         let webhooks = object.webhooks.iter().flatten();
         Self::new(
-            (Kind::MutatingWebhook, "MutatingWebhookConfiguration"),
+            Kind::MutatingWebhook,
+            "MutatingWebhookConfiguration",
             &object.metadata,
             webhooks.map(|webhook| of_webhook(&webhook.client_config)),
         )
@@ -55,9 +57,9 @@ impl Caller {
     pub fn aggregated(object: &APIService) -> Self {
         let service = object.spec.as_ref().and_then(|spec| spec.service.as_ref());
         let called = service.and_then(|service| {
-            called((service.namespace.as_deref()?, service.name.as_deref()?), service.port)
+            called(service.namespace.as_deref()?, service.name.as_deref()?, service.port)
         });
-        Self::new((Kind::ApiService, "APIService"), &object.metadata, [called].into_iter())
+        Self::new(Kind::ApiService, "APIService", &object.metadata, [called].into_iter())
     }
 
     /// For a resource whose versions a webhook converts.
@@ -65,8 +67,8 @@ impl Caller {
         let conversion = object.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
         let config = conversion.and_then(|webhook| webhook.client_config.as_ref());
         let service = config.and_then(|config| config.service.as_ref());
-        let called = service.and_then(|service| called((&service.namespace, &service.name), service.port));
-        Self::new((Kind::CustomResource, "CustomResourceDefinition"), &object.metadata, [called].into_iter())
+        let called = service.and_then(|service| called(&service.namespace, &service.name, service.port));
+        Self::new(Kind::CustomResource, "CustomResourceDefinition", &object.metadata, [called].into_iter())
     }
 
     /// The object as text, for messages.
@@ -75,7 +77,8 @@ impl Caller {
     }
 
     fn new(
-        (kind, description): (Kind, &'static str),
+        kind: Kind,
+        description: &'static str,
         metadata: &ObjectMeta,
         called: impl Iterator<Item = Option<(NamespacedName, u16)>>,
     ) -> Self {
@@ -100,10 +103,10 @@ impl Caller {
 
 fn of_webhook(config: &WebhookClientConfig) -> Option<(NamespacedName, u16)> {
     let service = config.service.as_ref()?;
-    called((&service.namespace, &service.name), service.port)
+    called(&service.namespace, &service.name, service.port)
 }
 
-fn called((namespace, name): (&str, &str), port: Option<i32>) -> Option<(NamespacedName, u16)> {
+fn called(namespace: &str, name: &str, port: Option<i32>) -> Option<(NamespacedName, u16)> {
     let port = u16::try_from(port.unwrap_or(DEFAULT_PORT)).ok()?;
     Some((NamespacedName::new(namespace, name), port))
 }

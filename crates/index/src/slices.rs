@@ -38,6 +38,13 @@ pub(crate) struct EndpointFacts {
     health: Health,
 }
 
+/// One address of an endpoint that a slice lists.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listed<'a> {
+    pub(crate) endpoint: &'a EndpointFacts,
+    pub(crate) address: IpAddr,
+}
+
 impl SliceFacts {
     /// Parses a slice; `None` if it has no service, or its endpoints are DNS names.
     pub(crate) fn read(slice: &EndpointSlice) -> Option<Self> {
@@ -77,7 +84,7 @@ impl SliceFacts {
     /// workload's tunnel and expected identity are the pod's; otherwise it is reached as plain TCP.
     pub(crate) fn workload(
         &self,
-        (endpoint, address): (&EndpointFacts, IpAddr),
+        Listed { endpoint, address }: Listed<'_>,
         pod: Option<&Workload>,
         service: &ServiceFacts,
         settings: &Settings,

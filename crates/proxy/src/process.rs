@@ -14,7 +14,7 @@ use std::{
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, OPERATOR_NAME, Token, channel};
 use ambit_runtime::{Blocker, Readiness, admin, telemetry};
-use ambit_xds::{Counters, Handler, Node, Queries};
+use ambit_xds::{Counters, Handler, Node, Queries, Subscriber};
 use clap::Command;
 use tokio::{task::JoinSet, time::interval};
 use tonic::transport::Channel;
@@ -172,6 +172,6 @@ impl Operator {
             cluster_id: config.cluster_id.clone(),
         };
         let connect = move || std::future::ready(Ok(self.channel.clone()));
-        ambit_xds::run_counted(config, connect, (handler, queries), (counters, self.waiting))
+        ambit_xds::run_counted(config, connect, Subscriber { handler, queries }, counters, self.waiting)
     }
 }

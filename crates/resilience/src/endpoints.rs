@@ -89,24 +89,32 @@ pub struct Endpoints<T> {
     turn: Arc<AtomicU64>,
 }
 
+/// What every set of a destination shares.
+#[derive(Default)]
+struct SharedState {
+    ledger: Arc<Ledger>,
+    turn: Arc<AtomicU64>,
+}
+
 impl<T> Endpoints<T> {
     /// The first set of a destination; `clock` is the reference point of all times.
     pub fn new(policy: &DestinationPolicy, members: Vec<Member<T>>, clock: Instant) -> Self {
-        Self::build(policy, members, clock, (Arc::default(), Arc::default()), |_| None)
+        Self::build(policy, members, clock, SharedState::default(), |_| None)
     }
 
     /// The next set after a change; endpoints with the same uid keep their statistics.
     #[must_use]
     pub fn changed<U>(&self, policy: &DestinationPolicy, members: Vec<Member<U>>) -> Endpoints<U> {
         let kept = |uid: &str| self.get(uid).map(|endpoint| endpoint.vitals.clone());
-        Endpoints::build(policy, members, self.clock, (self.ledger.clone(), self.turn.clone()), kept)
+        let shared = SharedState { ledger: self.ledger.clone(), turn: self.turn.clone() };
+        Endpoints::build(policy, members, self.clock, shared, kept)
     }
 
     fn build(
         policy: &DestinationPolicy,
         mut members: Vec<Member<T>>,
         clock: Instant,
-        (ledger, turn): (Arc<Ledger>, Arc<AtomicU64>),
+        SharedState { ledger, turn }: SharedState,
         kept: impl Fn(&str) -> Option<Arc<Vitals>>,
     ) -> Self {
         members.retain(|member| member.weight > 0);

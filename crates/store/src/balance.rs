@@ -59,7 +59,7 @@ impl ServiceEntry {
         if let Some(endpoints) = seen.as_ref().filter(|endpoints| endpoints.location == location) {
             return endpoints.clone();
         }
-        let own = Arc::new(Endpoints::new(balancing, &self.endpoints, (client, location)));
+        let own = Arc::new(Endpoints::new(balancing, &self.endpoints, client, location));
         let before = self.seen.compare_and_swap(&seen, Some(own.clone()));
         // If another thread was faster, its view is used, so that all callers get the same object.
         match before.as_ref().filter(|other| other.location == own.location) {
@@ -107,7 +107,8 @@ impl Endpoints {
     fn new(
         balancing: &LoadBalancing,
         endpoints: &OrdMap<Arc<str>, Arc<Workload>>,
-        (client, location): (&Workload, Location),
+        client: &Workload,
+        location: Location,
     ) -> Self {
         let mut ranked: Vec<(usize, &Arc<Workload>)> = endpoints
             .values()

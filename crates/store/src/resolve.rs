@@ -28,7 +28,7 @@ pub fn resolve(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64) -> 
         return Route::Refused(Refusal::AddressesNotReceived);
     }
     if let Some((entry, service)) = addressed(snapshot, request) {
-        return to_service(snapshot, (entry, service), request, pick);
+        return to_service(snapshot, entry, service, request, pick);
     }
     let destination = destination(request);
     match snapshot.workload_by_address(&destination) {
@@ -59,7 +59,7 @@ pub fn alternatives(snapshot: &Snapshot, request: OutboundRequest<'_>, pick: u64
     let endpoints = endpoints.for_client(service, request.source, pick);
     let routes = endpoints.zip((0..).map(|next| pick.wrapping_add(next)));
     routes
-        .filter_map(|(endpoint, pick)| to_endpoint(snapshot, (endpoint, service), request, pick))
+        .filter_map(|(endpoint, pick)| to_endpoint(snapshot, endpoint, service, request, pick))
         .skip(1)
         .filter(|route| !matches!(route, Route::Refused(_)))
         .take(ALTERNATIVES_MAX)
@@ -84,7 +84,8 @@ fn addressed<'a>(
 
 fn to_service(
     snapshot: &Snapshot,
-    (entry, service): (&ServiceEntry, &Arc<Service>),
+    entry: &ServiceEntry,
+    service: &Arc<Service>,
     request: OutboundRequest<'_>,
     pick: u64,
 ) -> Route {
@@ -103,7 +104,7 @@ fn to_service(
     // Usually the first; an endpoint without the named port is skipped.
     endpoints
         .for_client(service, request.source, pick)
-        .find_map(|endpoint| to_endpoint(snapshot, (endpoint, service), request, pick))
+        .find_map(|endpoint| to_endpoint(snapshot, endpoint, service, request, pick))
         .unwrap_or_else(|| Route::Refused(Refusal::NoSuchPort(service.key(), request.destination.port())))
 }
 
@@ -111,7 +112,8 @@ fn to_service(
 /// waypoint, through that one.
 fn to_endpoint(
     snapshot: &Snapshot,
-    (endpoint, service): (&Arc<Workload>, &Arc<Service>),
+    endpoint: &Arc<Workload>,
+    service: &Arc<Service>,
     request: OutboundRequest<'_>,
     pick: u64,
 ) -> Option<Route> {

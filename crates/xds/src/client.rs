@@ -36,7 +36,7 @@ use tonic::{
 
 pub use config::{Config, Node};
 pub use counted::{Counters, run_counted};
-pub use handler::{Handler, Rejection, Resource};
+pub use handler::{Handler, Rejection, Resource, Subscriber};
 pub use proxy::Proxy;
 pub use queries::{Answer, QUERIES_MAX, Queries, QuerySender, queries};
 pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
@@ -96,14 +96,14 @@ where
     H: Handler,
 {
     let (_nobody_asks, queries) = queries("");
-    run_with_queries(config, connect, (handler, queries), status).await
+    run_with_queries(config, connect, Subscriber { handler, queries }, status).await
 }
 
 /// Like [`run`], and also sends on-demand queries.
 pub async fn run_with_queries<C, F, H>(
     config: Config,
     mut connect: C,
-    (mut handler, mut queries): (H, Queries),
+    Subscriber { mut handler, mut queries }: Subscriber<H>,
     status: watch::Sender<Status>,
 ) -> Infallible
 where

@@ -8,7 +8,7 @@ pub mod wire;
 
 pub use client::{
     Answer, Config, Counters, Handler, Node, Proxy, Queries, QuerySender, Rejection, Resource, Status,
-    queries, run, run_counted,
+    Subscriber, queries, run, run_counted,
 };
 pub use server::{Aliases, Authorizer, Change, DiscoveryServer, Feed, Scope, Stats, TooLarge};
 

@@ -236,7 +236,7 @@ async fn remove(
         Step::DeleteAgents => delete_agents(client, world).await?,
         Step::RemoveAnnotations => {
             for pod in &world.redirected {
-                pods::annotate(client, &pod.namespace, &pod.name, (labels::REDIRECTION, None)).await?;
+                pods::annotate(client, &pod.namespace, &pod.name, labels::REDIRECTION, None).await?;
             }
         }
         Step::DeleteObjects => delete_objects(client, world).await?,

@@ -72,7 +72,8 @@ pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid
     let mut violations = Vec::new();
     let trust_domain = trust_domain(spec, issued_in, &mut violations);
     let certificate_ttl = duration(
-        ("spec.trust.certificateTTL", &spec.trust.certificate_ttl),
+        "spec.trust.certificateTTL",
+        &spec.trust.certificate_ttl,
         CERTIFICATE_TTL_MIN..=CERTIFICATE_TTL_MAX,
         "between 10m and 90d",
         &mut violations,
@@ -148,8 +149,13 @@ fn ca(spec: &MeshSpec, violations: &mut Vec<Violation>) -> Option<CaSource> {
     match (&spec.trust.ca.self_signed, &spec.trust.ca.secret) {
         (own, None) => {
             let own = own.clone().unwrap_or_default();
-            let field = ("spec.trust.ca.selfSigned.rootTTL", own.root_ttl.as_str());
-            let ttl = duration(field, ROOT_TTL_MIN..=ROOT_TTL_MAX, "between 30d and 36500d", violations);
+            let ttl = duration(
+                "spec.trust.ca.selfSigned.rootTTL",
+                &own.root_ttl,
+                ROOT_TTL_MIN..=ROOT_TTL_MAX,
+                "between 30d and 36500d",
+                violations,
+            );
             ttl.map(|root_ttl| CaSource::SelfSigned { root_ttl })
         }
         (None, Some(secret)) => Some(CaSource::Secret(secret.name.clone())),
@@ -165,7 +171,8 @@ fn ca(spec: &MeshSpec, violations: &mut Vec<Violation>) -> Option<CaSource> {
 }
 
 fn duration(
-    (field, text): (&'static str, &str),
+    field: &'static str,
+    text: &str,
     range: std::ops::RangeInclusive<Duration>,
     limits: &str,
     violations: &mut Vec<Violation>,

@@ -266,7 +266,7 @@ async fn keep_waypoints(
         let problem = match (&waypoint.judgement.valid, roots.get(&*waypoint.name.namespace)) {
             (None, _) => None,
             (Some(_), Some(problem)) => Some(problem.clone()),
-            (Some(valid), None) => roll_out(context, world, ground, (waypoint, valid)).await,
+            (Some(valid), None) => roll_out(context, world, ground, waypoint, valid).await,
         };
         is_done &= problem.as_ref().is_none_or(|problem| problem.reason != reason::APPLY_FAILED);
         result = result.and(write_status(context, world, waypoint, problem).await);
@@ -279,7 +279,8 @@ async fn roll_out(
     context: &Context,
     world: &World,
     ground: &Ground,
-    (waypoint, valid): (&Waypoint<'_>, &Valid),
+    waypoint: &Waypoint<'_>,
+    valid: &Valid,
 ) -> Option<Problem> {
     let live = world.deployment(&waypoint.name);
     let waiting = |message: &str| {

@@ -107,7 +107,7 @@ pub fn condition(object: &Value, pointer: &str, kind: &str) -> Option<Condition>
 /// # Errors
 /// After [`APPLIED`], with what it says instead.
 pub fn until_route(namespace: &str, route: &str, kind: &str, status: &str) -> Result<Condition> {
-    until_says(namespace, &format!("httproute/{route}"), "/status/parents/0/conditions", (kind, status))
+    until_says(namespace, &format!("httproute/{route}"), "/status/parents/0/conditions", kind, status)
 }
 
 /// Waits until a policy says this of itself.
@@ -115,15 +115,10 @@ pub fn until_route(namespace: &str, route: &str, kind: &str, status: &str) -> Re
 /// # Errors
 /// After [`APPLIED`], with what it says instead.
 pub fn until_policy(namespace: &str, policy: &str, kind: &str, status: &str) -> Result<Condition> {
-    until_says(namespace, policy, "/status/conditions", (kind, status))
+    until_says(namespace, policy, "/status/conditions", kind, status)
 }
 
-fn until_says(
-    namespace: &str,
-    object: &str,
-    pointer: &str,
-    (kind, status): (&str, &str),
-) -> Result<Condition> {
+fn until_says(namespace: &str, object: &str, pointer: &str, kind: &str, status: &str) -> Result<Condition> {
     let (said, _) = wait::until(&format!("{object} to say {kind}={status}"), APPLIED, || {
         let found = kubectl::json(&["get", "-n", namespace, object])?;
         match condition(&found, pointer, kind) {

@@ -320,7 +320,9 @@ impl Index {
     pub(super) fn refresh_bound_pod(
         &mut self,
         name: &NamespacedName,
-        (is_elsewhere, old, new): (bool, Option<&Arc<Workload>>, Option<&Arc<Workload>>),
+        is_elsewhere: bool,
+        old: Option<&Arc<Workload>>,
+        new: Option<&Arc<Workload>>,
     ) {
         let subject = Subject::Pod(name.clone());
         if is_elsewhere {

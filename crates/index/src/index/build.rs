@@ -64,7 +64,7 @@ impl Index {
             changes.enrollments.extend(names.map(|e| (e.node.clone(), e.uid.clone())));
             entry.enrollment = enrollment.map(Arc::new);
         }
-        self.refresh_bound_pod(name, (is_elsewhere, old.as_ref(), new.as_ref()));
+        self.refresh_bound_pod(name, is_elsewhere, old.as_ref(), new.as_ref());
         let is_same = match (&old, &new) {
             (Some(old), Some(new)) => old.services == new.services && old.health == new.health,
             (None, None) => true,

@@ -91,7 +91,7 @@ impl Index {
         }
         let bound = pods.into_iter().map(|(waypoint, on_their_way)| {
             let Attachments { authorization, authentication, checks, unenforceable } =
-                self.attachments((namespace, None), waypoint);
+                self.attachments(namespace, None, waypoint);
             let bound = BoundService {
                 key: NamespacedName::new(namespace.clone(), PODS),
                 addressed: Addressed::Pods(on_their_way),
@@ -142,7 +142,7 @@ impl Index {
         let own = service.ports.iter().map(|port| Destination { service: key.clone(), port: port.port });
         let destinations = compiler.destinations.into_iter().chain(own);
         let Attachments { authorization, authentication, checks, unenforceable } =
-            self.attachments((&service.name.namespace, Some(&service.name)), waypoint);
+            self.attachments(&service.name.namespace, Some(&service.name), waypoint);
         BoundService {
             addressed: Addressed::Service,
             ports,
@@ -259,7 +259,8 @@ impl Index {
     /// or its class.
     fn attachments(
         &self,
-        (namespace, service): (&Arc<str>, Option<&NamespacedName>),
+        namespace: &Arc<str>,
+        service: Option<&NamespacedName>,
         waypoint: &NamespacedName,
     ) -> Attachments {
         let class = self.layer7.gateways.get(waypoint).map(|gateway| &gateway.class);

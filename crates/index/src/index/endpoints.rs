@@ -11,7 +11,7 @@ use super::{Index, maps::remove_from};
 use crate::{
     changes::Changes,
     pods::PodFacts,
-    slices::{EndpointFacts, SliceFacts},
+    slices::{EndpointFacts, Listed, SliceFacts},
 };
 
 /// The resolved endpoints of a slice.
@@ -66,7 +66,8 @@ impl Index {
     pub(super) fn move_pod(
         &mut self,
         name: &NamespacedName,
-        (old, new): (Vec<IpAddr>, Vec<IpAddr>),
+        old: Vec<IpAddr>,
+        new: Vec<IpAddr>,
         changes: &mut Changes,
     ) {
         if old == new {
@@ -142,7 +143,7 @@ impl Index {
             for address in endpoint.addresses.iter().filter(|address| !is_pod && seen.insert(**address)) {
                 let pod = self.foreign_pod(slice, *address);
                 found.workloads.push(slice.workload(
-                    (endpoint, *address),
+                    Listed { endpoint, address: *address },
                     pod.as_ref(),
                     service,
                     &self.settings,

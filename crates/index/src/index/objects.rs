@@ -49,7 +49,7 @@ impl Index {
         // Before anything is published, so that the pod starts behind its waypoint.
         self.refresh_binding(&Subject::Pod(name.clone()), changes);
         changes.policy_status |= self.is_annotation_outdated(&name);
-        self.move_pod(&name, (was_at, is_at), changes);
+        self.move_pod(&name, was_at, is_at, changes);
         self.refresh_pod(&name, changes);
     }
 
@@ -68,7 +68,7 @@ impl Index {
                 self.pods_by_node.remove(&old.facts.node);
             }
         }
-        self.move_pod(name, (addresses(&old.facts), Vec::new()), changes);
+        self.move_pod(name, addresses(&old.facts), Vec::new(), changes);
         changes.workloads.extend(old.workload.map(|workload| workload.uid.clone()));
         changes.enrollments.extend(old.enrollment.map(|e| (e.node.clone(), e.uid.clone())));
     }

@@ -71,7 +71,7 @@ impl<T> Endpoints<T> {
                 (Balancer::RoundRobin, _) => self.next_in_turn(tier, endpoints, &usable),
                 (Balancer::LeastLoaded | Balancer::ConsistentHash(_), _) => {
                     let now = choice.now.saturating_duration_since(self.clock);
-                    less_loaded(tier, endpoints, (choice.random, now), &usable)
+                    less_loaded(tier, endpoints, choice.random, now, &usable)
                 }
             }
         })
@@ -112,7 +112,8 @@ fn remainder(number: u64, of: usize) -> usize {
 fn less_loaded<'a, T>(
     tier: &Tier,
     endpoints: &'a [Endpoint<T>],
-    (random, now): (u64, Duration),
+    random: u64,
+    now: Duration,
     usable: &impl Fn(&Endpoint<T>) -> bool,
 ) -> Option<&'a Endpoint<T>> {
     let first = tier.at(random);

@@ -13,7 +13,7 @@ use prometheus_client::{
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use super::{Config, Handler, Queries, Rejection, Resource, Status, run_with_queries};
+use super::{Config, Handler, Rejection, Resource, Status, Subscriber, run_with_queries};
 
 /// Label: the type URL of a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,8 +60,9 @@ impl Counters {
 pub async fn run_counted<C, F, H, W>(
     config: Config,
     connect: C,
-    (handler, queries): (H, Queries),
-    (counters, waiting): (Counters, W),
+    Subscriber { handler, queries }: Subscriber<H>,
+    counters: Counters,
+    waiting: W,
 ) where
     C: FnMut() -> F,
     F: Future<Output = Result<Channel, tonic::codegen::StdError>>,
@@ -70,7 +71,10 @@ pub async fn run_counted<C, F, H, W>(
     let (status, seen) = watch::channel(Status::default());
     let watched = follow(seen, counters.clone(), waiting);
     let counted = Counted { inner: handler, counters };
-    tokio::join!(run_with_queries(config, connect, (counted, queries), status), watched);
+    tokio::join!(
+        run_with_queries(config, connect, Subscriber { handler: counted, queries }, status),
+        watched
+    );
 }
 
 /// A handler that counts what passes through.

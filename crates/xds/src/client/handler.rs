@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use super::queries::Queries;
+
 /// A received resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -31,4 +33,13 @@ pub trait Handler {
     /// The initial state of one type is complete. Called once per stream. Handlers that accept a
     /// partial state ignore this.
     fn complete(&mut self, _type_url: &str) {}
+}
+
+/// What a stream serves: a handler of resources, and the queries of those who need one at once.
+#[derive(Debug)]
+pub struct Subscriber<H> {
+    /// Applies resources.
+    pub handler: H,
+    /// Queries to send.
+    pub queries: Queries,
 }

@@ -30,6 +30,15 @@ pub const RESPONSE_BYTES_TARGET: usize = 1 << 20;
 /// Bytes of a SHA-256 hash that form a version.
 const VERSION_BYTES: usize = 12;
 
+/// A part of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Range {
+    /// The last number before it.
+    pub(crate) after: u64,
+    /// Its last number.
+    pub(crate) bound: u64,
+}
+
 /// A change of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -201,12 +210,7 @@ impl Feed {
 
     /// Reads changes after `after` up to and including `bound`, at most `bytes` but at least one
     /// change.
-    pub(crate) fn read_after(
-        &self,
-        range: (u64, u64),
-        part: Part,
-        bytes: usize,
-    ) -> Result<Batch, TooFarBehind> {
+    pub(crate) fn read_after(&self, range: Range, part: Part, bytes: usize) -> Result<Batch, TooFarBehind> {
         self.read_filtered(range, part, bytes, &mut |_, _| true)
     }
 
@@ -215,7 +219,7 @@ impl Feed {
     /// end was removed, or changes later.
     pub(crate) fn read_initial(
         &self,
-        range: (u64, u64),
+        range: Range,
         bytes: usize,
         held: &mut HashMap<String, String>,
     ) -> Result<Batch, TooFarBehind> {
@@ -237,7 +241,7 @@ impl Feed {
 
     fn read_filtered(
         &self,
-        (after, bound): (u64, u64),
+        Range { after, bound }: Range,
         part: Part,
         bytes: usize,
         wanted: &mut dyn FnMut(&str, &str) -> bool,

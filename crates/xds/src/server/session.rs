@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use ambit_proto::discovery::DeltaDiscoveryRequest;
 use tonic::Status;
 
-use super::feed::{Batch, Feed, Part, RESPONSE_BYTES_TARGET, TooFarBehind};
+use super::feed::{Batch, Feed, Part, RESPONSE_BYTES_TARGET, Range, TooFarBehind};
 use crate::wire;
 use queries::PendingQueries;
 
@@ -220,7 +220,8 @@ impl ServerSubscription {
             State::Live { .. } => None,
         };
         if let Some((held, after)) = initial {
-            let batch = self.feed.read_initial((*after, bound), RESPONSE_BYTES_TARGET, held)?;
+            let batch =
+                self.feed.read_initial(Range { after: *after, bound }, RESPONSE_BYTES_TARGET, held)?;
             *after = batch.after;
             let mut response = self.respond(batch.resources, Vec::new());
             if batch.done {
@@ -255,7 +256,7 @@ impl ServerSubscription {
                 return Ok(None);
             }
             let Batch { resources, removed, after, .. } =
-                self.feed.read_after((after, bound), part, RESPONSE_BYTES_TARGET)?;
+                self.feed.read_after(Range { after, bound }, part, RESPONSE_BYTES_TARGET)?;
             match part {
                 Part::Sets => *sets = after,
                 Part::Removals => *removals = after,

@@ -19,7 +19,7 @@ use tonic::{
 };
 
 use super::*;
-use crate::{Config, Handler, Node, Rejection, Resource, client};
+use crate::{Config, Handler, Node, Rejection, Resource, Subscriber, client};
 
 const POLICY: &str = "policy";
 const ADDRESS: &str = "address";
@@ -151,7 +151,7 @@ impl World {
         let status = watch::Sender::new(client::Status::default());
         let (watched, world, held) = (status.subscribe(), self.clone(), held.clone());
         let connect = move || std::future::ready(Ok(world.dial()));
-        let ends = (held, queries);
+        let ends = Subscriber { handler: held, queries };
         let task =
             tokio::spawn(
                 async move { match client::run_with_queries(config, connect, ends, status).await {} },

@@ -17,12 +17,13 @@ fn an_equal_body_is_no_change_and_changes_of_one_name_merge() {
     let feed = Feed::new("t");
     assert!(feed.publish([set("a", b"1"), set("b", b"1"), set("a", b"2")]).is_empty());
     let head = feed.progress().head;
-    let batch = feed.read_after((0, head), Part::Both, usize::MAX).unwrap();
+    let batch = feed.read_after(Range { after: 0, bound: head }, Part::Both, usize::MAX).unwrap();
     assert_eq!((names(&batch), batch.done), (vec!["b".to_owned(), "a".to_owned()], true));
     assert!(feed.publish([set("a", b"2"), remove("unknown")]).is_empty());
     assert_eq!(feed.progress().head, head);
     assert!(feed.publish([remove("a")]).is_empty());
-    let batch = feed.read_after((head, feed.progress().head), Part::Both, usize::MAX).unwrap();
+    let batch =
+        feed.read_after(Range { after: head, bound: feed.progress().head }, Part::Both, usize::MAX).unwrap();
     assert_eq!((names(&batch), batch.removed), (vec![], vec!["a".to_owned()]));
     assert_eq!(feed.len(), 1);
 }
@@ -34,7 +35,8 @@ fn a_complete_state_removes_what_it_does_not_name() {
     assert!(!feed.is_synced());
     let head = feed.progress().head;
     assert!(feed.replace([("b".into(), Bytes::from_static(b"1"))]).is_empty());
-    let batch = feed.read_after((head, feed.progress().head), Part::Both, usize::MAX).unwrap();
+    let batch =
+        feed.read_after(Range { after: head, bound: feed.progress().head }, Part::Both, usize::MAX).unwrap();
     assert_eq!((names(&batch), batch.removed), (vec![], vec!["a".to_owned()]));
     assert!(feed.is_synced());
 }
@@ -62,7 +64,7 @@ fn forgets_old_removals_and_says_so_to_readers_that_missed_them() {
     let before = feed.progress().head;
     assert!(feed.publish(all(remove)).is_empty());
     let head = feed.progress().head;
-    let read = |after, part| feed.read_after((after, head), part, usize::MAX);
+    let read = |after, part| feed.read_after(Range { after, bound: head }, part, usize::MAX);
     assert_eq!(read(before, Part::Both).unwrap_err(), TooFarBehind);
     assert!(read(before, Part::Sets).is_ok());
     assert_eq!(read(before + 2, Part::Removals).unwrap().removed.len(), TOMBSTONES_MAX);
