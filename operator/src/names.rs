@@ -1,5 +1,7 @@
 //! Every name that the operator gives to something in the cluster.
 
+pub(crate) use ambit_model::{HEALTH_PORT, METRICS_PORT};
+
 /// Namespace of the mesh's own parts.
 pub(crate) const NAMESPACE: &str = ambit_api::labels::SYSTEM_NAMESPACE;
 /// The operator: Deployment, Service, ServiceAccount, ClusterRole and Lease.
@@ -20,10 +22,6 @@ pub(crate) const CA_SECRET: &str = "ambit-ca";
 pub(crate) const TOKEN_AUDIENCE: &str = "istio-ca";
 /// Port of discovery, certificates and reports.
 pub(crate) const DISCOVERY_PORT: u16 = 15012;
-/// Port of `/healthz/ready` in a network namespace of its own.
-pub(crate) const HEALTH_PORT: u16 = 15021;
-/// Port of `/metrics` in a network namespace of its own.
-pub(crate) const METRICS_PORT: u16 = 15020;
 /// Port of `/healthz/ready` of the node agent, which shares the node's ports.
 pub(crate) const NODE_AGENT_HEALTH_PORT: u16 = 15023;
 /// Port of `/metrics` of the node agent, which shares the node's ports.

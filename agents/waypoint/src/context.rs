@@ -2,14 +2,13 @@
 //!
 //! Invariant: threads share [`Shared`] only; everything else in [`Local`] belongs to one of them.
 
-use std::{fmt, future::Future, rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use ambit_identity::{Handshakes, Manager};
 use ambit_model::{NamespacedName, NetworkAddress, Spiffe, Workload};
-use ambit_proxy::stage::StageWatch;
+use ambit_proxy::{stage::StageWatch, worker::Tasks};
 use ambit_store::{Lookup, Snapshot, Store};
 use ambit_xds::QuerySender;
-use tokio_util::task::TaskTracker;
 
 use crate::{
     peer::{Known, Peer},
@@ -75,7 +74,8 @@ pub struct Local {
     pub upstreams: Connections,
     /// Pending queries about addresses that the store does not know.
     pub lookup: Lookup,
-    tasks: TaskTracker,
+    /// Its connections and streams.
+    pub tasks: Tasks,
 }
 
 impl Local {
@@ -92,7 +92,7 @@ impl Local {
             streams: Streams::default(),
             telemetry,
             upstreams,
-            tasks: TaskTracker::new(),
+            tasks: Tasks::default(),
         })
     }
 
@@ -110,22 +110,6 @@ impl Local {
             let _ = peer.known.set(known.clone());
         }
         known
-    }
-
-    /// Spawns a task that the process waits for before it ends.
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.spawn_local(task);
-    }
-
-    /// Whether a task runs.
-    pub fn is_busy(&self) -> bool {
-        !self.tasks.is_empty()
-    }
-
-    /// Returns once all tasks have ended. Call it only when no connection can begin.
-    pub async fn ended(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
     }
 
     /// Closes connections that were not used for long.

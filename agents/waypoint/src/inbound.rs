@@ -5,10 +5,10 @@
 
 use std::{cell::OnceCell, net::SocketAddr, rc::Rc, time::Instant};
 
-use ::http::StatusCode;
 use ambit_hbone::{Authority, ConnectRequest, Host, Responder, TunnelStream, settings};
 use ambit_identity::ServerStream;
 use ambit_model::{NetworkAddress, Spiffe};
+use ambit_proxy::tunnel::refuse;
 use ambit_store::LookupResult;
 use tokio::net::TcpStream;
 
@@ -44,7 +44,7 @@ pub async fn serve(local: Rc<Local>, stream: TcpStream, client: SocketAddr) {
     let draining = local.stage.clone();
     let handler = {
         let (local, peer) = (local.clone(), peer.clone());
-        move |request, responder| local.spawn(connect(local.clone(), peer.clone(), request, responder))
+        move |request, responder| local.tasks.spawn(connect(local.clone(), peer.clone(), request, responder))
     };
     let served =
         ambit_hbone::serve(stream, settings::SERVER, async move { draining.draining().await }, handler);
@@ -123,11 +123,4 @@ async fn find(local: &Local, peer: &Peer, authority: &Authority) -> Result<Targe
 async fn end(mut tunnel: TunnelStream) {
     // Cannot fail: it only marks the end.
     let _ = tokio::io::AsyncWriteExt::shutdown(&mut tunnel).await;
-}
-
-fn refuse(responder: Responder, status: StatusCode) {
-    // A peer that has left meanwhile needs no answer.
-    if let Err(error) = responder.reject(status) {
-        tracing::debug!(%error, "CONNECT cannot be answered");
-    }
 }

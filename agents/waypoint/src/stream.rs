@@ -2,15 +2,11 @@
 //!
 //! Invariant: bytes reach an endpoint only while policy allows the client.
 
-use std::{
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Instant};
 
 use ambit_hbone::{ConnectHeaders, Counters, Forwarded, TunnelStream};
 use ambit_model::bound::Backend;
+use ambit_proxy::bytes::{ByteCount, COUNT_EVERY};
 use ambit_resilience::Outcome;
 use ambit_route::pick;
 use tokio::{
@@ -37,9 +33,6 @@ use crate::{
 /// Endpoints that are tried because the ones before could not be reached.
 const CONNECT_TRIES_MAX: usize = 3;
 
-/// How often the bytes of an open stream are added to its counters.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-
 /// Serves one stream until it ends.
 pub async fn serve(
     local: Rc<Local>,
@@ -48,7 +41,6 @@ pub async fn serve(
     (tunnel, begun): (TunnelStream, Instant),
 ) {
     let Target { service, address: destination, pod } = target;
-    let counters = Counters::default();
     let mut flow = Flow {
         peer,
         service,
@@ -57,9 +49,8 @@ pub async fn serve(
         begun,
         upstream: None,
         endpoint: None,
-        counters,
+        bytes: ByteCount::default(),
         counted: None,
-        told: Default::default(),
     };
     let ended = run(&local, &mut flow, tunnel).await;
     flow.tell();
@@ -93,8 +84,8 @@ async fn run(local: &Rc<Local>, flow: &mut Flow, mut tunnel: TunnelStream) -> Re
         let client = local.client(&flow.peer);
         flow.counted = Some(local.telemetry.opened(&flow.ends(&client)));
         let flow = &*flow;
-        let mut copied = pin!(exchange(stream, tunnel, &flow.counters));
-        let mut tells = interval_at(Moment::now() + TELL_EVERY, TELL_EVERY);
+        let mut copied = pin!(exchange(stream, tunnel, &flow.bytes.counters));
+        let mut tells = interval_at(Moment::now() + COUNT_EVERY, COUNT_EVERY);
         let ended = loop {
             tokio::select! {
                 biased;

@@ -6,7 +6,6 @@
 use std::{
     cell::RefCell,
     fmt,
-    future::Future,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,10 +14,9 @@ use std::{
 use ambit_hbone::Baggage;
 use ambit_identity::Manager;
 use ambit_model::{Workload, WorkloadKind};
-use ambit_proxy::{access_log::AccessLog, stage::StageWatch, tunnel::Tunnels};
+use ambit_proxy::{access_log::AccessLog, stage::StageWatch, tunnel::Tunnels, worker::Tasks};
 use ambit_store::{Lookup, Store};
 use ambit_xds::QuerySender;
-use tokio_util::task::TaskTracker;
 
 use crate::{connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod};
 
@@ -73,7 +71,8 @@ pub struct Context {
     pub tunnels: Tunnels<Error>,
     /// What it asks about addresses that nobody here has heard of.
     pub lookup: Lookup,
-    tasks: TaskTracker,
+    /// Its connections.
+    pub tasks: Tasks,
     labels: RefCell<Option<(Arc<Workload>, Rc<Baggage>)>>,
 }
 
@@ -83,23 +82,7 @@ impl Context {
         let tunnels = Tunnels::new(local.shared.identities.clone());
         let lookup = Lookup::new(local.shared.query_sender.clone());
         let labels = RefCell::default();
-        Rc::new(Self { local, pod, stage, tunnels, lookup, tasks: TaskTracker::new(), labels })
-    }
-
-    /// Runs a connection beside the others; [`Context::finished`] waits for it.
-    pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        self.tasks.spawn_local(task);
-    }
-
-    /// Returns once no connection is left. Call it only when none can begin any more.
-    pub async fn finished(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    /// Whether a connection is left.
-    pub fn is_busy(&self) -> bool {
-        !self.tasks.is_empty()
+        Rc::new(Self { local, pod, stage, tunnels, lookup, tasks: Tasks::default(), labels })
     }
 
     /// The pod as the control plane describes it; waits for that at most [`WORKLOAD_TIMEOUT`].

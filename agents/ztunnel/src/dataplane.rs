@@ -9,6 +9,7 @@ mod worker;
 
 use std::{io, net::TcpListener, num::NonZeroUsize, sync::Arc, thread::JoinHandle, time::Duration};
 
+use ambit_proxy::worker as threads;
 use ambit_zds::{Connections, Kind};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +19,7 @@ use order::{Command, Order};
 
 /// Commands waiting for one worker.
 const COMMANDS_MAX: usize = 256;
+
 /// All workers.
 #[derive(Debug)]
 pub struct DataPlane {
@@ -67,9 +69,8 @@ impl DataPlane {
     /// Stops to accept, waits for open connections at most `deadline`, cuts the rest and ends the threads.
     pub async fn drain(self, deadline: Duration) {
         self.tell_all(|| Order::Drain { deadline }).await;
-        let threads = self.workers.into_iter().map(|worker| worker.thread);
-        let joined = tokio::task::spawn_blocking(|| threads.for_each(|thread| drop(thread.join())));
-        if joined.await.is_err() {
+        let threads = self.workers.into_iter().map(|worker| worker.thread).collect();
+        if threads::join(threads).await.is_err() {
             tracing::error!("A worker ended badly");
         }
     }
@@ -93,12 +94,8 @@ impl DataPlane {
 impl Worker {
     fn start(shared: Arc<Shared>, number: usize) -> io::Result<Self> {
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let run = move || {
-            let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, worker::run(shared, orders));
-        };
-        let thread = std::thread::Builder::new().name(format!("ztunnel-{number}")).spawn(run)?;
+        let run = move || worker::run(shared, orders);
+        let thread = threads::spawn(format!("ztunnel-{number}"), threads::runtime()?, run)?;
         Ok(Self { commands, thread })
     }
 }

@@ -8,21 +8,20 @@ use std::{
     fmt,
     net::SocketAddr,
     rc::Rc,
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use ambit_hbone::Counters;
-use ambit_proxy::access_log::AccessLog;
+use ambit_proxy::{
+    access_log::AccessLog,
+    bytes::{ByteCount, Bytes},
+};
 
 use crate::{
     access_log::{Direction, Record, Refused},
     error::Error,
     metrics::{Cache, InUse, Labels, Reporter, Traffic},
 };
-
-/// How often the bytes of connections that still run are added to the metrics.
-pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
 
 /// All flows of one worker.
 pub struct Flows {
@@ -40,9 +39,7 @@ impl fmt::Debug for Flows {
 
 /// What a flow that runs has moved.
 struct Live {
-    counters: Counters,
-    /// Sent and received as of the last flush.
-    flushed: Cell<(u64, u64)>,
+    bytes: ByteCount,
     series: InUse,
     direction: Direction,
 }
@@ -73,12 +70,7 @@ impl Flows {
     pub fn open(self: &Rc<Self>, labels: Labels, record: Record, begun: Instant) -> Flow {
         let series = self.series.borrow_mut().acquire(&labels);
         series.opened();
-        let live = Rc::new(Live {
-            counters: Counters::default(),
-            flushed: Cell::new((0, 0)),
-            series,
-            direction: record.direction,
-        });
+        let live = Rc::new(Live { bytes: ByteCount::default(), series, direction: record.direction });
         let id = self.next.get();
         self.next.set(id.wrapping_add(1));
         self.live.borrow_mut().insert(id, live.clone());
@@ -109,10 +101,7 @@ impl Flows {
 
 impl Live {
     fn flush(&self) {
-        let sent = self.counters.sent.load(Ordering::Relaxed);
-        let received = self.counters.received.load(Ordering::Relaxed);
-        let (sent_before, received_before) = self.flushed.replace((sent, received));
-        let (sent, received) = (sent - sent_before, received - received_before);
+        let Bytes { sent, received } = self.bytes.take();
         // The pod is the client of what it opens and the server of what it accepts.
         let (to_server, to_client) = match self.direction {
             Direction::Outbound => (sent, received),
@@ -126,7 +115,7 @@ impl Live {
 impl Flow {
     /// Where to count bytes: `sent` by the pod, `received` by it.
     pub fn counters(&self) -> &Counters {
-        &self.live.counters
+        &self.live.bytes.counters
     }
 
     /// Ends the flow.
@@ -144,7 +133,8 @@ impl Drop for Flow {
             self.flows.series.borrow_mut().failed(&self.labels, error.flags());
             self.record.error = Some(error.to_string());
         }
-        (self.record.bytes_sent, self.record.bytes_recv) = self.live.flushed.get();
+        let Bytes { sent, received } = self.live.bytes.total();
+        (self.record.bytes_sent, self.record.bytes_recv) = (sent, received);
         self.record.duration = self.begun.elapsed();
         self.flows.log.put(&self.record);
     }

@@ -46,7 +46,7 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) 
     let handler = {
         let (context, peer) = (context.clone(), peer.clone());
         move |request, responder| {
-            context.spawn(stream::serve(context.clone(), peer.clone(), request, responder));
+            context.tasks.spawn(stream::serve(context.clone(), peer.clone(), request, responder));
         }
     };
     let served =

@@ -28,5 +28,9 @@ pub const HBONE_PORT: u16 = 15008;
 pub const OUTBOUND_PORT: u16 = 15001;
 /// TCP port of a proxy's plaintext inbound listener inside a pod.
 pub const INBOUND_PLAINTEXT_PORT: u16 = 15006;
+/// TCP port of `/healthz/ready` of operator and proxies.
+pub const HEALTH_PORT: u16 = 15021;
+/// TCP port of `/metrics` of operator and proxies.
+pub const METRICS_PORT: u16 = 15020;
 /// The trust domain that xDS resources omit.
 pub const DEFAULT_TRUST_DOMAIN: &str = "cluster.local";

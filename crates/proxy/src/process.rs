@@ -13,18 +13,15 @@ use std::{
 };
 
 use ambit_identity::{CaClient, ChannelConfig, Manager, OPERATOR_NAME, Token, channel};
+use ambit_model::{HEALTH_PORT, METRICS_PORT};
 use ambit_runtime::{Blocker, Readiness, admin, telemetry};
 use ambit_xds::{Counters, Handler, Node, Queries, Subscriber};
 use clap::Command;
 use tokio::{task::JoinSet, time::interval};
 use tonic::transport::Channel;
 
-use crate::{ProxyConfig, limits};
+use crate::{ProxyConfig, limits, worker};
 
-/// Port of `/healthz/ready`.
-const HEALTH_PORT: u16 = 15021;
-/// Port of `/metrics`.
-const METRICS_PORT: u16 = 15020;
 /// How long a series of metrics is kept that no connection uses.
 const SERIES_UNUSED_MAX: Duration = Duration::from_secs(15 * 60);
 
@@ -104,8 +101,7 @@ pub fn block_on<E: From<StartError>>(
 ) -> Result<(), E> {
     telemetry::init(&config.log_filter, config.log_format);
     limits::raise_open_files();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(StartError::io("the control runtime cannot be started"))?.block_on(program)
+    worker::runtime().map_err(StartError::io("the control runtime cannot be started"))?.block_on(program)
 }
 
 impl Process {

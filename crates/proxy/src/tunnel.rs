@@ -6,12 +6,13 @@
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use ambit_hbone::{
-    Authority, CheckoutError, ConnectError, ConnectHeaders, Pool, SendConnect, Tunnel,
+    Authority, CheckoutError, ConnectError, ConnectHeaders, Pool, Responder, SendConnect, Tunnel,
     pool::IDLE_MAX,
     settings::{self, CLIENT_STREAMS_MAX},
 };
 use ambit_identity::{HandshakeError, Manager};
 use ambit_model::Spiffe;
+use http::StatusCode;
 use tokio::net::TcpStream;
 use tracing::Instrument as _;
 
@@ -131,6 +132,14 @@ async fn dial<E: From<TunnelError<E>>>(
     // Ends when the pool and every stream have let go of the connection.
     tokio::task::spawn_local(drive.instrument(span));
     Ok(send)
+}
+
+/// Answers a CONNECT of a peer with an error.
+pub fn refuse(responder: Responder, status: StatusCode) {
+    // A peer that has left meanwhile needs no answer.
+    if let Err(error) = responder.reject(status) {
+        tracing::debug!(%error, "CONNECT cannot be answered");
+    }
 }
 
 impl<E> fmt::Debug for Tunnels<E> {

@@ -95,7 +95,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accept
     let mut accepting = true;
     let cut = stage.cut();
     let mut cut = std::pin::pin!(cut);
-    while accepting || local.is_busy() {
+    while accepting || local.tasks.is_busy() {
         tokio::select! {
             biased;
             _ = &mut cut => return,
@@ -105,7 +105,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut accepted: mpsc::Receiver<Accept
                 Some(next) => begin(&local, next),
                 None => accepting = false,
             },
-            () = local.ended(), if !accepting => {}
+            () = local.tasks.ended(), if !accepting => {}
             _ = tidy.tick() => local.tidy(),
         }
     }
@@ -119,7 +119,7 @@ fn begin(local: &Rc<Local>, Accepted { stream, client, slot }: Accepted) {
     };
     // Boxed: the task would hold it twice.
     let serve = Box::pin(inbound::serve(local.clone(), stream, client));
-    local.spawn(async move {
+    local.tasks.spawn(async move {
         serve.await;
         drop(slot);
     });

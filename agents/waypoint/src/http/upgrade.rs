@@ -70,7 +70,7 @@ pub(super) fn switch(
     let session = exchange.session.clone();
     let local = session.local.clone();
     let service = session.service();
-    local.clone().spawn(async move {
+    local.clone().tasks.spawn(async move {
         let connection = session.connection.clone();
         let again = move |service: &Service| {
             stands(service, &connection, &request.0)?;

@@ -2,16 +2,11 @@
 //!
 //! Invariant: a byte is counted once, however often the counters are updated.
 
-use std::{
-    cell::Cell,
-    net::SocketAddr,
-    rc::Rc,
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
-use ambit_hbone::{CopyError, Counters};
+use ambit_hbone::CopyError;
 use ambit_model::Verdict;
+use ambit_proxy::bytes::{ByteCount, Bytes};
 use ambit_resilience::Overflow;
 
 use crate::{
@@ -98,19 +93,12 @@ pub struct Flow {
     /// The endpoint, or the last one tried.
     pub endpoint: Option<Arc<Endpoint>>,
     /// Bytes to the endpoint, and from it.
-    pub counters: Counters,
+    pub bytes: ByteCount,
     /// Its series; `None` until an endpoint was reached.
     pub counted: Option<StreamInUse>,
-    /// Bytes already added to the series: to the client, to the endpoint.
-    pub(super) told: Cell<(u64, u64)>,
 }
 
 impl Flow {
-    /// Bytes to the client, and to the endpoint.
-    fn moved(&self) -> (u64, u64) {
-        (self.counters.received.load(Ordering::Relaxed), self.counters.sent.load(Ordering::Relaxed))
-    }
-
     /// Its ends, for reports.
     pub(super) fn ends<'a>(&'a self, client: &'a Known) -> Ends<'a> {
         let endpoint = self.endpoint.as_deref();
@@ -122,14 +110,14 @@ impl Flow {
         let flag = failure.map_or("", StreamError::flag);
         let details = failure.map(StreamError::details).unwrap_or_default();
         let error = failure.map(ToString::to_string);
-        let (to_client, to_server) = self.moved();
+        let Bytes { sent, received } = self.bytes.total();
         let ends = self.ends(client);
         let record = Record {
             request: None,
             flags: if flag.is_empty() { &[] } else { &[flag] },
             code_details: &details,
-            bytes_recv: to_server,
-            bytes_sent: to_client,
+            bytes_recv: sent,
+            bytes_sent: received,
             duration: self.begun.elapsed(),
             tries: 0,
             route: None,
@@ -145,8 +133,7 @@ impl Flow {
     /// Adds the bytes moved since the last call to the series.
     pub(super) fn tell(&self) {
         let Some(counted) = &self.counted else { return };
-        let (to_client, to_server) = self.moved();
-        let (client_knows, server_knows) = self.told.replace((to_client, to_server));
-        counted.moved(to_client.saturating_sub(client_knows), to_server.saturating_sub(server_knows));
+        let Bytes { sent, received } = self.bytes.take();
+        counted.moved(received, sent);
     }
 }

@@ -53,7 +53,7 @@ fn begin(context: &Rc<Context>, kind: Kind, stream: TcpStream, client: std::net:
         Err(error) => return refuse(context, kind, stream, client, &error),
     };
     let served = context.clone();
-    context.spawn(async move {
+    context.tasks.spawn(async move {
         match kind {
             Kind::Outbound => outbound::serve(served, stream, client).await,
             Kind::InboundPlaintext => passthrough::serve(served, stream, client).await,

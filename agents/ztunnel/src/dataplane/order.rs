@@ -9,9 +9,6 @@ use tokio::sync::oneshot;
 
 use crate::pods::Pod;
 
-/// How long connections that were cut may take to end.
-pub(super) const CUT_TIME: Duration = Duration::from_secs(1);
-
 /// A listening socket, and what for.
 pub type Listeners = Vec<(Kind, TcpListener)>;
 

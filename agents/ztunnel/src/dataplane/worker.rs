@@ -4,7 +4,11 @@
 
 use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
-use ambit_proxy::stage::{Cut, Stage, StageControl};
+use ambit_proxy::{
+    bytes::COUNT_EVERY,
+    stage::{Cut, Stage, StageControl},
+    worker::CUT_TIME,
+};
 use ambit_zds::Connections;
 use futures::future::join_all;
 use tokio::{
@@ -15,11 +19,10 @@ use tokio::{
 
 use super::{
     accept,
-    order::{CUT_TIME, Command, Listeners, Order},
+    order::{Command, Listeners, Order},
 };
 use crate::{
     context::{Context, Local, Shared},
-    flow::FLUSH_EVERY,
     pods::Pod,
 };
 
@@ -40,7 +43,7 @@ struct Worker {
 /// Runs until it is told to drain, or nobody is left to tell it anything.
 pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Command>) {
     let mut judgements = shared.store.judgements();
-    let mut flush = interval(FLUSH_EVERY);
+    let mut flush = interval(COUNT_EVERY);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut worker = Worker { local: Local::new(shared), pods: HashMap::new(), leaving: Vec::new() };
     loop {
@@ -150,12 +153,12 @@ impl Worker {
 
     /// Whether all connections ended within `limit`.
     async fn finished(&self, limit: Duration) -> bool {
-        let all = self.leaving.iter().map(|(context, _)| context.finished());
+        let all = self.leaving.iter().map(|(context, _)| context.tasks.ended());
         timeout(limit, join_all(all)).await.is_ok()
     }
 
     fn tidy(&mut self) {
         self.local.flows.flush();
-        self.leaving.retain(|(context, _)| context.is_busy());
+        self.leaving.retain(|(context, _)| context.tasks.is_busy());
     }
 }

@@ -6,6 +6,7 @@ use std::{rc::Rc, sync::Arc, time::Instant};
 
 use ambit_hbone::{ConnectRequest, Responder, Tunnel};
 use ambit_model::{Connection, NamespacedName, NetworkAddress, Workload};
+use ambit_proxy::tunnel::refuse;
 use http::StatusCode;
 use tokio::net::TcpStream;
 
@@ -36,7 +37,7 @@ pub(super) async fn serve(
         Ok(workload) => workload,
         Err(error) => {
             context.local.flows.refuse(Direction::Inbound, peer.client, Some(peer.local), &error);
-            return answer(responder, StatusCode::SERVICE_UNAVAILABLE);
+            return refuse(responder, StatusCode::SERVICE_UNAVAILABLE);
         }
     };
     let target = target(&request.authority, peer.local, &workload, &context.local.shared.store.load());
@@ -55,7 +56,7 @@ pub(super) async fn serve(
             }
         },
         Err(Refused { status, error }) => {
-            answer(responder, status);
+            refuse(responder, status);
             Err(error)
         }
     };
@@ -111,13 +112,6 @@ async fn exchange(
         sockets::reset(app);
     }
     result
-}
-
-fn answer(responder: Responder, status: StatusCode) {
-    // A peer that has left meanwhile needs no answer.
-    if let Err(error) = responder.reject(status) {
-        tracing::debug!(%error, "CONNECT cannot be answered");
-    }
 }
 
 fn open(
