@@ -8,11 +8,11 @@ use std::{fmt::Write as _, net::SocketAddr};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Header with the labels of the source or, in a response, of the destination.
-pub const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+pub(crate) const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
 /// Header with the client's address and the requested service (RFC 7239).
-pub const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
+pub(crate) const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 /// Header with the trace context (W3C Trace Context).
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The longest baggage value that is kept, in bytes; Kubernetes limits names to 253.
 const BAGGAGE_VALUE_MAX_BYTES: usize = 256;

@@ -4,11 +4,11 @@
 //! `h2`, so that another framing could replace it. No future here is required to be `Send`; all
 //! except the pool's are if their stream is.
 
-pub mod authority;
+mod authority;
 pub mod client;
 pub mod copy;
 pub mod error;
-pub mod headers;
+mod headers;
 mod keepalive;
 pub mod pool;
 pub mod server;

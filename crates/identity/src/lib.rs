@@ -9,10 +9,10 @@ pub mod channel;
 pub mod client;
 mod client_hello;
 pub mod csr;
-pub mod error;
+mod error;
 mod forward;
 mod handshakes;
-pub mod manager;
+mod manager;
 mod pending_peers;
 pub mod request;
 pub mod server;
@@ -20,7 +20,7 @@ pub mod svid;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod tls;
-pub mod token;
+mod token;
 pub mod web;
 
 pub use authority::{Authority, Parts, ServerCertificate};

@@ -26,14 +26,13 @@ mod book;
 mod schedule;
 
 pub use book::Priority;
-pub use schedule::{BACKOFF_MAX, BACKOFF_MIN, backoff, refresh_at};
 
 use book::{Answer, Book};
 
 /// Concurrent calls to the CA.
-pub const FETCHES_MAX: usize = 8;
+pub(crate) const FETCHES_MAX: usize = 8;
 /// The longest wait for one response of the CA.
-pub const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Commands queued for the task.
 const COMMANDS_MAX: usize = 1024;
 

@@ -6,7 +6,7 @@ pub mod authorization;
 pub mod bound;
 pub mod peer_authentication;
 pub mod service;
-pub mod spiffe;
+mod spiffe;
 pub mod workload;
 
 pub use authorization::{

@@ -10,7 +10,7 @@ use crate::rate::{Bucket, Pace};
 
 /// Whether `retries` in flight, including the new one, are within `percent` of the `requests` in
 /// flight.
-pub fn covers(percent: u32, requests: u32, retries: u32) -> bool {
+pub(crate) fn covers(percent: u32, requests: u32, retries: u32) -> bool {
     u64::from(retries) * 100 <= u64::from(requests) * u64::from(percent)
 }
 

@@ -4,14 +4,14 @@
 //! draws a random number; time is passed as an `Instant`, randomness as a `u64`.
 
 pub mod breaker;
-pub mod budget;
-pub mod deadline;
-pub mod endpoints;
-pub mod fault;
+mod budget;
+mod deadline;
+mod endpoints;
+mod fault;
 pub mod hash;
 mod latency;
-pub mod outlier;
-pub mod rate;
+mod outlier;
+mod rate;
 pub mod retry;
 
 pub use breaker::{Breaker, Overflow, Permit, Resource};

@@ -18,8 +18,8 @@ use ambit_model::bound::OutlierDetection;
 
 use stage::millis;
 
-pub use stage::{Signal, Stage};
-pub use success_rate::{Tally, far_below};
+pub(crate) use stage::{Signal, Stage};
+pub(crate) use success_rate::{Tally, far_below};
 
 /// The health of one endpoint.
 #[derive(Debug, Default)]

@@ -16,8 +16,7 @@ use ambit_model::{
     bound::{RateLimit, RateLimitScope},
 };
 
-pub use bucket::{Bucket, Pace};
-pub use clients::CLIENTS_MAX;
+pub(crate) use bucket::{Bucket, Pace};
 use clients::Clients;
 
 /// A rate limit was exceeded.

@@ -4,10 +4,10 @@
 
 pub mod accept;
 pub mod admin;
-pub mod backoff;
+mod backoff;
 pub mod env;
 pub mod lines;
-pub mod readiness;
+mod readiness;
 pub mod series;
 pub mod signal;
 pub mod sockets;

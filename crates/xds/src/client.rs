@@ -38,22 +38,21 @@ pub use config::{Config, Node};
 pub use counted::{Counters, run_counted};
 pub use handler::{Handler, Rejection, Resource, Subscriber};
 pub use proxy::Proxy;
-pub use queries::{Answer, QUERIES_MAX, Queries, QuerySender, queries};
-pub use session::{DETAIL_BYTES_MAX, INITIAL_VERSIONS_BYTES_MAX};
+pub use queries::{Answer, Queries, QuerySender, queries};
 
 use crate::{METHOD, wire};
 
 /// First delay after a stream ended; doubled for each further one.
-pub const BACKOFF_MIN: Duration = Duration::from_millis(10);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(10);
 /// Longest delay.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(15);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(15);
 /// How long connecting and authorization may take.
-pub const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const OPEN_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long the server may leave an acknowledgement unread.
-pub const ACK_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ACK_TIME_MAX: Duration = Duration::from_secs(30);
 /// Largest accepted response. This mesh's server stays far below; istiod sends the initial state as
 /// one message.
-pub const RESPONSE_BYTES_MAX: usize = 200 << 20;
+pub(crate) const RESPONSE_BYTES_MAX: usize = 200 << 20;
 /// Queued requests.
 const REQUESTS_MAX: usize = 16;
 
@@ -100,7 +99,7 @@ where
 }
 
 /// Like [`run`], and also sends on-demand queries.
-pub async fn run_with_queries<C, F, H>(
+pub(crate) async fn run_with_queries<C, F, H>(
     config: Config,
     mut connect: C,
     Subscriber { mut handler, mut queries }: Subscriber<H>,

@@ -2,9 +2,9 @@
 //!
 //! Invariant: a client that reconnects receives exactly what it missed, removals included.
 
-pub mod client;
-pub mod server;
-pub mod wire;
+mod client;
+mod server;
+mod wire;
 
 pub use client::{
     Answer, Config, Counters, Handler, Node, Proxy, Queries, QuerySender, Rejection, Resource, Status,

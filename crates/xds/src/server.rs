@@ -25,9 +25,9 @@ use tonic::{
 };
 
 pub use authorizer::{Authorizer, Scope};
-pub use feed::{Aliases, Change, Feed, RESOURCE_BYTES_MAX, RESPONSE_BYTES_TARGET, TOMBSTONES_MAX, TooLarge};
-pub use session::{NAME_BYTES_MAX, QUERIES_MAX};
-pub use stream::{FIRST_REQUEST_TIME_MAX, GATHER_TIME, Stats};
+pub use feed::{Aliases, Change, Feed, TooLarge};
+pub(crate) use session::QUERIES_MAX;
+pub use stream::Stats;
 
 use crate::{GRPC_MESSAGE_BYTES_MAX, METHOD, wire};
 

@@ -9,7 +9,7 @@ use prost::Message;
 
 /// `DeltaDiscoveryResponse` with encoded resources.
 #[derive(Clone, PartialEq, Message)]
-pub struct Response {
+pub(crate) struct Response {
     /// Empty, or [`PARTIAL`].
     #[prost(string, tag = "1")]
     pub system_version_info: String,
@@ -29,7 +29,7 @@ pub struct Response {
 
 /// `Resource` with shared bytes.
 #[derive(Clone, PartialEq, Message)]
-pub struct EncodedResource {
+pub(crate) struct EncodedResource {
     /// Hash of the content.
     #[prost(string, tag = "1")]
     pub version: String,
@@ -46,7 +46,7 @@ pub struct EncodedResource {
 
 /// `google.protobuf.Any` with shared bytes.
 #[derive(Clone, PartialEq, Message)]
-pub struct Any {
+pub(crate) struct Any {
     /// Type URL of the value.
     #[prost(string, tag = "1")]
     pub type_url: String,
@@ -57,7 +57,7 @@ pub struct Any {
 
 /// [`Response::system_version_info`] of a response that is followed by more of the initial state.
 /// Servers that send the initial state in one response (istiod) never set it.
-pub const PARTIAL: &str = "partial";
+pub(crate) const PARTIAL: &str = "partial";
 
 #[cfg(test)]
 mod tests {

@@ -153,7 +153,7 @@ pub(crate) fn snapshot_sent() -> Payload {
 ///
 /// # Errors
 /// [`ZdsError::Malformed`], [`ZdsError::Protocol`] or [`ZdsError::Descriptors`].
-pub fn decode_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Request, ZdsError> {
+pub(crate) fn decode_request(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<Request, ZdsError> {
     let message = WorkloadRequest::decode(bytes)?;
     let payload = message.payload.ok_or(ZdsError::Protocol("a request has no known payload"))?;
     let name = name(&payload);
@@ -257,7 +257,7 @@ pub(crate) fn encode_ack(outcome: Result<(), &str>) -> Vec<u8> {
 ///
 /// # Errors
 /// [`ZdsError::Refused`] when the proxy reports an error; otherwise the packet is not an ack.
-pub fn decode_ack(bytes: &[u8], fds: &[OwnedFd]) -> Result<(), ZdsError> {
+pub(crate) fn decode_ack(bytes: &[u8], fds: &[OwnedFd]) -> Result<(), ZdsError> {
     exactly("ack", 0, fds.len())?;
     match WorkloadResponse::decode(bytes)?.payload {
         Some(workload_response::Payload::Ack(Ack { error })) if error.is_empty() => Ok(()),

@@ -9,11 +9,11 @@
 //! Invariant: a packet is either accepted exactly as specified (size, number of descriptors, known
 //! payload), or the connection and every received descriptor are closed with a typed error.
 
-pub mod client;
-pub mod codec;
-pub mod error;
+mod client;
+mod codec;
+mod error;
 mod packet;
-pub mod server;
+mod server;
 
 pub use ambit_proto::zds_ext::Kind;
 pub use client::Client;

@@ -28,9 +28,9 @@ use crate::{
 };
 
 /// How long a proxy may take to answer a request.
-pub const ACK_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const ACK_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a proxy may take for its complete hello.
-pub const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const HELLO_TIME_MAX: Duration = Duration::from_secs(5);
 /// Hello packets per connection: 20 listeners each, enough for 1300 pods.
 const HELLO_PACKETS_MAX: usize = 200;
 /// Connections waiting to be accepted.

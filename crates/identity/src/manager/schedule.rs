@@ -5,9 +5,9 @@
 use std::time::{Duration, SystemTime};
 
 /// The delay after the first failure.
-pub const BACKOFF_MIN: Duration = Duration::from_secs(1);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_secs(1);
 /// The longest delay between attempts.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(150);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(150);
 /// Shortest time between two renewals, however short the certificate's lifetime.
 const REFRESH_MIN: Duration = Duration::from_secs(1);
 /// Number of doublings after which any delay exceeds [`BACKOFF_MAX`].
@@ -15,7 +15,7 @@ const DOUBLINGS_MAX: u32 = 16;
 
 /// Halfway between now (or a later `not_before`) and `not_after`. Time before now does not count: a
 /// CA backdates certificates, and a short one would otherwise be renewed continuously.
-pub fn refresh_at(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> SystemTime {
+pub(crate) fn refresh_at(not_before: SystemTime, not_after: SystemTime, now: SystemTime) -> SystemTime {
     let start = not_before.max(now);
     let half = not_after.duration_since(start).unwrap_or_default() / 2;
     (start + half).max(now + REFRESH_MIN)
@@ -23,7 +23,7 @@ pub fn refresh_at(not_before: SystemTime, not_after: SystemTime, now: SystemTime
 
 /// The delay after this many consecutive failures. `jitter` is from 0 to 1 and changes the delay by
 /// up to a fifth either way, so that the nodes of a cluster do not retry in step.
-pub fn backoff(failures: u32, jitter: f64) -> Duration {
+pub(crate) fn backoff(failures: u32, jitter: f64) -> Duration {
     let doubled = BACKOFF_MIN * 2u32.saturating_pow(failures.saturating_sub(1).min(DOUBLINGS_MAX));
     doubled.min(BACKOFF_MAX).mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0)).min(BACKOFF_MAX)
 }

@@ -5,7 +5,10 @@ use std::{collections::HashMap, sync::Mutex, time::UNIX_EPOCH};
 use futures::future::join_all;
 use tokio::{sync::Semaphore, task::JoinHandle, time::sleep};
 
-use super::*;
+use super::{
+    schedule::{BACKOFF_MAX, BACKOFF_MIN},
+    *,
+};
 use crate::testing::FakeCa;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

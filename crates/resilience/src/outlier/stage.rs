@@ -19,7 +19,7 @@ const EJECTED_BIT: u64 = 1 << 63;
 
 /// The ejection state. Times are milliseconds on the destination's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Receives requests.
     Serving {
         /// Consecutive failures.
@@ -40,7 +40,7 @@ pub enum Stage {
 
 /// An event of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Signal {
+pub(crate) enum Signal {
     /// A request succeeded.
     Success,
     /// A request failed.
@@ -52,7 +52,7 @@ pub enum Signal {
 impl Stage {
     /// The state after `signal` at `now`; `room` tells whether one more endpoint may be ejected.
     #[must_use]
-    pub fn next(self, signal: Signal, now: Duration, policy: &OutlierDetection, room: bool) -> Self {
+    pub(crate) fn next(self, signal: Signal, now: Duration, policy: &OutlierDetection, room: bool) -> Self {
         let now = millis(now).min(MOMENT_MAX);
         let (failures, ejections, since) = match self {
             Self::Serving { failures, ejections, since } => (failures, ejections, since),
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     /// Whether it receives no requests at `now`.
-    pub fn is_ejected(self, now: Duration) -> bool {
+    pub(crate) fn is_ejected(self, now: Duration) -> bool {
         match self {
             Self::Serving { .. } => false,
             Self::Ejected { until, .. } => millis(now).min(MOMENT_MAX) < until,

@@ -6,7 +6,7 @@ use ambit_model::bound::SuccessRate;
 
 /// Requests of one endpoint in an interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Total number.
     pub requests: u64,
     /// Number of successes.
@@ -20,7 +20,7 @@ impl Tally {
 }
 
 /// For each endpoint, whether its success rate is too far below the mean.
-pub fn far_below(tallies: &[Tally], policy: &SuccessRate) -> Vec<bool> {
+pub(crate) fn far_below(tallies: &[Tally], policy: &SuccessRate) -> Vec<bool> {
     let counts = |tally: &Tally| tally.requests >= u64::from(policy.request_volume.max(1));
     let rates: Vec<f64> = tallies.iter().filter(|tally| counts(tally)).map(|tally| tally.rate()).collect();
     let enough = u32::try_from(rates.len()).unwrap_or(u32::MAX) >= policy.minimum_hosts.max(1);

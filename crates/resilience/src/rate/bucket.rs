@@ -10,7 +10,7 @@ use std::{
 
 /// The refill rate and capacity of a bucket, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
+pub(crate) struct Pace {
     /// Time between two requests.
     step: u64,
     /// How far ahead of its time a request may be, which gives the burst.
@@ -20,7 +20,7 @@ pub struct Pace {
 impl Pace {
     /// `requests` per `interval`, with bursts of `burst` (at least one); `None` when nothing may
     /// ever pass.
-    pub fn new(requests: u32, interval: Duration, burst: u32) -> Option<Self> {
+    pub(crate) fn new(requests: u32, interval: Duration, burst: u32) -> Option<Self> {
         let step = (nanos(interval) / u64::from(requests.max(1))).max(1);
         let ahead = step.saturating_mul(u64::from(burst.max(1)) - 1);
         (requests > 0).then_some(Self { step, ahead })
@@ -29,14 +29,14 @@ impl Pace {
 
 /// The time, in nanoseconds, at which the bucket is full again. A new one is full.
 #[derive(Debug, Default)]
-pub struct Bucket(AtomicU64);
+pub(crate) struct Bucket(AtomicU64);
 
 impl Bucket {
     /// Takes one token.
     ///
     /// # Errors
     /// The time until a token is available.
-    pub fn take(&self, pace: &Pace, now: Duration) -> Result<(), Duration> {
+    pub(crate) fn take(&self, pace: &Pace, now: Duration) -> Result<(), Duration> {
         let now = nanos(now);
         let mut full = self.0.load(Ordering::Relaxed);
         loop {

@@ -15,7 +15,7 @@ use ambit_model::Spiffe;
 use super::Bucket;
 
 /// Clients with a bucket of their own, per limit.
-pub const CLIENTS_MAX: usize = 4096;
+pub(crate) const CLIENTS_MAX: usize = 4096;
 /// Number of locks, so that workers rarely contend.
 const SHARDS: usize = 16;
 const SHARD_MAX: usize = CLIENTS_MAX / SHARDS;

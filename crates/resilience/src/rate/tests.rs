@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{clients::CLIENTS_MAX, *};
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -16,7 +16,7 @@ use crate::server::QUERIES_MAX as SERVER_QUERIES_MAX;
 
 /// Names that may be pending: a quarter of the server's limit, because a slow earlier stream may
 /// still hold some.
-pub const QUERIES_MAX: usize = SERVER_QUERIES_MAX / 4;
+pub(super) const QUERIES_MAX: usize = SERVER_QUERIES_MAX / 4;
 
 /// The server's answer for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

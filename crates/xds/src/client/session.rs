@@ -17,9 +17,9 @@ use crate::wire;
 
 /// Bytes of names and versions in a first request. The rest is omitted, so that the request fits
 /// into a message.
-pub const INITIAL_VERSIONS_BYTES_MAX: usize = 3 << 20;
+pub(super) const INITIAL_VERSIONS_BYTES_MAX: usize = 3 << 20;
 /// Bytes of an error sent to the server.
-pub const DETAIL_BYTES_MAX: usize = 16 << 10;
+pub(super) const DETAIL_BYTES_MAX: usize = 16 << 10;
 /// Size of the tags and lengths of one map entry, at most.
 const MAP_ENTRY_BYTES: usize = 16;
 /// `google.rpc.Code.INVALID_ARGUMENT`

@@ -20,13 +20,12 @@ use tokio::sync::watch;
 use crate::wire;
 
 pub(crate) use log::Found;
-pub use log::TOMBSTONES_MAX;
 use log::{Content, Log};
 
 /// Largest resource: it must fit into a message, with space for the envelope.
-pub const RESOURCE_BYTES_MAX: usize = 3 << 20;
+pub(super) const RESOURCE_BYTES_MAX: usize = 3 << 20;
 /// Size at which a response is closed and the rest goes into another one.
-pub const RESPONSE_BYTES_TARGET: usize = 1 << 20;
+pub(super) const RESPONSE_BYTES_TARGET: usize = 1 << 20;
 /// Bytes of a SHA-256 hash that form a version.
 const VERSION_BYTES: usize = 12;
 

@@ -16,7 +16,7 @@ use super::feed::{Batch, Feed, Part, RESPONSE_BYTES_TARGET, Range, TooFarBehind}
 use crate::wire;
 use queries::PendingQueries;
 
-pub use queries::{NAME_BYTES_MAX, QUERIES_MAX};
+pub(crate) use queries::QUERIES_MAX;
 
 /// Subscribes to all resources.
 const WILDCARD: &str = "*";

@@ -27,9 +27,9 @@ use super::{
 use crate::wire;
 
 /// How long a client may take until its first subscription.
-pub const FIRST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const FIRST_REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long a type waits for earlier types, if a client requests them in another order.
-pub const GATHER_TIME: Duration = Duration::from_millis(100);
+pub(super) const GATHER_TIME: Duration = Duration::from_millis(100);
 /// Requests processed between two responses.
 const REQUESTS_PER_RESPONSE_MAX: usize = 16;
 /// Bytes of a client's error that are logged.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 /// Removals kept in the log. A stream that is further behind is ended, and starts again from what
 /// its client holds.
-pub const TOMBSTONES_MAX: usize = 10_000;
+pub(crate) const TOMBSTONES_MAX: usize = 10_000;
 
 #[derive(Default)]
 pub(super) struct Log {

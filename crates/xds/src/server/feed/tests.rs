@@ -1,4 +1,4 @@
-use super::*;
+use super::{log::TOMBSTONES_MAX, *};
 
 fn set(name: &str, body: &'static [u8]) -> Change {
     Change::Set { name: name.into(), body: Bytes::from_static(body) }

@@ -9,9 +9,9 @@ use tonic::Status;
 use super::super::feed::{FIELD_BYTES, Feed, Found, RESPONSE_BYTES_TARGET};
 
 /// Names of one type that may be pending on one stream.
-pub const QUERIES_MAX: usize = 4096;
+pub(crate) const QUERIES_MAX: usize = 4096;
 /// Length of such a name in bytes.
-pub const NAME_BYTES_MAX: usize = 512;
+pub(crate) const NAME_BYTES_MAX: usize = 512;
 
 /// Pending names.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@ use ambit_proto::discovery;
 use bytes::Bytes;
 use prost::Message;
 
-use super::*;
+use super::{queries::NAME_BYTES_MAX, *};
 use crate::server::Change;
 
 const POLICY: &str = "policy";
