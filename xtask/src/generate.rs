@@ -1,17 +1,17 @@
-//! Files written from Rust types: `crds/` and `config/`.
+//! Files generated from Rust types: `crds/` and `config/`.
 //!
-//! Invariant: what is committed equals what the types give; `check` names each file that differs.
+//! Invariant: the committed files equal the generated ones; `check` names each file that differs.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
 
-/// Every generated file: path below the root, content.
+/// All generated files: path relative to the root, and content.
 fn files() -> Result<Vec<(String, String)>> {
     Ok(ambit_operator::manifests::files()?)
 }
 
-/// Writes them all.
+/// Writes all files.
 pub(crate) fn write(root: &Path) -> Result<()> {
     for (name, text) in files()? {
         let path = root.join(&name);
@@ -23,7 +23,7 @@ pub(crate) fn write(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The ones that are not what they should be.
+/// The files that are out of date.
 pub(crate) fn stale(root: &Path) -> Result<Vec<String>> {
     let differs =
         |name: &str, text: &str| fs::read_to_string(root.join(name)).is_ok_and(|found| found == text);

@@ -107,7 +107,7 @@ impl Manifest {
     }
 }
 
-/// Everything that is wrong, one sentence each.
+/// All violations, one sentence each.
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for path in manifests(root)? {

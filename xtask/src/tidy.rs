@@ -17,7 +17,7 @@ const TEST_LINES_MAX: usize = 800;
 /// Words that say nothing about what a room holds.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "shared"];
 
-/// Everything that is wrong, one sentence each.
+/// All violations, one sentence each.
 pub(crate) fn violations(root: &Path) -> Result<Vec<String>> {
     let mut long: BTreeMap<String, String> =
         toml::from_str(&fs::read_to_string(root.join("xtask/tidy.toml"))?)?;

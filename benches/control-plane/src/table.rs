@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Prints what the columns are.
+/// Prints the column headers.
 pub(crate) fn print_head() {
     println!("{:58} {:^71} {:>6}  TARGET", "WHAT (CPU time of one thread)", "TIME AT SIZE", "GROWTH");
 }

@@ -1,4 +1,4 @@
-//! The service behind the proxies: answers everything with a kibibyte, plainly and inside tunnels.
+//! The service behind the proxies: every response is one kibibyte, with or without a tunnel.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -19,10 +19,10 @@ use tokio::{
 
 use crate::plan::Places;
 
-/// Bytes of an answer.
+/// Response body.
 const BODY: &[u8] = &[b'x'; 1024];
 
-/// Serves from now on.
+/// Starts serving.
 pub(crate) async fn start(places: &Places, svid: Arc<Svid>) -> Result<()> {
     let bind = |address: std::net::SocketAddr| async move {
         TcpListener::bind(address).await.with_context(|| format!("{address} is taken"))
@@ -42,7 +42,7 @@ pub(crate) async fn start(places: &Places, svid: Arc<Svid>) -> Result<()> {
     Ok(())
 }
 
-/// Ends a connection's tunnels as the ztunnel of a pod does, and answers in each.
+/// Terminates the tunnels of a connection like a pod's ztunnel, and answers in each.
 async fn tunnels(socket: TcpStream, svid: Arc<Svid>) -> Result<()> {
     socket.set_nodelay(true)?;
     let (stream, _peer) = ambit_identity::accept(&svid, socket).await?;
@@ -61,7 +61,7 @@ where
     let service = service_fn(|_request: Request<Incoming>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(BODY))))
     });
-    // A client that leaves is no failure of the backend.
+    // A client that disconnects is not a failure of the backend.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 

@@ -1,5 +1,5 @@
-//! The least that an HTTP proxy on hyper must do: no policy, no route, no log. What a waypoint adds is measured against
-//! it.
+//! A minimal HTTP proxy on hyper: no policy, no routes, no log. The cost of a waypoint is compared
+//! with it.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
@@ -21,17 +21,17 @@ use crate::{
     plan::{self, Places},
 };
 
-/// How requests go on.
+/// How requests are forwarded.
 #[derive(Clone)]
 enum Upstream {
     Plain(Places),
     Tunnel(Places, Arc<Svid>, Pool<(), anyhow::Error>),
 }
 
-/// Connections that wait for a request.
+/// Idle connections.
 type Idle = Rc<RefCell<Vec<http1::SendRequest<Incoming>>>>;
 
-/// Runs until it is ended.
+/// Runs until killed.
 pub(crate) async fn run(places: Places, credentials: Credentials) -> Result<()> {
     let svid = certified(&credentials, &plan::waypoint()).await?;
     let plain = TcpListener::bind(places.bare_plain()).await?;
@@ -68,7 +68,7 @@ async fn tunnels(socket: TcpStream, svid: Arc<Svid>, upstream: Upstream, idle: I
     Ok(serve(stream, settings::SERVER, std::future::pending(), accept).await?)
 }
 
-/// Spawns on this thread, so that nothing needs to be `Send`.
+/// An executor that spawns on this thread, so that nothing needs to be `Send`.
 #[derive(Clone, Copy)]
 struct Here;
 
@@ -83,7 +83,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let service = service_fn(move |request| forward(request, upstream.clone(), idle.clone()));
-    // A client that leaves is no failure of the proxy.
+    // A client that disconnects is not a failure of the proxy.
     let _ = auto::Builder::new(Here).serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -105,7 +105,7 @@ async fn forward(
     };
     let answer = sender.send_request(request).await?;
     spawn_local(async move {
-        // Free again once its answer was read.
+        // Idle again once its response was read.
         if sender.ready().await.is_ok() {
             idle.borrow_mut().push(sender);
         }

@@ -1,4 +1,4 @@
-//! The cases, and how they are run: every proxy takes its turn in every round.
+//! The benchmark cases: in every round, each proxy runs once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,20 +16,20 @@ use crate::{
     table::{self, Sample},
 };
 
-/// Turns of each proxy in each case.
+/// Rounds per case.
 const ROUNDS: usize = 5;
-/// How long a turn lasts.
+/// Duration of one run.
 const TURN: Duration = Duration::from_secs(2);
-/// Requests per second where latency is what is asked for.
+/// Requests per second for latency cases.
 const RATE: u32 = 2000;
 /// Tunnels that each carried one request and then stay open, on ten connections.
 const IDLE_TUNNELS: usize = 1000;
-/// How long a proxy may take to give back what an idle connection does not need.
+/// How long a proxy may take to release the memory of idle connections.
 const GIVE_BACK: Duration = Duration::from_secs(5);
-/// Routes of a service that has many.
+/// Number of routes in the case with many routes.
 const MANY_ROUTES: usize = 1000;
 
-/// Whether a request comes in a tunnel and goes on in one.
+/// Whether requests arrive in a tunnel and leave in one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Plain,
@@ -44,7 +44,7 @@ struct Case {
     rate: Option<u32>,
 }
 
-/// Runs everything and prints it.
+/// Runs all cases and prints the results.
 pub(crate) async fn run(programs: &Programs) -> Result<()> {
     let control = Control::start(programs.places.control(), programs.folder.clone()).await?;
     backend::start(&programs.places, control.svid(&plan::backend())?).await?;
@@ -95,7 +95,7 @@ fn many_routes() -> Case {
     Case { name: "", way: Way::Tunnel, http: Http::One, path: String::new(), rate: None }
 }
 
-/// Sixty-four requests under way, thirty-two without multiplexing.
+/// 64 concurrent requests, or 32 without multiplexing.
 fn shape(case: &Case) -> Shape {
     match (case.way, case.http) {
         (Way::Plain, Http::One) => Shape { connections: 32, tunnels: 1, streams: 1 },
@@ -140,7 +140,8 @@ fn target(proxy: &Proxy, way: Way, http: Http, client: &Arc<Svid>) -> Option<Tar
     }
 }
 
-/// Every proxy serves, and those that judge refuse what they must: else there is nothing to compare.
+/// Checks that every proxy serves, and that those with policies deny what they must; otherwise a
+/// comparison is pointless.
 async fn judged(proxies: &[Proxy], client: &Arc<Svid>) -> Result<()> {
     for proxy in proxies {
         let target = target(proxy, Way::Tunnel, Http::One, client).context("no tunnel")?;
@@ -156,7 +157,7 @@ async fn judged(proxies: &[Proxy], client: &Arc<Svid>) -> Result<()> {
     Ok(())
 }
 
-/// Memory of each proxy while many tunnels are open and idle.
+/// Memory of each proxy with many open idle tunnels.
 async fn idle_tunnels(proxies: &[Proxy], client: &Arc<Svid>) -> Result<String> {
     let shape = Shape { connections: 10, tunnels: IDLE_TUNNELS / 10, streams: 1 };
     let mut row = String::new();

@@ -1,7 +1,7 @@
 //! A control plane in this process: discovery and certificates, as the operator serves them.
 //!
-//! Invariant: it uses the operator's own crates, so that what is measured was configured as in a cluster. It believes
-//! every token: nobody but the benchmark can reach it.
+//! Invariant: it uses the operator's own crates, so that proxies are configured as in a cluster. It
+//! accepts every token, because only the benchmark can reach it.
 
 use std::{
     net::SocketAddr,
@@ -28,21 +28,21 @@ use anyhow::{Context as _, Result, anyhow};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{Extensions, Request, Response, Status, metadata::MetadataMap, transport::Server};
 
-/// How long certificates live.
+/// Certificate lifetime.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What everybody needs to reach the control plane and to be known in the mesh.
+/// What a proxy needs to connect to the control plane.
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
-    /// Its address.
+    /// Address of the control plane.
     pub(crate) address: SocketAddr,
-    /// File of the roots.
+    /// File with the roots.
     pub(crate) roots: PathBuf,
-    /// File of a token.
+    /// File with a token.
     pub(crate) token: PathBuf,
 }
 
-/// The control plane's state.
+/// The control plane.
 pub(crate) struct Control {
     authority: Arc<Authority>,
     addresses: Feed,
@@ -51,7 +51,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// Listens on `address` and serves from now on; files go to `folder`.
+    /// Listens on `address` and starts serving; files are written to `folder`.
     pub(crate) async fn start(address: SocketAddr, folder: PathBuf) -> Result<Self> {
         let authority = Arc::new(Authority::self_signed("cluster.local", TTL, SystemTime::now())?);
         let certificate = authority.server_certificate(OPERATOR_NAME, TTL, SystemTime::now())?;
@@ -71,19 +71,19 @@ impl Control {
             .add_service(discovery)
             .add_service(IstioCertificateServiceServer::new(Signer(authority.clone())));
         tokio::spawn(async move {
-            // Held: streams end when it goes.
+            // Streams end when this is dropped.
             let _stop = stop.0;
             router.serve_with_incoming(incoming).await
         });
         Ok(Self { authority, addresses, services, credentials })
     }
 
-    /// How to reach it.
+    /// Credentials for connecting to it.
     pub(crate) fn credentials(&self) -> &Credentials {
         &self.credentials
     }
 
-    /// Publishes everything there is: what is not named goes.
+    /// Publishes the complete state; other resources are removed.
     pub(crate) fn publish(&self, addresses: Vec<Packed>, services: Vec<Packed>) -> Result<()> {
         for (feed, state) in [(&self.addresses, addresses), (&self.services, services)] {
             let refused = feed.replace(state.into_iter().map(|packed| (packed.name, packed.body)));
@@ -100,20 +100,20 @@ impl Control {
         refused.into_iter().next().map_or(Ok(()), |refused| Err(refused.into()))
     }
 
-    /// A certificate for someone of this process.
+    /// A certificate for use in this process.
     pub(crate) fn svid(&self, identity: &Spiffe) -> Result<Arc<Svid>> {
         let key = PrivateKey::generate()?;
         let chain = self.sign(&request::csr(&key, identity)?, identity)?;
         Ok(Arc::new(Svid::new(&key, &chain, identity, SystemTime::now())?))
     }
 
-    /// Certifies the key of a request; the last element is the roots.
+    /// Certifies the key of a request; the last element contains the roots.
     pub(crate) fn sign(&self, csr: &str, identity: &Spiffe) -> Result<Vec<String>> {
         Ok(self.authority.sign(csr, identity, TTL, SystemTime::now())?)
     }
 }
 
-/// A certificate for a program that the benchmark started, asked for as agents ask.
+/// Requests a certificate for a program of the benchmark, as agents do.
 pub(crate) async fn certified(credentials: &Credentials, identity: &Spiffe) -> Result<Arc<Svid>> {
     let channel = channel::connect(ChannelConfig {
         address: credentials.address,
@@ -127,7 +127,7 @@ pub(crate) async fn certified(credentials: &Credentials, identity: &Spiffe) -> R
     Ok(Arc::new(Svid::new(&key, &chain, identity, SystemTime::now())?))
 }
 
-/// Everyone may read everything.
+/// Lets every client read everything.
 #[derive(Debug)]
 struct Everybody(Vec<Feed>);
 
@@ -137,7 +137,7 @@ impl Authorizer for Everybody {
     }
 }
 
-/// Certifies whatever it is asked for.
+/// Certifies every request.
 struct Signer(Arc<Authority>);
 
 #[tonic::async_trait]

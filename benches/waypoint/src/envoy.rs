@@ -1,7 +1,9 @@
-//! Stock Envoy configured as a waypoint, as far as it goes without Istio's extensions, and as a plain proxy beside it.
+//! Stock Envoy configured as a waypoint, as far as possible without Istio's extensions, and as a
+//! plain proxy.
 //!
-//! Invariant: it does what the waypoint is configured to do in [`crate::service`]: judge by principal, path and header,
-//! route, set a response header, time out, retry, count, and log. The chain of filters is that of Istio's waypoint.
+//! Invariant: its configuration equals that of the waypoint in [`crate::service`]: authorization by
+//! principal, path and header, routing, a response header, timeout, retries, metrics and access
+//! log. The filter chain is that of Istio's waypoint.
 
 use std::{net::SocketAddr, path::Path};
 
@@ -12,16 +14,16 @@ use crate::{
     service::{DENIED_PREFIX, EXTRA_PRINCIPALS, REQUEST_TIMEOUT, RETRIES, route_path},
 };
 
-/// Windows as HBONE has them, bytes.
+/// HBONE's window sizes in bytes.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Where its certificate lies.
+/// Paths of its certificate files.
 pub(crate) struct Files<'a> {
     pub(crate) folder: &'a Path,
 }
 
-/// Its whole configuration with this many routes before the last.
+/// The complete configuration, with this many routes before the matching one.
 pub(crate) fn config(places: &Places, files: &Files<'_>, routes: usize) -> Value {
     let plain = http_chain("plain", "backend_plain", routes, &json!({ "any": true }));
     let main = http_chain("main", "backend_hbone", routes, &principal(&plan::client().to_string()));
@@ -66,7 +68,7 @@ fn socket(address: SocketAddr) -> Value {
     json!({ "socket_address": { "address": address.ip().to_string(), "port_value": address.port() } })
 }
 
-/// Ends the tunnels and remembers who the peer is.
+/// Terminates the tunnels and records the peer's identity.
 fn terminate() -> Value {
     let remember = json!({
         "name": "envoy.filters.http.set_filter_state",
@@ -110,7 +112,7 @@ fn terminate() -> Value {
     })
 }
 
-/// What is done to requests.
+/// The HTTP filter chain.
 fn http_chain(name: &str, cluster: &str, routes: usize, allowed: &Value) -> Value {
     json!({
         "name": "envoy.filters.network.http_connection_manager",
@@ -136,7 +138,7 @@ fn http_chain(name: &str, cluster: &str, routes: usize, allowed: &Value) -> Valu
     })
 }
 
-/// Some who never call, and last who does: the same list as the waypoint's policy has.
+/// Principals that never call, and last the caller: the same list as in the waypoint's policy.
 fn allowed_principals(last: &Value) -> Vec<Value> {
     let others = (0..EXTRA_PRINCIPALS).map(|number| principal(&plan::other(number).to_string()));
     others.chain([last.clone()]).collect()
@@ -278,7 +280,7 @@ fn originate_cluster(places: &Places, files: &Files<'_>) -> Value {
     with(with(cluster, "typed_extension_protocol_options", options), "transport_socket", tls)
 }
 
-/// One more field.
+/// Adds a field.
 fn with(mut object: Value, name: &str, value: Value) -> Value {
     object.as_object_mut().map(|fields| fields.insert(name.to_owned(), value));
     object

@@ -1,6 +1,7 @@
-//! Requests through a proxy: as many as it takes, or at a fixed rate.
+//! The load generator: as many requests as possible, or at a fixed rate.
 //!
-//! Invariant: connections are made before anything is measured, and every answer is read to its end and must be a 200.
+//! Invariant: connections are established before measuring, and every response is read completely
+//! and must be a 200.
 
 use std::{
     net::SocketAddr,
@@ -28,50 +29,50 @@ use tokio::{
 
 use crate::backend::authority;
 
-/// Which HTTP a client speaks.
+/// The client's HTTP version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Http {
     One,
     Two,
 }
 
-/// How many requests are under way at once.
+/// How many requests run concurrently.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) connections: usize,
-    /// Of each connection; without a tunnel, 1.
+    /// Tunnels per connection; 1 without tunnels.
     pub(crate) tunnels: usize,
-    /// Of each tunnel; with HTTP/1.1, 1.
+    /// Streams per tunnel; 1 with HTTP/1.1.
     pub(crate) streams: usize,
 }
 
-/// Where requests go.
+/// Where requests are sent.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) address: SocketAddr,
-    /// Whoever tunnels, and to whom; none goes without a tunnel.
+    /// The client's certificate and the server's identity; `None` without a tunnel.
     pub(crate) tunnel: Option<(Arc<Svid>, Spiffe)>,
     pub(crate) http: Http,
 }
 
-/// One place for a request.
+/// A connection or stream that sends one request at a time.
 #[derive(Debug)]
 pub(crate) enum Sender {
     One(http1::SendRequest<Empty<Bytes>>),
     Two(http2::SendRequest<Empty<Bytes>>),
 }
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     pub(crate) requests: u64,
     pub(crate) took: Duration,
-    /// Microseconds, sorted.
+    /// Latencies in microseconds, sorted.
     latencies: Vec<u32>,
 }
 
 impl Measured {
-    /// The latency that this share of requests stayed below, microseconds.
+    /// The latency in microseconds that this share of requests stayed below.
     pub(crate) fn quantile(&self, share: f64) -> u32 {
         #[expect(
             clippy::cast_possible_truncation,
@@ -84,7 +85,7 @@ impl Measured {
     }
 }
 
-/// Connects as many senders as the shape says.
+/// Connects the senders of a shape.
 pub(crate) async fn connect(target: &Target, shape: Shape) -> Result<Vec<Sender>> {
     let mut senders = Vec::new();
     for _ in 0..shape.connections {
@@ -129,7 +130,7 @@ where
 }
 
 impl Sender {
-    /// Asks once; the status, after the whole answer came.
+    /// Sends one request; returns the status after reading the complete response.
     pub(crate) async fn ask(&mut self, path: &str) -> Result<StatusCode> {
         let answer = match self {
             Self::One(sender) => {
@@ -150,14 +151,14 @@ impl Sender {
     }
 }
 
-/// As many requests as it takes, for this long.
+/// Sends as many requests as possible for this duration.
 pub(crate) async fn closed_loop(senders: Vec<Sender>, path: &str, lasts: Duration) -> Result<Measured> {
     let begun = Instant::now();
     let until = begun + lasts;
     run(senders, path, move |_place, _places, _round, now: Instant| (now < until).then_some(now)).await
 }
 
-/// So many requests per second, each at its time unless the one before it is late.
+/// Sends requests at this rate, each at its time unless the previous one is late.
 pub(crate) async fn fixed_rate(
     senders: Vec<Sender>,
     path: &str,
@@ -174,7 +175,7 @@ pub(crate) async fn fixed_rate(
     run(senders, path, due).await
 }
 
-/// `due` says when the next request of a sender is due.
+/// `due` returns when a sender's next request is due.
 async fn run<F>(senders: Vec<Sender>, path: &str, due: F) -> Result<Measured>
 where
     F: Fn(u32, u32, u32, Instant) -> Option<Instant> + Copy + Send + 'static,
@@ -190,7 +191,8 @@ where
             for round in 0.. {
                 let now = Instant::now();
                 let Some(at) = due(place, places, round, now) else { break };
-                // Late because the answer before it was late: its wait counts. Late because the clock ticks coarsely: not.
+                // Late because of the previous response: the wait counts. Late because of coarse
+                // timers: it does not.
                 let start = if at > now {
                     sleep_until(at.into()).await;
                     Instant::now()

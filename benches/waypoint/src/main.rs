@@ -1,10 +1,12 @@
-//! `make bench-waypoint`: stock Envoy, a bare hyper proxy and the waypoint, interleaved in one run, as ratios to Envoy.
+//! `make bench-waypoint`: stock Envoy, a bare hyper proxy and the waypoint, interleaved in one run,
+//! as ratios to Envoy.
+//!
 //!
 //!     ambit-waypoint-bench run ENVOY WAYPOINT NETNS PROXIES HERE FOLDER
 //!     ambit-waypoint-bench bare PROXIES HERE ROOTS TOKEN
 //!
-//! Invariant: the machine may be busy, so CPU time per request is what is compared, of the proxy's own threads alone;
-//! proxies take turns within every round, and the median of the rounds counts.
+//! Invariant: because the machine may be busy, CPU time per request of the proxy's own threads is
+//! compared; proxies alternate within every round, and the median of the rounds counts.
 
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to a person")]
 

@@ -1,23 +1,24 @@
-//! Who and where everything is: two network namespaces, one of the proxies and one of clients and backend.
+//! Addresses and identities: two network namespaces, one for the proxies and one for clients and
+//! backend.
 //!
-//! Invariant: a waypoint listens on port 15008 of every address and dials port 15008 of its endpoints, so that both
-//! cannot share a network namespace; they are joined by one virtual link.
+//! Invariant: a waypoint listens on port 15008 of every address and dials port 15008 of its
+//! endpoints, so the two cannot share a network namespace. A veth pair connects the two.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ambit_model::{HBONE_PORT, Spiffe};
 
-/// Address of the service that is measured; nobody has it, it only stands in an `:authority`.
+/// Virtual address of the measured service; it is used only in `:authority`.
 pub(crate) const VIP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 199, 1, 1));
-/// Its port.
+/// Port of the measured service.
 pub(crate) const PORT: u16 = 80;
 
-/// The two ends of the link.
+/// The two ends of the veth pair.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
-    /// Where the proxies are.
+    /// Address of the proxies.
     pub(crate) proxies: IpAddr,
-    /// Where this process is.
+    /// Address of this process.
     pub(crate) here: IpAddr,
 }
 
@@ -27,7 +28,7 @@ impl Places {
         (self.here, 15012).into()
     }
 
-    /// The backend without a tunnel.
+    /// The backend without tunnels.
     pub(crate) fn backend_plain(&self) -> SocketAddr {
         (self.here, 18080).into()
     }
@@ -37,7 +38,7 @@ impl Places {
         (self.here, HBONE_PORT).into()
     }
 
-    /// Envoy without a tunnel.
+    /// Envoy without tunnels.
     pub(crate) fn envoy_plain(&self) -> SocketAddr {
         (self.proxies, 11080).into()
     }
@@ -47,7 +48,7 @@ impl Places {
         (self.proxies, 11008).into()
     }
 
-    /// The bare proxy without a tunnel.
+    /// The bare proxy without tunnels.
     pub(crate) fn bare_plain(&self) -> SocketAddr {
         (self.proxies, 12080).into()
     }
@@ -62,7 +63,7 @@ impl Places {
         (self.proxies, HBONE_PORT).into()
     }
 
-    /// Where the waypoint says that it is ready.
+    /// The waypoint's health port.
     pub(crate) fn waypoint_health(&self) -> SocketAddr {
         (self.proxies, 15021).into()
     }
@@ -76,22 +77,22 @@ fn identity(namespace: &str, account: &str) -> Spiffe {
     }
 }
 
-/// Whoever makes the load.
+/// Identity of the load generator.
 pub(crate) fn client() -> Spiffe {
     identity("shop", "client")
 }
 
-/// Whoever is behind the proxies.
+/// Identity of the backend.
 pub(crate) fn backend() -> Spiffe {
     identity("shop", "backend")
 }
 
-/// Every proxy.
+/// Identity of the proxies.
 pub(crate) fn waypoint() -> Spiffe {
     identity("shop", "waypoint")
 }
 
-/// Someone who may call and never does.
+/// Identity of a permitted client that never calls.
 pub(crate) fn other(number: usize) -> Spiffe {
     identity("shop", &format!("other-{number}"))
 }

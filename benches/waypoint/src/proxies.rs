@@ -1,4 +1,5 @@
-//! The proxies as processes: started in their network namespace, looked at in `/proc`, ended with this process.
+//! The proxies as processes: started in their network namespace, measured through `/proc`, killed
+//! with this process.
 
 use std::{
     fs,
@@ -20,17 +21,17 @@ use crate::{
 
 /// How long a proxy may take to listen.
 const START_MAX: Duration = Duration::from_secs(20);
-/// How often it is looked whether it does.
+/// Interval of checking that.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Programs and places.
+/// Paths of programs and addresses.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs {
     pub(crate) envoy: PathBuf,
     pub(crate) waypoint: PathBuf,
     /// Network namespace of the proxies.
     pub(crate) netns: String,
-    /// For files of this run.
+    /// Directory for files of this run.
     pub(crate) folder: PathBuf,
     pub(crate) places: Places,
 }
@@ -53,7 +54,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// CPU time of all of its threads so far.
+    /// CPU time of all its threads.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let mut total = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
@@ -64,7 +65,7 @@ impl Proxy {
         Ok(Duration::from_nanos(total))
     }
 
-    /// Memory it has resident, KiB.
+    /// Resident memory in KiB.
     pub(crate) fn resident(&self) -> Result<u64> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
@@ -93,7 +94,7 @@ impl Programs {
         listening(Proxy { name: "envoy", plain: Some(plain), hbone, child }, hbone).await
     }
 
-    /// This program once more, as the bare proxy.
+    /// This program as the bare proxy.
     pub(crate) async fn bare(&self, control: &Control) -> Result<Proxy> {
         let credentials = control.credentials();
         let Places { proxies, here } = self.places;
@@ -104,7 +105,7 @@ impl Programs {
         listening(Proxy { name: "bare", plain: Some(plain), hbone, child }, hbone).await
     }
 
-    /// The waypoint as its Deployment runs it, with one worker. It has no port without tunnels.
+    /// The waypoint as in its Deployment, with one worker. It has no port without tunnels.
     pub(crate) async fn waypoint(&self, control: &Control) -> Result<Proxy> {
         let credentials = control.credentials();
         let child = self
@@ -135,7 +136,7 @@ impl Programs {
         command
     }
 
-    /// Envoy reads files: a key that is made here, certified by the same authority.
+    /// Envoy reads files: creates a key and has it certified by the same authority.
     fn certify_envoy(&self, control: &Control) -> Result<()> {
         let identity = plan::waypoint();
         let (key, csr) = (self.folder.join("key.pem"), self.folder.join("request.pem"));
@@ -171,7 +172,7 @@ async fn listening(mut proxy: Proxy, address: SocketAddr) -> Result<Proxy> {
     Ok(proxy)
 }
 
-/// Asks for `/healthz/ready` until the answer is 200.
+/// Requests `/healthz/ready` until the response is 200.
 async fn until_ready(address: SocketAddr) -> Result<()> {
     let begun = Instant::now();
     loop {

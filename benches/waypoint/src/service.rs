@@ -1,4 +1,4 @@
-//! What the waypoint is told: one service behind it, with authorization, a timeout, retries and a header.
+//! The waypoint's configuration: one service with authorization, a timeout, retries and a header.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,15 +16,15 @@ use anyhow::Result;
 
 use crate::plan::{self, PORT, Places, VIP};
 
-/// Paths that nobody may ask for.
+/// Prefix of the denied paths.
 pub(crate) const DENIED_PREFIX: &str = "/admin/";
-/// Identities that may call beside the one that does.
+/// Further identities that the policy permits.
 pub(crate) const EXTRA_PRINCIPALS: usize = 20;
-/// Longest time of a request.
+/// Request timeout.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Tries after the first.
+/// Retries.
 pub(crate) const RETRIES: u32 = 2;
-/// The waypoint's pod.
+/// Name of the waypoint's pod.
 pub(crate) const POD: &str = "waypoint-0";
 
 /// The path of a route.
@@ -32,7 +32,7 @@ pub(crate) fn route_path(number: usize) -> String {
     format!("/routes/{number}")
 }
 
-/// What is in the mesh: the service, its one endpoint, the waypoint.
+/// The resources of the mesh: the service, its one endpoint, the waypoint.
 pub(crate) fn addresses(places: &Places) -> Vec<Packed> {
     let endpoint = Workload {
         services: BTreeMap::from([(
@@ -60,7 +60,7 @@ pub(crate) fn addresses(places: &Places) -> Vec<Packed> {
     vec![pack_service(&service), pack_workload(&endpoint), pack_workload(&waypoint)]
 }
 
-/// What is done with the service, with this many routes before the last.
+/// The compiled service, with this many routes before the matching one.
 pub(crate) fn bound(routes: usize) -> Result<Packed> {
     let destination = Destination { service: key(), port: PORT };
     let settings = DestinationSettings { protocol: AppProtocol::Http, ..DestinationSettings::default() };

@@ -1,4 +1,4 @@
-//! What was measured, as a table of medians and ratios.
+//! Output: a table of medians and ratios.
 
 use crate::load::Measured;
 
@@ -6,7 +6,7 @@ use crate::load::Measured;
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
     pub(crate) proxy: &'static str,
-    /// CPU time of the proxy per request, microseconds.
+    /// CPU time of the proxy per request in microseconds.
     pub(crate) cpu_us: f64,
     pub(crate) measured: Measured,
 }

@@ -1,4 +1,4 @@
-//! Requests from a pod, each on a new connection, and what became of each: any status, or an error instead.
+//! HTTP requests from a pod, each on a new connection, with their results: a status or an error.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -7,18 +7,18 @@ use serde_json::Value;
 
 use crate::kubectl;
 
-/// What is asked.
+/// The requests to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
-    /// Where.
+    /// URL of the requests.
     pub url: &'a str,
-    /// How often.
+    /// Number of requests.
     pub times: usize,
     /// Pause between two requests.
     pub every: Duration,
-    /// How.
+    /// HTTP method.
     pub method: &'a str,
-    /// With which headers; `Host` is the authority.
+    /// Request headers; `Host` sets the authority.
     pub headers: &'a [(&'a str, &'a str)],
 }
 
@@ -28,21 +28,21 @@ impl Default for Ask<'_> {
     }
 }
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Reply {
-    /// None: no answer came, for the reason in [`Self::error`].
+    /// HTTP status; `None` when there was no response, for the reason in [`Self::error`].
     pub status: Option<u16>,
-    /// Why no answer came.
+    /// Why there was no response.
     pub error: String,
-    /// Headers of the answer, names in lower case.
+    /// Response headers, names in lower case.
     pub headers: BTreeMap<String, String>,
-    /// What was answered.
+    /// Response body.
     pub body: String,
 }
 
 impl Ask<'_> {
-    /// Asks from a pod of the shop's image.
+    /// Sends the requests from a pod with the shop's image.
     ///
     /// # Errors
     /// When the pod cannot be reached, or prints something else.
@@ -73,12 +73,12 @@ impl Reply {
         Some(Self { status, error: text("error"), headers: headers.collect(), body: text("body") })
     }
 
-    /// Whether the answer has this status.
+    /// Whether the response has this status.
     pub fn is(&self, status: u16) -> bool {
         self.status == Some(status)
     }
 
-    /// A text of what the shop answered, by JSON pointer; empty where there is none.
+    /// A text in the shop's response, by JSON pointer; empty if absent.
     pub fn text(&self, pointer: &str) -> String {
         let body: Value = serde_json::from_str(&self.body).unwrap_or_default();
         kubectl::text(&body, pointer).to_owned()
@@ -94,7 +94,7 @@ impl fmt::Display for Reply {
     }
 }
 
-/// How often each status came; `error` where no answer did.
+/// Number of results per status; `error` counts requests without a response.
 pub fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for reply in replies {
@@ -104,10 +104,10 @@ pub fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     counts
 }
 
-/// The one reply, when it has this status.
+/// The only result, if it has this status.
 ///
 /// # Errors
-/// With what came instead.
+/// The actual result.
 pub fn expect(replies: &[Reply], status: u16) -> Result<&Reply> {
     let reply = replies.first().context("nothing was asked")?;
     ensure!(reply.is(status), "wanted {status}, got {reply}");

@@ -1,4 +1,4 @@
-//! What is on the wire between the nodes: a packet capture in a privileged pod of the node's own network.
+//! Packet capture between the nodes, in a privileged pod on the node's network.
 
 use std::time::Duration;
 
@@ -7,23 +7,24 @@ use serde_json::Value;
 
 use crate::{kubectl, wait};
 
-/// How long a capture listens, seconds.
+/// Duration of a capture in seconds.
 const SECONDS: u64 = 4;
-/// How soon its pod is taken, and how soon its process listens once the pod runs.
+/// How long creating its pod may take, and then starting its process.
 const LISTENS: Duration = Duration::from_secs(30);
 
-/// What a capture saw.
+/// The result of a capture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// TCP packets whose payload holds the marker.
+    /// TCP packets whose payload contains the marker.
     pub marker: u64,
     /// TCP packets from or to port 15008.
     pub hbone: u64,
-    /// Payloads that begin as a TLS record.
+    /// Payloads that start with a TLS record.
     pub tls: u64,
 }
 
-/// Captures on the interface of `node` for some seconds while traffic flows, looking for `marker`.
+/// Captures on the interface of `node` for some seconds while traffic flows, and looks for
+/// `marker`.
 ///
 /// # Errors
 /// When the pod cannot run or prints something else.
@@ -32,14 +33,14 @@ pub fn on(node: &str, marker: &str) -> Result<Seen> {
     capture.seen()
 }
 
-/// A capture that runs.
+/// A running capture.
 #[derive(Debug)]
 pub struct Capture {
     name: String,
     seconds: u64,
 }
 
-/// Starts a capture of at most so many seconds and waits until it listens.
+/// Starts a capture of at most `seconds`, and waits until it is capturing.
 ///
 /// # Errors
 /// When the pod cannot run.
@@ -55,7 +56,7 @@ pub fn start(node: &str, marker: &str, seconds: u64) -> Result<Capture> {
         "--grace-period=0",
         "--force",
     ])?;
-    // A namespace that was made a moment ago has no service account yet, and takes no pod.
+    // A namespace that was just created has no service account yet and accepts no pod.
     wait::until("the capture's pod to be taken", LISTENS, || {
         kubectl::apply(&manifest(&name, node, marker, seconds)).map(Some)
     })?;
@@ -78,17 +79,17 @@ impl Capture {
         Ok(seen)
     }
 
-    /// Ends it now, and says what it saw until then.
+    /// Ends the capture, and returns what it has seen.
     ///
     /// # Errors
-    /// When its time was over before, or as [`Self::seen`].
+    /// When it has already ended, or as [`Self::seen`].
     pub fn end(&self) -> Result<Seen> {
         let (ended, said) = kubectl::exec(NAMESPACE, &self.name, &["/bin/kill", "-TERM", "1"])?;
         ensure!(ended, "the capture listened for less than was asked about: {}", said.trim());
         self.seen()
     }
 
-    /// What it saw, once its time is over.
+    /// What it has seen, once it has ended.
     ///
     /// # Errors
     /// When it lost packets or printed something else.
@@ -103,15 +104,16 @@ fn read(log: &str) -> Result<Seen> {
     let line = line.with_context(|| format!("the capture printed {log:?}"))?;
     let number =
         |name: &str| line.get(name).and_then(Value::as_u64).with_context(|| format!("no {name} in {line}"));
-    // A capture that lost packets has not seen that something is absent.
+    // A capture that lost packets cannot prove that something is absent.
     ensure!(number("dropped")? == 0, "the capture dropped packets: {line}");
     Ok(Seen { marker: number("marker")?, hbone: number("port")?, tls: number("tls")? })
 }
 
-/// Captures until nothing of the marker is readable: connections opened before a change keep running as they began.
+/// Captures until the marker is no longer readable: connections opened before a change continue as
+/// they were.
 ///
 /// # Errors
-/// When it is still readable after `limit`, with what was seen last.
+/// When it is still readable after `limit`, with the last result.
 pub fn until_hidden(node: &str, marker: &str, limit: Duration) -> Result<Seen> {
     let (seen, _) = wait::until("the marker to be unreadable", limit, || {
         let seen = on(node, marker)?;
@@ -121,7 +123,7 @@ pub fn until_hidden(node: &str, marker: &str, limit: Duration) -> Result<Seen> {
     Ok(seen)
 }
 
-/// Where captures run.
+/// Namespace of the captures.
 pub const NAMESPACE: &str = "ambit-observer";
 
 fn manifest(name: &str, node: &str, marker: &str, seconds: u64) -> String {

@@ -1,4 +1,4 @@
-//! A table of checks that fills as they are made.
+//! A table of checks, printed as they are made.
 
 use std::{
     io::{IsTerminal as _, Write as _, stdout},
@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Result;
 
-/// Width of the column that says what was checked.
+/// Width of the column with the description.
 const WHAT: usize = 72;
 
 /// The checks made so far.
@@ -25,13 +25,13 @@ impl Default for Checks {
 }
 
 impl Checks {
-    /// Says what is being done now.
+    /// Prints what happens next.
     pub fn step(&self, what: &str) {
         println!("{:7.1}s  {what}", self.start.elapsed().as_secs_f64());
         let _ = stdout().flush();
     }
 
-    /// Makes one check; its value is what was seen, its error what was wrong.
+    /// Records one check: a value on success, an error on failure.
     pub fn check(&mut self, what: &str, seen: Result<String>) {
         let (mark, seen) = match seen {
             Ok(seen) => {
@@ -47,7 +47,7 @@ impl Checks {
         let _ = stdout().flush();
     }
 
-    /// Prints the last line; true when nothing failed.
+    /// Prints the summary; returns whether all checks passed.
     pub fn finish(self, name: &str) -> bool {
         self.failed.iter().for_each(|what| println!("          not so: {what}"));
         println!("{name}: {} checks passed, {} failed", self.passed, self.failed.len());

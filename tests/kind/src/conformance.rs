@@ -1,31 +1,32 @@
-//! What a run of the Gateway API's mesh conformance suite proved, read from its events.
+//! Results of the Gateway API's mesh conformance suite, read from its events.
 //!
-//! Invariant: the suite's own report is not asked: seven of its mesh tests are in no profile and never appear there. A
-//! test counts as passed only when it and each of its cases passed, and it had cases.
+//! Invariant: the suite's own report is not used: seven of its mesh tests are in no profile and
+//! never appear there. A test counts as passed only when it and each of its cases passed, and it
+//! had cases.
 
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-/// Test of the suite below which all others run.
+/// Parent test of all tests of the suite.
 const ROOT: &str = "TestMesh/";
 
-/// What became of a test.
+/// The result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It and every case of it passed.
+    /// It and all its cases passed.
     Passed,
-    /// It, or a case of it, failed.
+    /// It, or one of its cases, failed.
     Failed,
-    /// It, or a case of it, was skipped.
+    /// It, or one of its cases, was skipped.
     Skipped,
     /// It never ran, or never ended.
     Missing,
 }
 
 impl Outcome {
-    /// The word for a table.
+    /// The result as text, for a table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passed => "ok",
@@ -36,7 +37,7 @@ impl Outcome {
     }
 }
 
-/// What is known of one test.
+/// The result of one test.
 #[derive(Clone, Debug, Default)]
 pub struct Test {
     began: Option<Timestamp>,
@@ -46,7 +47,7 @@ pub struct Test {
 }
 
 impl Test {
-    /// What became of it.
+    /// The overall result.
     pub fn outcome(&self) -> Outcome {
         let of_cases = |wanted| self.cases.values().any(|outcome| *outcome == wanted);
         match self.own {
@@ -59,7 +60,7 @@ impl Test {
         }
     }
 
-    /// Cases that passed, and all.
+    /// Number of cases that passed, and of all cases.
     pub fn cases(&self) -> (usize, usize) {
         let passed = self.cases.values().filter(|outcome| **outcome == Outcome::Passed).count();
         (passed, self.cases.len())
@@ -70,20 +71,20 @@ impl Test {
         self.cases.iter().filter(|(_, outcome)| **outcome != Outcome::Passed).map(|(name, _)| name.as_str())
     }
 
-    /// From its first event to its last: Go's own figure leaves out parallel cases.
+    /// Time from its first event to its last; Go's own figure omits parallel cases.
     pub fn took(&self) -> SignedDuration {
         self.began.zip(self.ended).map(|(began, ended)| ended.duration_since(began)).unwrap_or_default()
     }
 }
 
-/// Events read so far.
+/// The events read so far.
 #[derive(Clone, Debug, Default)]
 pub struct Events {
     tests: BTreeMap<String, Test>,
 }
 
 impl Events {
-    /// Takes one line of `test2json`; the name of the test that ended with it, if one did.
+    /// Reads one line of `test2json`; returns the name of the test that ended with it, if any.
     pub fn read(&mut self, line: &str) -> Option<String> {
         let event: Value = serde_json::from_str(line).ok()?;
         let text = |name: &str| event.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -97,7 +98,7 @@ impl Events {
             "pass" => Outcome::Passed,
             "fail" => Outcome::Failed,
             "skip" => Outcome::Skipped,
-            // A case that began and never ends is one that did not pass.
+            // A case that starts and never ends has not passed.
             "run" => {
                 case.map(|case| test.cases.insert(case.to_owned(), Outcome::Missing));
                 return None;
@@ -116,7 +117,7 @@ impl Events {
         }
     }
 
-    /// What is known of a test.
+    /// The result of a test.
     pub fn test(&self, name: &str) -> Test {
         self.tests.get(name).cloned().unwrap_or_default()
     }
@@ -131,7 +132,7 @@ pub fn names(printed: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    /// Tests and what happened to them.
+    /// Test names with their actions.
     type Told<'a> = &'a [(&'a str, &'a str)];
 
     fn read(events: Told) -> Events {

@@ -1,6 +1,8 @@
-//! A look at the nodes themselves: a privileged pod on each, with the node's processes and files.
+//! Inspection of the nodes: a privileged pod on each, with access to the node's processes and
+//! files.
 //!
-//! Invariant: it ends only processes of pods that it was told to, found by the pod's uid in their cgroup.
+//! Invariant: it kills only processes of the requested pods, found by the pod's uid in their
+//! cgroup.
 
 use anyhow::{Result, bail};
 
@@ -15,10 +17,10 @@ pub fn start() -> Result<()> {
     kubectl::run(&["rollout", "status", "-n", NAMESPACE, "daemonset/inspector", "--timeout=60s"]).map(|_| ())
 }
 
-/// Runs a shell line on a node: its processes, its network, its files under `/host`.
+/// Runs a shell command on a node, with its processes, its network, and its files below `/host`.
 ///
 /// # Errors
-/// When it fails, with what it printed.
+/// When it fails, with its output.
 pub fn shell(node: &str, line: &str) -> Result<String> {
     let field = format!("spec.nodeName={node}");
     let pods =
@@ -29,10 +31,10 @@ pub fn shell(node: &str, line: &str) -> Result<String> {
     if ok { Ok(text) } else { bail!("on {node}: {line}: {text}") }
 }
 
-/// Ends the processes of our part on a node as a crash would.
+/// Kills the processes of an app on a node, as a crash would.
 ///
 /// # Errors
-/// When there is no such part, or no such process.
+/// When there is no such app, or no such process.
 pub fn crash(app: &str, node: &str) -> Result<()> {
     let name = mesh::part_on(app, node)?;
     let pod = kubectl::json(&["get", "pod", "-n", mesh::SYSTEM, &name])?;
@@ -44,16 +46,17 @@ pub fn crash(app: &str, node: &str) -> Result<()> {
     shell(node, &line).map(|_| ())
 }
 
-/// What the mesh has on a node, one line each; empty when nothing is left.
+/// What the mesh has left on a node, one line each; empty when nothing is left.
 ///
 /// # Errors
-/// When the node cannot be looked at.
+/// When the node cannot be inspected.
 pub fn traces(node: &str) -> Result<Vec<String>> {
     let found = shell(node, TRACES)?;
     Ok(found.lines().map(str::to_owned).filter(|line| !line.trim().is_empty()).collect())
 }
 
-/// Looks in every place that something of ours can be. Empty directories that the kubelet made for a hostPath stay.
+/// Searches every place where the mesh could leave something. Empty directories that the kubelet
+/// created for a hostPath may stay.
 const TRACES: &str = r"
 for f in /host/sys/fs/bpf/ambit /host/opt/cni/bin/ambit-cni; do [ ! -e $f ] || echo file $f; done
 find /host/run/ambit /host/var/lib/ambit ! -type d 2>/dev/null | sed 's/^/file /'

@@ -1,6 +1,7 @@
 //! `kubectl` as a function.
 //!
-//! Invariant: every call is bounded by [`CALL_MAX`] and its error names the command and what it printed.
+//! Invariant: every call is limited by [`CALL_MAX`], and its error contains the command and its
+//! output.
 
 use std::{
     io::Write as _,
@@ -10,10 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// `kubectl --request-timeout`, for calls that do not wait for something.
+/// `kubectl --request-timeout` of calls that do not wait for anything.
 const CALL_MAX: &str = "30s";
 
-/// The program: `KUBECTL`, or `kubectl` from the path.
+/// The program: `$KUBECTL`, or `kubectl` from the path.
 fn program() -> String {
     #[expect(clippy::disallowed_methods, reason = "test programs are configured by the environment")]
     std::env::var("KUBECTL").unwrap_or_else(|_| "kubectl".into())
@@ -25,10 +26,10 @@ fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs it and returns what it printed.
+/// Runs it and returns its output.
 ///
 /// # Errors
-/// When it fails, with its own words.
+/// When it fails, with its error output.
 pub fn run(args: &[&str]) -> Result<String> {
     let output =
         command(args).output().with_context(|| format!("kubectl is not to be had as {}", program()))?;
@@ -38,7 +39,7 @@ pub fn run(args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Runs it and parses `-o json`.
+/// Runs it and parses the output of `-o json`.
 ///
 /// # Errors
 /// When it fails or does not print JSON.
@@ -50,7 +51,7 @@ pub fn json(args: &[&str]) -> Result<Value> {
 /// Applies a manifest by server-side apply.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// When the API server rejects it.
 pub fn apply(manifest: &str) -> Result<String> {
     feed(
         &["apply", "--server-side", "--force-conflicts", "--field-manager=ambit-test", "-f", "-"],
@@ -58,15 +59,16 @@ pub fn apply(manifest: &str) -> Result<String> {
     )
 }
 
-/// Deletes what a manifest names and waits until it is gone.
+/// Deletes the objects of a manifest and waits until they are gone.
 ///
 /// # Errors
-/// When it cannot be deleted.
+/// When they cannot be deleted.
 pub fn delete(manifest: &str) -> Result<String> {
     feed(&["delete", "--ignore-not-found", "--wait=true", "--timeout=90s", "-f", "-"], &document(manifest))
 }
 
-/// kubectl takes what begins with a brace for JSON; a document marker makes it YAML in either style.
+/// kubectl treats input that starts with a brace as JSON; a document marker makes it YAML in either
+/// style.
 fn document(manifest: &str) -> String {
     format!("---\n{manifest}")
 }
@@ -74,7 +76,7 @@ fn document(manifest: &str) -> String {
 /// Runs it with `input` on standard input.
 ///
 /// # Errors
-/// When it fails, with its own words.
+/// When it fails, with its error output.
 pub fn feed(args: &[&str], input: &str) -> Result<String> {
     let mut child = Command::new(program())
         .args(args)
@@ -93,7 +95,7 @@ pub fn feed(args: &[&str], input: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Starts it and leaves it running; the caller ends it.
+/// Starts it and leaves it running; the caller must end it.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -101,7 +103,7 @@ pub fn start(args: &[&str]) -> Result<Child> {
     Ok(command(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?)
 }
 
-/// A command in a pod: what it printed, and whether it succeeded.
+/// Runs a command in a pod: returns its success and its output.
 ///
 /// # Errors
 /// When kubectl cannot be run at all.
@@ -115,13 +117,13 @@ pub fn exec(namespace: &str, target: &str, args: &[&str]) -> Result<(bool, Strin
 /// The items of a list.
 ///
 /// # Errors
-/// When it fails or is no list.
+/// When it fails or is not a list.
 pub fn items(args: &[&str]) -> Result<Vec<Value>> {
     let list = json(args)?;
     list.get("items").and_then(Value::as_array).cloned().context("kubectl returned no list")
 }
 
-/// A string deep in an object, empty where there is none. `path` is a JSON pointer (RFC 6901).
+/// A string in an object, empty if absent. `path` is a JSON pointer (RFC 6901).
 pub fn text<'a>(object: &'a Value, path: &str) -> &'a str {
     object.pointer(path).and_then(Value::as_str).unwrap_or_default()
 }

@@ -1,7 +1,8 @@
-//! What cluster tests and the demo share: kubectl, waiting, the shop, load, captures, waypoints, and
-//! a table of checks.
+//! Shared by the cluster tests and the demo: kubectl, waiting, the shop, load, captures, waypoints,
+//! and a table of checks.
 //!
-//! Invariant: everything but `node` works against any cluster that `KUBECONFIG` names; nothing else knows how it was made.
+//! Invariant: everything except `node` works with any cluster that `KUBECONFIG` selects; nothing
+//! else depends on how it was created.
 
 #![expect(clippy::print_stdout, reason = "test programs speak to a person")]
 
@@ -20,5 +21,5 @@ pub mod token;
 pub mod wait;
 pub mod waypoint;
 
-/// A test's or demo's result.
+/// The result type of tests and demo.
 pub use anyhow::Result;

@@ -1,4 +1,4 @@
-//! Requests that keep running while something is changed, and what became of them.
+//! Continuous requests during a change, and their results.
 
 use std::time::Duration;
 
@@ -7,24 +7,27 @@ use serde_json::Value;
 
 use crate::{kubectl, wait};
 
-/// Requests answered without a failure that show a load has settled: more than two seconds' worth.
+/// Successful requests after which a load counts as settled: more than two seconds' worth.
 const SETTLED: u64 = 50;
 
-/// How long a request of the load may stay open (`requestMax` of the shop), and as much again for a busy machine.
+/// How long a request of the load may stay open (`requestMax` of the shop), doubled for a busy
+/// machine.
 const ENDED: Duration = Duration::from_secs(15);
 
-/// Requests of a load that began before a moment and have ended since: what began later is in no part of them.
+/// Requests of a load that started before some time and have ended since; later requests are not
+/// included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests begun.
+    /// Requests that were started.
     pub sent: u64,
-    /// Requests that were answered well.
+    /// Requests that succeeded.
     pub ok: u64,
-    /// Requests that were not.
+    /// Requests that failed.
     pub failed: u64,
 }
 
-/// One line of a load: `at` seconds have passed, and `totals` are of the requests that began in the first `through` of them.
+/// One line of output: `at` seconds have passed, and `totals` covers the requests that started in
+/// the first `through` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Progress {
     at: u64,
@@ -32,17 +35,18 @@ struct Progress {
     totals: Totals,
 }
 
-/// A load that runs in a pod: a Deployment whose only process prints its progress each second.
+/// A load in a pod: a Deployment whose only process prints its progress each second.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Namespace of the Deployment.
     pub namespace: &'static str,
-    /// Its name.
+    /// Name of the Deployment.
     pub deployment: &'static str,
 }
 
 impl Load {
-    /// The beginning of a window: every request that it counts has ended, and what is begun from now on comes after it.
+    /// The start of a measurement: all requests counted here have ended, and requests started from
+    /// now on are counted later.
     ///
     /// # Errors
     /// When the pod prints no progress, or requests stay open for [`ENDED`].
@@ -54,13 +58,13 @@ impl Load {
         Ok(now.totals)
     }
 
-    /// Waits until `more` requests that began since `before` were answered, and everything that began up to now has
-    /// ended; returns what became of them.
+    /// Waits until `more` requests that started since `before` have succeeded and everything
+    /// started so far has ended; returns the results since `before`.
     ///
     /// # Errors
-    /// When that takes over `limit`.
+    /// When that takes longer than `limit`.
     pub fn since(&self, before: Totals, more: u64, limit: Duration) -> Result<Totals> {
-        // The newest line is up to a second old, so the second under way ends two later.
+        // The newest line is up to a second old, so the current second ends two later.
         let called = self.progress()?.at + 2;
         let (now, _) = wait::until("further requests", limit, || {
             let now = self.progress()?;
@@ -74,7 +78,7 @@ impl Load {
         })
     }
 
-    /// Totals once what happened before is over: requests were answered and none failed since a moment ago.
+    /// Totals once the load has recovered: requests succeed again and none has failed recently.
     ///
     /// # Errors
     /// When requests keep failing for `limit`.
@@ -87,7 +91,7 @@ impl Load {
         Ok(totals)
     }
 
-    /// The lines that say why requests failed, newest last.
+    /// The log lines about failed requests, newest last.
     ///
     /// # Errors
     /// When the pod's log cannot be read.

@@ -1,4 +1,4 @@
-//! The mesh itself as its user sees it: the `Mesh` object, enrolled pods, nodes.
+//! The mesh as its user sees it: the `Mesh` object, enrolled pods, nodes.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use serde_json::Value;
 
 use crate::{kubectl, wait};
 
-/// Namespace of our own parts.
+/// Namespace of the mesh's own components.
 pub const SYSTEM: &str = "ambit-system";
-/// Label of a namespace or pod that says whether it is enrolled.
+/// Label of a namespace or pod that enrolls it.
 pub const MODE: &str = "istio.io/dataplane-mode";
-/// Annotation of a pod that is enrolled.
+/// Annotation of an enrolled pod.
 const REDIRECTION: &str = "/metadata/annotations/ambient.istio.io~1redirection";
 /// How long a rollout, an enrollment or a removal may take.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// A condition of the Mesh: its status, reason and message.
+/// Status, reason and message of a condition of the Mesh.
 ///
 /// # Errors
-/// When there is no Mesh, or it has no such condition.
+/// When there is no Mesh, or it lacks the condition.
 pub fn condition(kind: &str) -> Result<(String, String, String)> {
     let mesh = kubectl::json(&["get", "meshes.ambit.dev", "default"])?;
     let conditions =
@@ -33,7 +33,7 @@ pub fn condition(kind: &str) -> Result<(String, String, String)> {
 /// Waits until a condition of the Mesh has this status.
 ///
 /// # Errors
-/// After [`LIMIT`], with the reason and message it has instead.
+/// After [`LIMIT`], with the current reason and message.
 pub fn until_condition(kind: &str, status: &str) -> Result<Duration> {
     let (_, took) = wait::until(&format!("Mesh condition {kind}={status}"), LIMIT, || {
         let (is, reason, message) = condition(kind)?;
@@ -42,7 +42,7 @@ pub fn until_condition(kind: &str, status: &str) -> Result<Duration> {
     Ok(took)
 }
 
-/// The pods of a namespace, but for those that never take part, such as a waypoint's.
+/// The pods of a namespace, except those that are never enrolled, such as a waypoint's.
 ///
 /// # Errors
 /// When they cannot be listed.
@@ -53,7 +53,7 @@ pub fn pods(namespace: &str) -> Result<Vec<Value>> {
 /// Waits until every running pod of a namespace is enrolled, or none is.
 ///
 /// # Errors
-/// After [`LIMIT`], naming the pods that are not.
+/// After [`LIMIT`], with the names of the other pods.
 pub fn until_enrolled(namespace: &str, wanted: Enrolled) -> Result<(usize, Duration)> {
     wait::until(&format!("pods of {namespace} to be {wanted:?}"), LIMIT, || {
         let pods = pods(namespace)?;
@@ -70,7 +70,7 @@ pub fn until_enrolled(namespace: &str, wanted: Enrolled) -> Result<(usize, Durat
     })
 }
 
-/// How many pods of a namespace are wanted in the mesh.
+/// How many pods of a namespace should be enrolled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enrolled {
     /// Every pod.
@@ -79,16 +79,16 @@ pub enum Enrolled {
     None,
 }
 
-/// Labels a namespace; an empty value takes the label away.
+/// Labels a namespace; an empty value removes the label.
 ///
 /// # Errors
-/// When the API server refuses it.
+/// When the API server rejects it.
 pub fn label(namespace: &str, key: &str, value: &str) -> Result<()> {
     let label = if value.is_empty() { format!("{key}-") } else { format!("{key}={value}") };
     kubectl::run(&["label", "namespace", namespace, &label, "--overwrite"]).map(|_| ())
 }
 
-/// Names of the nodes that take pods, sorted.
+/// Names of the schedulable nodes, sorted.
 ///
 /// # Errors
 /// When they cannot be listed, or there are fewer than two.
@@ -104,7 +104,7 @@ pub fn nodes() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The name of our pod with this `app` label on a node.
+/// The name of the mesh's pod with this `app` label on a node.
 ///
 /// # Errors
 /// When there is none.
@@ -117,10 +117,11 @@ pub fn part_on(app: &str, node: &str) -> Result<String> {
         .with_context(|| format!("no {app} on {node}"))
 }
 
-/// Applies the sample where there is no Mesh, and waits until it is ready. A Mesh that is there stays as it is.
+/// Applies the sample Mesh if there is none, and waits until the Mesh is ready. An existing Mesh is
+/// not changed.
 ///
 /// # Errors
-/// After [`LIMIT`], with the reason why not.
+/// After [`LIMIT`], with the reason why it is not ready.
 pub fn require_ready() -> Result<()> {
     if kubectl::items(&["get", "meshes.ambit.dev"])?.is_empty() {
         kubectl::apply(include_str!("../../../config/samples/mesh.yaml"))?;
@@ -139,7 +140,8 @@ pub fn trust_domain() -> Result<String> {
     Ok(domain.to_owned())
 }
 
-/// Makes a namespace with this value of the label that enrolls it (empty: none), and waits until pods can be made in it.
+/// Creates a namespace with this value of the enrollment label (empty: no label), and waits until
+/// pods can be created in it.
 ///
 /// # Errors
 /// When it has no service account within [`LIMIT`].

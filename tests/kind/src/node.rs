@@ -1,6 +1,7 @@
-//! Nodes of the test cluster from the machine that carries them: `tests/kind/ctl.sh`.
+//! Nodes of the test cluster, controlled from the host by `tests/kind/ctl.sh`.
 //!
-//! Invariant: only the cluster of `CLUSTER` is touched; a cluster of another kind has no such nodes, and the call fails.
+//! Invariant: only the cluster of `CLUSTER` is changed; other clusters have no such nodes, and the
+//! call fails.
 
 use std::process::{Command, Stdio};
 
@@ -16,7 +17,7 @@ fn ctl(args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Restarts a node as a reboot does: every process, `/run` and bpffs are gone, the disk stays.
+/// Restarts a node like a reboot: all processes, `/run` and bpffs are lost, the disk stays.
 ///
 /// # Errors
 /// When there is no such node.
@@ -24,10 +25,10 @@ pub fn restart(node: &str) -> Result<()> {
     ctl(&["restart", node]).map(|_| ())
 }
 
-/// Runs a shell line inside a node.
+/// Runs a shell command on a node.
 ///
 /// # Errors
-/// When the node does not run, or the line fails.
+/// When the node is not running, or the command fails.
 pub fn shell(node: &str, line: &str) -> Result<String> {
     ctl(&["in", node, "sh", "-c", line])
 }

@@ -7,15 +7,15 @@ use crate::{
     kubectl,
 };
 
-/// A pod that only asks, in a namespace of its own.
+/// A client pod in a namespace of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Outside {
-    /// Its namespace.
+    /// Namespace of the client.
     pub namespace: &'static str,
 }
 
 impl Outside {
-    /// Starts it on a node and waits for it.
+    /// Starts it on a node and waits until it is running.
     ///
     /// # Errors
     /// When it does not start.
@@ -25,7 +25,7 @@ impl Outside {
         Ok(Self { namespace })
     }
 
-    /// Requests from it, and what became of them.
+    /// Sends requests from it, and returns their results.
     ///
     /// # Errors
     /// When the pod cannot be reached.
@@ -33,10 +33,10 @@ impl Outside {
         question.from(self.namespace, "deploy/outside")
     }
 
-    /// Takes it away.
+    /// Removes it.
     ///
     /// # Errors
-    /// When the namespace does not go.
+    /// When the namespace cannot be deleted.
     pub fn stop(&self) -> Result<()> {
         kubectl::run(&["delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s"])
             .map(|_| ())

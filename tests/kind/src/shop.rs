@@ -1,4 +1,4 @@
-//! The shop that the demo and the tests watch: client → front → cart → redis, over two nodes.
+//! The sample application of demo and tests: client → front → cart → redis, on two nodes.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::{
     mesh, wait, waypoint,
 };
 
-/// Requests begun per second by the client.
+/// Requests per second of the client.
 const RATE: &str = "20";
 
 /// One shop in a namespace of its own.
 #[derive(Clone, Debug)]
 pub struct Shop {
-    /// Its namespace.
+    /// Namespace of the shop.
     pub namespace: &'static str,
     /// Node of `front` and `redis`.
     pub node_a: String,
@@ -26,10 +26,10 @@ pub struct Shop {
 }
 
 impl Shop {
-    /// Starts it and waits until requests are answered.
+    /// Starts it and waits until requests succeed.
     ///
     /// # Errors
-    /// When its pods do not become ready or nothing answers.
+    /// When its pods do not become ready, or requests fail.
     pub fn start(namespace: &'static str) -> Result<Self> {
         let nodes = mesh::nodes()?;
         let [node_a, node_b, ..] = nodes.as_slice() else { bail!("two nodes are needed") };
@@ -44,12 +44,12 @@ impl Shop {
         Ok(shop)
     }
 
-    /// A word that travels in every request of this shop and of no other, to be looked for on the wire.
+    /// A word that is in every request of this shop and of no other, to be searched for in packets.
     pub fn marker(&self) -> String {
         format!("MARKER-{}-c0ffee", self.namespace)
     }
 
-    /// The load its client makes.
+    /// The load of its client.
     pub fn load(&self) -> Load {
         Load { namespace: self.namespace, deployment: "client" }
     }
@@ -57,7 +57,7 @@ impl Shop {
     /// Starts it, enrolls it and opts it in to a waypoint.
     ///
     /// # Errors
-    /// When one of these is not so in time.
+    /// When one of these steps takes too long.
     pub fn start_with_waypoint(namespace: &'static str) -> Result<Self> {
         mesh::require_ready()?;
         let shop = Self::start(namespace)?;
@@ -67,7 +67,7 @@ impl Shop {
         Ok(shop)
     }
 
-    /// Starts a second version of cart, `cart-v2`, that only a route leads to.
+    /// Starts a second version of cart, `cart-v2`, which only a route leads to.
     ///
     /// # Errors
     /// When it does not become ready.
@@ -77,7 +77,7 @@ impl Shop {
         kubectl::run(&status).map(|_| ())
     }
 
-    /// Requests from the client's pod, and what became of them.
+    /// Sends requests from the client's pod, and returns their results.
     ///
     /// # Errors
     /// When the pod cannot be reached.
@@ -85,10 +85,11 @@ impl Shop {
         question.from(self.namespace, "deploy/client")
     }
 
-    /// One request from the client's pod, on a new connection: the answer, if it is a good one.
+    /// Sends one request from the client's pod on a new connection; returns the body of a
+    /// successful response.
     ///
     /// # Errors
-    /// With what the request printed.
+    /// What the request printed.
     pub fn get(&self) -> Result<Option<String>> {
         let url = format!("http://front:8080/?marker={}", self.marker());
         let (ok, text) =
@@ -96,16 +97,16 @@ impl Shop {
         if ok { Ok(Some(text)) } else { bail!("{}", text.trim()) }
     }
 
-    /// Takes it away.
+    /// Removes it.
     ///
     /// # Errors
-    /// When the namespace does not go.
+    /// When the namespace cannot be deleted.
     pub fn stop(&self) -> Result<()> {
         kubectl::run(&["delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=120s"])
             .map(|_| ())
     }
 
-    /// uid and restarts of every pod, to tell later that none was restarted or replaced.
+    /// Uid and restart count of every pod, for checking later that none was restarted or replaced.
     ///
     /// # Errors
     /// When pods cannot be listed.

@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519) of an issuer that only a test knows.
+//! JSON Web Tokens (RFC 7519) of a test issuer.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,21 +9,21 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-/// How long a token is valid.
+/// Lifetime of a token.
 const LIFETIME: Duration = Duration::from_secs(3600);
-/// Length of a coordinate of P-256, bytes; an uncompressed point begins with one byte more.
+/// Bytes of a P-256 coordinate; an uncompressed point has one more byte in front.
 const COORDINATE_BYTES: usize = 32;
 
-/// Someone who vouches for requests.
+/// A token issuer.
 #[derive(Debug)]
 pub struct Issuer {
-    /// `iss`.
+    /// Value of `iss`.
     pub name: &'static str,
     key: EcdsaKeyPair,
 }
 
 impl Issuer {
-    /// With a new key.
+    /// Creates an issuer with a new key.
     ///
     /// # Errors
     /// When there is no randomness.

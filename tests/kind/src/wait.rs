@@ -1,16 +1,16 @@
-//! Waiting on a condition, never on the clock.
+//! Waiting for a condition, never for a fixed time.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is looked at.
+/// Interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// Looks until `condition` gives a value; says how long that took.
+/// Checks `condition` until it returns a value; also returns how long that took.
 ///
 /// # Errors
-/// After `limit`, naming `what` and the last reason why not.
+/// After `limit`, with `what` and the last error.
 pub fn until<T>(
     what: &str,
     limit: Duration,
@@ -29,7 +29,7 @@ pub fn until<T>(
     bail!("waited {}s for {what}: {last}", limit.as_secs())
 }
 
-/// Lets a bounded time pass between two looks at a condition, or while a load runs.
+/// Sleeps between two checks of a condition, or while a load runs.
 pub fn pause(time: Duration) {
     #[expect(
         clippy::disallowed_methods,

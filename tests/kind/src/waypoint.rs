@@ -1,4 +1,5 @@
-//! Waypoints as their user sees them: the label, the Gateway, what is bound, what routes and policies say of themselves.
+//! Waypoints as their user sees them: the label, the Gateway, bound services, and the status of
+//! routes and policies.
 
 use std::time::Duration;
 
@@ -7,15 +8,15 @@ use serde_json::Value;
 
 use crate::{kubectl, mesh, wait};
 
-/// Label of a namespace, Service or pod that opts in.
+/// Label of a namespace, Service or pod that requests a waypoint.
 pub const LABEL: &str = "istio.io/use-waypoint";
-/// Name of the waypoint that tests ask for; the operator creates its Gateway.
+/// Name of the waypoint in tests; the operator creates its Gateway.
 pub const NAME: &str = "waypoint";
-/// Pods of that waypoint.
+/// Selector for the pods of that waypoint.
 pub const PODS: &str = "gateway.networking.k8s.io/gateway-name=waypoint";
-/// Condition of a Service.
+/// Condition type of a Service.
 const BOUND: &str = "istio.io/WaypointBound";
-/// How soon a route or policy must count.
+/// How soon a route or policy must take effect.
 pub const APPLIED: Duration = Duration::from_secs(20);
 
 /// Opts a namespace in and waits until its Services are bound.
@@ -37,10 +38,10 @@ pub fn opt_out(namespace: &str) -> Result<Duration> {
     until_bound(namespace, Bound::None)
 }
 
-/// Waits until the waypoint of a namespace is there and ready.
+/// Waits until the waypoint of a namespace exists and is ready.
 ///
 /// # Errors
-/// After [`mesh::LIMIT`], with what the Gateway says.
+/// After [`mesh::LIMIT`], with the Gateway's status.
 pub fn until_programmed(namespace: &str) -> Result<Duration> {
     let (_, took) = wait::until(&format!("Gateway {namespace}/{NAME}"), mesh::LIMIT, || {
         let gateway = kubectl::json(&["get", "gateways.gateway.networking.k8s.io", "-n", namespace, NAME])?;
@@ -54,16 +55,16 @@ pub fn until_programmed(namespace: &str) -> Result<Duration> {
 /// How many Services of a namespace are bound to a waypoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// Every one.
+    /// Every Service.
     All,
-    /// None.
+    /// No Service.
     None,
 }
 
-/// Waits until every Service of a namespace says that it is bound, or none does.
+/// Waits until the status of every Service of a namespace is bound, or none is.
 ///
 /// # Errors
-/// After [`mesh::LIMIT`], naming those that are not.
+/// After [`mesh::LIMIT`], with the names of the others.
 pub fn until_bound(namespace: &str, wanted: Bound) -> Result<Duration> {
     let (_, took) = wait::until(&format!("bound Services of {namespace}: {wanted:?}"), mesh::LIMIT, || {
         let services = kubectl::items(&["get", "services", "-n", namespace])?;
@@ -88,9 +89,9 @@ pub fn until_bound(namespace: &str, wanted: Bound) -> Result<Duration> {
 pub struct Condition {
     /// True, False or Unknown.
     pub status: String,
-    /// One word.
+    /// CamelCase reason.
     pub reason: String,
-    /// For a person.
+    /// Human-readable message.
     pub message: String,
 }
 
@@ -102,18 +103,18 @@ pub fn condition(object: &Value, pointer: &str, kind: &str) -> Option<Condition>
     Some(Condition { status: field("/status"), reason: field("/reason"), message: field("/message") })
 }
 
-/// Waits until a route says this of its first parent.
+/// Waits until a route has this condition for its first parent.
 ///
 /// # Errors
-/// After [`APPLIED`], with what it says instead.
+/// After [`APPLIED`], with the actual condition.
 pub fn until_route(namespace: &str, route: &str, kind: &str, status: &str) -> Result<Condition> {
     until_says(namespace, &format!("httproute/{route}"), "/status/parents/0/conditions", kind, status)
 }
 
-/// Waits until a policy says this of itself.
+/// Waits until a policy has this condition.
 ///
 /// # Errors
-/// After [`APPLIED`], with what it says instead.
+/// After [`APPLIED`], with the actual condition.
 pub fn until_policy(namespace: &str, policy: &str, kind: &str, status: &str) -> Result<Condition> {
     until_says(namespace, policy, "/status/conditions", kind, status)
 }
@@ -129,7 +130,7 @@ fn until_says(namespace: &str, object: &str, pointer: &str, kind: &str, status: 
     Ok(said)
 }
 
-/// Ends every pod of the waypoint at once, as when its nodes are lost.
+/// Kills all pods of the waypoint at once, as when its nodes are lost.
 ///
 /// # Errors
 /// When there is none.

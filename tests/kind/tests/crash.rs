@@ -1,4 +1,5 @@
-//! Does a crash of ztunnel or of the node agent under load ever let a plaintext byte out, and does it heal by itself?
+//! When ztunnel or the node agent crashes under load, does any plaintext leave the node, and does
+//! the mesh recover by itself?
 
 use std::time::Duration;
 
@@ -6,10 +7,11 @@ use ambit_kind_tests::{Result, capture, inspector, mesh, mesh::Enrolled, shop::S
 
 const MODE: &str = "istio.io/dataplane-mode";
 const LIMIT: Duration = Duration::from_secs(90);
-/// Requests answered after the crash that show it has healed.
+/// Successful requests after the crash that show recovery.
 const HEALED: u64 = 60;
 
-/// Crashes a part on both nodes while a capture listens on the wire; then waits until requests flow again.
+/// Crashes a component on both nodes during a packet capture, then waits until requests succeed
+/// again.
 fn crash(shop: &Shop, app: &'static str) -> Result<()> {
     let (node, marker) = (shop.node_a.clone(), shop.marker());
     let watcher = std::thread::spawn(move || capture::on(&node, &marker));

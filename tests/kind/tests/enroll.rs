@@ -1,4 +1,4 @@
-//! Does a running namespace go in and out of the mesh without one failed request?
+//! Does a running namespace enter and leave the mesh without a single failed request?
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn a_new_pod_of_an_enrolled_namespace_is_enrolled_before_its_first_process_runs(
     let node = mesh::nodes().unwrap().remove(0);
     let namespace = "enroll-new-test";
     mesh::namespace(namespace, "ambient").unwrap();
-    // The first thing the process does is to print the rules of its own network namespace.
+    // The process first prints the rules of its own network namespace.
     let pod = format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: first, namespace: {namespace}}}, spec: {{nodeName: {node}, restartPolicy: Never, \
          containers: [{{name: c, image: 'localhost/ambit-box:dev', imagePullPolicy: IfNotPresent, command: [/bin/sh, -c, 'ip rule; sleep 1000']}}], \

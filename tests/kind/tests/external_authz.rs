@@ -1,5 +1,6 @@
-//! Does a waypoint put requests to real providers of external authorization: oauth2-proxy by HTTP, and one made of Envoy's
-//! generated code by gRPC? And does it refuse while there is none?
+//! Does a waypoint send requests to real external authorization providers: oauth2-proxy over HTTP,
+//! and a server built from Envoy's generated code over gRPC? And does it deny them while there is
+//! none?
 
 use ambit_kind_tests::{
     Result,
@@ -39,7 +40,7 @@ spec:
     )
 }
 
-/// The one answer, once it has this status.
+/// The only result, once it has this status.
 fn until(shop: &Shop, status: u16, question: &Ask<'_>) -> Result<Reply> {
     let what = format!("{} to be answered {status}", question.url);
     let (reply, _) =
@@ -84,7 +85,7 @@ fn real_providers_decide_and_without_one_nothing_passes() {
     until(&shop, 401, &passed).unwrap();
     let anna = until(&shop, 200, &Ask { headers: &[("x-pass", "anna")], ..passed }).unwrap();
     assert!(anna.body.contains("anna"), "{}", anna.body);
-    // The check came by a tunnel, from the waypoint, about the client.
+    // The check came through a tunnel from the waypoint, and is about the client.
     let client = format!("spiffe://{}/ns/external-authz-test/sa/", mesh::trust_domain().unwrap());
     assert!(anna.body.contains(&client), "{}", anna.body);
 

@@ -1,13 +1,13 @@
-//! Does the operator put drift back, and write nothing when nothing changes?
+//! Does the operator correct drift, and write nothing when nothing changes?
 
 use std::time::Duration;
 
 use ambit_kind_tests::{kubectl, mesh, wait};
 use anyhow::{Context as _, bail};
 
-/// How soon drift in a managed field is put back.
+/// How soon drift in a managed field must be corrected.
 const DRIFT: Duration = Duration::from_secs(10);
-/// How long a quiet operator is watched.
+/// How long an idle operator is observed.
 const QUIET: Duration = Duration::from_secs(20);
 
 fn versions() -> ambit_kind_tests::Result<Vec<String>> {

@@ -1,4 +1,5 @@
-//! While the node agent or ztunnel is down: do pods outside the mesh start at once, and do enrolled ones wait and say why?
+//! While the node agent or ztunnel is not running: do pods outside the mesh start at once, and do
+//! enrolled ones wait with a clear reason?
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::ensure;
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// Takes a part away (and the operator, which would put the drifted field back), does `work`, brings it back.
+/// Removes a component (and the operator, which would restore it), runs `work`, and restores both.
 fn without<T>(part: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let daemon_set = format!("daemonset/{part}");
     let gone = |app: &str| {
@@ -41,7 +42,7 @@ fn pods_outside_the_mesh_start_at_once_and_enrolled_ones_wait_and_say_why() {
     let (inside, outside) = ("agent-down-test", "agent-down-outside");
     mesh::namespace(inside, "ambient").unwrap();
     mesh::namespace(outside, "").unwrap();
-    // Enrolled once while all is well, so that the node knows the namespace.
+    // Enrolled once while everything works, so that the node knows the namespace.
     kubectl::apply(&pod(inside, "before", &node)).unwrap();
     mesh::until_enrolled(inside, Enrolled::All).unwrap();
 

@@ -1,4 +1,5 @@
-//! Can a probe of another namespace reach a pod that only its waypoint may reach, and do the pod's own probes pass?
+//! Can a probe of another namespace reach a pod that only its waypoint may reach, and do the pod's
+//! own probes pass?
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ kind: Namespace
 metadata: {name: probes-outside}
 ";
 
-/// A pod on the node of cart whose readiness asks cart for a path.
+/// A pod on the node of cart whose readiness probe requests a path of cart.
 fn prober(name: &str, node: &str, ip: &str, path: &str) -> String {
     format!(
         "
@@ -52,7 +53,7 @@ fn pod(namespace: &str, name: &str) -> Result<serde_json::Value> {
     kubectl::json(&["get", "pod", "-n", namespace, name])
 }
 
-/// How often the kubelet said that the probe of a pod failed.
+/// How often the kubelet reported that the probe of a pod failed.
 fn failures(name: &str) -> Result<u64> {
     let of = format!("involvedObject.name={name},reason=Unhealthy");
     let events = kubectl::items(&["get", "events", "-n", OUTSIDE, "--field-selector", &of])?;
@@ -70,7 +71,7 @@ fn a_foreign_probe_reaches_no_path_that_the_pods_own_probes_do_not_ask_for() {
     let (name, ip) = (kubectl::text(cart, "/metadata/name"), kubectl::text(cart, "/status/podIP"));
     kubectl::apply(NAMESPACE).unwrap();
     kubectl::apply(&prober("asks-admin", &shop.node_b, ip, "/admin/keys")).unwrap();
-    // What cart's own probe asks for anybody may ask for: this one shows that such probes are made at all.
+    // cart's own probe path is admitted for anyone; this shows that such probes are sent at all.
     kubectl::apply(&prober("asks-health", &shop.node_b, ip, "/healthz")).unwrap();
     wait::until("the probe of cart's own path to pass", LIMIT, || {
         ensure!(is_ready(&pod(OUTSIDE, "asks-health")?), "not ready");

@@ -1,5 +1,5 @@
-//! Does a node that starts again, while another program rewrites its network configuration, ever let a STRICT pod
-//! answer in plaintext?
+//! When a node reboots while another program rewrites its network configuration, does a STRICT pod
+//! ever answer plaintext?
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,13 +17,13 @@ use ambit_kind_tests::{
 use anyhow::{bail, ensure};
 
 const NAMESPACE: &str = "reboot-test";
-/// In every answer of the pod, and in no request.
+/// In every response of the pod, and in no request.
 const MARKER: &str = "ANSWER-reboot-c0ffee";
-/// The file of the cluster's network on a node.
+/// The configuration file of the cluster's network on a node.
 const CONFIG: &str = "/etc/cni/net.d/10-cluster.conflist";
-/// How long a capture listens at most, seconds; a node must be back before.
+/// Longest duration of a capture in seconds; the node must be back before it ends.
 const SECONDS: u64 = 240;
-/// Reboots when `REBOOTS` does not say how many.
+/// Default for the number of reboots (`REBOOTS`).
 const REBOOTS: usize = 2;
 
 const MANIFEST: &str = r"
@@ -76,7 +76,7 @@ metadata: {name: strict, namespace: reboot-test}
 spec: {mtls: {mode: STRICT}}
 ";
 
-/// Asks without a pause until told to stop; returns how many answers came.
+/// Sends requests without pause until stopped; returns the number of responses.
 fn answers(outside: &Outside, url: &str, stop: &AtomicBool) -> Result<usize> {
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -87,11 +87,11 @@ fn answers(outside: &Outside, url: &str, stop: &AtomicBool) -> Result<usize> {
     Ok(count)
 }
 
-/// What a network plugin does that owns its file: writes it when it starts, and again.
+/// Acts like a network plugin that owns its file: writes it when it starts, and again later.
 fn rewrite(name: &str, text: &str, rewritten: &AtomicUsize, stop: &AtomicBool) {
     let line = format!("rm -f {CONFIG}; printf '%s\\n' '{}' > {CONFIG}", text.trim_end());
     while !stop.load(Ordering::Relaxed) {
-        // The node does not run for a while.
+        // The node is down for a while.
         if node::shell(name, &line).is_ok() {
             rewritten.fetch_add(1, Ordering::Relaxed);
         }
@@ -109,7 +109,7 @@ fn restarts(pod: &serde_json::Value) -> u64 {
     count.and_then(serde_json::Value::as_u64).unwrap_or_default()
 }
 
-/// The same pod runs again, is ready, and a client of the mesh is answered.
+/// Waits until the same pod runs again and is ready, and a client of the mesh gets a response.
 fn until_back(url: &str, before: &serde_json::Value) -> Result<()> {
     wait::until("the pod to run again", Duration::from_secs(SECONDS), || {
         let pod = server()?;
@@ -122,8 +122,8 @@ fn until_back(url: &str, before: &serde_json::Value) -> Result<()> {
     Ok(())
 }
 
-/// One restart, captured until the node is back: answers in plaintext that the client outside got, and packets that held
-/// the marker.
+/// One reboot, captured until the node is back: plaintext responses that the outside client got,
+/// and packets with the marker.
 fn reboot(
     name: &str,
     observer: &str,
@@ -163,7 +163,7 @@ fn a_node_that_starts_again_lets_nobody_in_unjudged() {
     let config = node::shell(name, &format!("cat {CONFIG}")).unwrap();
     assert!(!config.contains("ambit"), "the file of others stays as it is: {config}");
 
-    // Without STRICT the answer is readable: what is looked for is there to be seen.
+    // Without STRICT the response is readable, so the capture works.
     let capture = capture::start(observer, MARKER, SECONDS).unwrap();
     wait::until("an answer in plaintext", Duration::from_secs(30), || {
         let question = Ask { url: &url, times: 10, ..Ask::default() };

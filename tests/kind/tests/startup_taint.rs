@@ -1,5 +1,5 @@
-//! Does a node that registers take no pods before its agent serves, and is its taint lifted then: after a reboot, and where
-//! the agent ran on?
+//! Does a node that registers accept no pods before its agent serves, and is its taint removed
+//! then: after a reboot, and when the agent kept running?
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ const OBJECTS: &str = include_str!("../../../config/startup-taint.yaml");
 const NAMESPACE: &str = "startup-taint-test";
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A Node that is never made: what the API server would make of it is asked for.
+/// A Node for a dry run: the API server returns it as it would be created.
 const NOBODY: &str = r#"{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "startup-taint-test"}}"#;
 
-/// The first thing the process does is to print the rules of its own network namespace.
+/// The process first prints the rules of its own network namespace.
 const POD: &str = "
 apiVersion: v1
 kind: Pod
@@ -31,11 +31,12 @@ fn is_tainted(node: &Value) -> bool {
     taints.into_iter().flatten().any(|taint| kubectl::text(taint, "/key") == TAINT)
 }
 
-/// Makes a node register again, by `restart`, and waits until its new object is without the taint that it began with.
+/// Makes a node register again with `restart`, and waits until its new object has lost its initial
+/// taint.
 fn register(name: &str, restart: impl FnOnce() -> Result<()>) -> Result<()> {
     let get = || kubectl::json(&["get", "node", name]);
     let before = kubectl::text(&get()?, "/metadata/uid").to_owned();
-    // A look now and then could miss the taint: every state of the object is written down.
+    // Polling could miss the taint, so every state of the object is recorded.
     let states = r#"jsonpath={.metadata.uid} {.spec.taints[*].key}{"\n"}"#;
     let mut watch = kubectl::start(&["get", "node", name, "--watch", "-o", states])?;
     let again = || {
@@ -56,7 +57,7 @@ fn register(name: &str, restart: impl FnOnce() -> Result<()>) -> Result<()> {
     Ok(())
 }
 
-/// The kubelet alone ends; whoever supervises it starts it again.
+/// Kills only the kubelet; its supervisor restarts it.
 fn restart_kubelet(name: &str) -> Result<()> {
     node::shell(name, "kill $(pidof kubelet)").map(drop)
 }
@@ -65,7 +66,8 @@ fn pod() -> Result<Value> {
     kubectl::json(&["get", "pod", "-n", NAMESPACE, "first"])
 }
 
-/// A pod that waits for the node starts once the agent serves, enrolled before its first process runs.
+/// A pod that waits for the node starts once the agent serves, enrolled before its first process
+/// runs.
 fn after_a_reboot(name: &str) -> Result<()> {
     register(name, || {
         kubectl::apply(&POD.replace("@NODE@", name))?;
@@ -82,7 +84,7 @@ fn after_a_reboot(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The agent has nothing new to report, and its node is let in all the same.
+/// The agent has nothing new to report, but the taint is removed all the same.
 fn while_the_agent_runs_on(name: &str) -> Result<()> {
     let agent = mesh::part_on("ambit-node-agent", name)?;
     register(name, || restart_kubelet(name))?;

@@ -1,4 +1,5 @@
-//! While a waypoint is down: are its services closed to everyone, and do they come back by themselves?
+//! While a waypoint is down: are its services closed to everyone, and do they recover by
+//! themselves?
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ fn pod_ip(namespace: &str, app: &str) -> Result<String> {
     Ok(kubectl::text(pod, "/status/podIP").to_owned())
 }
 
-/// Takes the waypoint away (and the operator, which would put it back), does `work`, brings it back.
+/// Removes the waypoint (and the operator, which would restore it), runs `work`, and restores both.
 fn without_waypoint(namespace: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
     let operator = |replicas| kubectl::run(&["scale", "-n", mesh::SYSTEM, "deploy/ambit-operator", replicas]);
     let waypoint = |replicas| kubectl::run(&["scale", "-n", namespace, "deploy/waypoint", replicas]);
@@ -66,15 +67,15 @@ fn a_waypoint_that_is_down_closes_its_services_to_everyone() {
 
     let outsider = || none_answered("outside the mesh, by pod IP", &outside.ask(&pod)?);
     wait::until("nobody to get round the waypoint", LIMIT, || outsider().map(Some)).unwrap();
-    // In the mesh it is asked for through the waypoint, which judges it.
+    // Within the mesh the request goes through the waypoint, which authorizes it.
     expect(&shop.ask(&pod).unwrap(), 200).unwrap();
 
     without_waypoint(shop.namespace, || {
-        // The pods are gone from the API a moment before their processes are.
+        // Pods disappear from the API a moment before their processes end.
         wait::until("the last process of the waypoint to end", LIMIT, || {
             none_answered("in the mesh, by service", &shop.ask(&service)?).map(Some)
         })?;
-        // Each attempt takes its client's whole patience: five of each kind are enough.
+        // Each attempt lasts until the client's timeout, so five of each kind are enough.
         none_answered("in the mesh, by pod IP", &shop.ask(&pod)?)?;
         none_answered("outside the mesh, by service", &outside.ask(&service)?)?;
         outsider()

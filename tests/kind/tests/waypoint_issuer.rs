@@ -1,4 +1,5 @@
-//! Are the keys of an issuer fetched that is itself in the mesh, takes no plaintext, and admits by principal?
+//! Can keys be fetched from an issuer that is in the mesh, accepts no plaintext, and authorizes by
+//! principal?
 
 use ambit_kind_tests::{
     Result,
@@ -41,7 +42,7 @@ fn keys_of_an_issuer_in_a_strict_namespace_are_fetched_as_the_operator() {
     kubectl::run(&["rollout", "status", "-n", ISSUERS, "deploy/issuer", "--timeout=120s"]).unwrap();
     mesh::until_enrolled(ISSUERS, mesh::Enrolled::All).unwrap();
 
-    // The policy keeps the operator out, and the status says whom it must let in.
+    // The policy blocks the operator, and the status names the identity to admit.
     kubectl::apply(TOKENS).unwrap();
     let says = |status: &str| {
         waypoint::until_policy(shop.namespace, "requestauthentication/tokens", "WaypointAccepted", status)

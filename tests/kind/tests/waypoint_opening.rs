@@ -1,4 +1,5 @@
-//! Does a port that its owner leaves PERMISSIVE take plaintext past a waypoint, and nothing but that?
+//! Does a port that its owner sets to PERMISSIVE accept plaintext that bypasses the waypoint, and
+//! no other port?
 
 use ambit_kind_tests::{
     Result,
@@ -11,7 +12,7 @@ use ambit_kind_tests::{
 
 const NAMESPACE: &str = "l7-opening-test";
 
-/// A policy of the pods of `cart`, STRICT but for a port.
+/// A policy for the pods of `cart`: STRICT except for one port.
 fn but_for(port: u16) -> String {
     format!(
         "
@@ -23,7 +24,7 @@ spec: {{selector: {{matchLabels: {{app: cart}}}}, mtls: {{mode: STRICT}}, portLe
     )
 }
 
-/// What the Service says of its waypoint.
+/// The waypoint condition of the Service.
 fn said() -> Result<String> {
     let service = kubectl::json(&["get", "service", "-n", NAMESPACE, "cart"])?;
     let bound = waypoint::condition(&service, "/status/conditions", "istio.io/WaypointBound");

@@ -1,4 +1,4 @@
-//! Does a running namespace opt in to a waypoint and out again without one failed request?
+//! Does a running namespace opt in to a waypoint and out again without a single failed request?
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use ambit_kind_tests::{
 const LIMIT: Duration = Duration::from_secs(60);
 const REQUESTS: u64 = 60;
 
-/// Marks answers that went through a waypoint.
+/// Marks responses that passed a waypoint.
 const MARK: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

@@ -1,4 +1,4 @@
-//! Does a waypoint enforce what only L7 can: a path, a token?
+//! Does a waypoint enforce L7 conditions: a path, a token?
 
 use ambit_kind_tests::{
     Result,
@@ -36,7 +36,7 @@ spec:
   rules: [{from: [{source: {requestPrincipals: ['https://issuer.test/me']}}]}]
 ";
 
-/// Waits until a request is answered with this status.
+/// Waits until a request gets this status.
 fn until(shop: &Shop, status: u16, question: &Ask<'_>) -> Result<()> {
     let what = format!("{} to be answered {status}", question.url);
     wait::until(&what, waypoint::APPLIED, || {
@@ -57,7 +57,7 @@ fn a_path_is_denied_and_a_token_is_asked_for() {
     kubectl::apply(DENY).unwrap();
     until(&shop, 403, &admin).unwrap();
     until(&shop, 200, &root).unwrap();
-    // Other spellings of the same path (RFC 3986 6.2.2) get no further.
+    // Other spellings of the same path (RFC 3986 6.2.2) are denied too.
     for url in ["http://cart/%61dmin/keys", "http://cart//admin/keys", "http://cart/x/../admin/keys"] {
         let replies = shop.ask(&Ask { url, ..root }).unwrap();
         assert!(replies.iter().all(|reply| reply.is(403) || reply.is(400)), "{url}: {replies:?}");

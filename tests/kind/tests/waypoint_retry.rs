@@ -11,7 +11,7 @@ use anyhow::ensure;
 
 const REQUESTS: usize = 100;
 
-/// A fifth of what `front` asks `cart` is answered 503; `front` answers that with 502.
+/// A fifth of the requests from `front` to `cart` get 503, which `front` turns into 502.
 const FAULT: &str = "
 apiVersion: ambit.dev/v1alpha1
 kind: TrafficPolicy
@@ -21,7 +21,7 @@ spec:
   fault: [{abort: {httpStatus: 503, percentage: 20}}]
 ";
 
-/// So many tries that all of them fail once in ten million requests.
+/// Enough tries that all of them fail only once in ten million requests.
 const RETRY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

@@ -1,4 +1,5 @@
-//! Do routes do what conformance does not look at: the Location of a redirect, the path and host of a rewrite, status?
+//! Route features that the conformance suite does not check: the Location of a redirect, path and
+//! host of a rewrite, status.
 
 use ambit_kind_tests::{
     Result,
@@ -9,7 +10,7 @@ use ambit_kind_tests::{
 };
 use anyhow::ensure;
 
-/// The one answer to a question, once it has this status.
+/// The only result, once it has this status.
 fn until(shop: &Shop, status: u16, question: &Ask<'_>) -> Result<Reply> {
     let what = format!("{} to be answered {status}", question.url);
     let (reply, _) =
@@ -96,7 +97,7 @@ fn of_two_routes_that_conflict_the_oldest_wins_and_the_other_says_so() {
     };
     kubectl::apply(&route(shop.namespace, "oldest", &answering("oldest"))).unwrap();
     waypoint::until_route(shop.namespace, "oldest", "Accepted", "True").unwrap();
-    // Creation times have whole seconds.
+    // Creation times have a resolution of one second.
     wait::pause(std::time::Duration::from_millis(1100));
     kubectl::apply(&route(shop.namespace, "a-newer", &answering("newer"))).unwrap();
     let (said, _) = wait::until("the newer route to name the older", waypoint::APPLIED, || {

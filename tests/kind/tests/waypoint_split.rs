@@ -10,7 +10,7 @@ use ambit_kind_tests::{
 use anyhow::ensure;
 
 const REQUESTS: usize = 300;
-/// Of them to version 2: 20 percent, give or take five standard deviations.
+/// Accepted number for version 2: 20 percent, within five standard deviations.
 const SHARE: std::ops::RangeInclusive<usize> = 25..=95;
 
 const ROUTE: &str = "

@@ -1,4 +1,4 @@
-//! Are pods, too, reached through a waypoint that is for them, and by nobody who goes round it?
+//! Can pods also be reached only through a waypoint that serves pods?
 
 use std::time::Duration;
 
@@ -16,8 +16,9 @@ use anyhow::{Context as _, ensure};
 const LIMIT: Duration = Duration::from_secs(60);
 const REQUESTS: u64 = 60;
 
-/// A waypoint that is for pods only, and what only it can enforce.
-/// The port, because the pod of Redis is behind the same waypoint, and what has no path is denied by any.
+/// A waypoint that serves only pods, and a policy that only it can enforce. The port is restricted
+/// because the pod of Redis is behind the same waypoint, and traffic without a path would match any
+/// path.
 const WAYPOINT: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -52,7 +53,7 @@ fn label_pod(namespace: &str, pod: &str, value: Option<&str>) -> Result<()> {
     kubectl::run(&["label", "pod", "-n", namespace, pod, &label, "--overwrite"]).map(drop)
 }
 
-/// Waits until a request is answered with this status.
+/// Waits until a request gets this status.
 fn until(shop: &Shop, status: u16, url: &str) -> Result<()> {
     let question = Ask { url, ..Ask::default() };
     let what = format!("{url} to be answered {status}");
@@ -81,7 +82,8 @@ fn pods_are_reached_through_a_waypoint_that_is_for_them_whoever_asks() {
     waypoint::until_programmed(shop.namespace).unwrap();
     until(&shop, 403, &admin).unwrap();
     until(&shop, 200, &root).unwrap();
-    // The pod admits nobody else, so a service that is not bound leads there through the waypoint too.
+    // The pod admits only its waypoint, so a service that is not bound reaches it through the
+    // waypoint too.
     until(&shop, 403, "http://cart/admin/keys").unwrap();
     let direct = Ask { url: &root, times: 5, ..Ask::default() };
     wait::until("nobody outside the mesh to be served by pod IP", LIMIT, || {

@@ -1,4 +1,5 @@
-//! Does deleting the Mesh leave the nodes as they were? Runs last: the file name sorts behind the others.
+//! Does deleting the Mesh restore the nodes? Runs last, because its file name sorts after the
+//! others.
 
 use std::time::Duration;
 

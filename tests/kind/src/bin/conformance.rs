@@ -1,11 +1,14 @@
-//! `make conformance`: the Gateway API's mesh conformance suite against the mesh. Rerunnable: it removes what it made.
+//! `make conformance`: runs the Gateway API's mesh conformance suite. Rerunnable: it removes what
+//! it created.
+//!
 //!
 //!     conformance [--control] SUITE OUT
 //!
-//! SUITE is the suite's program, OUT the folder for its events and its report. `--control` runs it where no mesh is:
-//! then every test but those of [`WITHOUT_MESH`] must fail, which shows that the others prove something.
+//! SUITE is the suite's program, OUT the directory for its events and report. With `--control` it
+//! runs without a mesh: then every test except those in [`WITHOUT_MESH`] must fail, which shows
+//! that the tests prove something.
 //!
-//! Invariant: the gate is the suite's events, never its report.
+//! Invariant: success is determined from the suite's events, never from its report.
 
 #![expect(clippy::print_stdout, reason = "a gate speaks to a person")]
 
@@ -25,13 +28,14 @@ use anyhow::{Context as _, bail, ensure};
 
 /// Namespaces of the suite.
 const NAMESPACES: [&str; 2] = ["gateway-conformance-mesh", "gateway-conformance-mesh-consumer"];
-/// What may pass where no mesh is: plain requests with no route applied.
+/// Tests that may pass without a mesh: plain requests without routes.
 const WITHOUT_MESH: &[&str] = &["MeshBasic"];
-/// Of a case: three successes in a row, the suite's default, come by luck where a Service has two pods.
+/// Successes in a row per case: the suite's default of three can happen by luck when a Service has
+/// two pods.
 const SUCCESSES: u32 = 20;
-/// Seconds for them: a request is one `exec`, and fifteen cases run at once.
+/// Seconds for them: each request is an `exec`, and many cases run at once.
 const CONSISTENT_SECONDS: u32 = 25;
-/// Cases at once; Go's default is the number of cores.
+/// Concurrent cases; Go's default is the number of cores.
 const PARALLEL: u32 = 32;
 
 /// What the suite runs against.
@@ -87,7 +91,7 @@ fn printed_by(program: &Path, args: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a test ended as it must.
+/// Whether a test ended as expected.
 fn is_right(against: Against, name: &str, test: &Test) -> bool {
     match against {
         Against::Mesh => test.outcome() == Outcome::Passed,
@@ -96,8 +100,8 @@ fn is_right(against: Against, name: &str, test: &Test) -> bool {
     }
 }
 
-/// Makes the namespaces first, so that no test measures how long a waypoint takes to start. The suite applies its own
-/// over them, with the same labels.
+/// Creates the namespaces first, so that no test includes the start of a waypoint. The suite
+/// applies its own definitions over them, with the same labels.
 fn prepare() -> Result<()> {
     for namespace in NAMESPACES {
         kubectl::apply(&format!(
@@ -118,7 +122,7 @@ fn remove() -> Result<()> {
     kubectl::run(&args.concat()).map(|_| ())
 }
 
-/// Runs the suite to its end and prints each test as it ends.
+/// Runs the suite and prints each test when it ends.
 fn run_suite(against: Against, suite: &Path, out: &Path, expected: &[String]) -> Result<Events> {
     let report = out.join("report.yaml");
     let mut child = Command::new("go")

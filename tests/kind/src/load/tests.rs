@@ -1,4 +1,4 @@
-//! The real load against a server that lets one request hang: who counts it, and when?
+//! The real load program against a server that delays one request: in which second is it counted?
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -12,9 +12,9 @@ use std::{
 
 use super::{Progress, Totals, newest};
 
-/// Connections that are closed without an answer, before the server is up as a whole.
+/// Connections closed without a response, before the server is completely up.
 const REFUSED: usize = 3;
-/// The answered request after which one hangs: some seconds into the load.
+/// Number of the request that hangs: some seconds into the load.
 const HANGS: usize = 25;
 const HANG: Duration = Duration::from_millis(2500);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,7 +28,8 @@ fn answer(mut stream: TcpStream) {
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok");
 }
 
-/// Refuses a few, answers the rest, and lets one hang before it is closed without an answer.
+/// Refuses a few connections, answers the rest, and lets one hang before closing it without a
+/// response.
 fn serve(listener: &TcpListener) {
     for (n, stream) in listener.incoming().map_while(Result::ok).enumerate() {
         match n {
@@ -42,7 +43,7 @@ fn serve(listener: &TcpListener) {
     }
 }
 
-/// Progress lines of the shop's load, as it prints them.
+/// Progress lines of the shop's load program.
 fn lines(url: &str) -> (std::process::Child, mpsc::Receiver<Progress>) {
     let mut child = Command::new("go")
         .args(["run", "./shop", "load", "--url", url, "--rate", "10", "--duration", "8s"])
@@ -76,9 +77,9 @@ fn a_request_is_counted_with_the_second_it_began_in_once_it_has_ended() {
     for line in &all {
         assert_eq!(line.totals.sent, line.totals.ok + line.totals.failed, "a request is open: {line:?}");
     }
-    // What was refused before the first answer is no part of the load, and the one that hung is.
+    // Refusals before the first response do not count, but the hanging request does.
     assert_eq!(all.last().unwrap().totals.failed, 1, "{all:?}");
-    // While it hangs, the second it began in is held back; no window that begins later counts it.
+    // While it hangs, the second in which it started is held back; no later measurement counts it.
     let held = all.iter().find(|line| line.through + 2 <= line.at).unwrap().through;
     for line in &all {
         assert_eq!(line.totals.failed, u64::from(line.through > held), "{all:?}");

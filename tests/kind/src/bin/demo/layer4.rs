@@ -1,4 +1,4 @@
-//! First act: a running namespace goes into the mesh and out again, and L4 policy bites.
+//! First act: a running namespace enters and leaves the mesh, and L4 policy takes effect.
 
 use ambit_kind_tests::{
     Result,
@@ -18,7 +18,7 @@ use crate::{
     stage::{LIMIT, MODE, POLICY, SHOP, Stage},
 };
 
-/// Plays it.
+/// Runs the act.
 pub(crate) fn act(checks: &mut Checks, stage: &Stage) -> Result<()> {
     let shop = &stage.shop;
     checks.check("before: the marker is readable on the wire", readable(shop));
@@ -66,7 +66,7 @@ fn policies(checks: &mut Checks, stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Takes the label away under load.
+/// Removes the label under load.
 fn leave(checks: &mut Checks, shop: &Shop) -> Result<()> {
     let (before, lives) = (shop.load().settled(LIMIT)?, shop.lives()?);
     checks.step("kubectl label namespace shop istio.io/dataplane-mode-");
@@ -82,7 +82,7 @@ fn leave(checks: &mut Checks, shop: &Shop) -> Result<()> {
     Ok(())
 }
 
-/// Encryption is only shown by packets: requests made now cross the nodes while we listen on both.
+/// Encryption is visible only in packets, so traffic between the nodes is captured on both.
 fn readable(shop: &Shop) -> Result<String> {
     let seen = capture::on(&shop.node_a, &shop.marker())?;
     ensure!(seen.marker > 0, "the marker was not seen: {seen:?}");

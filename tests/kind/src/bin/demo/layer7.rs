@@ -1,4 +1,5 @@
-//! Second act: the namespace opts in to a waypoint and gets routing, resilience and L7 policy, and out again.
+//! Second act: the namespace opts in to a waypoint, gets routing, resilience and L7 policy, and
+//! opts out again.
 
 use std::{thread, time::Duration};
 
@@ -18,11 +19,11 @@ use crate::{
     stage::{LIMIT, MODE, POLICY, SHOP, Stage},
 };
 
-/// Requests to count what a share of traffic is.
+/// Number of requests for measuring a traffic split.
 const MANY: usize = 300;
-/// Of them to version 2: a fifth, give or take five standard deviations.
+/// Accepted number for version 2: a fifth, within five standard deviations.
 const FIFTH: std::ops::RangeInclusive<usize> = 25..=95;
-/// Requests while the waypoint is gone and comes back, and the pause between two.
+/// Requests while the waypoint restarts, and the pause between them.
 const WATCHED: (usize, Duration) = (200, Duration::from_millis(50));
 
 const CART: Ask<'_> =
@@ -30,7 +31,7 @@ const CART: Ask<'_> =
 const ADMIN: Ask<'_> = Ask { url: "http://cart/admin/keys", ..CART };
 const FRONT: Ask<'_> = Ask { url: "http://front:8080/", times: 100, ..CART };
 
-/// Plays it.
+/// Runs the act.
 pub(crate) fn act(checks: &mut Checks, stage: &Stage) -> Result<()> {
     let shop = &stage.shop;
     shop.start_v2()?;
@@ -60,7 +61,7 @@ fn opt_in(checks: &mut Checks, shop: &Shop) -> Result<()> {
     Ok(())
 }
 
-/// By header and by weight.
+/// Routing by header and by weight.
 fn split(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.step("HTTPRoute at cart: 20 % to version 2, and whoever sends x-version: v2");
     kubectl::apply(SPLIT)?;
@@ -81,7 +82,7 @@ fn split(checks: &mut Checks, shop: &Shop) -> Result<()> {
     Ok(())
 }
 
-/// A fault, and a retry that hides it.
+/// An injected fault, and a retry that hides it.
 fn retry(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.step("TrafficPolicy: a fifth of the requests to cart is answered 503");
     kubectl::apply(FAULT)?;
@@ -101,7 +102,7 @@ fn retry(checks: &mut Checks, shop: &Shop) -> Result<()> {
     kubectl::delete(FAULT).map(|_| ())
 }
 
-/// A path that nobody may ask for.
+/// A path that is denied to everyone.
 fn deny(checks: &mut Checks, shop: &Shop) -> Result<()> {
     let served = wait::until("the path to be served", LIMIT, || is(shop, &ADMIN, 200));
     checks.check("before: the path /admin/keys is served", served.map(|_| "200".into()));
@@ -113,7 +114,8 @@ fn deny(checks: &mut Checks, shop: &Shop) -> Result<()> {
     Ok(())
 }
 
-/// Everything goes at once; clients inside, outside and past the service get nothing until it is back.
+/// Kills all waypoint pods at once; no client reaches the service by any path until the waypoint is
+/// back.
 fn kill(checks: &mut Checks, stage: &Stage) -> Result<()> {
     let Stage { shop, outside } = stage;
     let before = shop.load().settled(LIMIT)?;
@@ -146,7 +148,7 @@ fn kill(checks: &mut Checks, stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Takes the labels away under load, L7 first.
+/// Removes the labels under load, L7 first.
 fn opt_out(checks: &mut Checks, shop: &Shop) -> Result<()> {
     let (before, lives) = (shop.load().settled(LIMIT)?, shop.lives()?);
     checks.step("kubectl label namespace shop istio.io/use-waypoint- istio.io/dataplane-mode-");
@@ -202,7 +204,7 @@ spec:
   fault: [{abort: {httpStatus: 503, percentage: 20}}]
 ";
 
-/// front answers 502 when cart fails it.
+/// front answers 502 when a request to cart fails.
 const RETRY: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute

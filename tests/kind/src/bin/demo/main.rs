@@ -1,4 +1,5 @@
-//! `make demo`: from an installed operator to proof, as a table. Rerunnable: it cleans up what an earlier run left.
+//! `make demo`: demonstrates the mesh from an installed operator on, with a table of checks.
+//! Rerunnable: it removes what an earlier run left.
 
 #![expect(clippy::print_stdout, reason = "a demo speaks to a person")]
 
@@ -52,7 +53,7 @@ fn play(checks: &mut Checks) -> Result<()> {
     Ok(())
 }
 
-/// Takes away what an earlier run left in the shop's namespace.
+/// Removes what an earlier run left in the shop's namespace.
 fn clean_up() -> Result<()> {
     for label in [waypoint::LABEL, MODE] {
         mesh::label(SHOP, label, "").ok();

@@ -1,4 +1,4 @@
-//! What the acts look for, each as the row of a table: a value when it is so, an error when it is not.
+//! Checks of the acts, one table row each: a value on success, an error on failure.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 
 use crate::stage::{LIMIT, REQUESTS};
 
-/// Requests kept running since `before`, and none failed.
+/// Requests continued since `before`, and none failed.
 pub(crate) fn none_failed(shop: &Shop, before: Totals) -> Result<String> {
     let since = shop.load().since(before, REQUESTS, LIMIT)?;
     if since.failed > 0 {
@@ -17,13 +17,13 @@ pub(crate) fn none_failed(shop: &Shop, before: Totals) -> Result<String> {
     Ok(format!("{} answered, 0 failed", since.ok))
 }
 
-/// Nothing was restarted or replaced.
+/// No pod was restarted or replaced.
 pub(crate) fn same(before: &[String], after: &[String]) -> Result<String> {
     ensure!(before == after, "before {before:?}, after {after:?}");
     Ok(format!("{} pods, same uid, same restart count", after.len()))
 }
 
-/// It was so, and soon enough.
+/// It succeeded within the limit.
 pub(crate) fn within<T>(took: Result<(T, Duration)>, limit: Duration) -> Result<String> {
     let (_, took) = took?;
     ensure!(took <= limit, "took {:.1}s", took.as_secs_f64());
