@@ -1,7 +1,8 @@
-//! The only writer of managed objects: server-side apply of what differs, then prune of what is not wanted.
+//! The only writer of managed objects: server-side apply of what differs, then pruning of what is
+//! not wanted.
 //!
-//! Invariant: an object that already says everything that is wanted is not written, and outside of our own namespace
-//! no object is changed or deleted that does not carry our label.
+//! Invariant: an object that already has all wanted values is not written, and outside our own
+//! namespace no object without our label is changed or deleted.
 
 use std::{fmt::Debug, sync::Arc};
 
@@ -26,7 +27,7 @@ use crate::{
     names,
 };
 
-/// A kind that the operator rolls out.
+/// A kind of objects that the operator manages.
 pub(crate) trait Managed:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug
 {
@@ -42,19 +43,20 @@ impl Managed for HorizontalPodAutoscaler {}
 impl Managed for PodDisruptionBudget {}
 impl Managed for ambit_api::gateway::Gateway {}
 
-/// Whose objects may be written.
+/// Which existing objects may be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// All: the namespace is ours.
+    /// All, because the namespace belongs to the operator.
     Namespace,
-    /// Those that carry the label of what is made for a Gateway.
+    /// Those with the label of objects created for a Gateway.
     Label,
 }
 
-/// Makes the cluster say one object; `live` is what it says now of the kind.
+/// Applies one object if necessary; `live` are the current objects of its kind.
 ///
 /// # Errors
-/// [`Error::NotOurs`] when somebody else's object has the name, or when the API server refuses.
+/// [`Error::NotOurs`] when another owner's object has the name, or when the API server rejects the
+/// write.
 pub(crate) async fn one<K: Managed>(
     client: &Client,
     wanted: &K,
@@ -77,7 +79,7 @@ pub(crate) async fn one<K: Managed>(
 /// Deletes every object that is not wanted.
 ///
 /// # Errors
-/// The first deletion that failed; the others were tried too.
+/// The first deletion that failed; the others were attempted too.
 pub(crate) async fn prune<K: Managed>(
     client: &Client,
     live: &[Arc<K>],
@@ -90,7 +92,7 @@ pub(crate) async fn prune<K: Managed>(
     result
 }
 
-/// An object that the caches, which hold labelled ones only, do not show may still exist.
+/// Creates an object. The caches hold only labelled objects, so an unlabelled one may still exist.
 async fn take<K: Managed>(client: &Client, wanted: &K) -> Result<(), Error> {
     let (kind, namespace, name) = (K::kind(&()), namespace_of(wanted), wanted.name_any());
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
@@ -102,7 +104,7 @@ async fn take<K: Managed>(client: &Client, wanted: &K) -> Result<(), Error> {
             write(client, wanted, found.resource_version(), PatchParams::force).await
         }
         Some(_) => Err(taken()),
-        // Without force: whoever was faster keeps it.
+        // Without force: fields of another owner are kept.
         None => match write(client, wanted, None, |params| params).await {
             Err(Error::Api { source, .. }) if is_conflict(&source) => Err(taken()),
             done => done,
@@ -110,12 +112,12 @@ async fn take<K: Managed>(client: &Client, wanted: &K) -> Result<(), Error> {
     }
 }
 
-/// Whether an object carries the label of what the operator rolls out.
+/// Whether an object has the label of the operator's components.
 pub(crate) fn is_ours(metadata: &ObjectMeta) -> bool {
     metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(labels::MESH))
 }
 
-/// Whether an object carries the label of what is made for a Gateway.
+/// Whether an object has the label of objects created for a Gateway.
 pub(crate) fn is_managed<K: Resource>(object: &K) -> bool {
     let labels = object.meta().labels.as_ref();
     labels
@@ -141,7 +143,7 @@ fn is_said<K: Managed>(wanted: &K, live: Option<&K>) -> Result<bool, Error> {
     Ok(says(&json(live)?, &json(wanted)?))
 }
 
-/// With a version, only the object as it was seen is written.
+/// With a version, the write succeeds only if the object has not changed since.
 async fn write<K: Managed>(
     client: &Client,
     object: &K,
@@ -158,7 +160,7 @@ async fn write<K: Managed>(
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
     match api.patch(&name, &params(PatchParams::apply(labels::FIELD_MANAGER)), &Patch::Apply(body)).await {
         Ok(_) => tracing::info!(kind = %kind, namespace, name, "Applied an object"),
-        // It changed meanwhile; the change is looked at anyway.
+        // It has changed meanwhile, which triggers another reconcile anyway.
         Err(error) if version.is_some() && is_conflict(&error) => {
             tracing::debug!(kind = %kind, namespace, name, "An object changed meanwhile");
         }
@@ -167,10 +169,10 @@ async fn write<K: Managed>(
     Ok(())
 }
 
-/// Deletes an object; one that is gone already is fine.
+/// Deletes an object; succeeds if it is already gone.
 ///
 /// # Errors
-/// When the API server refuses.
+/// When the API server rejects the deletion.
 pub(crate) async fn delete<K: Managed>(client: &Client, object: &K) -> Result<(), Error> {
     let (kind, namespace, name) = (K::kind(&()), namespace_of(object), object.name_any());
     let api: Api<K> = Api::namespaced(client.clone(), &namespace);
@@ -184,7 +186,7 @@ pub(crate) async fn delete<K: Managed>(client: &Client, object: &K) -> Result<()
     }
 }
 
-/// Whether `live` says everything that `wanted` says; the API server adds defaults beside it.
+/// Whether `live` contains all values of `wanted`; the API server adds defaults.
 pub(crate) fn says(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(live), Value::Object(wanted)) => {

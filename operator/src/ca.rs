@@ -1,7 +1,8 @@
-//! Certificates for those who may have them: who asks, what for, and the answer.
+//! The certificate authority service: authentication, authorization and issuing.
 //!
-//! Invariant: a node obtains identities of pods bound to it, everybody else only its own, nobody one of another trust
-//! domain, and nobody but a waypoint's own pods that of the waypoint. A refused client learns nothing but that it was refused.
+//! Invariant: a node obtains identities only of pods bound to it, other callers only their own. No
+//! certificate is issued for another trust domain, and a waypoint's identity only to its own pods.
+//! A rejected client does not learn the reason.
 
 pub(crate) mod authenticate;
 pub(crate) mod authorize;
@@ -22,35 +23,35 @@ use tokio::sync::watch;
 pub(crate) use authenticate::{Authenticator, Caller, CallerMetrics, CallerPod, KubeReviewer};
 pub(crate) use server::{CaMetrics, CertificateService};
 
-/// Who signs, and on which terms.
+/// The signing authority and its terms.
 #[derive(Debug)]
 pub(crate) struct Issuer {
     /// The mesh's CA.
     pub authority: Arc<Authority>,
-    /// The only trust domain it signs for.
+    /// The only trust domain that it signs for.
     pub trust_domain: Arc<str>,
-    /// Longest life of a workload's certificate, and what a client gets that names none.
+    /// Longest lifetime of a workload's certificate, and the default.
     pub certificate_ttl: Duration,
 }
 
-/// The issuer in force; none until trust is established.
+/// The current issuer; `None` until trust is established.
 pub(crate) type IssuerWatch = watch::Receiver<Option<Arc<Issuer>>>;
 
-/// Which pods exist and where they are bound.
+/// Lookup of pods and their nodes.
 pub(crate) trait NodePods: Send + Sync + 'static {
     /// A pod by name.
     fn pod(&self, name: &NamespacedName) -> Option<PodIdentity>;
     /// A pod by Kubernetes uid.
     fn pod_by_uid(&self, uid: &str) -> Option<PodIdentity>;
-    /// Whether some pod of this service account is bound to the node and has not ended.
+    /// Whether a running pod with this service account is bound to the node.
     fn runs_on(&self, node: &str, namespace: &str, service_account: &str) -> bool;
-    /// Pods of the node that are marked as redirected.
+    /// Pods of the node that are annotated as redirected.
     fn redirected_on(&self, node: &str) -> Vec<PodIdentity>;
-    /// The uid of the node's object: another one once the node has registered again.
+    /// The uid of the Node object, which changes when the node registers again.
     fn node_uid(&self, node: &str) -> Option<Arc<str>>;
-    /// The waypoint that a pod is of, by its labels, its account and its Deployment.
+    /// The waypoint that a pod belongs to, by its labels, its account and its Deployment.
     fn waypoint_of(&self, pod: &NamespacedName) -> Option<NamespacedName>;
-    /// The waypoint whose identity a service account is.
+    /// The waypoint that uses this service account.
     fn waypoint_of_account(&self, namespace: &str, service_account: &str) -> Option<NamespacedName>;
 }
 

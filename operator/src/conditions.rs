@@ -1,30 +1,31 @@
-//! Conditions of objects that other controllers write too. Pure.
+//! Conditions of objects with several writers. Pure.
 //!
-//! Invariant: what others wrote stays, and the time of a condition moves only when its status does.
+//! Invariant: conditions of others are kept, and the transition time of a condition changes only
+//! with its status.
 
 use ambit_api::policy::PolicyCondition;
 use jiff::Timestamp;
 
-/// What one condition should say.
+/// The value of one condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
     /// Condition type.
     pub kind: &'static str,
-    /// Whether it holds.
+    /// Whether the status is True.
     pub holds: bool,
-    /// Why, in one word.
+    /// CamelCase reason.
     pub reason: &'static str,
-    /// Why, for people.
+    /// Human-readable message.
     pub message: String,
 }
 
 impl Finding {
-    /// A condition that holds.
+    /// A condition with status True.
     pub(crate) fn holds(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: true, reason, message: message.into() }
     }
 
-    /// A condition that does not.
+    /// A condition with status False.
     pub(crate) fn fails(kind: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
         Self { kind, holds: false, reason, message: message.into() }
     }
@@ -34,7 +35,7 @@ impl Finding {
     }
 }
 
-/// All conditions, with ours put in.
+/// All conditions, with ours replaced.
 pub(crate) fn dated(
     findings: &[Finding],
     previous: &[PolicyCondition],

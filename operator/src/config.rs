@@ -1,19 +1,19 @@
-//! What the operator is told at start, by environment variables.
+//! The operator's configuration from environment variables.
 
 use ambit_runtime::{Env, Environment, env::EnvErrors, telemetry::Format};
 
 use crate::names;
 
-/// Images of the parts.
+/// Images of the components.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
-    /// The operator's own.
+    /// Image of the operator.
     pub operator: String,
-    /// The node proxy.
+    /// Image of the node proxy.
     pub ztunnel: String,
-    /// The node agent, which also holds the CNI plugin.
+    /// Image of the node agent, which also contains the CNI plugin.
     pub node_agent: String,
-    /// The L7 proxy.
+    /// Image of the L7 proxy.
     pub waypoint: String,
 }
 
@@ -28,12 +28,12 @@ impl Default for Images {
     }
 }
 
-/// What the operator is told at start.
+/// The operator's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Images of the parts.
+    /// Images of the components.
     pub images: Images,
-    /// Who this replica is, for the Lease and for Events.
+    /// Name of this replica, for the Lease and for Events.
     pub pod_name: String,
     /// Port of discovery, certificates and reports.
     pub discovery_port: u16,
@@ -41,13 +41,13 @@ pub struct Config {
     pub health_port: u16,
     /// Port of `/metrics`.
     pub metrics_port: u16,
-    /// What is logged.
+    /// Log filter.
     pub log: String,
-    /// How a log line looks.
+    /// Log format.
     pub log_format: Format,
 }
 
-/// The variables, for `--help`.
+/// Description of the variables for `--help`.
 pub const HELP: &str = "\
 Environment:
   POD_NAME               name of this replica, holder of the Lease (default: ambit-operator)
@@ -63,10 +63,10 @@ Environment:
   KUBECONFIG             API server, outside of a cluster";
 
 impl Config {
-    /// Reads the environment.
+    /// Parses the environment.
     ///
     /// # Errors
-    /// Every variable that cannot be used.
+    /// All invalid variables.
     pub fn parse(source: &dyn Environment) -> Result<Self, EnvErrors> {
         let mut env = Env::new(source);
         let images = Images::default();

@@ -1,6 +1,8 @@
-//! What the containers of all parts have in common: environment, credentials, probes, resources. Pure.
+//! Settings common to the containers of all components: environment, credentials, probes,
+//! resources. Pure.
 //!
-//! Invariant: the only credential of a part is a token bound to its pod, for the operator alone.
+//! Invariant: a component's only credential is a token bound to its pod, with the operator as its
+//! audience.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,13 +18,13 @@ use k8s_openapi::{
 
 use crate::names;
 
-/// How long an agent's token lives; the kubelet renews it at 80 %.
+/// Lifetime of an agent's token; the kubelet renews it at 80 %.
 const TOKEN_SECONDS: i64 = 43_200;
-/// Pause between readiness checks of an agent.
+/// Interval of an agent's readiness probe.
 const PROBE_SECONDS: i32 = 2;
-/// Where agents read their token.
+/// Mount path of the agents' token.
 const TOKEN_PATH: &str = "/var/run/secrets/tokens";
-/// Where agents read the trusted roots.
+/// Mount path of the trusted roots.
 const ROOTS_PATH: &str = "/var/run/secrets/ambit";
 
 /// ClusterIP of the operator's Service.
@@ -47,7 +49,7 @@ pub(crate) fn field(name: &str, path: &str) -> EnvVar {
     EnvVar { name: name.into(), value_from: Some(source), ..EnvVar::default() }
 }
 
-/// Who the pod is, whom it dials, and what it logs.
+/// Identity of the pod, address of the operator, and logging.
 pub(crate) fn common_env(address: &str, log_level: &str, log_format: LogFormat) -> Vec<EnvVar> {
     vec![
         field("NODE_NAME", "spec.nodeName"),
@@ -72,7 +74,7 @@ pub(crate) fn host_path(name: &str, path: &str, kind: &str) -> Volume {
     Volume { name: name.into(), host_path: Some(source), ..Volume::default() }
 }
 
-/// The only credential of an agent: a token bound to its pod, for the operator alone.
+/// The only credential of an agent: a token bound to its pod, with the operator as its audience.
 pub(crate) fn credentials() -> Vec<Volume> {
     let token = ServiceAccountTokenProjection {
         audience: Some(names::TOKEN_AUDIENCE.into()),

@@ -1,6 +1,7 @@
-//! The agents' port: configuration, certificates and reports over one TLS listener.
+//! The port for agents: configuration, certificates and reports on one TLS listener.
 //!
-//! Invariant: nothing is served before trust is established, and the port's certificate is replaced before it ends.
+//! Invariant: nothing is served before trust is established, and the port's certificate is replaced
+//! before it expires.
 
 mod admit;
 mod certificate;
@@ -31,47 +32,47 @@ use crate::{
     reports::{ReportEvent, ReportService},
 };
 
-/// Between PINGs to an agent.
+/// Interval between PINGs to an agent.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// The longest wait for an answer to a PING.
+/// The longest wait for a PING response.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Calls under way on one connection; an agent has a handful.
+/// Concurrent calls per connection; an agent has a handful.
 const CALLS_PER_CONNECTION_MAX: u32 = 128;
-/// How long calls may still take after shutdown began.
+/// How long calls may take after shutdown started.
 pub(crate) const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Everything the server stands on.
+/// Dependencies of the server.
 #[derive(Clone)]
 pub(crate) struct Discovery {
-    /// What agents read.
+    /// Resources for agents.
     pub feeds: Arc<Feeds>,
-    /// Who they are.
+    /// Authentication of agents.
     pub authenticator: Arc<Authenticator>,
-    /// Where their pods are.
+    /// Lookup of pods.
     pub pods: Arc<dyn NodePods>,
-    /// Who signs.
+    /// The current issuer.
     pub issuer: IssuerWatch,
-    /// Where their reports go.
+    /// Receiver of agents' reports.
     pub reports: mpsc::Sender<ReportEvent>,
-    /// The system's time.
+    /// The system clock.
     pub clock: Clock,
-    /// Counts.
+    /// Metrics of the server.
     pub metrics: DiscoveryMetrics,
 }
 
-/// Counts of the agents' port.
+/// Metrics of the agents' port.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DiscoveryMetrics {
-    /// Streams of configuration.
+    /// Metrics of xDS streams.
     pub xds: Arc<Stats>,
-    /// Certificates.
+    /// Metrics of the CA.
     pub ca: CaMetrics,
-    /// Callers that were not believed.
+    /// Metrics of rejected callers.
     pub callers: CallerMetrics,
 }
 
 impl DiscoveryMetrics {
-    /// Registers all of them.
+    /// Registers all metrics.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.ca.register(registry);
         self.callers.register(registry);
@@ -79,18 +80,19 @@ impl DiscoveryMetrics {
     }
 }
 
-/// Why the server ended before it was told to.
+/// Why the server ended early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DiscoveryError {
-    /// No certificate for the port.
+    /// There is no certificate for the port.
     #[error("the agents' port has no certificate: {0}")]
     Certificate(#[from] ambit_identity::Error),
-    /// The listener broke.
+    /// The listener failed.
     #[error("the agents' port cannot be served: {0}")]
     Serve(#[from] tonic::transport::Error),
 }
 
-/// Serves until `stop` is cancelled, and then at most [`SHUTDOWN_TIME_MAX`]. Waits for an issuer first.
+/// Serves until `stop` is cancelled, and then at most [`SHUTDOWN_TIME_MAX`]. First waits for an
+/// issuer.
 ///
 /// # Errors
 /// When the port cannot be served.
@@ -104,7 +106,7 @@ pub(crate) async fn serve(
         () = stop.cancelled() => return Ok(()),
         found = issuer.wait_for(Option::is_some) => match found {
             Ok(found) => found.clone(),
-            // Whoever establishes trust has ended; there is nothing to serve with.
+            // The task that establishes trust has ended; nothing can be served.
             Err(_) => return Ok(()),
         },
     };
@@ -130,7 +132,7 @@ pub(crate) async fn serve(
     }
 }
 
-/// The services, apart from transport.
+/// The gRPC services, independent of the transport.
 fn router(parts: Discovery, stopping: &watch::Receiver<bool>) -> tonic::transport::server::Router {
     let Discovery { feeds, authenticator, pods, issuer, reports, clock, metrics } = parts;
     let admission =

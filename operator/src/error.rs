@@ -1,51 +1,51 @@
-//! What can go wrong in the operator, and whether trying again helps.
+//! Errors of the operator, and whether to retry.
 
-/// What went wrong.
+/// An error of the operator.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The API server refused or could not be reached.
+    /// The API server rejected a request or could not be reached.
     #[error("{doing}: {source}")]
     Api {
-        /// What was being done, with the object's name.
+        /// The operation, with the object's name.
         doing: String,
-        /// The answer.
+        /// The API server's error.
         #[source]
         source: Box<kube::Error>,
     },
-    /// An object cannot be written as JSON.
+    /// An object cannot be serialized as JSON.
     #[error("{doing}: {source}")]
     Json {
-        /// What was being done.
+        /// The operation.
         doing: String,
-        /// Why not.
+        /// The cause.
         #[source]
         source: serde_json::Error,
     },
-    /// Somebody else's object has the name that one of ours must have.
+    /// Another owner's object has the name that one of ours needs.
     #[error("{object} exists and is not the mesh's: delete or rename it, or rename the Gateway")]
     NotOurs {
         /// Kind, namespace and name.
         object: String,
     },
-    /// A key or certificate cannot be made.
+    /// A key or certificate cannot be created.
     #[error("making the self-signed authority: {0}")]
     Identity(#[from] ambit_identity::Error),
 }
 
 impl Error {
-    /// An answer of the API server, named by what was being done.
+    /// An error of the API server during an operation.
     pub(crate) fn api(doing: impl Into<String>, source: kube::Error) -> Self {
         Self::Api { doing: doing.into(), source: Box::new(source) }
     }
 }
 
-/// Whether the API server said that the object, or its kind, does not exist. A kind that is not served is answered in plain
-/// text, which has a code and no reason.
+/// Whether the object, or its kind, does not exist. A kind that is not served gets a plain text
+/// response with a code and no reason.
 pub(crate) fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
-/// Whether the API server said that another writer was faster, or that the object exists already.
+/// Whether another writer was faster, or the object already exists.
 pub(crate) fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
 }

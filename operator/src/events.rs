@@ -1,4 +1,4 @@
-//! Events: one on every transition that a person may want to know of.
+//! Kubernetes Events: one for every transition that users should know about.
 
 use ambit_api::Mesh;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -9,14 +9,14 @@ use kube::{
 
 use crate::names;
 
-/// Longest note the API takes, bytes.
+/// Longest note that the API accepts, in bytes.
 const NOTE_BYTES_MAX: usize = 1024;
 
 /// Writes Events. One that cannot be written is logged and dropped.
 #[derive(Clone)]
 pub(crate) struct Events(Recorder);
 
-/// Whether something is wrong.
+/// Normal or Warning.
 pub(crate) use kube::runtime::events::EventType as Severity;
 
 impl Events {
@@ -62,7 +62,7 @@ impl Events {
     }
 }
 
-/// Which pod.
+/// Identifies a pod.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PodReference<'a> {
     /// Namespace.

@@ -1,7 +1,7 @@
-//! The one task that writes the index: folds what watches saw, then publishes what changed.
+//! The only task that writes the index: applies what watches receive, then publishes what changed.
 //!
-//! Invariant: nothing is published before every kind and the Mesh were listed once, so that no agent ever hears a
-//! partial state.
+//! Invariant: nothing is published before every kind and the Mesh were listed once, so that no
+//! agent receives a partial state.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -25,31 +25,31 @@ use crate::{
     watches::{KINDS, SEEN_MAX, Seen},
 };
 
-/// How long everybody needs to hear of one step before the next is taken.
+/// How long proxies get to receive one step before the next is taken.
 pub(crate) const SETTLE: Duration = Duration::from_secs(2);
-/// How long key sets and failure policies are waited for before the first complete state is published.
+/// How long to wait for key sets and failure policies before the first complete state is published.
 const ANSWERS_TIME_MAX: Duration = Duration::from_secs(10);
-/// Steps that come together settle together.
+/// Steps within this time are settled together.
 const TOGETHER: Duration = Duration::from_millis(100);
 
-/// What the task writes to.
+/// Inputs and outputs of the task.
 pub(crate) struct Fold {
     /// The model.
     pub index: SharedIndex,
-    /// What agents read.
+    /// The feeds of agents.
     pub feeds: Arc<Feeds>,
-    /// The Mesh, for who reconciles it.
+    /// The Mesh, for the reconcilers.
     pub mesh: watch::Sender<MeshState>,
-    /// Something changed that status speaks of.
+    /// Wakes the reconcilers.
     pub wake: Wake,
-    /// An object may need another status.
+    /// Wakes the writer of statuses.
     pub status: Arc<Notify>,
-    /// Where key sets are to be fetched.
+    /// Key sets to be fetched.
     pub jwks: watch::Sender<Wanted>,
 }
 
 impl Fold {
-    /// Folds until the watches are gone; `blocker` goes when the first complete state is published.
+    /// Runs until the watches end; `blocker` is dropped when the first complete state is published.
     pub(crate) async fn run(self, mut seen: mpsc::Receiver<Seen>, blocker: Blocker) {
         let mut blocker = Some(blocker);
         let (mut opening, mut steps, mut batch) = (Opening::default(), Steps::default(), Vec::new());
@@ -76,7 +76,7 @@ impl Fold {
             if !changes.is_empty() {
                 publish::changes(&self.index.read(), &changes, &self.feeds);
             }
-            // Counted from when everybody is being told.
+            // The time starts now, when the step is published.
             if let Some(step) = changes.settling {
                 steps.add(step, Instant::now());
             }
@@ -84,16 +84,16 @@ impl Fold {
         }
     }
 
-    /// Whether everything was listed, and every key set and Gateway answered for: a replica that starts must not tell
-    /// waypoints that an issuer has no keys, nor open what a Gateway of its own wants closed, only because it did not ask
-    /// yet.
+    /// Whether everything was listed, and every key set and Gateway has its result. A new replica
+    /// must not publish that an issuer has no keys, nor open what a Gateway wants closed, only
+    /// because it has not fetched yet.
     fn is_complete(&self, opening: &mut Opening) -> bool {
         if !opening.unlisted.is_empty() || matches!(*self.mesh.borrow(), MeshState::Unknown) {
             return false;
         }
         let (wanted, asks_gateways) = {
             let index = self.index.read();
-            // Nobody asks them for a Mesh that is not there to stay.
+            // Nothing fetches them if there is no Mesh, or it is being deleted.
             let is_present = index.settings().presence == Presence::Present;
             (index.key_set_uris(), is_present && index.waypoints().next().is_some())
         };
@@ -109,7 +109,7 @@ impl Fold {
         is_answered || now >= by
     }
 
-    /// The first complete state: what it says is so at once, and from now on every step takes its time.
+    /// Publishes the first complete state at once; from now on steps take their time.
     fn begin(&self) {
         let mut index = self.index.write();
         index.serve();
@@ -119,7 +119,7 @@ impl Fold {
         self.wake.all();
     }
 
-    /// Wakes whoever has something to do about what changed.
+    /// Notifies the tasks that depend on what changed.
     fn tell(&self, changes: &Changes) {
         if changes.policy_status || changes.route_status {
             self.status.notify_one();
@@ -163,15 +163,15 @@ impl Fold {
     }
 }
 
-/// What must be known before anything is published.
+/// What must be known before the first publication.
 #[derive(Debug)]
 struct Opening {
     unlisted: BTreeSet<Kind>,
-    /// Addresses of key sets that answered, or did not.
+    /// URIs of key sets that were fetched, or failed.
     answered: BTreeSet<Arc<str>>,
-    /// Every Gateway's own failure policy is known.
+    /// The failure policies of all Gateways are known.
     policies_said: bool,
-    /// When answers are no longer waited for.
+    /// When to stop waiting for results.
     by: Option<Instant>,
 }
 
@@ -182,7 +182,7 @@ impl Default for Opening {
     }
 }
 
-/// Steps of services on their way to waypoints, and when everybody has heard of them.
+/// Steps of services to waypoints, and when each is settled.
 #[derive(Debug, Default)]
 struct Steps {
     waiting: VecDeque<Step>,
@@ -197,7 +197,7 @@ struct Step {
 }
 
 impl Steps {
-    /// The index names a step until it is settled; only its first naming counts.
+    /// The index reports a step until it is settled; only the first report counts.
     fn add(&mut self, number: u64, now: Instant) {
         if number <= self.newest {
             return;

@@ -1,7 +1,8 @@
-//! Key sets of issuers that policies name by address: fetched by every replica, for the proxies that it serves.
+//! Key sets that policies reference by URI: fetched by every replica, for the proxies that it
+//! serves.
 //!
-//! Invariant: a key set that was fetched stays in force until another one is; one that never was leaves its issuer
-//! without keys, so that no token of it is believed.
+//! Invariant: a fetched key set is used until it is replaced. Until the first fetch succeeds, its
+//! issuer has no keys, so all its tokens are rejected.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,10 +23,10 @@ mod special;
 use fetch::{FetchError, Fetcher};
 use schedule::{Schedule, Wanted};
 
-/// What was fetched from one address.
+/// The result of one fetch.
 type Fetched = (Arc<str>, Result<Arc<str>, FetchError>);
 
-/// Fetches what `wanted` says, until nobody wants anything any more.
+/// Fetches the `wanted` key sets until the channel is closed.
 pub(crate) async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, seen: mpsc::Sender<Seen>) {
     let mut schedule = Schedule::default();
     let mut held: BTreeSet<Arc<str>> = BTreeSet::new();
@@ -65,7 +66,7 @@ pub(crate) async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, s
     }
 }
 
-/// Tells the index of new keys, and of a failure only where it has none.
+/// Sends new keys to the index, and a failure only if it has no keys.
 async fn tell(
     seen: &mpsc::Sender<Seen>,
     held: &mut BTreeSet<Arc<str>>,
@@ -78,7 +79,7 @@ async fn tell(
             seen.send(Seen::KeySet(address, Some(Ok(keys)))).await
         }
         Err(error) => {
-            // The status gets a fixed text; what exactly happened is for who runs the operator.
+            // The status gets a fixed text; the details are in the operator's log.
             tracing::warn!(%address, ?error, "A key set cannot be fetched, trying again");
             if held.contains(&address) {
                 return Ok(());

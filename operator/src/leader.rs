@@ -1,8 +1,9 @@
-//! Who writes: a Lease in our namespace, held by one replica at a time.
+//! Leader election: a Lease in our namespace, held by one replica at a time.
 //!
-//! Invariant: a replica believes that it leads only for [`RENEW_DEADLINE`] after its last successful write, which is
-//! shorter than [`LEASE_DURATION`], after which another one may take over. No clock of another machine is read: a
-//! Lease is stale when this replica has seen it unchanged for the whole duration.
+//! Invariant: a replica considers itself leader only for [`RENEW_DEADLINE`] after its last
+//! successful write. That is shorter than [`LEASE_DURATION`], after which another one may take
+//! over. Clocks of other machines are not used: a Lease is stale when this replica has seen it
+//! unchanged for the whole duration.
 
 use std::time::Duration;
 
@@ -24,23 +25,23 @@ use crate::{
 
 /// How long a Lease is respected without renewal.
 pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long the holder trusts its last renewal.
+/// How long the holder relies on its last renewal.
 pub(crate) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-/// Pause between renewals, and between looks at another's Lease.
+/// Interval of renewals, and of checking another replica's Lease.
 pub(crate) const RETRY: Duration = Duration::from_secs(3);
 
-/// What to do about the Lease as it is.
+/// What to do about the current Lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// There is none.
+    /// There is no Lease.
     Create,
-    /// It is ours, or nobody's, or stale.
+    /// It is ours, has no holder, or is stale.
     Write,
     /// Another replica holds it.
     Wait,
 }
 
-/// The Lease as this replica has seen it.
+/// The Lease as last observed by this replica.
 #[derive(Debug, Default)]
 struct Sight {
     version: Option<String>,
@@ -60,7 +61,7 @@ impl Sight {
     }
 }
 
-/// Takes part in the election until dropped; `leads` says whether this replica writes.
+/// Takes part in the election until dropped; `leads` tells whether this replica is the leader.
 pub(crate) async fn elect(client: Client, me: String, leads: watch::Sender<bool>) {
     let api: Api<Lease> = Api::namespaced(client, names::NAMESPACE);
     let mut sight = Sight::default();
@@ -86,7 +87,7 @@ pub(crate) async fn elect(client: Client, me: String, leads: watch::Sender<bool>
     }
 }
 
-/// Gives the Lease away, so that another replica need not wait for it.
+/// Releases the Lease, so that another replica need not wait.
 pub(crate) async fn release(client: Client, me: &str) {
     let api: Api<Lease> = Api::namespaced(client, names::NAMESPACE);
     let Ok(Some(lease)) = api.get_opt(names::OPERATOR).await else { return };
@@ -118,7 +119,7 @@ async fn attempt(api: &Api<Lease>, sight: &mut Sight, me: &str) -> Result<bool, 
     }
 }
 
-/// The Lease with this replica as holder.
+/// The Lease with this replica as its holder.
 fn mine(lease: Option<Lease>, me: &str, now: Timestamp) -> Lease {
     let lease = lease.unwrap_or_else(|| Lease {
         metadata: ObjectMeta {

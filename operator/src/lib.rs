@@ -1,7 +1,7 @@
 //! The control plane: lifecycle, discovery, trust.
 //!
-//! Every replica serves agents from its own watch caches; only the leader writes to Kubernetes, except for what an
-//! agent reports to the replica it is connected to.
+//! Every replica serves agents from its own watch caches. Only the leader writes to Kubernetes,
+//! with one exception: reports of agents are written by the replica that receives them.
 
 mod apply;
 mod ca;

@@ -1,4 +1,4 @@
-//! The operator's program: parse, start logging, run.
+//! The operator's program: parses arguments, starts logging, runs.
 
 use ambit_operator::{Config, HELP, manifests, run};
 use ambit_runtime::{env::ProcessEnvironment, telemetry};
@@ -16,7 +16,7 @@ struct Cli {
 enum Command {
     /// Run until a signal (the default).
     Run,
-    /// Print what must be applied before the first Mesh.
+    /// Print the manifests to apply before the first Mesh.
     Manifests,
 }
 

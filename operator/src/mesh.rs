@@ -1,6 +1,7 @@
-//! The life of the `Mesh`: observe → validate → desired → apply → status, and its end.
+//! The lifecycle of the `Mesh`: observe → validate → desired → apply → status, and removal.
 //!
-//! Everything but [`apply`], [`cache`], [`observe`] and [`reconcile`] is plain functions over plain data, the clock included.
+//! Everything except [`apply`], [`cache`], [`observe`] and [`reconcile`] consists of pure
+//! functions, with the clock as an argument.
 
 pub(crate) mod apply;
 pub(crate) mod cache;

@@ -1,4 +1,5 @@
-//! Counts of the control plane: reconciles, leadership, and what the index holds, read at each scrape.
+//! Metrics of the control plane: reconciles, leadership, and the content of the index, computed at
+//! each scrape.
 
 use std::fmt;
 
@@ -12,12 +13,12 @@ use tokio::sync::watch;
 
 use crate::state::SharedIndex;
 
-/// How a reconcile ended.
+/// The result of a reconcile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Outcome {
-    /// All of it was done.
+    /// Everything succeeded.
     Done,
-    /// Something is tried again.
+    /// Something failed and will be retried.
     Failed,
 }
 
@@ -26,21 +27,21 @@ struct Labels {
     result: Outcome,
 }
 
-/// Counts of the control plane.
+/// Metrics of the control plane.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Metrics {
     reconciles: Family<Labels, Counter>,
 }
 
 impl Metrics {
-    /// Registers all of them.
+    /// Registers all metrics.
     pub(crate) fn register(&self, registry: &mut Registry, index: SharedIndex, leads: watch::Receiver<bool>) {
         let help = "Reconciles of the Mesh by this replica";
         registry.register("ambit_reconciles", help, self.reconciles.clone());
         registry.register_collector(Box::new(State { index, leads }));
     }
 
-    /// A reconcile ended.
+    /// Counts a reconcile.
     pub(crate) fn reconciled(&self, result: Outcome) {
         self.reconciles.get_or_create(&Labels { result }).inc();
     }

@@ -1,4 +1,4 @@
-//! Every name that the operator gives to something in the cluster.
+//! The names of all objects that the operator creates.
 
 pub(crate) use ambit_model::{HEALTH_PORT, METRICS_PORT};
 

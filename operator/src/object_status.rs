@@ -1,7 +1,7 @@
-//! Writes the status of any object, as it was seen.
+//! Writes the status of any object.
 //!
-//! Invariant: a status is written only onto the version that was judged; an object that changed meanwhile is judged
-//! again anyway.
+//! Invariant: a status is written only to the version from which it was computed; an object that
+//! changed meanwhile is evaluated again anyway.
 
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -12,21 +12,21 @@ use serde_json::json;
 
 use crate::error::{Error, is_conflict, is_not_found};
 
-/// The object that was judged.
+/// The object from which a status was computed.
 #[derive(Clone, Debug)]
 pub(crate) struct Judged {
     /// Its kind.
     pub resource: ApiResource,
-    /// Its namespace; none of a cluster's own.
+    /// Its namespace; `None` for a cluster-scoped object.
     pub namespace: Option<String>,
     /// Its name.
     pub name: String,
-    /// The version that was judged.
+    /// Resource version that was evaluated.
     pub version: String,
 }
 
 impl Judged {
-    /// An object as it was seen.
+    /// The object as observed.
     pub(crate) fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
         Self {
             resource: ApiResource::erase::<K>(&()),

@@ -1,8 +1,8 @@
-//! What is written onto pods: of what agents report, an annotation for being redirected, and Events for what keeps a pod out;
-//! and the waypoint behind which a pod is closed.
+//! Writes to pods: an annotation and Events from agents' reports, and an annotation with the
+//! waypoint behind which a pod is closed.
 //!
-//! Invariant: an annotation that already says so is not written, and one is only written to the pod that was reported
-//! (its uid goes with the patch).
+//! Invariant: an annotation is written only if it changes, and only to the pod that was reported
+//! (the patch includes its uid).
 
 use std::time::Duration;
 
@@ -26,18 +26,18 @@ use crate::{
     taint,
 };
 
-/// Tries to write one report before it is given up; the agent says it again when it reconnects.
+/// Attempts to write one report; after that the agent repeats it when it reconnects.
 const TRIES_MAX: usize = 8;
-/// Pauses between tries.
+/// First and longest pause between attempts.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
-/// Reason of the Event about packets that a pod forwards.
+/// Reason of the Event about dropped forwarded packets.
 const FORWARDED_TRAFFIC_DROPPED: &str = "ForwardedTrafficDropped";
 
-/// Sets or removes an annotation of a pod. A pod that is gone is fine.
+/// Sets or removes an annotation of a pod. Succeeds if the pod is gone.
 ///
 /// # Errors
-/// When the API server refuses.
+/// When the API server rejects the write.
 pub(crate) async fn annotate(
     client: &Client,
     namespace: &str,
@@ -48,10 +48,10 @@ pub(crate) async fn annotate(
     patch(client, namespace, name, json!({"metadata": {"annotations": {key: value}}})).await
 }
 
-/// Writes onto a pod which waypoint alone reaches it.
+/// Writes to a pod the only waypoint that may reach it.
 ///
 /// # Errors
-/// When the API server refuses.
+/// When the API server rejects the write.
 pub(crate) async fn remember(
     client: &Client,
     pod: &PodIdentity,
@@ -67,26 +67,26 @@ async fn patch(client: &Client, namespace: &str, name: &str, patch: serde_json::
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
     match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
         Ok(_) => Ok(()),
-        // Gone, or another pod of the same name: there is nobody to tell.
+        // Gone, or replaced by another pod with the same name: nothing to write.
         Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(()),
         Err(error) => Err(Error::api(format!("annotating Pod {namespace}/{name}"), error)),
     }
 }
 
-/// Writes reports.
+/// Writes the results of reports.
 pub(crate) struct Writer {
-    /// API server.
+    /// Kubernetes client.
     pub client: Client,
-    /// What pods say now.
+    /// The current annotations of pods.
     pub index: SharedIndex,
-    /// Events.
+    /// Writer of Events.
     pub events: Events,
-    /// The Mesh, on which problems of nodes are told.
+    /// The Mesh, which gets the Events about nodes.
     pub mesh: watch::Receiver<MeshState>,
 }
 
 impl Writer {
-    /// Writes until nobody reports any more.
+    /// Writes until the reports end.
     pub(crate) async fn run(self, mut reports: mpsc::Receiver<ReportEvent>) {
         while let Some(report) = reports.recv().await {
             let mut backoff = Backoff::new(RETRY.0, RETRY.1);
@@ -151,7 +151,7 @@ impl Writer {
         patch(&self.client, &pod.name.namespace, &pod.name.name, annotation).await
     }
 
-    /// The agent of the node takes care of its pods: they may come.
+    /// Removes the node's startup taint, because its agent serves.
     async fn lift(&self, node: &str) -> Result<(), Error> {
         match taint::lift(&self.client, node).await {
             Ok(taint::Lifted::Yes) => {

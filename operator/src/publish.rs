@@ -1,7 +1,7 @@
-//! From what changed in the index to what agents read.
+//! Publishes changes of the index to the feeds.
 //!
-//! Invariant: a policy is published before the workload that names it, and withdrawn after; a waypoint hears of a
-//! service before ztunnels are told to go there, and is rid of it after.
+//! Invariant: a policy is published before the workload that references it, and removed after it. A
+//! waypoint receives a service before ztunnels are sent there, and loses it only afterwards.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -40,7 +40,7 @@ pub fn all(index: &Index, feeds: &Feeds) {
     }
 }
 
-/// Publishes what changed.
+/// Publishes changes.
 pub fn changes(index: &Index, changes: &Changes, feeds: &Feeds) {
     bound(index, changes, feeds, |found| found.is_some());
     let known = changes.policies.iter().filter_map(|key| index.policy(key));
@@ -61,7 +61,7 @@ pub fn changes(index: &Index, changes: &Changes, feeds: &Feeds) {
     enrollments(index, changes, feeds);
 }
 
-/// What waypoints know, of which `is_due` says whether its turn has come.
+/// Publishes those compiled services for which `is_due` is true.
 fn bound(
     index: &Index,
     changes: &Changes,

@@ -1,6 +1,6 @@
-//! What node agents say about their pods, turned into events for whoever writes to the cluster.
+//! Node agents' reports about their pods, converted to events for the writers.
 //!
-//! Invariant: an event names a pod that is bound to the reporter's node, as the cluster knows it, or the node itself.
+//! Invariant: an event refers to a pod that is bound to the reporter's node, or to that node.
 
 mod digest;
 mod event;
@@ -23,10 +23,10 @@ use stream::Reports;
 
 pub(crate) use event::ReportEvent;
 
-/// Events that may wait for the writer; a full channel makes agents wait.
+/// Queued events; agents wait while the channel is full.
 pub(crate) const EVENTS_MAX: usize = 1024;
 
-/// The service.
+/// The gRPC service.
 pub(crate) struct ReportService {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) pods: Arc<dyn NodePods>,

@@ -1,4 +1,4 @@
-//! Wiring: which tasks run, and what they share.
+//! Starts the tasks of a replica, and connects them.
 
 use std::{
     sync::Arc,
@@ -37,7 +37,7 @@ use crate::{
 /// How long tasks may take to end.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(12);
 
-/// What the tasks of one replica share.
+/// State shared by the tasks of one replica.
 struct Shared {
     client: Client,
     index: SharedIndex,
@@ -53,7 +53,7 @@ struct Shared {
 /// Runs until a signal.
 ///
 /// # Errors
-/// When a port is taken or the API server's address is not known.
+/// When a port is in use, or the API server's address is not known.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let client = Client::try_default().await.context("no API server: run in a cluster, or set KUBECONFIG")?;
     let readiness = Readiness::default();
@@ -107,7 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             anyhow::bail!("a task of the operator ended by itself");
         }
     }
-    // A candidate would take the Lease again.
+    // Stops the election first, because a candidate would take the Lease again.
     election.abort();
     leader::release(shared.client, &config.pod_name).await;
     stop.cancel();
@@ -119,7 +119,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From watches to the index to what agents read; returns the key sets that are wanted.
+/// Starts the watches and the index task; returns the wanted key sets.
 fn fold(
     shared: &Shared,
     mesh: watch::Sender<MeshState>,
@@ -142,7 +142,7 @@ fn fold(
     wants
 }
 
-/// The writers to Kubernetes; returns the authority in force.
+/// Starts the writers to Kubernetes; returns the current authority.
 fn manage(
     shared: &Shared,
     images: Images,
@@ -190,7 +190,7 @@ fn manage(
     trusted
 }
 
-/// What the agents' port stands on, and the writer of what they report.
+/// The dependencies of the agents' port; starts the writer of reports.
 fn agents(
     shared: &Shared,
     issuer: IssuerWatch,
@@ -221,7 +221,7 @@ fn agents(
     }
 }
 
-/// What certificates are signed with, as the authority in force changes.
+/// The issuer, following changes of the authority.
 fn issuer(
     tasks: &mut JoinSet<()>,
     mut trusted: watch::Receiver<Option<Arc<Trust>>>,

@@ -1,6 +1,6 @@
-//! What the `Mesh` asks for, as far as it can be understood: checked, as settings of the index, as the authority it names.
+//! The spec of the `Mesh`: validation, settings of the index, and the authority that it selects.
 //!
-//! Invariant: plain functions over plain data, the clock included; both reconciles stand on it.
+//! Invariant: pure functions, with the clock as an argument; used by both reconcilers.
 
 pub(crate) mod settings;
 pub(crate) mod trust;

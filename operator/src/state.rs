@@ -1,4 +1,4 @@
-//! What tasks of one replica share.
+//! State shared by the tasks of one replica.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -8,29 +8,29 @@ use tokio::sync::watch;
 
 use crate::ca::NodePods;
 
-/// The Mesh, as last seen.
+/// The Mesh, as last observed.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum MeshState {
-    /// Not looked at yet.
+    /// Not observed yet.
     #[default]
     Unknown,
-    /// There is none.
+    /// There is no Mesh.
     Absent,
-    /// There is one.
+    /// There is a Mesh.
     Present(Arc<Mesh>),
 }
 
-/// Wakes every task that reconciles; changes that come before a task looks are one.
+/// Wakes all reconcilers; changes before a reconciler runs are merged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wake(watch::Sender<()>);
 
 impl Wake {
-    /// Something changed.
+    /// Notifies all reconcilers.
     pub(crate) fn all(&self) {
         self.0.send_replace(());
     }
 
-    /// For a task that reconciles.
+    /// A receiver for one reconciler.
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.0.subscribe()
     }
@@ -46,17 +46,17 @@ impl SharedIndex {
         Self(Arc::new(RwLock::new(index)))
     }
 
-    /// Where pods are bound, for who issues and who takes reports.
+    /// Lookup of pods, for issuing and for reports.
     pub(crate) fn pods(&self) -> Arc<dyn NodePods> {
         self.0.clone()
     }
 
-    /// For reading; hold it for a moment only.
+    /// Read access; hold it only briefly.
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Index> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the one task that folds objects in.
+    /// Write access, for the index task only.
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Index> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
-//! The status of users' objects: what of each is enforced or served, written by the leader when it is not said already. A pod has
-//! no status of its own to hold the waypoint behind which it is closed: it gets an annotation.
+//! Writes the status of users' objects, which describes what is enforced or served; the leader
+//! writes it if it has changed. A pod's status cannot hold the waypoint behind which the pod is
+//! closed, so it gets an annotation.
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,9 +28,9 @@ mod refused;
 
 use refused::Told;
 
-/// Changes that come together are written together.
+/// Changes within this time are written together.
 const GATHER: Duration = Duration::from_millis(100);
-/// Pause after a write failed.
+/// Pause after a failed write.
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Writes until dropped, while this replica leads.
@@ -78,7 +79,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Every status that is not what it should be.
+/// All statuses that must be written.
 fn patches(index: &Index, now: Timestamp) -> Vec<(Judged, Value)> {
     let policies = index.status_patches().into_iter().filter_map(|patch| of_policy(&patch, now));
     policies.chain(index.route_patches().iter().map(|patch| of_route(patch, now))).collect()
@@ -111,7 +112,7 @@ fn of_route(patch: &RoutePatch, now: Timestamp) -> (Judged, Value) {
     (judged, json!({"parents": patch.status(&now.to_string())}))
 }
 
-/// Kinds whose conditions the index judges.
+/// Resource of the kinds whose conditions the index computes.
 fn resource(kind: Kind) -> Option<ApiResource> {
     match kind {
         Kind::AuthorizationPolicy => Some(ApiResource::erase::<AuthorizationPolicy>(&())),

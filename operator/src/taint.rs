@@ -1,7 +1,8 @@
-//! The startup taint: a node that joins takes pods only once its agent takes care of them.
+//! The startup taint: a node that joins accepts pods only once its agent serves.
 //!
-//! It is put on by the policy of `config/startup-taint.yaml` or by who registers the node, and lifted when the node's
-//! agent reports that it serves. Invariant: no other taint is touched, and none is ever put on.
+//! The taint is set by the policy in `config/startup-taint.yaml` or when the node registers, and
+//! removed when the node's agent reports that it serves. Invariant: no other taint is changed, and
+//! none is ever added.
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kube::{
@@ -12,26 +13,26 @@ use serde_json::json;
 
 use crate::error::{Error, is_not_found};
 
-/// Key of the taint, whatever its value and effect.
+/// Key of the taint; value and effect do not matter.
 pub(crate) const KEY: &str = "ambit.dev/agent-not-ready";
-/// HTTP status of what RBAC refuses.
+/// HTTP status for requests that RBAC denies.
 const FORBIDDEN: u16 = 403;
 
-/// What became of it.
+/// The result of removing the taint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lifted {
-    /// It was there and is gone.
+    /// It was removed.
     Yes,
-    /// It was not there.
+    /// It was absent.
     NotThere,
-    /// The operator was not given the right to.
+    /// The operator lacks the permission.
     Forbidden,
 }
 
-/// Takes the taint off a node. One that is not there is not written to.
+/// Removes the taint of a node; writes only if it is present.
 ///
 /// # Errors
-/// When the API server refuses, also since the node changed meanwhile: call again.
+/// When the API server rejects the write, also because the node changed meanwhile: call again.
 pub(crate) async fn lift(client: &Client, name: &str) -> Result<Lifted, Error> {
     let api: Api<Node> = Api::all(client.clone());
     let node = match api.get(name).await {
@@ -42,7 +43,7 @@ pub(crate) async fn lift(client: &Client, name: &str) -> Result<Lifted, Error> {
     let Some(left) = without(node.spec.and_then(|spec| spec.taints).unwrap_or_default()) else {
         return Ok(Lifted::NotThere);
     };
-    // A merge replaces the list as a whole, so it must be the one that was read.
+    // A merge patch replaces the whole list, so it must be based on the version that was read.
     let patch = json!({
         "metadata": {"resourceVersion": node.metadata.resource_version},
         "spec": {"taints": left},
@@ -55,7 +56,7 @@ pub(crate) async fn lift(client: &Client, name: &str) -> Result<Lifted, Error> {
     }
 }
 
-/// The taints that stay; `None` when ours is not among them.
+/// The remaining taints; `None` when ours is not among them.
 fn without(taints: Vec<Taint>) -> Option<Vec<Taint>> {
     let before = taints.len();
     let left: Vec<Taint> = taints.into_iter().filter(|taint| taint.key != KEY).collect();

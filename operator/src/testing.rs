@@ -1,4 +1,4 @@
-//! An API server that answers from a script, for tests.
+//! A scripted API server for tests.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use http::{Request, Response};
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
-/// A JWT with these claims, signed by nobody.
+/// An unsigned JWT with these claims.
 pub(crate) fn jwt(claims: &Value) -> String {
     let encode = |text: &str| -> String {
         const SYMBOLS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -23,7 +23,7 @@ pub(crate) fn jwt(claims: &Value) -> String {
     [r#"{"alg":"RS256","kid":"k"}"#, &claims.to_string(), "signature"].map(encode).join(".")
 }
 
-/// What one request was.
+/// A received request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -32,8 +32,8 @@ pub(crate) struct Seen {
     pub(crate) body: Value,
 }
 
-/// Answers in order; the last one is repeated; without any, nothing is found, a deletion succeeds, a write is answered with what was
-/// written, and one to a Mesh with a Mesh. Requests are kept.
+/// Answers in order, repeating the last one. Without any: nothing is found, a deletion succeeds, a
+/// write returns what was written, and a write to a Mesh returns a Mesh. Requests are recorded.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
@@ -84,7 +84,7 @@ impl Script {
     }
 }
 
-/// The Mesh that every default makes.
+/// A Mesh with only defaults.
 pub(crate) fn mesh() -> Value {
     json!({
         "apiVersion": "ambit.dev/v1alpha1", "kind": "Mesh", "spec": {},
@@ -92,7 +92,7 @@ pub(crate) fn mesh() -> Value {
     })
 }
 
-/// The body of an error answer.
+/// The body of an error response.
 pub(crate) fn failure(code: u16, reason: &str) -> (u16, Value) {
     let body = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": code, "message": reason});
     (code, body)

@@ -1,7 +1,7 @@
-//! What is watched, and how objects become something the index can fold.
+//! Watches, and the conversion of objects for the index.
 //!
-//! Invariant: one malformed object never stops a watch, and a kind whose CRD is missing counts as listed and empty
-//! until it appears.
+//! Invariant: a malformed object never stops a watch, and a kind whose CRD is missing counts as
+//! listed and empty until it appears.
 
 use std::{collections::BTreeSet, fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
@@ -22,9 +22,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-/// Objects that may wait for the index task; a full channel makes watches wait.
+/// Queued objects; watches wait while the channel is full.
 pub(crate) const SEEN_MAX: usize = 4096;
-/// Kinds the index must have listed before anything is published.
+/// Kinds that must be listed before anything is published.
 pub(crate) const KINDS: [Kind; 20] = [
     Kind::Pod,
     Kind::Service,
@@ -48,32 +48,33 @@ pub(crate) const KINDS: [Kind; 20] = [
     Kind::CustomResource,
 ];
 
-/// What a watch saw.
+/// An event of a watch.
 #[derive(Debug)]
 pub(crate) enum Seen {
-    /// An object as it is now.
+    /// An added or changed object.
     Apply(Object),
-    /// It is gone.
+    /// A deleted object.
     Delete(Key),
-    /// A complete list: what it does not name is gone.
+    /// A complete list: other objects of the kind are gone.
     Listed(Kind, BTreeSet<NamespacedName>),
-    /// The Mesh as it is now.
+    /// The current Mesh.
     Mesh(Option<Arc<Mesh>>),
-    /// What the services of a waypoint do while none of its pods is ready; none is what the Mesh says.
+    /// What happens to the services of a waypoint while none of its pods is ready; `None` uses the
+    /// Mesh's setting.
     FailurePolicy(NamespacedName, Option<FailurePolicy>),
-    /// Every waypoint's failure policy was said once.
+    /// The failure policies of all waypoints have been sent once.
     FailurePoliciesSaid,
-    /// A key set as it was fetched from an address, or why it was not; none is that nobody wants it any more.
+    /// The result of fetching a key set; `None` when it is not wanted any more.
     KeySet(Arc<str>, Option<Result<Arc<str>, String>>),
 }
 
-/// Slices that the endpoints controller writes repeat what selectors and pods say already.
+/// Excludes slices of the endpoints controller, which only repeat selectors and pods.
 const FOREIGN_SLICES: &str = "endpointslice.kubernetes.io/managed-by!=endpointslice-controller.k8s.io";
 
 /// One watch, to be spawned.
 pub(crate) type Watch = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A full watch of one kind, decoded tolerantly.
+/// A watch of one kind; malformed objects are skipped.
 fn full<K>(
     client: &Client,
     config: watcher::Config,
@@ -84,7 +85,7 @@ where
     watcher(Api::<DeserializeGuard<K>>::all(client.clone()), config).default_backoff()
 }
 
-/// A full watch of one kind, for the index.
+/// A watch of one kind, for the index.
 fn whole<K>(client: &Client, kind: Kind, seen: &mpsc::Sender<Seen>, object: fn(Box<K>) -> Object) -> Watch
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
@@ -93,7 +94,7 @@ where
     Box::pin(follow(events, kind, seen.clone(), move |found| object(Box::new(found))))
 }
 
-/// Everything the index reads.
+/// All watches of the index.
 pub(crate) fn index(client: &Client, seen: &mpsc::Sender<Seen>) -> Vec<Watch> {
     let slices = watcher::Config::default().labels(FOREIGN_SLICES);
     vec![
@@ -130,7 +131,7 @@ fn caller(caller: Caller) -> Object {
     Object::Caller(Box::new(caller))
 }
 
-/// The Mesh.
+/// The watch of the Mesh.
 pub(crate) fn mesh(client: &Client, seen: mpsc::Sender<Seen>) -> Watch {
     let config =
         watcher::Config::default().fields(&format!("metadata.name={}", ambit_api::labels::MESH_NAME));
@@ -202,7 +203,7 @@ async fn follow<K>(
                 continue;
             }
             Ok(watcher::Event::InitApply(guard)) => {
-                // An object that cannot be read keeps what was last read of it.
+                // A malformed object keeps its last valid version.
                 listed.insert(name_of(guard.meta()));
                 decoded(guard, &K::kind(&())).map(|found| Seen::Apply(object(found)))
             }

@@ -1,7 +1,8 @@
-//! The life of waypoints: Gateway → observe → validate → desired → apply → status, and their end.
+//! The lifecycle of waypoints: Gateway → observe → validate → desired → apply → status, and
+//! removal.
 //!
-//! Everything but [`cache`], [`reader`], [`prune`] and [`driver`] is plain functions over plain data, the clock
-//! included.
+//! Everything except [`cache`], [`reader`], [`prune`] and [`driver`] consists of pure functions,
+//! with the clock as an argument.
 
 pub(crate) mod cache;
 pub(crate) mod classes;

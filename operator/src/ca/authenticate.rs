@@ -1,8 +1,9 @@
-//! Who a bearer token belongs to, as the API server says.
+//! Authentication of bearer tokens by TokenReview.
 //!
-//! Invariant: a token is believed only for [`TOKEN_AUDIENCE`], never longer than it is valid, and at most
-//! [`CACHE_TIME_MAX`] after the API server vouched for it. Tokens are kept only as hashes. The API server is asked only
-//! about what it might believe, and those who sent nothing but good tokens never wait behind those who did not.
+//! Invariant: a token is accepted only for [`TOKEN_AUDIENCE`], never longer than it is valid, and
+//! at most [`CACHE_TIME_MAX`] after the API server confirmed it. Tokens are stored only as hashes.
+//! Tokens that cannot be valid are not sent to the API server, and callers with only valid tokens
+//! never wait behind others.
 
 mod lanes;
 mod not_believed;
@@ -35,37 +36,37 @@ use self::{
 };
 use crate::names::TOKEN_AUDIENCE;
 
-/// How long the API server's word is taken for.
+/// How long the API server's confirmation is cached.
 pub(crate) const CACHE_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long the API server's refusal is.
+/// How long the API server's rejection is cached.
 pub(crate) const REFUSED_TIME: Duration = Duration::from_secs(10);
-/// Tokens remembered at a time.
+/// Number of cached tokens.
 pub(crate) const CACHE_ENTRIES_MAX: usize = 4096;
-/// How long a review may take, waiting for its turn included.
+/// How long a review may take, waiting included.
 pub(crate) const REVIEW_TIME_MAX: Duration = Duration::from_secs(10);
-/// Longest token looked at.
+/// Longest token that is considered.
 pub(crate) const TOKEN_BYTES_MAX: usize = 16 << 10;
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
-/// Who calls, as far as the token says it.
+/// The caller, from its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Caller {
     /// Namespace of the service account.
     pub namespace: Arc<str>,
     /// Service account.
     pub service_account: Arc<str>,
-    /// Pod the token is bound to.
+    /// Pod that the token is bound to.
     pub pod: Option<CallerPod>,
-    /// Node that pod is bound to.
+    /// Node that the pod is bound to.
     pub node: Option<Arc<str>>,
-    /// When the token ends.
+    /// Expiry of the token.
     pub expires: Option<SystemTime>,
 }
 
-/// The pod a token is bound to.
+/// The pod that a token is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallerPod {
     /// Name, in the namespace of the service account.
@@ -75,7 +76,7 @@ pub(crate) struct CallerPod {
 }
 
 impl Caller {
-    /// Whether this is the given account of the mesh's own namespace.
+    /// Whether this is the given account in the mesh's own namespace.
     pub(crate) fn is_system(&self, service_account: &str) -> bool {
         &*self.namespace == ambit_api::labels::SYSTEM_NAMESPACE && &*self.service_account == service_account
     }
@@ -89,18 +90,18 @@ impl fmt::Display for Caller {
     }
 }
 
-/// Asks the API server about a token.
+/// Reviews tokens.
 pub(crate) trait TokenReviewer: Send + Sync + 'static {
-    /// What the API server says.
+    /// The API server's result for a token.
     fn review(&self, token: String) -> BoxFuture<'_, Result<TokenReviewStatus, kube::Error>>;
 }
 
-/// The API server.
+/// Reviews by the API server.
 #[derive(Clone)]
 pub(crate) struct KubeReviewer(Api<TokenReview>);
 
 impl KubeReviewer {
-    /// Reviews through this client.
+    /// Uses this client.
     pub(crate) fn new(client: Client) -> Self {
         Self(Api::all(client))
     }
@@ -117,7 +118,7 @@ impl TokenReviewer for KubeReviewer {
     }
 }
 
-/// Counts of callers that were not believed.
+/// Metrics of rejected callers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallerMetrics {
     refused: Family<Reason, Counter>,
@@ -138,7 +139,7 @@ impl CallerMetrics {
 
 type TokenHash = [u8; 32];
 
-/// Turns tokens into callers.
+/// Authenticates callers by their tokens.
 pub(crate) struct Authenticator {
     reviewer: Box<dyn TokenReviewer>,
     clock: Clock,
@@ -154,17 +155,17 @@ struct Remembered {
 }
 
 impl Authenticator {
-    /// Asks `reviewer`; `clock` tells whether a token has ended.
+    /// Reviews with `reviewer`; `clock` is used for expiry.
     pub(crate) fn new(reviewer: impl TokenReviewer, clock: Clock, metrics: CallerMetrics) -> Self {
         let (lanes, remembered) = (Lanes::new(), Mutex::default());
         Self { reviewer: Box::new(reviewer), clock, lanes, remembered, metrics }
     }
 
-    /// The caller of a request. `extensions` say over which connection it came.
+    /// The caller of a request. `extensions` contain its connection.
     ///
     /// # Errors
-    /// UNAUTHENTICATED, RESOURCE_EXHAUSTED, or UNAVAILABLE when the API server cannot be asked; the reason is counted, and
-    /// logged where the API server was asked.
+    /// UNAUTHENTICATED, RESOURCE_EXHAUSTED, or UNAVAILABLE when the API server cannot be reached.
+    /// The reason is counted, and logged if a review took place.
     pub(crate) async fn caller(
         &self,
         metadata: &MetadataMap,
@@ -182,7 +183,8 @@ impl Authenticator {
         believed.map_err(|reason| {
             self.metrics.refused.get_or_create(&Reason { reason: reason.label() }).inc();
             let address = peer.map(Peer::address);
-            // No line in the log for what costs nothing to send; see the review.
+            // Not logged at a higher level, because anyone can cause it at no cost; rejected
+            // reviews are.
             tracing::debug!(?address, %reason, "A caller was not believed");
             reason.into()
         })
@@ -194,7 +196,7 @@ impl Authenticator {
             return said;
         }
         let claims = token::claims(token, (self.clock)())?;
-        // A connection without an address is nobody's in particular.
+        // Connections without an address share one budget.
         let address = peer.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), Peer::address);
         let shower = Shower { address, is_known: peer.is_some_and(Peer::is_known) };
         let review = async {
@@ -273,7 +275,7 @@ fn bearer(metadata: &MetadataMap) -> Result<&str, NotBelieved> {
     if token.len() > TOKEN_BYTES_MAX { Err(NotBelieved::TooLong) } else { Ok(token) }
 }
 
-/// The caller that a review vouches for; when the token ends is not part of it.
+/// The caller that a review confirms; the review does not contain the expiry.
 fn caller(status: &TokenReviewStatus) -> Result<Caller, NotBelieved> {
     if status.authenticated != Some(true) {
         return Err(NotBelieved::Refused(status.error.clone().unwrap_or_else(|| "not authenticated".into())));
@@ -290,7 +292,7 @@ fn caller(status: &TokenReviewStatus) -> Result<Caller, NotBelieved> {
     };
     let extra = |key: &str| -> Option<Arc<str>> {
         let values = user?.extra.as_ref()?.get(key)?;
-        // One value, or none that could be believed.
+        // A missing or repeated value is not acceptable.
         match values.as_slice() {
             [value] if !value.is_empty() => Some(value.as_str().into()),
             _ => None,

@@ -1,6 +1,6 @@
-//! Whether a caller may have a certificate for an identity.
+//! Decides whether a caller may have a certificate for an identity.
 //!
-//! Invariant: pure; everything it knows comes in. What is not provably allowed is refused.
+//! Invariant: pure; all inputs are arguments. What is not provably permitted is rejected.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,64 +10,64 @@ use ambit_model::{NamespacedName, Spiffe};
 use super::{Caller, NodePods};
 use crate::names;
 
-/// Longest life that a client may ask for; asking for more is an error, not a wish to be cut.
+/// Longest lifetime that a client may request; a longer one is an error and not shortened.
 pub(crate) const TTL_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// What a client asks for.
+/// A certificate request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
-    /// Who asks.
+    /// The authenticated caller.
     pub caller: &'a Caller,
-    /// For whom, when not for itself (`ImpersonatedIdentity`).
+    /// Requested identity if it is not the caller's own (`ImpersonatedIdentity`).
     pub impersonated: Option<&'a str>,
-    /// URI names in the certificate request.
+    /// URI names in the certificate signing request.
     pub names: &'a [String],
-    /// Life in seconds; not positive means "as long as is usual".
+    /// Lifetime in seconds; zero or less means the default.
     pub ttl_seconds: i64,
 }
 
-/// What a client gets.
+/// A granted request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
     /// The identity to certify.
     pub identity: Spiffe,
-    /// How long.
+    /// Lifetime of the certificate.
     pub ttl: Duration,
-    /// The node whose pod asks.
+    /// The node of the calling pod.
     pub node: Arc<str>,
 }
 
-/// Why a client gets nothing; for the log and the counter, never for the client.
+/// Why a request is rejected; for log and metrics, never for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// A token that any pod of the account could hold.
+    /// The token is not bound to a pod, so any pod with the account could hold it.
     #[error("the token is not bound to a pod")]
     Unbound,
-    /// Not (yet) seen, or of another incarnation.
+    /// The pod is not known (yet), or has another uid.
     #[error("the caller's pod is not known with this uid")]
     UnknownPod,
-    /// The pod runs under another account, or its containers have ended.
+    /// The pod has another account, or its containers have terminated.
     #[error("the caller's pod does not run under the caller's service account")]
     PodMismatch,
-    /// The token and the cluster disagree, or the pod is bound to no node.
+    /// Token and cluster disagree about the node, or the pod has none.
     #[error("the caller's node is not the one its pod is bound to")]
     NodeMismatch,
-    /// Only the node proxy may ask for others.
+    /// Only the node proxy may request certificates for others.
     #[error("this service account may ask only for itself")]
     NotANodeProxy,
     /// Not `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
     #[error("the identity is malformed")]
     Malformed,
-    /// Of another mesh.
+    /// The identity belongs to another mesh.
     #[error("the identity is of a foreign trust domain")]
     ForeignTrustDomain,
     /// No such pod on the caller's node.
     #[error("no running pod of this identity is bound to the caller's node")]
     NotOnNode,
-    /// The account is a waypoint's, and the pod is not one of its pods.
+    /// The account belongs to a waypoint, and the pod is not one of its pods.
     #[error("this identity is a waypoint's, and only its own pods may have it")]
     NotOfWaypoint,
-    /// The request names someone else.
+    /// The signing request contains another name.
     #[error("the certificate request names another identity")]
     NameMismatch,
     /// Longer than [`TTL_MAX`].
@@ -76,7 +76,7 @@ pub(crate) enum Refusal {
 }
 
 impl Refusal {
-    /// Label of the counter.
+    /// Label value of the metric.
     pub(crate) fn label(&self) -> &'static str {
         match self {
             Self::Unbound => "unbound_token",
@@ -94,10 +94,10 @@ impl Refusal {
     }
 }
 
-/// Judges a wish. `trust_domain` and `certificate_ttl` are the mesh's.
+/// Decides about a request. `trust_domain` and `certificate_ttl` are the mesh's.
 ///
 /// # Errors
-/// Why not.
+/// Why it is rejected.
 pub(crate) fn authorize(
     wish: &Wish<'_>,
     trust_domain: &Arc<str>,
@@ -108,7 +108,7 @@ pub(crate) fn authorize(
     let pod = caller_pod(wish.caller, pods)?;
     let own = own(wish.caller, trust_domain)?;
     let identity = match wish.impersonated {
-        // A waypoint names itself, as ztunnel names its pods.
+        // A waypoint sends its own identity, as ztunnel sends those of its pods.
         Some(text) if text != own.to_string() => impersonated(text, wish.caller, &pod, trust_domain, pods)?,
         Some(_) | None => {
             let waypoint = pods.waypoint_of_account(&own.namespace, &own.service_account);
@@ -133,7 +133,7 @@ fn ttl(seconds: i64, certificate_ttl: Duration) -> Result<Duration, Refusal> {
     }
 }
 
-/// The pod behind the token, as the cluster knows it now.
+/// The current pod behind the token.
 fn caller_pod(caller: &Caller, pods: &dyn NodePods) -> Result<PodIdentity, Refusal> {
     let claimed = caller.pod.as_ref().ok_or(Refusal::Unbound)?;
     let name = NamespacedName::new(caller.namespace.clone(), claimed.name.clone());
@@ -159,7 +159,8 @@ fn impersonated(
     if identity.trust_domain != *trust_domain {
         return Err(Refusal::ForeignTrustDomain);
     }
-    // Pods of a waypoint are no node proxy's to speak for, so who runs here under its account is not one of them.
+    // No node proxy may request a waypoint's identity, so another pod with its account does not get
+    // it.
     if pods.waypoint_of_account(&identity.namespace, &identity.service_account).is_some() {
         return Err(Refusal::NotOfWaypoint);
     }
@@ -169,10 +170,10 @@ fn impersonated(
     Ok(identity)
 }
 
-/// What any pod may have, unless it is a waypoint's: the identity that its node's proxy shows for it as well. Waypoints
-/// live by it, and a pod learns nothing and reaches nobody by holding its own key that it would not otherwise: policies
-/// name identities.
-/// Parsed from its text, so that what cannot be written as an identity is refused here as well.
+/// The identity that any pod may have, unless it is a waypoint's: the one that its node's proxy
+/// uses for it as well. Waypoints depend on it, and a pod gains nothing from holding its own key,
+/// because policies refer to identities. Parsed from text, so that a name that is not a valid
+/// identity is rejected here too.
 fn own(caller: &Caller, trust_domain: &Arc<str>) -> Result<Spiffe, Refusal> {
     let text = format!("spiffe://{trust_domain}/ns/{}/sa/{}", caller.namespace, caller.service_account);
     text.parse().map_err(|_| Refusal::Malformed)

@@ -1,7 +1,8 @@
-//! Certificates that are in force, and the nodes that obtained them: a certificate cannot be taken back, so it is counted
-//! while it outlives the last pod of its identity on its node.
+//! Certificates that are still valid, and the nodes that obtained them: a certificate cannot be
+//! revoked, so it is counted while it outlives the last pod of its identity on its node.
 //!
-//! Invariant: at most [`CERTIFICATES_MAX`] are remembered; beyond that those that end first are not counted.
+//! Invariant: at most [`CERTIFICATES_MAX`] are remembered; beyond that, those that expire first are
+//! not counted.
 
 use std::{
     collections::BTreeMap,
@@ -20,15 +21,15 @@ use prometheus_client::{
 
 use super::NodePods;
 
-/// Identities on nodes: those of a large cluster.
+/// Identities per node: those of a large cluster.
 pub(super) const CERTIFICATES_MAX: usize = 65_536;
 
-/// What one replica issued.
+/// Certificates issued by one replica.
 #[derive(Debug, Default)]
 pub(super) struct Ledger(Mutex<BTreeMap<(Arc<str>, Spiffe), SystemTime>>);
 
 impl Ledger {
-    /// A node has a certificate of an identity until then.
+    /// Records that a node has a certificate of an identity until `ends`.
     pub(super) fn record(&self, node: Arc<str>, identity: Spiffe, ends: SystemTime, now: SystemTime) {
         let mut issued = self.lock();
         if issued.len() >= CERTIFICATES_MAX {
@@ -41,7 +42,7 @@ impl Ledger {
         issued.insert((node, identity), ends);
     }
 
-    /// Certificates in force of whose identity no pod is on the node that has them.
+    /// Number of valid certificates on nodes without a pod of their identity.
     fn outliving(&self, pods: &dyn NodePods, now: SystemTime) -> usize {
         let in_force: Vec<_> = {
             let mut issued = self.lock();
@@ -57,7 +58,7 @@ impl Ledger {
     }
 }
 
-/// Counts at each scrape: `ambit_certificates_outliving_pods`.
+/// Computed at each scrape: `ambit_certificates_outliving_pods`.
 pub(super) struct Outliving {
     pub(super) ledger: Arc<Ledger>,
     pub(super) pods: Arc<dyn NodePods>,

@@ -1,16 +1,17 @@
-//! How often somebody may do something: a bucket for each.
+//! Rate limits per caller.
 //!
-//! Invariant: no more than [`CALLERS_MAX`] callers are remembered, and forgetting one gives it nothing it did not have.
+//! Invariant: at most [`CALLERS_MAX`] callers are remembered, and forgetting one gives it no extra
+//! budget.
 
 use std::{collections::HashMap, hash::Hash};
 
 use tokio::time::Instant;
 
-/// Certificates a pod may ask for at once: one for every pod of a large node, twice.
+/// Burst of certificate requests per pod: twice the pods of a large node.
 pub(crate) const BURST_MAX: u32 = 500;
-/// Certificates a pod may ask for per second.
+/// Sustained rate of certificate requests per pod.
 pub(crate) const REQUESTS_PER_SECOND: u32 = 20;
-/// Callers remembered at a time.
+/// Number of remembered callers.
 const CALLERS_MAX: usize = 8192;
 
 /// One bucket per caller.
@@ -28,12 +29,12 @@ struct Bucket {
 }
 
 impl<K: Clone + Eq + Hash> RateLimit<K> {
-    /// Each may do so much at once, and so much per second.
+    /// Limits burst and rate of each caller.
     pub(super) fn new(burst: f64, per_second: f64) -> Self {
         Self { buckets: HashMap::new(), burst, per_second }
     }
 
-    /// Whether this one may be served; it counts.
+    /// Takes one request from the caller's budget; false if it is exhausted.
     pub(super) fn take(&mut self, caller: &K, now: Instant) -> bool {
         if !self.has_room(caller, now) {
             return false;
@@ -45,14 +46,14 @@ impl<K: Clone + Eq + Hash> RateLimit<K> {
         served
     }
 
-    /// Whether [`Self::take`] would serve it.
+    /// Whether [`Self::take`] would succeed.
     pub(super) fn has(&mut self, caller: &K, now: Instant) -> bool {
         self.has_room(caller, now) && self.left(caller, now) >= 1.0
     }
 
     fn has_room(&mut self, caller: &K, now: Instant) -> bool {
         if self.buckets.len() >= CALLERS_MAX && !self.buckets.contains_key(caller) {
-            // A full bucket is the same as none.
+            // A full bucket is equivalent to none.
             let full: Vec<K> =
                 self.buckets.keys().filter(|of| self.left(of, now) >= self.burst).cloned().collect();
             for of in &full {

@@ -23,7 +23,7 @@ use super::{
     rate::{BURST_MAX, REQUESTS_PER_SECOND, RateLimit},
 };
 
-/// Counts of the CA.
+/// Metrics of the CA.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CaMetrics {
     requests: Family<Outcome, Counter>,
@@ -53,7 +53,7 @@ impl CaMetrics {
     }
 }
 
-/// The service.
+/// The gRPC service.
 pub(crate) struct CertificateService {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) pods: Arc<dyn NodePods>,
@@ -63,7 +63,7 @@ pub(crate) struct CertificateService {
     pub(crate) limit: Mutex<Limit>,
 }
 
-/// Requests per caller.
+/// Rate limits per caller.
 #[derive(Debug)]
 pub(crate) struct Limit(RateLimit<Arc<str>>);
 
@@ -73,7 +73,7 @@ impl Default for Limit {
     }
 }
 
-/// Why a request was not answered with a certificate.
+/// Why a request got no certificate.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
     #[error("too many requests")]
@@ -99,7 +99,7 @@ impl Unanswered {
         }
     }
 
-    /// All that a client hears.
+    /// The status that the client gets.
     fn status(&self) -> Status {
         match self {
             Self::TooMany => Status::resource_exhausted("too many certificate requests, slow down"),
@@ -134,7 +134,7 @@ impl CertificateService {
     }
 }
 
-/// The identity asked for; one that is present and not a string is malformed, never "none".
+/// The requested identity; a value that is present but not a string is malformed, not absent.
 fn impersonated(request: &IstioCertificateRequest) -> Result<Option<&str>, Refusal> {
     let fields = request.metadata.as_ref().map(|metadata| &metadata.fields);
     match fields.and_then(|fields| fields.get(IMPERSONATED_IDENTITY)).map(|value| &value.kind) {

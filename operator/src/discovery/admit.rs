@@ -1,4 +1,4 @@
-//! Which feeds a caller may read.
+//! Decides which feeds a caller may read.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -14,7 +14,7 @@ use crate::{
     names,
 };
 
-/// Judges new streams.
+/// Authorizes new streams.
 pub(crate) struct Admission {
     pub(super) authenticator: Arc<Authenticator>,
     pub(super) feeds: Arc<Feeds>,
@@ -32,7 +32,7 @@ impl Authorizer for Admission {
     }
 }
 
-/// Policies come before workloads, because these refer to them.
+/// Policies come before the workloads that reference them.
 fn readable(caller: &Caller, feeds: &Feeds, pods: &dyn NodePods) -> Result<Vec<Feed>, Status> {
     let Some(pod) = &caller.pod else {
         return Err(Status::permission_denied("the token is not bound to a pod"));
@@ -52,7 +52,8 @@ fn readable(caller: &Caller, feeds: &Feeds, pods: &dyn NodePods) -> Result<Vec<F
     }
 }
 
-/// The waypoint that a caller is a pod of. Its account is not enough: users may let their own pods run under it.
+/// The waypoint that the caller's pod belongs to. Its account is not sufficient, because users may
+/// run other pods with it.
 fn waypoint(caller: &Caller, claimed: &CallerPod, pods: &dyn NodePods) -> Option<NamespacedName> {
     let name = NamespacedName::new(caller.namespace.clone(), claimed.name.clone());
     let pod = pods.pod(&name).filter(|pod| pod.uid == claimed.uid && !pod.terminated)?;
@@ -63,7 +64,7 @@ fn waypoint(caller: &Caller, claimed: &CallerPod, pods: &dyn NodePods) -> Option
     is_own.then_some(waypoint)
 }
 
-/// A stream does not outlive the token that opened it.
+/// A stream ends when the token that opened it expires.
 fn until(caller: &Caller, now: SystemTime) -> Option<Instant> {
     let left = caller.expires?.duration_since(now).unwrap_or_default();
     Instant::now().checked_add(left)
@@ -77,7 +78,7 @@ mod tests {
 
     use super::*;
 
-    /// One waypoint `shop/waypoint` with pod `p`, and a pod `own` that a user runs under its account.
+    /// One waypoint `shop/waypoint` with pod `p`, and a user's pod `own` with the same account.
     struct Pods;
 
     impl NodePods for Pods {

@@ -1,4 +1,5 @@
-//! The certificate of the agents' port: issued by the mesh's CA, replaced at half of its life or when the CA changes.
+//! The certificate of the agents' port: issued by the mesh's CA, renewed halfway through its
+//! lifetime or when the CA changes.
 
 use std::{
     sync::Arc,
@@ -10,9 +11,9 @@ use tokio::time::sleep;
 
 use crate::ca::{Issuer, IssuerWatch};
 
-/// Life of the port's certificate.
+/// Lifetime of the port's certificate.
 pub(crate) const SERVER_CERTIFICATE_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// Pause after a renewal failed.
+/// Pause after a failed renewal.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) fn first(issuer: &Issuer, clock: &Clock) -> Result<(Acceptor, SystemTime), Error> {
@@ -21,7 +22,7 @@ pub(super) fn first(issuer: &Issuer, clock: &Clock) -> Result<(Acceptor, SystemT
     Ok((Acceptor::new(&certificate)?, halfway(now, certificate.not_after())))
 }
 
-/// Runs until whoever establishes trust has ended.
+/// Runs until the task that establishes trust has ended.
 pub(super) async fn keep_fresh(
     acceptor: Acceptor,
     mut issuer: IssuerWatch,
@@ -33,7 +34,7 @@ pub(super) async fn keep_fresh(
         tokio::select! {
             () = sleep(pause) => {}
             changed = issuer.changed() => if changed.is_err() {
-                // The certificate cannot be renewed any more; serve with it while it lasts.
+                // No renewal is possible any more; serve with this certificate as long as it lasts.
                 return std::future::pending().await;
             },
         }
@@ -62,7 +63,7 @@ fn renew(acceptor: &Acceptor, issuer: &Arc<Issuer>, now: SystemTime) -> Result<S
     Ok(halfway(now, certificate.not_after()))
 }
 
-/// At least a pause from now, so that a CA about to end does not make it spin.
+/// At least a pause from now, so that a CA about to expire does not cause a busy loop.
 fn halfway(now: SystemTime, not_after: SystemTime) -> SystemTime {
     now + (not_after.duration_since(now).unwrap_or_default() / 2).max(RETRY_PAUSE)
 }

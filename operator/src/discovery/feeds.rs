@@ -1,6 +1,6 @@
-//! What agents and waypoints read, written by the index task.
+//! The xDS feeds of agents and waypoints, written by the index task.
 //!
-//! Invariant: a feed is served only once its first complete state is in.
+//! Invariant: a feed is served only once its first complete state was published.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use ambit_model::NamespacedName;
 use ambit_proto::{ADDRESS, AUTHORIZATION, BOUND_SERVICE, ENROLLMENT};
 use ambit_xds::Feed;
 
-/// All feeds of the mesh. Write policies before the workloads that name them, then mark or replace.
+/// All feeds. Publish policies before the workloads that reference them, then mark or replace.
 #[derive(Debug)]
 pub struct Feeds {
     /// Workloads and services.
@@ -35,23 +35,24 @@ impl Default for Feeds {
 }
 
 impl Feeds {
-    /// The enrollment of a node's pods. It exists from first asking on; a node agent waits until it is synced, so each
-    /// node's must be, also that of a node without pods.
+    /// The enrollments of a node, created on first use. A node agent waits until its feed is
+    /// synced, so every node's feed must be, even without pods.
     pub fn enrollment(&self, node: &str) -> Feed {
         self.enrollment.get(node)
     }
 
-    /// What a waypoint knows. It exists from first asking on, and must be synced also without a service.
+    /// The compiled services of a waypoint, created on first use. It must be synced even without
+    /// services.
     pub fn bound(&self, waypoint: &NamespacedName) -> Feed {
         self.bound.get(waypoint)
     }
 
-    /// A node is gone. Streams that read its feed end; should the node come back, it gets a new one.
+    /// Removes the feed of a deleted node. Its streams end; a node that comes back gets a new feed.
     pub fn forget(&self, node: &str) {
         self.enrollment.forget(node);
     }
 
-    /// A waypoint is gone.
+    /// Removes the feed of a deleted waypoint.
     pub fn forget_waypoint(&self, waypoint: &NamespacedName) {
         self.bound.forget(waypoint);
     }

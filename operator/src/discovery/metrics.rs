@@ -1,4 +1,4 @@
-//! Counts of the discovery server, read at each scrape.
+//! Metrics of the discovery server, computed at each scrape.
 
 use std::{
     fmt,

@@ -26,16 +26,16 @@ use crate::{
 const TEST_TIME_MAX: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Tokens are of `<service account>/<pod>/<node>` in the mesh's namespace.
+/// Tokens have the form `<service account>/<pod>/<node>`, in the mesh's namespace.
 struct Reviewer;
 
-/// As a kubelet gets it for a pod.
+/// A token as a kubelet obtains it for a pod.
 fn token(of: &str) -> String {
     let sub = format!("system:serviceaccount:ambit-system:{of}");
     jwt(&json!({"iss": "k8s", "sub": sub, "aud": [names::TOKEN_AUDIENCE], "exp": 10_000_000_000_u64}))
 }
 
-/// Who [`token`] made it for.
+/// The caller of a token from [`token`].
 fn bearer_of(bearer: &str) -> Option<&'static str> {
     let all = ["ztunnel/z1/n1", "ambit-node-agent/a1/n1", "default/a1/n1"];
     all.into_iter().find(|of| token(of) == bearer)
@@ -175,7 +175,7 @@ impl World {
         Ok(client.create_certificate(bearing(wish, token)).await?.into_inner().cert_chain)
     }
 
-    /// What a client with this token holds once it is synced.
+    /// The resources that a client with this token holds once it is synced.
     async fn read(&self, token: &str, types: Vec<&'static str>) -> Result<Vec<String>, String> {
         let path = self.roots.with_extension(token.replace('/', "-"));
         std::fs::write(&path, self::token(token)).unwrap();

@@ -8,7 +8,7 @@ use tokio::{task::JoinHandle, time::timeout};
 use super::*;
 use crate::testing;
 
-/// Longer than anything takes; time does not pass by itself here.
+/// Longer than any operation; time is paused here.
 const TEST_TIME_MAX: Duration = Duration::from_secs(60);
 
 struct World {
@@ -42,7 +42,7 @@ impl World {
         }
     }
 
-    /// What every watch saw at first, and what Gateways say themselves: nothing.
+    /// The initial lists of all watches, and of Gateways without settings.
     async fn list(&self, objects: impl IntoIterator<Item = Object>) {
         self.list_only(objects).await;
         self.send([Seen::FailurePoliciesSaid]).await;
@@ -59,7 +59,7 @@ impl World {
         self.send([Seen::Mesh(Some(Arc::new(from_value(testing::mesh()).unwrap())))]).await;
     }
 
-    /// Waits until something holds; how long it took.
+    /// Waits until a condition holds; returns how long it took.
     async fn until(&mut self, holds: impl Fn(&Index) -> bool) -> Duration {
         let start = Instant::now();
         while !holds(&self.index.read()) {
@@ -105,7 +105,7 @@ fn namespace(labels: Value) -> Object {
     Object::Namespace(Box::new(from_value(json!({"name": "shop", "labels": labels})).unwrap()))
 }
 
-/// A shop in the mesh, and a waypoint that serves.
+/// An enrolled shop with a ready waypoint.
 fn shop() -> Vec<Object> {
     let managed = json!({
         "gateway.networking.k8s.io/gateway-name": "waypoint",

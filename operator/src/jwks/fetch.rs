@@ -1,7 +1,8 @@
-//! One fetch of a key set over HTTP.
+//! Fetching one key set over HTTP.
 //!
-//! Invariant: bounded in time and size, and never from the operator's own node or pod. What is in the mesh is asked through the
-//! mesh ([`MeshClient`]); an `https` address by TLS inside the tunnel.
+//! Invariant: limited in time and size, and never from the operator's own node or pod. A
+//! destination in the mesh is reached through the mesh ([`MeshClient`]); `https` uses TLS inside
+//! the tunnel.
 
 use std::{
     future::Future,
@@ -33,43 +34,44 @@ use super::{
 
 /// How long connecting to one address may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
-/// How long a tunnel through an open connection may take.
+/// How long opening a tunnel on an open connection may take.
 const TUNNEL_TIME_MAX: Duration = Duration::from_secs(3);
-/// Largest key set: some hundred keys.
+/// Largest key set: several hundred keys.
 pub(crate) const JWKS_BYTES_MAX: usize = 256 << 10;
 /// Addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 4;
 
-/// Why a key set could not be fetched. The texts are for the status of an object that anybody may write, so they are fixed:
-/// they do not say which ports are open, what a name leads to, or what was read. The fields are for the log.
+/// Why a key set could not be fetched. The texts appear in the status of an object that any user
+/// may write. They are therefore fixed, and do not reveal which ports are open, what a name
+/// resolves to, or what was received. The fields are for the log.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// Not `http://host/…` or `https://host/…`.
+    /// Not of the form `http://host/…` or `https://host/…`.
     #[error("the address is none of http or https")]
     Address,
-    /// The operator's own names cannot be resolved.
+    /// The operator's resolver does not work.
     #[error("/etc/resolv.conf cannot be used: {0}")]
     Resolver(String),
-    /// No HTTP answer in time, for whatever reason.
+    /// No HTTP response in time, for whatever reason.
     #[error(
         "no answer in time: where the address leads to pods in the mesh, the operator asks through the mesh, and its policies must \
          let the principal <trust domain>/ns/ambit-system/sa/ambit-operator in; elsewhere it must be reachable in plaintext, or by a \
          certificate of a public authority; or put the keys into jwks"
     )]
     NoAnswer(String),
-    /// Only addresses that are never asked.
+    /// All addresses are excluded.
     #[error("it leads to an address that is not asked, because it is local to the operator or its cloud")]
     Local(IpAddr),
-    /// Not 200.
+    /// The status is not 200.
     #[error("the answer is not 200; a redirect is not followed")]
     Status(StatusCode),
-    /// Larger than [`JWKS_BYTES_MAX`], or cut off.
+    /// Larger than [`JWKS_BYTES_MAX`], or truncated.
     #[error("the body is cut off, or has more than {JWKS_BYTES_MAX} bytes")]
     Body(String),
     /// Not UTF-8.
     #[error("the body is not text")]
     Text,
-    /// Text, and no keys that anybody could be believed by.
+    /// Valid text without any usable key.
     #[error(
         "the answer is no JWK set with a public key for signatures (RSA, P-256, P-384, Ed25519); does the address lead to \
          the issuer's key set?"
@@ -77,12 +79,12 @@ pub(crate) enum FetchError {
     KeySet(String),
 }
 
-/// A connection, whatever it runs over.
+/// A connection over any transport.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// A connection that is being made.
+/// A connection that is being established.
 type Dialing = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send>>;
 
 fn tcp(to: SocketAddr) -> Dialing {
@@ -96,12 +98,13 @@ pub(crate) struct Fetcher {
     tls: WebClient,
     mesh: MeshClient,
     dial: Arc<dyn Fn(SocketAddr) -> Dialing + Send + Sync>,
-    /// Which addresses may be asked.
+    /// Which addresses are permitted.
     is_allowed: fn(IpAddr) -> bool,
 }
 
 impl Fetcher {
-    /// Resolves as `/etc/resolv.conf` says: the C library's resolver is not in a static binary.
+    /// Resolves names with `/etc/resolv.conf`, because the static binary does not contain the C
+    /// library's resolver.
     ///
     /// # Errors
     /// When `/etc/resolv.conf` cannot be used.
@@ -112,13 +115,13 @@ impl Fetcher {
         Ok(Self { resolver, tls, mesh, dial: Arc::new(tcp), is_allowed })
     }
 
-    /// One that asks local addresses too, in a mesh that has nothing in it.
+    /// Permits local addresses, in an empty mesh.
     #[cfg(test)]
     pub(super) fn anywhere() -> Self {
         Self { is_allowed: |_| true, ..Self::new(MeshClient::nowhere()).unwrap() }
     }
 
-    /// One whose connections somebody else makes.
+    /// Uses connections from the caller.
     #[cfg(test)]
     pub(super) fn dialing(
         mesh: MeshClient,
@@ -127,7 +130,7 @@ impl Fetcher {
         Self { dial: Arc::new(dial), ..Self::new(mesh).unwrap() }
     }
 
-    /// The body behind an address, within a time.
+    /// The response body of an address, within a time limit.
     ///
     /// # Errors
     /// Why there is none.
@@ -189,14 +192,14 @@ impl Fetcher {
                 let tunnel = timeout(TUNNEL_TIME_MAX, opened).await.map_err(no_answer)?;
                 Ok(Box::new(tunnel.map_err(no_answer)?))
             }
-            // What the index has not heard of is nobody's in the cluster.
+            // An address that the index does not know is outside the cluster.
             Route::Tcp { address, .. } | Route::Unknown(address) => self.connect(*address).await,
             Route::Refused(refusal) => Err(no_answer(refusal)),
         }
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<Box<dyn Io>, FetchError> {
-        // An EndpointSlice may name any address.
+        // An EndpointSlice may contain any address.
         if !(self.is_allowed)(address.ip()) {
             return Err(FetchError::Local(address.ip()));
         }
@@ -241,7 +244,7 @@ where
     let mut answer = std::pin::pin!(answer);
     tokio::select! {
         answer = &mut answer => answer,
-        // A body may still be buffered when the connection has ended.
+        // The body may still be buffered when the connection has ended.
         ended = &mut connection => match ended {
             Ok(()) => answer.await,
             Err(error) => Err(no_answer(error)),
@@ -269,7 +272,7 @@ mod tests {
         Fetcher::anywhere()
     }
 
-    /// Answers one connection with `answer`; returns what was asked.
+    /// Answers one connection with `answer`; returns the request.
     async fn server(answer: Vec<u8>) -> (String, JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/keys?v=1", listener.local_addr().unwrap());

@@ -1,7 +1,9 @@
-//! The operator as a client of the mesh: an issuer whose pods are enrolled is asked through a tunnel, as any client asks it.
+//! The operator as a client of the mesh: an issuer with enrolled pods is reached through a tunnel,
+//! as by any other client.
 //!
-//! Invariant: the way is the one that a node's proxy takes for its pods: past no waypoint, to no peer but the one expected, and
-//! in plaintext only to what takes no tunnel. The operator has its own identity, which policies can name.
+//! Invariant: the route is the same as that of a node proxy for its pods: no waypoint is bypassed,
+//! the peer's identity is verified, and plaintext is used only for destinations that accept no
+//! tunnel. The operator has an identity of its own, which policies can name.
 
 use std::{net::SocketAddr, sync::Arc, time::SystemTime};
 
@@ -19,13 +21,13 @@ use crate::{ca::IssuerWatch, names, state::SharedIndex};
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TunnelError {
-    /// Nobody can certify the operator.
+    /// No authority can sign the operator's certificate.
     #[error("the mesh has no authority yet")]
     NoAuthority,
-    /// Its certificate cannot be made or used.
+    /// The operator's certificate cannot be created or used.
     #[error("the operator has no certificate: {0}")]
     Certificate(#[from] ambit_identity::Error),
-    /// The peer is not who it must be, or speaks something else.
+    /// The peer has an unexpected identity, or the handshake failed.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
     /// The connection was lost.
@@ -36,7 +38,7 @@ pub(crate) enum TunnelError {
     Refused(#[from] ConnectError),
 }
 
-/// Finds ways, and proves who asks.
+/// Routes and authenticates the operator's connections.
 #[derive(Clone, Debug)]
 pub(crate) struct MeshClient {
     index: SharedIndex,
@@ -46,12 +48,12 @@ pub(crate) struct MeshClient {
 }
 
 impl MeshClient {
-    /// The client that `pod_name` of the operator is.
+    /// The client for the operator's pod `pod_name`.
     pub(crate) fn new(index: SharedIndex, issuer: IssuerWatch, pod_name: &str) -> Self {
         Self { index, issuer, pod: NamespacedName::new(names::NAMESPACE, pod_name) }
     }
 
-    /// In a mesh that has nothing in it.
+    /// In an empty mesh.
     #[cfg(test)]
     pub(super) fn nowhere() -> Self {
         let (_, issuer) = tokio::sync::watch::channel(None);
@@ -62,7 +64,7 @@ impl MeshClient {
         )
     }
 
-    /// The ways to an address, the first to be tried first.
+    /// The routes to an address, in the order to try them.
     pub(crate) fn ways(&self, destination: SocketAddr) -> Vec<Route> {
         let (workloads, services) = self.index.read().leading_to(destination.ip());
         let workloads = workloads.iter().map(|w| AddressUpdate::Workload(Workload::clone(w)));
@@ -75,7 +77,8 @@ impl MeshClient {
         std::iter::once(first).chain(alternatives(&snapshot, request, pick)).collect()
     }
 
-    /// The operator's certificate, made anew: keys are fetched seldom. Waits for the mesh's authority.
+    /// A new certificate for the operator, because keys are fetched rarely. Waits for the mesh's
+    /// authority.
     ///
     /// # Errors
     /// When there will be no authority any more, or it cannot sign.
@@ -95,7 +98,7 @@ impl MeshClient {
         Ok(Svid::new(&key, &chain, &identity, now)?)
     }
 
-    /// The operator's pod as others know it; outside of a cluster, what it would be.
+    /// The operator's pod in the model; outside of a cluster, a substitute.
     fn source(&self) -> Arc<Workload> {
         let index = self.index.read();
         index.workload_of(&self.pod).cloned().unwrap_or_else(|| {
@@ -108,10 +111,11 @@ impl MeshClient {
     }
 }
 
-/// Opens a tunnel to `authority` on a connection to a peer that must have one of the identities; its driver goes to `drivers`.
+/// Opens a tunnel to `authority` on a connection to a peer that must have one of the identities;
+/// its driver is added to `drivers`.
 ///
 /// # Errors
-/// Why there is none; nothing of what is to be asked was sent.
+/// Why there is none; nothing of the request was sent.
 pub(crate) async fn open<S>(
     stream: S,
     svid: &Svid,

@@ -1,7 +1,8 @@
-//! When which key set is fetched.
+//! Schedules the fetching of key sets.
 //!
-//! Invariant: pure; an address is fetched by one task at a time, and one that fails is tried ever less often. Namespaces take
-//! turns, and none has more than [`FETCHES_PER_NAMESPACE_MAX`] fetches under way: addresses that never answer delay nobody else.
+//! Invariant: pure. Each URI is fetched by one task at a time, and failures are retried ever less
+//! often. Namespaces take turns, and none has more than [`FETCHES_PER_NAMESPACE_MAX`] fetches in
+//! flight, so URIs that never answer delay nobody else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,23 +14,23 @@ use ambit_index::request_authentication::WantedKeySet;
 use ambit_runtime::Backoff;
 use tokio::time::Instant;
 
-/// Pause between fetches that succeed.
+/// Interval after a successful fetch.
 pub(crate) const REFRESH: Duration = Duration::from_secs(20 * 60);
-/// Pauses between fetches that fail.
+/// First and longest pause after a failed fetch.
 pub(crate) const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5 * 60));
-/// Fetches under way at a time.
+/// Concurrent fetches.
 pub(crate) const FETCHES_MAX: usize = 16;
-/// Of these for one namespace.
+/// Concurrent fetches per namespace.
 pub(crate) const FETCHES_PER_NAMESPACE_MAX: usize = 2;
 
-/// What policies ask for, by address.
+/// The key sets that policies reference, by URI.
 pub(crate) type Wanted = BTreeMap<Arc<str>, WantedKeySet>;
 
-/// What is fetched when.
+/// The schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
     entries: BTreeMap<Arc<str>, Entry>,
-    /// When it was a namespace's turn last; those that never had one come first.
+    /// Sequence number of a namespace's last turn; those without one come first.
     turns: BTreeMap<Arc<str>, u64>,
     turn: u64,
 }
@@ -44,12 +45,12 @@ struct Entry {
 #[derive(Debug)]
 enum State {
     Due(Instant),
-    /// Fetched on behalf of this namespace.
+    /// Being fetched on behalf of this namespace.
     Fetching(Arc<str>),
 }
 
 impl Schedule {
-    /// Takes over what is wanted: what is new is due at once, what is no longer wanted is forgotten.
+    /// Updates the wanted key sets: new ones are due at once, others are dropped.
     pub(crate) fn want(&mut self, wanted: &Wanted, now: Instant) {
         self.entries.retain(|address, _| wanted.contains_key(address));
         for (address, WantedKeySet { namespaces, .. }) in wanted {
@@ -64,7 +65,7 @@ impl Schedule {
         self.turns.retain(|namespace, _| known.contains(namespace));
     }
 
-    /// What is to be fetched now; it counts as being fetched.
+    /// Takes the key sets that are due; they count as being fetched.
     pub(crate) fn take(&mut self, now: Instant) -> Vec<Arc<str>> {
         let mut taken = Vec::new();
         while let Some((address, namespace)) = self.next_turn(now) {
@@ -78,7 +79,7 @@ impl Schedule {
         taken
     }
 
-    /// A fetch ended. Whether anybody still wants to know.
+    /// Records the end of a fetch. Returns whether the key set is still wanted.
     pub(crate) fn done(&mut self, address: &str, is_fine: bool, now: Instant) -> bool {
         let Some(entry) = self.entries.get_mut(address) else { return false };
         let pause = if is_fine {
@@ -91,7 +92,7 @@ impl Schedule {
         true
     }
 
-    /// When something may be fetched next; never while as much as may be is under way.
+    /// When the next fetch may be due; `None` while all slots are in use.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.candidates().map(|(due, _, _)| due).min()
     }
@@ -102,7 +103,7 @@ impl Schedule {
         first.map(|(_, namespace, address)| (address.clone(), namespace.clone()))
     }
 
-    /// What there is room for: when, for whom, where.
+    /// Possible fetches: time, namespace, URI.
     fn candidates(&self) -> impl Iterator<Item = (Instant, &Arc<str>, &Arc<str>)> {
         let mut fetching: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
         for entry in self.entries.values() {
@@ -132,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Addresses of one namespace.
+    /// URIs wanted by one namespace.
     fn set(addresses: &[&str]) -> Wanted {
         of("shop", addresses.iter().map(|address| (*address).to_owned()))
     }
@@ -202,7 +203,7 @@ mod tests {
         schedule.want(&wanted, now);
         assert_eq!(schedule.take(now), [Arc::from("https://idp.example/keys")], "at once");
         schedule.done("https://idp.example/keys", true, now);
-        // Each takes its whole time, until the keys are due again, which are fetched then.
+        // Each fetch takes its full time, until the others are due again; those are then fetched.
         let due = now + REFRESH;
         while now < due {
             now += Duration::from_secs(10);

@@ -1,26 +1,26 @@
-//! Addresses that a key set is never fetched from.
+//! Addresses from which key sets are never fetched.
 //!
-//! Invariant: whoever may write a policy must not read by it what only the operator, its node or its cloud can reach, in whichever
-//! form the address is written.
+//! Invariant: the author of a policy must not be able to read what only the operator, its node or
+//! its cloud can reach, in whatever notation the address is written.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Metadata services of clouds that are not link-local: Alibaba, Azure, Oracle.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-/// The same in IPv6: AWS, Google, Scaleway.
+/// The same for IPv6: AWS, Google, Scaleway.
 const METADATA_V6: [Ipv6Addr; 3] = [
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];
 
-/// Neither the pod itself nor what only its node or its cloud answers, such as metadata services, in whichever form the
-/// address is written.
+/// Rejects the pod itself, and addresses that only its node or its cloud serves, such as metadata
+/// services, in every notation.
 pub(super) fn is_allowed(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            // 0.0.0.0/8 is this host (RFC 1122 3.2.1.3).
+            // 0.0.0.0/8 means this host (RFC 1122 3.2.1.3).
             !(ip.is_loopback()
                 || ip.is_link_local()
                 || ip.octets()[0] == 0
@@ -43,9 +43,9 @@ pub(super) fn is_allowed(ip: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 address that an IPv6 address leads to: mapped and compatible (RFC 4291 2.5.5; `::` and `::1` come out as
-/// addresses of this host), NAT64 (RFC 6052), 6to4 (RFC 3056). Networks that translate by a prefix of their own, and
-/// Teredo, are refused as a whole or known to nobody.
+/// The IPv4 address embedded in an IPv6 address: mapped and compatible (RFC 4291 2.5.5; `::` and
+/// `::1` yield addresses of this host), NAT64 (RFC 6052), 6to4 (RFC 3056). NAT64 networks with a
+/// prefix of their own cannot be recognized; Teredo is rejected as a whole.
 fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = ip.segments();
     let of = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));

@@ -1,6 +1,6 @@
-//! Rolls out what the `Mesh` wants in our own namespace, kind by kind.
+//! Applies the objects that the `Mesh` needs in our own namespace, kind by kind.
 //!
-//! Invariant: a failed write keeps no other object from being written.
+//! Invariant: a failed write does not prevent others.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::{
     error::Error,
 };
 
-/// Makes the cluster say what is wanted in our own namespace.
+/// Applies and prunes all objects in our own namespace.
 ///
 /// # Errors
-/// The first write that failed; the others were tried too.
+/// The first write that failed; the others were attempted too.
 pub(crate) async fn apply(client: &Client, wanted: &Objects, world: &World) -> Result<(), Error> {
     let results = [
         all(client, &wanted.service_accounts, &world.service_accounts).await,
@@ -30,7 +30,7 @@ async fn all<K: Managed>(client: &Client, wanted: &[K], live: &[Arc<K>]) -> Resu
     for object in wanted {
         result = result.and(one(client, object, live, Claim::Namespace).await);
     }
-    // Objects that are waiting for something (roots, an address) were applied before and stay.
+    // Objects that wait for an input (roots, an address) were applied before and are kept.
     if !wanted.is_empty() {
         let is_wanted = |live: &K| {
             !is_ours(live.meta()) || wanted.iter().any(|wanted| wanted.name_any() == live.name_any())

@@ -1,6 +1,6 @@
 //! Watch caches of our own namespace.
 //!
-//! Invariant: one malformed object never stops a watch.
+//! Invariant: a malformed object never stops a watch.
 
 use std::fmt::Debug;
 
@@ -20,21 +20,21 @@ use crate::{names, state::Wake, watches::Watch};
 /// Watch caches of our own namespace.
 #[derive(Clone)]
 pub(crate) struct Caches {
-    /// Agents.
+    /// DaemonSets of the agents.
     pub daemon_sets: Store<DaemonSet>,
-    /// Accounts of agents.
+    /// Service accounts of the agents.
     pub service_accounts: Store<ServiceAccount>,
-    /// Trusted roots.
+    /// ConfigMaps with trusted roots.
     pub config_maps: Store<ConfigMap>,
-    /// Authorities.
+    /// Secrets with authorities.
     pub secrets: Store<Secret>,
-    /// The operator's own address.
+    /// The operator's own Service.
     pub services: Store<Service>,
-    /// Agents' pods.
+    /// Pods of the agents.
     pub pods: Store<Pod>,
 }
 
-/// Caches of our own namespace; each change wakes whoever reconciles.
+/// Caches of our own namespace; every change wakes the reconcilers.
 pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     let mut watches = Vec::new();
     let caches = Caches {
@@ -74,7 +74,7 @@ where
     store
 }
 
-/// Waits until every cache holds its first list.
+/// Waits until every cache has received its first list.
 pub(crate) async fn warm(caches: &Caches) {
     let wait = |result: Result<(), _>| {
         if result.is_err() {

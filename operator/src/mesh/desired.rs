@@ -1,4 +1,4 @@
-//! Everything that must exist for a valid spec. Pure and total.
+//! The objects that a valid spec needs. Pure and total.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ mod proxy;
 pub(crate) use metadata::Given;
 use metadata::metadata;
 
-/// Everything that must exist, by kind.
+/// The needed objects, by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Objects {
-    /// Accounts of the agents; they may do nothing in the API.
+    /// Service accounts of the agents, without permissions.
     pub service_accounts: Vec<ServiceAccount>,
     /// The trusted roots.
     pub config_maps: Vec<ConfigMap>,
@@ -27,7 +27,8 @@ pub(crate) struct Objects {
     pub daemon_sets: Vec<DaemonSet>,
 }
 
-/// Everything that must exist. Agents follow once there is an authority and an address to dial.
+/// Computes the needed objects. Agents are added once there are an authority and an address to
+/// connect to.
 pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
     let service_accounts = [names::NODE_AGENT, names::ZTUNNEL].map(|name| ServiceAccount {
         metadata: metadata(name, given),

@@ -1,4 +1,4 @@
-//! Everything a decision may look at, read from watch caches: no API call is made here.
+//! The inputs of decisions, read from watch caches; no API calls are made here.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 use super::cache::Caches;
 use crate::{container::operator_ip, names, waypoint};
 
-/// One pod of an agent.
+/// A pod of an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AgentPod {
     /// Pod name.
@@ -22,17 +22,17 @@ pub(crate) struct AgentPod {
     pub app: String,
     /// Node it runs on.
     pub node: String,
-    /// It serves.
+    /// Whether it is ready.
     pub ready: bool,
-    /// It removed every trace of the mesh from its node.
+    /// It has removed every trace of the mesh from its node.
     pub clean: bool,
-    /// Its node exists.
+    /// Whether its node exists.
     pub has_node: bool,
-    /// It is being deleted.
+    /// Whether it is being deleted.
     pub is_leaving: bool,
 }
 
-/// A pod outside our namespace that still carries the annotation of a redirected pod.
+/// A pod outside our namespace that is still annotated as redirected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Redirected {
     /// Namespace.
@@ -41,34 +41,34 @@ pub(crate) struct Redirected {
     pub name: Arc<str>,
 }
 
-/// Everything a decision may look at.
+/// The inputs of decisions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
-    /// The clock.
+    /// Current time.
     pub now: Timestamp,
     /// ClusterIP of the operator's Service.
     pub operator_ip: Option<String>,
-    /// Agents, as they are.
+    /// DaemonSets of the agents.
     pub daemon_sets: Vec<Arc<DaemonSet>>,
-    /// Accounts, as they are.
+    /// Service accounts of the agents.
     pub service_accounts: Vec<Arc<ServiceAccount>>,
-    /// Roots, as they are.
+    /// ConfigMaps with roots.
     pub config_maps: Vec<Arc<ConfigMap>>,
-    /// Authorities, as they are.
+    /// Secrets with authorities.
     pub secrets: Vec<Arc<Secret>>,
-    /// Pods of agents.
+    /// Pods of the agents.
     pub pods: Vec<AgentPod>,
-    /// Pods that carry the annotation of a redirected pod.
+    /// Pods annotated as redirected.
     pub redirected: Vec<Redirected>,
-    /// Pods in the mesh.
+    /// Number of pods in the mesh.
     pub enrolled: usize,
-    /// Pods that are not where they should be.
+    /// Number of pods that are not in their wanted state.
     pub pending: usize,
     /// Waypoints.
     pub waypoints: waypoint::World,
 }
 
-/// Looks at everything but waypoints.
+/// Observes everything except waypoints.
 pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     let (enrolled, pending) = index.enrolled_and_pending();
     let redirected = index.enrollments().filter(|e| e.redirected);
@@ -90,12 +90,12 @@ pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
 }
 
 impl World {
-    /// A DaemonSet of ours.
+    /// A DaemonSet of the agents.
     pub(crate) fn daemon_set(&self, name: &str) -> Option<&DaemonSet> {
         self.daemon_sets.iter().map(Arc::as_ref).find(|set| set.metadata.name.as_deref() == Some(name))
     }
 
-    /// Nodes on which both agents serve.
+    /// Nodes on which both agents are ready.
     pub(crate) fn ready_nodes(&self) -> BTreeSet<&str> {
         let of = |app: &str| -> BTreeSet<&str> {
             self.pods.iter().filter(|p| p.app == app && p.ready).map(|p| p.node.as_str()).collect()

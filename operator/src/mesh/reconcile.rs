@@ -1,6 +1,8 @@
-//! The driver: looks, decides by the pure functions beside it, and writes if this replica leads.
+//! The reconciler of the Mesh: observes, decides with the pure functions beside it, and writes if
+//! this replica leads.
 //!
-//! Every replica keeps the authority loaded, because every replica issues; only the leader writes.
+//! Every replica keeps the authority loaded, because every replica issues certificates; only the
+//! leader writes.
 
 use std::{
     sync::Arc,
@@ -45,38 +47,38 @@ use crate::{
     waypoint,
 };
 
-/// Pause before a look that nothing asked for.
+/// Interval of reconciles without a change.
 const RESYNC: Duration = Duration::from_secs(300);
 /// Pause after a failure, and between steps of a removal.
 const RETRY: Duration = Duration::from_secs(2);
-/// Changes that come together are looked at together.
+/// Changes within this time are handled together.
 const GATHER: Duration = Duration::from_millis(200);
-/// Grace of agents' pods when the Mesh goes, seconds.
+/// Grace period of agents' pods when the Mesh is deleted, in seconds.
 const POD_GRACE_SECONDS: u32 = 5;
 
-/// What the driver works with.
+/// Dependencies of the reconciler.
 pub(crate) struct Context {
-    /// API server.
+    /// Kubernetes client.
     pub client: Client,
     /// Watch caches of our namespace.
     pub caches: Caches,
     /// The model.
     pub index: SharedIndex,
-    /// The Mesh, as last seen.
+    /// The current Mesh.
     pub mesh: watch::Receiver<MeshState>,
     /// Whether this replica writes.
     pub leads: watch::Receiver<bool>,
-    /// The authority in force, for whoever issues.
+    /// The current authority, for issuing.
     pub trust: watch::Sender<Option<Arc<Trust>>>,
-    /// Images of the parts.
+    /// Images of the components.
     pub images: Images,
-    /// Events.
+    /// Writer of Events.
     pub events: Events,
-    /// Something changed.
+    /// Notified of every change.
     pub wake: watch::Receiver<()>,
-    /// Watch caches of what waypoints are made of.
+    /// Watch caches of waypoints' objects.
     pub waypoints: waypoint::cache::Caches,
-    /// Counts.
+    /// Metrics of the control plane.
     pub metrics: Metrics,
 }
 
@@ -130,7 +132,7 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
             };
             apply(&context.client, &desired(valid, &given), &world).await
         }
-        // What was rolled out for the last valid spec stays.
+        // The objects of the last valid spec are kept.
         Err(_) => Ok(()),
     };
     let apply_error = applied.as_ref().err().map(ToString::to_string);
@@ -150,7 +152,7 @@ fn look(context: &Context) -> World {
     World { waypoints, ..observe(&context.caches, &index, now) }
 }
 
-/// Keeps the authority in force loaded; says what is wrong with the one that is asked for.
+/// Keeps the current authority loaded; returns what is wrong with the requested one.
 async fn keep_trust(
     context: &Context,
     mesh: &Mesh,
@@ -184,7 +186,7 @@ async fn keep_trust(
     }
 }
 
-/// Another replica that was faster is fine: the watch brings what it wrote.
+/// If another replica was faster, its Secret arrives by the watch.
 async fn create_secret(client: &Client, secret: &Secret) -> Result<(), Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), names::NAMESPACE);
     match api.create(&PostParams::default(), secret).await {
@@ -257,7 +259,8 @@ async fn remove(
     Ok(RETRY)
 }
 
-/// A DaemonSet that is deleted leaves its pods their whole grace, so they are deleted by name.
+/// Deletes the agents' pods by name, because deleting a DaemonSet leaves them their full grace
+/// period.
 async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
     for object in world.daemon_sets_of_ours() {
         delete(client, object).await?;
@@ -286,7 +289,7 @@ async fn delete_objects(client: &Client, world: &World) -> Result<(), Error> {
     waypoint::prune::remove(client, &world.waypoints).await
 }
 
-/// Writes status when it differs, and an Event for what a person may want to know of.
+/// Writes the status if it has changed, and Events for users.
 async fn write_status(context: &Context, mesh: &Mesh, status: MeshStatus) -> Result<(), Error> {
     if mesh.status.as_ref() == Some(&status) {
         return Ok(());
@@ -305,7 +308,8 @@ async fn write_status(context: &Context, mesh: &Mesh, status: MeshStatus) -> Res
     Ok(())
 }
 
-/// An Event for every condition whose status or reason changed; Ready only repeats the others.
+/// Writes an Event for every condition whose status or reason changed, except Ready, which only
+/// summarizes the others.
 async fn announce(context: &Context, mesh: &Mesh, status: &MeshStatus) {
     let before = mesh.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     for condition in status.conditions.iter().filter(|condition| condition.type_ != READY) {

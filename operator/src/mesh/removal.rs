@@ -1,6 +1,7 @@
-//! The end of a `Mesh`: pods leave, nodes are cleaned, objects go, the finalizer goes. It always ends.
+//! Removal of a `Mesh`: pods leave, nodes are cleaned, objects and finalizer are removed. It always
+//! terminates.
 //!
-//! Level-triggered: [`next`] looks at what is still there, never at what was done before.
+//! Level-triggered: [`next`] looks at what still exists, never at what was done before.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,30 +12,30 @@ use crate::{apply::is_ours, names, waypoint};
 
 /// How long node agents may take to clean their nodes.
 pub(crate) const CLEAN_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long pods of agents may take to go after that.
+/// How long agents' pods may take to end after that.
 pub(crate) const GONE_TIME_MAX: Duration = Duration::from_secs(90);
 
-/// What to do now.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Node agents are un-enrolling and cleaning.
+    /// Wait until node agents have unenrolled pods and cleaned their nodes.
     AwaitClean {
         /// Nodes that are not clean yet.
         nodes: Vec<String>,
     },
-    /// Delete the agents, and their pods with a short grace.
+    /// Delete the agents, and their pods with a short grace period.
     DeleteAgents,
-    /// Pods of agents are ending.
+    /// Wait until the agents' pods have ended.
     AwaitGone,
-    /// Take the annotations from pods.
+    /// Remove the annotations from pods.
     RemoveAnnotations,
-    /// Delete everything else of ours.
+    /// Delete all other objects.
     DeleteObjects,
     /// Nothing is left.
     RemoveFinalizer,
 }
 
-/// What to do now, `elapsed` after the deletion was asked for.
+/// The next step, `elapsed` after the deletion was requested.
 pub(crate) fn next(world: &World, elapsed: Duration) -> Step {
     let agents = world.pods.iter().filter(|pod| pod.app == names::NODE_AGENT);
     let mut dirty: Vec<String> = agents
@@ -59,7 +60,7 @@ pub(crate) fn next(world: &World, elapsed: Duration) -> Step {
 }
 
 impl Step {
-    /// For people.
+    /// Human-readable message.
     pub(crate) fn message(&self) -> String {
         match self {
             Self::AwaitClean { nodes } => format!("pods leave the mesh; waiting for {}", nodes.join(", ")),
@@ -71,7 +72,7 @@ impl Step {
 }
 
 impl World {
-    /// DaemonSets that carry our label.
+    /// DaemonSets with our label.
     pub(crate) fn daemon_sets_of_ours(&self) -> Vec<&DaemonSet> {
         self.daemon_sets.iter().map(Arc::as_ref).filter(|set| is_ours(&set.metadata)).collect()
     }

@@ -1,4 +1,4 @@
-//! What status says. Pure; time stands still for a condition that did not change.
+//! The status of the Mesh. Pure; the transition time of an unchanged condition is kept.
 
 use ambit_api::{
     Mesh, MeshStatus,
@@ -17,22 +17,22 @@ use crate::{
     },
 };
 
-/// Most node names that a message lists.
+/// Number of node names listed in a message.
 const NODES_NAMED_MAX: usize = 5;
 
-/// What the other steps of a reconcile found.
+/// Results of the other steps of a reconcile.
 pub(crate) struct Findings<'a> {
-    /// The spec.
+    /// The validated spec, or its violations.
     pub valid: Result<&'a Valid, &'a [Violation]>,
-    /// The authority in force.
+    /// The current authority.
     pub trust: Option<&'a Trust>,
-    /// What is wrong with the authority that is asked for.
+    /// What is wrong with the requested authority.
     pub trust_problem: Option<&'a Problem>,
-    /// What the API server refused.
+    /// The API server's error.
     pub apply_error: Option<&'a str>,
 }
 
-/// One condition before it is dated.
+/// A condition without its transition time.
 struct Finding {
     kind: &'static str,
     status: &'static str,
@@ -54,7 +54,7 @@ fn finding(
     Finding { kind, status, reason, message: message.into() }
 }
 
-/// The status of a mesh.
+/// The status of a Mesh.
 pub(crate) fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus {
     let rollout = rollout(world);
     let accepted = accepted(outcome);
@@ -82,7 +82,7 @@ pub(crate) fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> Mesh
     }
 }
 
-/// The status of a mesh that is being removed.
+/// The status of a Mesh that is being removed.
 pub(crate) fn removing(mesh: &Mesh, world: &World, message: &str) -> MeshStatus {
     let previous = mesh.status.clone().unwrap_or_default();
     let findings = [
@@ -158,7 +158,7 @@ fn trust_status(previous: &MeshStatus, trust: Option<&Trust>) -> TrustStatus {
     TrustStatus { phase: TrustPhase::Stable, domain: trust.domain.to_string(), roots: vec![root] }
 }
 
-/// How far the agents are.
+/// Progress of the agents' rollout.
 struct Rollout {
     is_started: bool,
     is_current: bool,
@@ -214,7 +214,7 @@ impl Rollout {
     }
 }
 
-/// Dates findings; conditions of other types stay as they are.
+/// Adds transition times; conditions of other types are kept.
 fn dated<const N: usize>(
     findings: [Finding; N],
     previous: &[Condition],

@@ -1,7 +1,7 @@
-//! From reports to events; pure.
+//! Converts reports to events; pure.
 //!
-//! Invariant: what was said once on a stream is not said again until it changes. A report about a pod that the cluster
-//! does not know yet is kept until it does, or until it is given up.
+//! Invariant: an event is repeated on a stream only when it changes. A report about an unknown pod
+//! is kept until the pod is known, or until a timeout.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -14,31 +14,32 @@ use crate::ca::NodePods;
 
 /// How long a report about an unknown pod is kept.
 pub(super) const UNKNOWN_POD_TIME_MAX: Duration = Duration::from_secs(30);
-/// How long an agent that comes back may take to name a pod that is marked as redirected.
+/// How long a reconnected agent may take to report a pod that is annotated as redirected.
 pub(super) const UNNAMED_POD_TIME_MAX: Duration = Duration::from_secs(10);
-/// Pods of one node that are remembered; more are not reported.
+/// Number of remembered pods per node; more are not reported.
 const PODS_MAX: usize = 2048;
-/// Characters of a reason or message that are passed on.
+/// Longest reason or message, in characters.
 const TEXT_MAX: usize = 1024;
-/// Reason when the agent names none and no proxy is connected.
+/// Default reason when no proxy is connected.
 const PROXY_NOT_CONNECTED: &str = "ProxyNotConnected";
 
-/// One agent's reports.
+/// The reports of one agent.
 #[derive(Debug)]
 pub(super) struct Digest {
     node: Arc<str>,
     agent: NamespacedName,
     said: HashMap<String, Said>,
     waiting: HashMap<String, (PodReport, Instant)>,
-    /// Marked as redirected and not named by the complete state, until when.
+    /// Pods annotated as redirected that the complete state did not contain, with a deadline for
+    /// each.
     unnamed: HashMap<Arc<str>, Instant>,
     problem: Option<Option<(String, String)>>,
-    /// Uid of the node's object when it was last said that the node serves.
+    /// Uid of the Node object when the node was last reported as serving.
     served: Option<Arc<str>>,
     clean: bool,
 }
 
-/// What was last passed on about a pod.
+/// The last event about a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Said {
     enrolled: Option<bool>,
@@ -64,7 +65,7 @@ impl Digest {
         &self.node
     }
 
-    /// Takes a report in.
+    /// Processes a report.
     pub(super) fn take(&mut self, report: NodeReport, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
         let mut events = Vec::new();
         self.take_node(&report, pods, &mut events);
@@ -101,7 +102,8 @@ impl Digest {
         !self.waiting.is_empty() || !self.unnamed.is_empty()
     }
 
-    /// Tries again what waits, and gives up what waited too long; looks whether the node has registered again.
+    /// Retries waiting reports, drops those past their deadline, and checks whether the node has
+    /// registered again.
     pub(super) fn retry(&mut self, pods: &dyn NodePods, now: Instant) -> Vec<ReportEvent> {
         let mut events = Vec::new();
         self.registered_again(pods, &mut events);
@@ -119,8 +121,8 @@ impl Digest {
         events
     }
 
-    /// A node that registers again begins with its startup taint, also where its agent has run on and has nothing new to
-    /// report.
+    /// A node that registers again has its startup taint again, even if its agent kept running and
+    /// has nothing new to report.
     fn registered_again(&mut self, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) {
         let uid = pods.node_uid(&self.node);
         if self.problem == Some(None) && uid.is_some() && uid != self.served {
@@ -153,8 +155,9 @@ impl Digest {
         self.registered_again(pods, events);
     }
 
-    /// A restarted agent names its pods one by one as it finds them, so those not named yet are given time: taking the
-    /// mark off a pod that is redirected would make its peers speak plaintext.
+    /// A restarted agent reports its pods one by one as it finds them. The others get time, because
+    /// removing the annotation of a pod that is still redirected would make its peers use
+    /// plaintext.
     fn left_out(&mut self, report: &NodeReport, pods: &dyn NodePods, now: Instant) {
         let named = |uid: &str| report.pods.iter().any(|pod| pod.uid == uid);
         self.said.retain(|uid, _| named(uid));
@@ -171,7 +174,7 @@ impl Digest {
         }
     }
 
-    /// False when the cluster does not know the pod on this node.
+    /// False when the pod is not known on this node.
     fn take_pod(&mut self, report: &PodReport, pods: &dyn NodePods, events: &mut Vec<ReportEvent>) -> bool {
         let Some(pod) = pods.pod_by_uid(&report.uid).filter(|pod| pod.node == self.node) else {
             return false;
@@ -185,7 +188,7 @@ impl Digest {
         let enrolled = match report.stage() {
             Stage::Enrolled => Some(true),
             Stage::Out | Stage::Unredirected => Some(false),
-            // On the way in: nothing has changed for peers yet.
+            // Enrollment in progress: nothing has changed for peers yet.
             Stage::Announced | Stage::Redirected => said.enrolled,
         };
         let failure = (!report.reason.is_empty()).then(|| (text(&report.reason), text(&report.message)));

@@ -1,68 +1,68 @@
-//! What node agents report, as events for the writer.
+//! Node agents' reports as events for the writers.
 
 use std::sync::Arc;
 
 use ambit_index::PodIdentity;
 use ambit_model::NamespacedName;
 
-/// Something that is true from now on, until the next event says otherwise. After an agent reconnects it may be said
-/// again: writers compare before they write.
+/// A state that lasts until the next event. After an agent reconnects it may be repeated, so
+/// writers compare before they write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ReportEvent {
-    /// Traffic of the pod goes through the mesh: peers may tunnel to it.
+    /// The pod's traffic goes through the mesh: peers may tunnel to it.
     PodEnrolled {
-        /// The pod.
+        /// Identity of the pod.
         pod: PodIdentity,
     },
-    /// Nothing serves tunnels to the pod, or soon nothing will: peers must stop.
+    /// Tunnels to the pod are not served any more, or soon will not be: peers must stop.
     PodLeft {
-        /// The pod.
+        /// Identity of the pod.
         pod: PodIdentity,
     },
-    /// The pod cannot get to where it is wanted; the agent keeps trying.
+    /// The pod cannot reach its wanted state; the agent keeps trying.
     PodFailed {
-        /// The pod.
+        /// Identity of the pod.
         pod: PodIdentity,
-        /// CamelCase.
+        /// CamelCase reason.
         reason: String,
-        /// For people.
+        /// Human-readable message.
         message: String,
     },
-    /// Packets that the pod forwarded for something inside it were dropped.
+    /// Forwarded packets of the pod were dropped.
     PodForwards {
-        /// The pod.
+        /// Identity of the pod.
         pod: PodIdentity,
-        /// How many out of it.
+        /// Number of packets out of the pod.
         out: u64,
-        /// How many into it.
+        /// Number of packets into it.
         into: u64,
     },
-    /// The pod ran before it could be enrolled, although it was wanted in the mesh from its start.
+    /// The pod ran before it was enrolled, although it was wanted in the mesh from its start.
     PodLate {
-        /// The pod.
+        /// Identity of the pod.
         pod: PodIdentity,
-        /// Connections that were closed.
+        /// Number of closed connections.
         closed: u32,
     },
     /// Nothing of the mesh is left on the node.
     NodeClean {
-        /// The node.
+        /// Name of the node.
         node: Arc<str>,
-        /// The pod of the agent that says so.
+        /// The reporting agent's pod.
         agent: NamespacedName,
     },
     /// The node cannot serve the mesh.
     NodeProblem {
-        /// The node.
+        /// Name of the node.
         node: Arc<str>,
-        /// CamelCase.
+        /// CamelCase reason.
         reason: String,
-        /// For people.
+        /// Human-readable message.
         message: String,
     },
     /// The node can serve the mesh (again).
     NodeServes {
-        /// The node.
+        /// Name of the node.
         node: Arc<str>,
     },
 }

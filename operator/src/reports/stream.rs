@@ -1,4 +1,5 @@
-//! One agent's stream: reports in, acknowledgements out once their events are with the writer.
+//! The report stream of one agent: each report is acknowledged once its events are queued for the
+//! writer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,12 +14,12 @@ use tonic::{Status, Streaming};
 use super::{digest::Digest, event::ReportEvent};
 use crate::ca::NodePods;
 
-/// Pause between looks for pods that were not known yet.
+/// Interval of checking pods that were unknown.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Pause between looks for a node that has registered again.
+/// Interval of checking whether a node has registered again.
 const REGISTRATION_PAUSE: Duration = Duration::from_secs(2);
 
-/// One agent's reports, and where they go.
+/// One agent's reports, and the channel for their events.
 pub(super) struct Reports {
     pub(super) reports: Streaming<NodeReport>,
     pub(super) digest: Digest,

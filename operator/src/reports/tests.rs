@@ -76,7 +76,7 @@ fn says(pods: Vec<PodReport>) -> NodeReport {
     NodeReport { pods, proxy_connected: true, ..NodeReport::default() }
 }
 
-/// `enrolled a` and the like.
+/// Events as text, e.g. `enrolled a`.
 fn lines(events: Vec<ReportEvent>) -> Vec<String> {
     let line = |event| match event {
         ReportEvent::PodEnrolled { pod } => format!("enrolled {}", pod.uid),
@@ -172,7 +172,7 @@ fn a_node_that_registers_again_while_its_agent_serves_is_said_to_serve_again() {
     assert_eq!(lines(digest.take(away, &pods, now)), ["problem n1 ProxyNotConnected"]);
     register(Some("third"));
     assert!(digest.retry(&pods, now).is_empty(), "it does not serve");
-    // Its object may come after the first report about it.
+    // The Node object may arrive after the first report.
     register(None);
     assert_eq!(lines(digest.take(says(vec![]), &pods, now)), ["serves n1"]);
     register(Some("fourth"));

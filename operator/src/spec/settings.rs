@@ -1,4 +1,5 @@
-//! What the index must know of the `Mesh`. Total: a spec that is not valid still says who is excluded.
+//! The settings of the index from the `Mesh`. Total: an invalid spec still provides the excluded
+//! namespaces.
 
 use ambit_api::{
     Mesh, labels,
@@ -7,13 +8,13 @@ use ambit_api::{
 use ambit_index::{Presence, Settings};
 use ambit_model::Mode;
 
-/// The trust domain in which certificates were issued already, if any were.
+/// The trust domain in which certificates were already issued, if any.
 pub(crate) fn issued_in(mesh: &Mesh) -> Option<&str> {
     let trust = mesh.status.as_ref()?.trust.as_ref()?;
     (trust.phase == TrustPhase::Stable && !trust.domain.is_empty()).then_some(trust.domain.as_str())
 }
 
-/// The settings that follow from the Mesh, or from there being none.
+/// The settings for a Mesh, or for its absence.
 pub(crate) fn settings(mesh: Option<&Mesh>) -> Settings {
     let Some(mesh) = mesh else { return Settings::default() };
     let is_leaving = mesh.metadata.deletion_timestamp.is_some();

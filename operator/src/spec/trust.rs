@@ -1,7 +1,7 @@
-//! The authority in force: where it comes from, and what is wrong with it.
+//! The current authority: its source, and problems with it.
 //!
-//! Invariant: an authority that was loaded stays in force until another one is: a Secret that disappears or breaks
-//! stops no proxy, it only shows in status.
+//! Invariant: a loaded authority is kept until another one is loaded. A Secret that disappears or
+//! becomes invalid affects no proxy, only the status.
 
 use std::{
     collections::BTreeMap,
@@ -20,38 +20,39 @@ use super::{
 };
 use crate::names;
 
-/// Remaining life of an authority below which status warns.
+/// Remaining validity of an authority below which the status warns.
 pub(crate) const EXPIRING: Duration = Duration::from_secs(30 * 86_400);
-/// Life of workload certificates when the spec says nothing that can be used.
+/// Default lifetime of workload certificates.
 const CERTIFICATE_TTL: Duration = Duration::from_secs(86_400);
 
-/// An authority in force.
+/// The current authority.
 #[derive(Clone)]
 pub(crate) struct Trust {
-    /// Signs.
+    /// Signs certificates.
     pub authority: Arc<Authority>,
-    /// Trust domain of what it signs.
+    /// Trust domain of its certificates.
     pub domain: Arc<str>,
-    /// Life of workload certificates.
+    /// Lifetime of workload certificates.
     pub certificate_ttl: Duration,
-    /// Name of the Secret it came from.
+    /// Name of its Secret.
     pub secret: String,
-    /// Version of the Secret it came from.
+    /// Resource version of its Secret.
     pub version: String,
 }
 
-/// What the spec asks for, as far as it can be understood: trust goes on under a spec that is not valid.
+/// The trust settings of the spec, as far as they can be used: trust continues under an invalid
+/// spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
-    /// Where the authority comes from.
+    /// Source of the authority.
     pub source: CaSource,
-    /// Trust domain in force.
+    /// Current trust domain.
     pub domain: String,
-    /// Life of workload certificates.
+    /// Lifetime of workload certificates.
     pub certificate_ttl: Duration,
 }
 
-/// Why there is no authority, or not the one asked for.
+/// Why there is no authority, or not the requested one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// Reason of the condition.
@@ -60,7 +61,7 @@ pub(crate) struct Problem {
     pub message: String,
 }
 
-/// What the spec asks for.
+/// The trust settings of the spec.
 pub(crate) fn wanted(mesh: &Mesh) -> Option<Wanted> {
     let issued = issued_in(mesh);
     let mut spec = mesh.spec.clone();
@@ -71,7 +72,7 @@ pub(crate) fn wanted(mesh: &Mesh) -> Option<Wanted> {
             domain: valid.trust_domain,
             certificate_ttl: valid.certificate_ttl,
         }),
-        // A spec that is wrong elsewhere still names an authority that can be kept in force, never a new one.
+        // A spec with errors elsewhere still selects an authority to keep, but never a new one.
         Err(_) => {
             let source = match &mesh.spec.trust.ca.secret {
                 Some(secret) => CaSource::Secret(secret.name.clone()),
@@ -87,7 +88,7 @@ pub(crate) fn wanted(mesh: &Mesh) -> Option<Wanted> {
 }
 
 impl Wanted {
-    /// Name of the Secret that holds the authority.
+    /// Name of the authority's Secret.
     pub(crate) fn secret(&self) -> &str {
         match &self.source {
             CaSource::SelfSigned { .. } => names::CA_SECRET,
@@ -98,7 +99,7 @@ impl Wanted {
     /// Loads the authority from the Secrets of our namespace.
     ///
     /// # Errors
-    /// When the Secret is not there or cannot be used.
+    /// When the Secret does not exist or cannot be used.
     pub(crate) fn load(&self, secrets: &[Arc<Secret>], now: SystemTime) -> Result<Trust, Problem> {
         let name = self.secret();
         let secret =
@@ -132,7 +133,7 @@ impl Wanted {
         })
     }
 
-    /// Whether `trust` is what [`Self::load`] would return.
+    /// Whether `trust` equals the result of [`Self::load`].
     pub(crate) fn is_loaded(&self, trust: &Trust, secrets: &[Arc<Secret>]) -> bool {
         let secret = secrets.iter().find(|s| s.metadata.name.as_deref() == Some(self.secret()));
         secret.is_some_and(|secret| {
@@ -143,10 +144,11 @@ impl Wanted {
         })
     }
 
-    /// The Secret to create when a self-signed authority has none: the one in force written down again, or a new one.
+    /// The Secret to create for a self-signed authority that has none: the current authority, or a
+    /// new one.
     ///
     /// # Errors
-    /// When no key can be made.
+    /// When no key can be generated.
     pub(crate) fn new_secret(
         &self,
         in_force: Option<&Trust>,
@@ -184,7 +186,7 @@ fn version(secret: &Secret) -> String {
     format!("{}/{}", part(&secret.metadata.uid), part(&secret.metadata.resource_version))
 }
 
-/// Fingerprint of a PEM bundle, for status.
+/// Fingerprint of a PEM bundle, for the status.
 pub(crate) fn fingerprint(pem: &str) -> String {
     Sha256::digest(pem.trim().as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }

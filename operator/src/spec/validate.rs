@@ -1,6 +1,7 @@
-//! From the spec as written to a spec that holds.
+//! Validation of the spec.
 //!
-//! Invariant: what comes out needs no further check, and what is wrong is named by field, all of it at once.
+//! Invariant: a valid spec needs no further checks, and all violations are reported at once by
+//! field.
 
 use std::{fmt, time::Duration};
 
@@ -11,43 +12,43 @@ use ambit_api::{
     parse_duration,
 };
 
-/// Shortest life of a workload certificate.
+/// Shortest lifetime of a workload certificate.
 pub(crate) const CERTIFICATE_TTL_MIN: Duration = Duration::from_secs(10 * 60);
-/// Longest life of a workload certificate.
+/// Longest lifetime of a workload certificate.
 pub(crate) const CERTIFICATE_TTL_MAX: Duration = Duration::from_secs(90 * 86_400);
-/// Shortest life of a root.
+/// Shortest lifetime of a root.
 pub(crate) const ROOT_TTL_MIN: Duration = Duration::from_secs(30 * 86_400);
-/// Longest life of a root.
+/// Longest lifetime of a root.
 pub(crate) const ROOT_TTL_MAX: Duration = Duration::from_secs(36_500 * 86_400);
-/// Most pods of one waypoint.
+/// Largest number of pods per waypoint.
 pub(crate) const WAYPOINT_REPLICAS_MAX: i32 = 1000;
 
-/// Where the authority comes from.
+/// Source of the authority.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CaSource {
-    /// The operator makes it.
+    /// Created by the operator.
     SelfSigned {
-        /// How long its root lives.
+        /// Lifetime of its root.
         root_ttl: Duration,
     },
-    /// A Secret of this name.
+    /// A Secret with this name.
     Secret(String),
 }
 
-/// A spec that holds.
+/// A valid spec.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Valid {
     /// The spec as written.
     pub spec: MeshSpec,
-    /// Trust domain in force.
+    /// Current trust domain.
     pub trust_domain: String,
-    /// Life of workload certificates.
+    /// Lifetime of workload certificates.
     pub certificate_ttl: Duration,
-    /// Where the authority comes from.
+    /// Source of the authority.
     pub ca: CaSource,
 }
 
-/// One thing that is wrong with the spec.
+/// A violation in the spec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
     /// Reason of the condition.
@@ -64,10 +65,10 @@ impl fmt::Display for Violation {
     }
 }
 
-/// Checks a spec. `issued_in` is the trust domain of certificates that exist already.
+/// Validates a spec. `issued_in` is the trust domain of certificates that were already issued.
 ///
 /// # Errors
-/// Everything that is wrong.
+/// All violations.
 pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<Violation>> {
     let mut violations = Vec::new();
     let trust_domain = trust_domain(spec, issued_in, &mut violations);
@@ -188,7 +189,7 @@ fn duration(
     }
 }
 
-/// What is wrong with the quantities of `resources`.
+/// Invalid quantities in `resources`.
 pub(crate) fn wrong_quantities(resources: &Resources) -> impl Iterator<Item = String> {
     let all = resources.requests.iter().chain(&resources.limits).flatten();
     all.filter(|(_, quantity)| !is_quantity(quantity)).map(|(name, quantity)| {
@@ -196,7 +197,7 @@ pub(crate) fn wrong_quantities(resources: &Resources) -> impl Iterator<Item = St
     })
 }
 
-/// What is wrong with how many pods a waypoint should have.
+/// Why a number of waypoint pods is invalid.
 pub(crate) fn wrong_replicas(replicas: Replicas) -> Option<String> {
     let Replicas { min, max } = replicas;
     if (1..=WAYPOINT_REPLICAS_MAX).contains(&min) && (min..=WAYPOINT_REPLICAS_MAX).contains(&max) {
@@ -207,7 +208,7 @@ pub(crate) fn wrong_replicas(replicas: Replicas) -> Option<String> {
     ))
 }
 
-/// What is wrong with the name of a namespace, a DNS label (RFC 1123).
+/// Why the name of a namespace is invalid as a DNS label (RFC 1123).
 fn wrong_namespace(name: &str) -> Option<String> {
     let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let is_label = (1..=63).contains(&name.len())
@@ -221,7 +222,7 @@ fn wrong_namespace(name: &str) -> Option<String> {
     })
 }
 
-/// `http://`, then nothing but an authority with a port.
+/// Whether it is `http://` followed only by an authority with a port.
 fn is_collector(endpoint: &str) -> bool {
     let authority = endpoint.strip_prefix("http://").unwrap_or_default();
     let (host, port) = authority.rsplit_once(':').unwrap_or_default();
@@ -229,7 +230,7 @@ fn is_collector(endpoint: &str) -> bool {
     is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// The grammar of Kubernetes quantities: a decimal number, then a suffix or an exponent.
+/// The syntax of Kubernetes quantities: a decimal number, then a suffix or an exponent.
 fn is_quantity(text: &str) -> bool {
     let number = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (digits, suffix) = text.split_at(number);

@@ -1,6 +1,7 @@
-//! Pods that ask for a waypoint by their own label and do not get it: a pod has no condition to say so, it gets an Event.
+//! Pods whose own label requests a waypoint that they do not get: an Event reports it, because pods
+//! have no condition for it.
 //!
-//! Invariant: each pod is told once of each reason, for as long as this replica leads.
+//! Invariant: one Event per pod and reason, as long as this replica leads.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,11 +9,11 @@ use ambit_index::{Judgement, PodIdentity};
 
 use crate::events::{Events, PodReference, Severity};
 
-/// What was told already: reason and message by uid.
+/// The last Event of each pod: reason and message by uid.
 #[derive(Debug, Default)]
 pub(super) struct Told(HashMap<Arc<str>, (&'static str, String)>);
 
-/// What is to be told.
+/// An Event to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
     pod: PodIdentity,
@@ -21,7 +22,7 @@ pub(super) struct Refused {
 }
 
 impl Told {
-    /// Of those that are refused now, whoever does not know it yet.
+    /// The refused pods without a current Event.
     pub(super) fn news<'a>(
         &mut self,
         refused: impl Iterator<Item = (PodIdentity, &'a Judgement)>,

@@ -1,7 +1,7 @@
-//! Watch caches of everything that waypoints are made of.
+//! Watch caches of all objects of waypoints.
 //!
-//! Invariant: one malformed object never stops a watch, and a kind whose CRD is missing counts as listed and empty
-//! until it appears.
+//! Invariant: a malformed object never stops a watch, and a kind whose CRD is missing counts as
+//! listed and empty until it appears.
 
 use std::{
     fmt::Debug,
@@ -38,42 +38,42 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-/// Watch caches of everything that waypoints are made of. Objects made for Gateways are in them by label; of every
-/// ConfigMap and Namespace, the metadata is.
+/// Watch caches of all objects of waypoints. Objects created for Gateways are selected by label; of
+/// ConfigMaps and Namespaces, only the metadata is cached.
 #[derive(Clone)]
 pub(crate) struct Caches {
     /// Gateways of all classes.
     pub gateways: Store<Gateway>,
-    /// Classes of all controllers.
+    /// GatewayClasses of all controllers.
     pub classes: Store<GatewayClass>,
-    /// Accounts.
+    /// Service accounts of waypoints.
     pub service_accounts: Store<ServiceAccount>,
-    /// Roots.
+    /// ConfigMaps with roots.
     pub config_maps: Store<ConfigMap>,
-    /// Addresses.
+    /// Services of waypoints.
     pub services: Store<Service>,
-    /// Pods.
+    /// Deployments of waypoints.
     pub deployments: Store<Deployment>,
-    /// More pods by load.
+    /// Autoscalers of waypoints.
     pub autoscalers: Store<HorizontalPodAutoscaler>,
-    /// Not all pods at once.
+    /// Disruption budgets of waypoints.
     pub disruption_budgets: Store<PodDisruptionBudget>,
-    /// Which ConfigMaps exist, in which version: parameters are among them.
+    /// Versions of all ConfigMaps; parameters are among them.
     pub versions: Store<PartialObjectMeta<ConfigMap>>,
-    /// Which waypoint a namespace asks for.
+    /// Labels of namespaces.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
-    /// Whether the cluster knows Gateways and GatewayClasses.
+    /// Whether the cluster serves Gateways and GatewayClasses.
     served: [Arc<AtomicBool>; 2],
 }
 
 impl Caches {
-    /// Whether the cluster knows Gateways and GatewayClasses.
+    /// Whether the cluster serves both Gateways and GatewayClasses.
     pub(crate) fn is_served(&self) -> bool {
         self.served.iter().all(|served| served.load(Ordering::Relaxed))
     }
 }
 
-/// The caches, and what fills them; each change wakes whoever reconciles.
+/// The caches, and the watches that fill them; every change wakes the reconcilers.
 pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     let managed = watcher::Config::default().labels(&format!(
         "{}={}",
@@ -101,7 +101,7 @@ pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     (caches, filler.watches)
 }
 
-/// Empty caches that nothing fills.
+/// Empty caches without watches.
 #[cfg(test)]
 pub(crate) fn empty() -> Caches {
     Caches {
@@ -119,7 +119,7 @@ pub(crate) fn empty() -> Caches {
     }
 }
 
-/// Waits until every cache holds its first list.
+/// Waits until every cache has received its first list.
 pub(crate) async fn warm(caches: &Caches) {
     let wait = |result: Result<(), _>| {
         if result.is_err() {
@@ -158,7 +158,7 @@ impl Filler<'_> {
         self.fill(events.map(|event| event.map(read)), served.clone())
     }
 
-    /// Annotations may hold whole objects, and managed fields always say nothing here.
+    /// Annotations may contain whole objects, and managed fields are never needed here.
     fn metadata<K: Cached>(&mut self) -> Store<PartialObjectMeta<K>> {
         let api = Api::<PartialObjectMeta<K>>::all(self.client.clone());
         let events = watcher(api, watcher::Config::default()).default_backoff().modify(|object| {
@@ -210,7 +210,7 @@ impl Filler<'_> {
     }
 }
 
-/// An object that cannot be read is left out.
+/// Skips malformed objects.
 fn read<K: Cached>(event: watcher::Event<DeserializeGuard<K>>) -> Option<watcher::Event<K>> {
     let object = |guard| decoded(guard, &K::kind(&()));
     match event {

@@ -1,6 +1,6 @@
-//! GatewayClasses that are kept present, and what their status says.
+//! GatewayClasses that the operator creates, and their status.
 //!
-//! Invariant: pure; a class that another controller runs is left alone, whatever its name.
+//! Invariant: pure; a class of another controller is left alone, whatever its name.
 
 use ambit_api::{
     conditions::{ACCEPTED, reason},
@@ -13,26 +13,26 @@ use kube::ResourceExt;
 use super::World;
 use crate::conditions::{Finding, dated};
 
-/// The classes that there should be.
+/// Names of the classes.
 const CLASSES: [&str; 2] = [labels::WAYPOINT_CLASS, labels::ISTIO_WAYPOINT_CLASS];
 
-/// Classes to make: names that nobody has taken.
+/// Classes to create: those whose name is free.
 pub(crate) fn missing(world: &World) -> Vec<GatewayClass> {
     let is_there = |name: &str| world.classes.iter().any(|class| class.name_any() == name);
     CLASSES.into_iter().filter(|name| !is_there(name)).map(class).collect()
 }
 
-/// Whether we made it.
+/// Whether the operator created it.
 pub(crate) fn is_made_here(class: &GatewayClass) -> bool {
     is_ours(class) && class.labels().contains_key(labels::MESH)
 }
 
-/// Whether we run it.
+/// Whether it belongs to this controller.
 pub(crate) fn is_ours(class: &GatewayClass) -> bool {
     class.spec.controller_name == labels::WAYPOINT_CONTROLLER
 }
 
-/// The status of a class of ours.
+/// The status of a class of this controller.
 pub(crate) fn status(class: &GatewayClass, now: Timestamp) -> GatewayClassStatus {
     let previous = class.status.clone().unwrap_or_default();
     let accepted = Finding::holds(ACCEPTED, reason::ACCEPTED, "Gateways of this class become waypoints");

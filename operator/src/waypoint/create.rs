@@ -1,6 +1,6 @@
-//! Gateways that namespaces ask for by their label, and that nobody made.
+//! Gateways that namespaces request by their label, and that users did not create.
 //!
-//! Invariant: pure; a Gateway that a user made is never deleted, and one that is in use neither.
+//! Invariant: pure; a Gateway that a user created, or that is in use, is never deleted.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use kube::ResourceExt;
 
 use super::World;
 
-/// What to make and what to take away.
+/// Gateways to create and to delete.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Plan {
     /// Gateways to make.
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub delete: Vec<NamespacedName>,
 }
 
-/// What to make and what to take away. `auto_create` is what the Mesh says.
+/// Computes the plan. `auto_create` is the Mesh's setting.
 pub(crate) fn plan(world: &World, auto_create: bool) -> Plan {
     let existing: BTreeSet<NamespacedName> =
         world.gateways.iter().map(|gateway| name_of(&gateway.metadata)).collect();
@@ -41,7 +41,7 @@ pub(crate) fn plan(world: &World, auto_create: bool) -> Plan {
     }
 }
 
-/// Whether a namespace's label, and no user, made this Gateway.
+/// Whether this Gateway was created because of a namespace's label.
 pub(crate) fn is_auto_created(gateway: &Gateway) -> bool {
     gateway.labels().get(labels::AUTO_CREATED).is_some_and(|value| value == "true")
 }

@@ -1,4 +1,4 @@
-//! Everything that must exist for a valid waypoint. Pure and total.
+//! The objects that a valid waypoint needs. Pure and total.
 
 use std::collections::BTreeMap;
 
@@ -29,27 +29,27 @@ use metadata::{managed_labels, metadata, pod_metadata, pods, selector};
 
 pub(crate) use metadata::Given;
 
-/// Share of its CPU request at which a waypoint gets another pod, percent.
+/// CPU utilization above which the autoscaler adds pods, in percent of the request.
 const CPU_PERCENT: i32 = 80;
 /// Name of the port of `/healthz/ready` in the Service.
 const STATUS_PORT: &str = "status-port";
 
-/// Everything that must exist for one waypoint.
+/// The needed objects of one waypoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Objects {
-    /// Its account; it may do nothing in the API.
+    /// Its service account, without permissions.
     pub service_account: ServiceAccount,
     /// Its address.
     pub service: Service,
     /// Its pods.
     pub deployment: Deployment,
-    /// More pods by load, when there may be more.
+    /// Its autoscaler, if the number of pods may vary.
     pub autoscaler: Option<HorizontalPodAutoscaler>,
-    /// Not all pods at once, when there are more.
+    /// Its disruption budget, if it has several pods.
     pub disruption_budget: Option<PodDisruptionBudget>,
 }
 
-/// Everything that must exist for one waypoint, but for the roots, which waypoints of a namespace share.
+/// The needed objects of one waypoint, except the roots, which the waypoints of a namespace share.
 pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
     let replicas = valid.replicas;
     Objects {
@@ -65,7 +65,7 @@ pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
     }
 }
 
-/// The trusted roots in a namespace with waypoints; it goes with the last of its owners.
+/// The trusted roots in a namespace with waypoints, deleted with the last owner.
 pub(crate) fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> ConfigMap {
     ConfigMap {
         metadata: ObjectMeta {
@@ -80,7 +80,7 @@ pub(crate) fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> 
     }
 }
 
-/// Listeners share one port, which a Service may name only once.
+/// All listeners share one port, which a Service may contain only once.
 fn service(valid: &Valid, given: &Given<'_>) -> Service {
     let port = |name: &str, number: u16, protocol: &str| ServicePort {
         name: Some(name.to_owned()),
@@ -114,7 +114,8 @@ fn deployment(valid: &Valid, given: &Given<'_>) -> Deployment {
     Deployment {
         metadata: metadata(valid, given),
         spec: DeploymentSpec {
-            // Said even when the autoscaler decides, as what it decided: a field that is no longer said goes back to 1.
+            // Also set when the autoscaler decides, to its value: an omitted field would be reset
+            // to 1.
             replicas: Some(given.scaled.unwrap_or(replicas.min).clamp(replicas.min, replicas.max)),
             selector: pods(valid),
             strategy: Some(DeploymentStrategy {
@@ -161,7 +162,7 @@ fn autoscaler(valid: &Valid, given: &Given<'_>) -> HorizontalPodAutoscaler {
     }
 }
 
-/// One pod at a time may be taken away.
+/// One pod at a time may be evicted.
 fn disruption_budget(valid: &Valid, given: &Given<'_>) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: metadata(valid, given),

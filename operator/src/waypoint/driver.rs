@@ -1,7 +1,8 @@
-//! The driver: looks, decides by the pure functions beside it, and writes if this replica leads.
+//! The reconciler of waypoints: observes, decides with the pure functions beside it, and writes if
+//! this replica leads.
 //!
-//! Every replica reads parameters, because every replica tells ztunnels what to do while a waypoint is down; only the
-//! leader writes.
+//! Every replica reads parameters, because every replica sends ztunnels what to do while a waypoint
+//! is down; only the leader writes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -41,50 +42,50 @@ use crate::{
     watches::Seen,
 };
 
-/// Pause before a look that nothing asked for.
+/// Interval of reconciles without a change.
 const RESYNC: Duration = Duration::from_secs(300);
 /// Pause after a failure.
 const RETRY: Duration = Duration::from_secs(2);
-/// Changes that come together are looked at together.
+/// Changes within this time are handled together.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// What the driver works with.
+/// Dependencies of the reconciler.
 pub(crate) struct Context {
-    /// API server.
+    /// Kubernetes client.
     pub client: Client,
     /// Watch caches.
     pub caches: Caches,
-    /// Services of our own namespace: the operator's is what waypoints dial.
+    /// Services of our own namespace: waypoints connect to the operator's.
     pub own_services: Store<Service>,
     /// The model.
     pub index: SharedIndex,
-    /// The Mesh, as last seen.
+    /// The current Mesh.
     pub mesh: watch::Receiver<MeshState>,
     /// Whether this replica writes.
     pub leads: watch::Receiver<bool>,
-    /// The authority in force.
+    /// The current authority.
     pub trust: watch::Receiver<Option<Arc<Trust>>>,
     /// Image of the waypoint.
     pub image: String,
-    /// Events.
+    /// Writer of Events.
     pub events: Events,
-    /// Something changed.
+    /// Notified of every change.
     pub wake: watch::Receiver<()>,
-    /// Where failure policies go.
+    /// Receiver of failure policies.
     pub seen: mpsc::Sender<Seen>,
 }
 
-/// What the index was told of each waypoint; none before it was told of all.
+/// The failure policies sent to the index; `None` before all were sent.
 type Told = Option<BTreeMap<NamespacedName, FailurePolicy>>;
 
-/// One waypoint in one pass.
+/// One waypoint during a reconcile.
 struct Waypoint<'a> {
     gateway: &'a Gateway,
     name: NamespacedName,
     judgement: Judgement,
 }
 
-/// What all waypoints stand on.
+/// Inputs common to all waypoints.
 struct Ground {
     mesh: Arc<Mesh>,
     trust: Option<Arc<Trust>>,
@@ -114,7 +115,7 @@ pub(crate) async fn run(mut context: Context) {
     }
 }
 
-/// A Mesh that is being deleted is taken apart by its own reconcile.
+/// Reconciles all waypoints. When the Mesh is being deleted, its own reconciler removes them.
 async fn reconcile(context: &Context, reader: &mut Reader, told: &mut Told) -> Result<Duration, Error> {
     let state = context.mesh.borrow().clone();
     let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
@@ -152,13 +153,13 @@ fn replicas_of(waypoints: &[Waypoint<'_>], name: &NamespacedName) -> Option<Repl
     waypoint.judgement.valid.as_ref().map(|valid| valid.replicas)
 }
 
-/// What the services of each waypoint do while none of its pods is ready, where that is new.
+/// Sends new failure policies to the index.
 async fn tell(context: &Context, waypoints: &[Waypoint<'_>], told: &mut Told) {
     let policy =
         |waypoint: &Waypoint<'_>| waypoint.judgement.valid.as_ref().map(|valid| valid.failure_policy);
     let is_first = told.is_none();
     let before = told.take().unwrap_or_default();
-    // What cannot be read any more keeps what was last read of it.
+    // Parameters that have become unreadable keep their last valid value.
     let now: BTreeMap<_, _> = waypoints
         .iter()
         .filter_map(|waypoint| {
@@ -204,7 +205,7 @@ async fn keep_classes(context: &Context, world: &World) -> Result<(), Error> {
     result
 }
 
-/// Makes and takes away the Gateways that namespaces ask for.
+/// Creates and deletes the Gateways that namespaces request.
 async fn follow_labels(context: &Context, world: &World, auto_create: bool) -> Result<(), Error> {
     let plan = create::plan(world, auto_create && world.is_served);
     let mut result = Ok(());
@@ -229,8 +230,8 @@ async fn follow_labels(context: &Context, world: &World, auto_create: bool) -> R
     result
 }
 
-/// The roots, once in each namespace that has a waypoint; by namespace, what keeps them from being there. Our own
-/// namespace has them from the Mesh.
+/// Applies the roots once in each namespace with a waypoint; returns the problems by namespace. Our
+/// own namespace gets them from the Mesh.
 async fn keep_roots(
     context: &Context,
     world: &World,
@@ -253,7 +254,7 @@ async fn keep_roots(
     problems
 }
 
-/// Rolls every waypoint out and says how far it is; whether all that could be done was done.
+/// Rolls out every waypoint and writes its status; returns whether everything succeeded.
 async fn keep_waypoints(
     context: &Context,
     world: &World,
@@ -274,7 +275,7 @@ async fn keep_waypoints(
     result.map(|()| is_done)
 }
 
-/// Rolls one waypoint out, or says what keeps it from being.
+/// Rolls out one waypoint, or returns the problem.
 async fn roll_out(
     context: &Context,
     world: &World,
@@ -284,7 +285,7 @@ async fn roll_out(
 ) -> Option<Problem> {
     let live = world.deployment(&waypoint.name);
     let waiting = |message: &str| {
-        // What runs already goes on as it is.
+        // A running waypoint continues as it is.
         live.is_none().then(|| Problem { reason: reason::PENDING, message: message.to_owned() })
     };
     let Some(trust) = &ground.trust else { return waiting("the mesh has no authority yet") };
@@ -306,7 +307,7 @@ async fn roll_out(
     applied.as_ref().err().map(Problem::from)
 }
 
-/// Accounts and addresses come before the pods that need them.
+/// Accounts and Services are applied before the pods that need them.
 async fn apply_all(client: &Client, world: &World, wanted: &Objects) -> Result<(), Error> {
     apply::one(client, &wanted.service_account, &world.service_accounts, Claim::Label).await?;
     apply::one(client, &wanted.service, &world.services, Claim::Label).await?;
@@ -320,7 +321,7 @@ async fn apply_all(client: &Client, world: &World, wanted: &Objects) -> Result<(
     Ok(())
 }
 
-/// Writes status when it differs, and an Event for what a person may want to know of.
+/// Writes the status if it has changed, and Events for users.
 async fn write_status(
     context: &Context,
     world: &World,

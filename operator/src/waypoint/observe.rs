@@ -1,4 +1,4 @@
-//! Everything a decision about waypoints may look at, read from watch caches: no API call is made here.
+//! The inputs of decisions about waypoints, read from watch caches; no API calls are made here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,40 +23,40 @@ use kube::{Resource, ResourceExt};
 
 use super::{cache::Caches, wish::Wish};
 
-/// Everything a decision may look at.
+/// The inputs of decisions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct World {
-    /// The clock.
+    /// Current time.
     pub now: Timestamp,
-    /// Gateways of all classes, in order of their names.
+    /// Gateways of all classes, sorted by name.
     pub gateways: Vec<Arc<Gateway>>,
-    /// Classes of all controllers.
+    /// GatewayClasses of all controllers.
     pub classes: Vec<Arc<GatewayClass>>,
-    /// Accounts, as they are.
+    /// Service accounts of waypoints.
     pub service_accounts: Vec<Arc<ServiceAccount>>,
-    /// Roots, as they are.
+    /// ConfigMaps with roots.
     pub config_maps: Vec<Arc<ConfigMap>>,
-    /// Addresses, as they are.
+    /// Services of waypoints.
     pub services: Vec<Arc<Service>>,
-    /// Pods, as they are.
+    /// Deployments of waypoints.
     pub deployments: Vec<Arc<Deployment>>,
-    /// Autoscalers, as they are.
+    /// Autoscalers of waypoints.
     pub autoscalers: Vec<Arc<HorizontalPodAutoscaler>>,
-    /// Budgets, as they are.
+    /// Disruption budgets of waypoints.
     pub disruption_budgets: Vec<Arc<PodDisruptionBudget>>,
-    /// Versions of ConfigMaps, by name.
+    /// Resource versions of ConfigMaps, by name.
     pub versions: BTreeMap<NamespacedName, String>,
-    /// Namespaces that ask for a waypoint of their own.
+    /// Namespaces that request a waypoint of their own.
     pub wishes: Vec<Wish>,
-    /// Waypoints that know a service: it is bound to them, or clients may still go there.
+    /// Waypoints that are published to clients, or may still get their traffic.
     pub in_use: BTreeSet<NamespacedName>,
-    /// How many routes the services of a waypoint have.
+    /// Number of routes of the services of each waypoint.
     pub routes: BTreeMap<NamespacedName, i32>,
-    /// The cluster knows Gateways and their classes.
+    /// Whether the cluster serves Gateways and GatewayClasses.
     pub is_served: bool,
 }
 
-/// Looks at everything.
+/// Observes everything.
 pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     let mut gateways = caches.gateways.state();
     gateways.sort_by_key(|gateway| name_of(&gateway.metadata));
@@ -93,35 +93,35 @@ pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
 }
 
 impl World {
-    /// Gateways that are waypoints of ours.
+    /// Gateways that are waypoints of this controller.
     pub(crate) fn waypoints(&self) -> impl Iterator<Item = &Gateway> {
         self.gateways.iter().map(Arc::as_ref).filter(|gateway| self.is_ours(gateway))
     }
 
-    /// Whether a Gateway is of a class that we run.
+    /// Whether a Gateway's class belongs to this controller.
     pub(crate) fn is_ours(&self, gateway: &Gateway) -> bool {
         let class = self.classes.iter().find(|class| class.name_any() == gateway.spec.gateway_class_name);
         class.is_some_and(|class| class.spec.controller_name == labels::WAYPOINT_CONTROLLER)
     }
 
-    /// Pods of a waypoint.
+    /// Deployment of a waypoint.
     pub(crate) fn deployment(&self, name: &NamespacedName) -> Option<&Deployment> {
         find(&self.deployments, name)
     }
 
-    /// Address of a waypoint.
+    /// ClusterIP of a waypoint.
     pub(crate) fn service_ip(&self, name: &NamespacedName) -> Option<&str> {
         let ip = find(&self.services, name)?.spec.as_ref()?.cluster_ip.as_deref();
         ip.filter(|ip| !ip.is_empty() && *ip != "None")
     }
 
-    /// Pods of a waypoint that serve.
+    /// Number of ready pods of a waypoint.
     pub(crate) fn ready_pods(&self, name: &NamespacedName) -> i32 {
         let status = self.deployment(name).and_then(|deployment| deployment.status.as_ref());
         status.and_then(|status| status.ready_replicas).unwrap_or_default()
     }
 
-    /// What the Mesh's status says of waypoints.
+    /// The counts of waypoints in the Mesh's status.
     pub(crate) fn counted(&self) -> WaypointsStatus {
         let names: Vec<NamespacedName> = self.waypoints().map(|gateway| name_of(&gateway.metadata)).collect();
         let ready = names.iter().filter(|name| self.ready_pods(name) > 0).count();

@@ -1,6 +1,7 @@
-//! What a Gateway's `infrastructure.parametersRef` says: one typed document in a ConfigMap of the Gateway's namespace.
+//! Parameters from a Gateway's `infrastructure.parametersRef`: one typed document in a ConfigMap of
+//! the Gateway's namespace.
 //!
-//! Invariant: a key that is not known is an error, at any depth, so that nobody believes a setting that does nothing.
+//! Invariant: an unknown key is an error at any depth, so that no setting is silently ignored.
 
 use std::collections::BTreeMap;
 
@@ -11,30 +12,30 @@ use serde_json::Value;
 
 use crate::{apply::says, spec::validate};
 
-/// The one key of the ConfigMap.
+/// The only key of the ConfigMap.
 pub(crate) const KEY: &str = "waypoint";
 
-/// What a Gateway says of its waypoint beside its listeners; what is left out is as the Mesh says.
+/// Settings of a waypoint in addition to its listeners; omitted ones come from the Mesh.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Parameters {
-    /// How many pods.
+    /// Number of pods.
     pub replicas: Option<Replicas>,
-    /// What the container asks for and may use.
+    /// Resource requests and limits of the container.
     pub resources: Option<Resources>,
-    /// Where pods run.
+    /// Scheduling of the pods.
     pub scheduling: Scheduling,
     /// What happens while no pod is ready.
     pub failure_policy: Option<FailurePolicy>,
 }
 
-/// Where pods run.
+/// Scheduling of the pods.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Scheduling {
     /// Labels that a node must have.
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that do not keep pods away.
+    /// Tolerated taints.
     pub tolerations: Vec<Toleration>,
-    /// Nodes and pods to be near to or far from.
+    /// Affinity to nodes and pods.
     pub affinity: Option<Affinity>,
 }
 
@@ -64,7 +65,7 @@ struct WrittenResources {
     limits: Option<BTreeMap<String, Written>>,
 }
 
-/// A quantity: `cpu: 1` and `cpu: 500m` are both usual.
+/// A quantity, as a number or a string: `cpu: 1` and `cpu: 500m` are both common.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -72,10 +73,10 @@ enum Written {
     Number(serde_json::Number),
 }
 
-/// Reads the parameters in a ConfigMap.
+/// Parses the parameters in a ConfigMap.
 ///
 /// # Errors
-/// What is wrong, for people.
+/// What is wrong, for users.
 pub(crate) fn read(config_map: &ConfigMap) -> Result<Parameters, String> {
     let data = config_map.data.as_ref().into_iter().flatten();
     let binary = config_map.binary_data.as_ref().into_iter().flatten();
@@ -123,7 +124,8 @@ fn quantities(written: BTreeMap<String, Written>) -> BTreeMap<String, String> {
     written.into_iter().map(|(name, quantity)| (name, text(quantity))).collect()
 }
 
-/// A Kubernetes type passes over what it does not know; here, everything that was written must come back.
+/// Kubernetes types ignore unknown fields; here, everything written must be preserved by a round
+/// trip.
 fn strict<T: DeserializeOwned + Serialize>(field: &str, written: Value) -> Result<T, String> {
     let wrong = |error: serde_json::Error| format!("{field}: {error}");
     let read: T = serde_json::from_value(written.clone()).map_err(wrong)?;

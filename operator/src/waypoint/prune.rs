@@ -1,7 +1,9 @@
-//! What is not wanted any more: of waypoints that changed, and all of it when the Mesh goes.
+//! Removal of objects that are not needed any more: of changed waypoints, and of all when the Mesh
+//! is deleted.
 //!
-//! Invariant: only objects with our label are deleted (the caches hold no other), and none because a Gateway or a class
-//! cannot be seen: what belongs to a Gateway that is gone, Kubernetes collects by its owner.
+//! Invariant: only objects with our label are deleted (the caches hold no others), and none because
+//! a Gateway or a class is not visible. Objects of a deleted Gateway are garbage-collected by their
+//! owner reference.
 
 use std::collections::BTreeSet;
 
@@ -25,10 +27,11 @@ use crate::{
     object_status::{self, Judged},
 };
 
-/// Deletes what no waypoint wants any more. `replicas` tells how many pods an accepted waypoint has.
+/// Deletes what no waypoint needs any more. `replicas` returns the number of pods of an accepted
+/// waypoint.
 ///
 /// # Errors
-/// The first deletion that failed; the others were tried too.
+/// The first deletion that failed; the others were attempted too.
 pub(crate) async fn prune(
     client: &Client,
     world: &World,
@@ -63,13 +66,14 @@ pub(crate) async fn prune(
     results.into_iter().collect()
 }
 
-/// Whether a Gateway is of a class that somebody else runs. One whose class is not there may be ours.
+/// Whether a Gateway's class belongs to another controller. If the class does not exist, it may be
+/// ours.
 fn is_foreign(world: &World, gateway: &Gateway) -> bool {
     let class = world.classes.iter().find(|class| class.name_any() == gateway.spec.gateway_class_name);
     class.is_some_and(|class| !classes::is_ours(class))
 }
 
-/// The Gateway that an object was made for.
+/// The Gateway for which an object was created.
 fn gateway_of(metadata: &ObjectMeta) -> NamespacedName {
     let label = metadata.labels.as_ref().and_then(|all| all.get(labels::GATEWAY_NAME));
     let namespace = metadata.namespace.as_deref().unwrap_or_default();
@@ -89,11 +93,11 @@ pub(crate) fn is_anything_left(world: &World) -> bool {
         || world.classes.iter().any(|class| classes::is_made_here(class))
 }
 
-/// Takes everything away that waypoints were made of; Gateways of users stay and say that nobody serves them. Classes
-/// go last: without them, a Gateway is nobody's.
+/// Removes all objects of waypoints. Users' Gateways stay, with a status that nothing serves them.
+/// Classes are removed last, because without its class a Gateway belongs to no controller.
 ///
 /// # Errors
-/// The first write that failed; the others were tried too.
+/// The first write that failed; the others were attempted too.
 pub(crate) async fn remove(client: &Client, world: &World) -> Result<(), Error> {
     let results = [
         apply::prune(client, &world.disruption_budgets, |_| false).await,
@@ -123,7 +127,8 @@ fn has_addresses(gateway: &Gateway) -> bool {
     !is_auto_created(gateway) && gateway.status.as_ref().is_some_and(|status| !status.addresses.is_empty())
 }
 
-/// Addresses say that a waypoint exists; after a Mesh that is gone, the next one must not believe them.
+/// Removes the addresses of Gateways, which mean that a waypoint exists; the next Mesh must not
+/// rely on old ones.
 async fn withdraw(client: &Client, world: &World) -> Result<(), Error> {
     let gone = Finding::fails(PROGRAMMED, reason::PENDING, "the Mesh was deleted");
     let mut result = Ok(());

@@ -1,4 +1,4 @@
-//! Reads the parameters of Gateways, once for each version of a ConfigMap.
+//! Reads the parameters of Gateways, once per version of a ConfigMap.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,20 +10,20 @@ use kube::{Api, Client};
 use super::{parameters, validate::Found};
 use crate::error::{Error, is_not_found};
 
-/// ConfigMaps remembered; what is beyond is read again.
+/// Number of cached ConfigMaps; others are read again.
 const REMEMBERED_MAX: usize = 1024;
 
-/// Reads parameters, and remembers them.
+/// Reads and caches parameters.
 #[derive(Debug, Default)]
 pub(crate) struct Reader {
     read: HashMap<NamespacedName, (String, Found)>,
 }
 
 impl Reader {
-    /// What the `parametersRef` of a Gateway leads to. `versions` are those of all ConfigMaps.
+    /// The result of a Gateway's `parametersRef`. `versions` are those of all ConfigMaps.
     ///
     /// # Errors
-    /// When the API server cannot be asked.
+    /// When the API server cannot be reached.
     pub(crate) async fn find(
         &mut self,
         client: &Client,

@@ -1,7 +1,7 @@
-//! What a Gateway's status says. Pure.
+//! The status of a Gateway. Pure.
 //!
-//! Invariant: addresses appear when the first pod is ready and stay while the Gateway lives: whoever was bound to the
-//! waypoint stays bound to it though its pods die.
+//! Invariant: addresses appear when the first pod is ready and stay as long as the Gateway exists,
+//! so that bound services stay bound even if all pods die.
 
 use ambit_api::{
     conditions::{ACCEPTED, PROGRAMMED, RESOLVED_REFS, reason},
@@ -17,20 +17,20 @@ use crate::{
     error::Error,
 };
 
-/// How far a waypoint is.
+/// Progress of a waypoint's rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rollout {
     /// ClusterIP of its Service.
     pub service_ip: Option<String>,
-    /// Pods that serve.
+    /// Number of ready pods.
     pub ready: i32,
-    /// What keeps it from being rolled out.
+    /// What prevents the rollout.
     pub problem: Option<Problem>,
-    /// Routes that its services have.
+    /// Number of routes of its services.
     pub routes: i32,
 }
 
-/// What keeps a waypoint from being rolled out.
+/// What prevents a waypoint's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// Reason of the condition.
@@ -79,7 +79,7 @@ pub(crate) fn status(
     }
 }
 
-/// Conditions whose status or reason is new.
+/// Conditions with a new status or reason.
 pub(crate) fn news<'a>(
     before: &'a [PolicyCondition],
     after: &'a [PolicyCondition],

@@ -1,6 +1,6 @@
-//! From a Gateway as written to a waypoint that can be rolled out.
+//! Validation of a Gateway.
 //!
-//! Invariant: pure; what is wrong with the whole is told apart from what is wrong with one listener.
+//! Invariant: pure; problems of the whole Gateway are kept apart from those of a single listener.
 
 use std::collections::BTreeMap;
 
@@ -15,57 +15,57 @@ use ambit_model::{HBONE_PORT, NamespacedName};
 use super::parameters::{Parameters, Scheduling};
 use crate::conditions::Finding;
 
-/// Longest name of a Gateway: its Service and a label carry it.
+/// Longest name of a Gateway: it becomes the name of a Service and the value of a label.
 const NAME_BYTES_MAX: usize = 63;
-/// Labels and annotations that the Gateway API keeps for itself.
+/// Prefix of labels and annotations reserved by the Gateway API.
 const RESERVED_PREFIX: &str = "gateway.networking.k8s.io/";
 
-/// What `parametersRef` led to.
+/// The result of resolving `parametersRef`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Found {
-    /// There is none, or it was read.
+    /// There is none, or it was parsed.
     Parameters(Box<Parameters>),
-    /// It names what does not exist, or no ConfigMap.
+    /// The referenced object does not exist, or is not a ConfigMap.
     Missing(String),
-    /// It cannot be used.
+    /// The parameters are invalid.
     Invalid(String),
 }
 
-/// A waypoint that can be rolled out.
+/// A valid waypoint.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Valid {
-    /// The Gateway.
+    /// Name of the Gateway.
     pub name: NamespacedName,
-    /// Its class.
+    /// Name of its class.
     pub class: String,
-    /// Labels that everything made for it carries.
+    /// Labels for all its objects.
     pub labels: BTreeMap<String, String>,
-    /// Annotations that everything made for it carries.
+    /// Annotations for all its objects.
     pub annotations: BTreeMap<String, String>,
-    /// Names of the listeners that are served; the first is the port's.
+    /// Names of the accepted listeners; the port is named after the first.
     pub listeners: Vec<String>,
-    /// How many pods.
+    /// Number of pods.
     pub replicas: Replicas,
-    /// What the container asks for and may use.
+    /// Resource requests and limits of the container.
     pub resources: Resources,
-    /// Where pods run.
+    /// Scheduling of the pods.
     pub scheduling: Scheduling,
     /// What happens while no pod is ready.
     pub failure_policy: FailurePolicy,
 }
 
-/// What is said of a Gateway before anything is rolled out.
+/// The evaluation of a Gateway.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Judgement {
-    /// None: nothing new is rolled out, and what runs stays.
+    /// `None`: nothing new is rolled out, and what is running stays.
     pub valid: Option<Valid>,
-    /// `Accepted`.
+    /// The condition `Accepted`.
     pub accepted: Finding,
-    /// `ResolvedRefs`.
+    /// The condition `ResolvedRefs`.
     pub resolved: Finding,
 }
 
-/// Judges a Gateway of one of our classes. `mesh` is what holds unless the Gateway says otherwise.
+/// Evaluates a Gateway of one of our classes. `mesh` provides the defaults.
 pub(crate) fn judge(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Judgement {
     let resolved = match found {
         Found::Missing(what) => Finding::fails(RESOLVED_REFS, reason::REF_NOT_FOUND, what.clone()),
@@ -138,7 +138,7 @@ fn accepted(gateway: &Gateway) -> Finding {
     Finding::holds(ACCEPTED, reason::LISTENERS_NOT_VALID, message)
 }
 
-/// Why a listener is not served.
+/// Why a listener is not accepted.
 pub(crate) fn listener_problem(listener: &Listener) -> Option<Finding> {
     if listener.protocol != labels::HBONE {
         let message = format!("protocol {} is not served; write {}", listener.protocol, labels::HBONE);
@@ -151,7 +151,7 @@ pub(crate) fn listener_problem(listener: &Listener) -> Option<Finding> {
     None
 }
 
-/// RFC 1035 label: what the name of a Service may be.
+/// RFC 1035 label, as required for the name of a Service.
 fn is_service_name(name: &str) -> bool {
     let is_part = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     name.len() <= NAME_BYTES_MAX

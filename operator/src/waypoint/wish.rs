@@ -1,20 +1,20 @@
-//! A namespace that asks for a waypoint by its label.
+//! Namespaces that request a waypoint by their label.
 
 use ambit_api::labels;
 use ambit_model::NamespacedName;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// A namespace that asks for a waypoint of its own.
+/// A namespace that requests a waypoint of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
-    /// The Gateway it names, in the namespace itself.
+    /// The requested Gateway, in the namespace itself.
     pub gateway: NamespacedName,
-    /// Its pods are in the mesh: L7 follows L4.
+    /// Whether its pods are in the mesh: L7 requires L4.
     pub is_enrolled: bool,
 }
 
 impl Wish {
-    /// What a namespace asks for, if it is a waypoint of its own.
+    /// The request of a namespace, if it is for a waypoint of its own.
     pub(crate) fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
         let own = namespace.name.as_deref()?;
         if namespace.deletion_timestamp.is_some() {

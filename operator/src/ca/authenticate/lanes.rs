@@ -1,7 +1,7 @@
-//! Whose tokens the API server is asked about, how many at a time.
+//! Scheduling of token reviews, with limits per address.
 //!
-//! Invariant: an address whose tokens were refused is asked for ever less; those that have shown a good one before never wait
-//! behind those that have not.
+//! Invariant: an address with rejected tokens gets ever fewer reviews, and addresses with an
+//! accepted token never wait behind those without.
 
 use std::{
     collections::HashMap,
@@ -17,20 +17,20 @@ use tokio::{
 use super::not_believed::NotBelieved;
 use crate::ca::rate::RateLimit;
 
-/// Reviews under way at a time.
+/// Concurrent reviews.
 pub(crate) const REVIEWS_MAX: usize = 32;
-/// Of these for tokens from addresses that have shown none yet that was believed.
+/// Of these, reviews for addresses without an accepted token so far.
 pub(super) const STRANGERS_MAX: usize = 16;
-/// Of these for one address.
+/// Of these, reviews for one address.
 pub(crate) const REVIEWS_PER_ADDRESS_MAX: u32 = 8;
-/// Refused tokens that an address may show at once.
+/// Burst of rejected tokens per address.
 pub(crate) const REFUSALS_MAX: u32 = 8;
-/// Refused tokens that an address may show per second.
+/// Sustained rate of rejected tokens per address.
 pub(crate) const REFUSALS_PER_SECOND: f64 = 0.2;
-/// Issuers remembered: a cluster that changes its own accepts the old one for a while.
+/// Number of remembered issuers: a cluster that changes its issuer accepts the old one for a while.
 const ISSUERS_MAX: usize = 4;
 
-/// The lanes, and what is known of those who wait in them.
+/// The queues for reviews, and the state of the addresses in them.
 #[derive(Debug)]
 pub(super) struct Lanes {
     reviews: Semaphore,
@@ -42,11 +42,11 @@ pub(super) struct Lanes {
 struct State {
     waiting: HashMap<IpAddr, u32>,
     refused: RateLimit<IpAddr>,
-    /// Of tokens that were believed, the newest last.
+    /// Issuers of accepted tokens, the newest last.
     issuers: Vec<Arc<str>>,
 }
 
-/// One review's turn.
+/// Permission for one review.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     lanes: &'a Lanes,
@@ -54,11 +54,11 @@ pub(super) struct Turn<'a> {
     permits: Option<(SemaphorePermit<'a>, Option<SemaphorePermit<'a>>)>,
 }
 
-/// Who shows a token.
+/// The address that presents a token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shower {
     pub(super) address: IpAddr,
-    /// The address has shown a token that was believed.
+    /// The address has presented an accepted token.
     pub(super) is_known: bool,
 }
 
@@ -75,7 +75,8 @@ impl Lanes {
         }
     }
 
-    /// Waits for a turn. A stranger with a token of an issuer that nobody has shown gets none, once one is known.
+    /// Waits for a permission. Once an issuer is known, an unknown address with a token of another
+    /// issuer is rejected.
     pub(super) async fn turn(
         &self,
         shower: Shower,
@@ -99,7 +100,7 @@ impl Lanes {
             *waiting += 1;
             has_credit && shower.is_known
         };
-        // From here on dropping the turn counts it out.
+        // From here on, dropping the permission releases its count.
         let mut turn = Turn { lanes: self, address: shower.address, permits: None };
         let closed = |_| NotBelieved::Unavailable("the operator is going down".into());
         let stranger = match is_trusted {
@@ -116,7 +117,7 @@ impl Lanes {
 }
 
 impl Turn<'_> {
-    /// The API server believes it.
+    /// Records that the API server accepted the token.
     pub(super) fn believed(self, issuer: &Arc<str>) {
         let issuers = &mut self.lanes.lock().issuers;
         if issuers.contains(issuer) {
@@ -128,7 +129,7 @@ impl Turn<'_> {
         issuers.push(issuer.clone());
     }
 
-    /// The API server does not.
+    /// Records that the API server rejected the token.
     pub(super) fn refused(self, now: Instant) {
         self.lanes.lock().refused.take(&self.address, now);
     }
@@ -158,7 +159,7 @@ mod tests {
         Shower { address: [10, 0, 0, last].into(), is_known }
     }
 
-    /// The turn, if it need not be waited for.
+    /// The permission, if no wait is needed.
     fn at_once(lanes: &Lanes, shower: Shower) -> Option<Result<Turn<'_>, NotBelieved>> {
         lanes.turn(shower, "k8s", Instant::now()).now_or_never()
     }
@@ -206,7 +207,7 @@ mod tests {
         }
         let in_a_minute = REFUSALS_MAX + 11..=REFUSALS_MAX + 12;
         assert!(in_a_minute.contains(&asked), "a burst, and one in five seconds: {asked}");
-        // Who has shown a good one waits among strangers then, and is not turned away.
+        // A known address then waits with the unknown ones instead of being rejected.
         let turns: Vec<_> = (10..10 + STRANGERS_MAX)
             .map(|at| at_once(&lanes, from(u8::try_from(at).unwrap(), false)))
             .collect();

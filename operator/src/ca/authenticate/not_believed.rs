@@ -1,43 +1,43 @@
-//! Why a token is not believed; the client learns only whether to try again.
+//! Why a token is rejected; the client learns only whether to retry.
 
 use tonic::Status;
 
 use crate::names::TOKEN_AUDIENCE;
 
-/// Why a token is not believed.
+/// Why a token is rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotBelieved {
-    /// No `authorization: Bearer`.
+    /// There is no `authorization: Bearer` header.
     #[error("the request carries no bearer token")]
     Missing,
     /// Longer than [`TOKEN_BYTES_MAX`](super::TOKEN_BYTES_MAX).
     #[error("the token is too long")]
     TooLong,
-    /// Not a signed token of a service account that ends.
+    /// Not a signed service account token with an expiry.
     #[error("the token is not a JWT of a service account")]
     Malformed,
-    /// Of an issuer that no token was believed of, from an address of which none was.
+    /// Its issuer has issued no accepted token, and its address has presented none.
     #[error("the token is of a foreign issuer")]
     Issuer,
-    /// The address has shown too many that were refused, or has too many under review.
+    /// The address has too many rejected tokens, or too many under review.
     #[error("too many tokens were shown from this address")]
     TooMany,
     /// The address has too many connections.
     #[error("too many connections come from this address")]
     Crowded,
-    /// The API server says no.
+    /// The API server rejected it.
     #[error("the API server does not accept the token: {0}")]
     Refused(String),
-    /// Made for someone else.
+    /// Issued for another audience.
     #[error("the token is not meant for audience {TOKEN_AUDIENCE}")]
     Audience,
     /// Not a service account.
     #[error("{0:?} is not a service account")]
     Account(String),
-    /// Its time is over.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
-    /// The API server cannot be asked.
+    /// The API server cannot be reached.
     #[error("the token cannot be reviewed now: {0}")]
     Unavailable(String),
 }
@@ -62,7 +62,7 @@ impl From<NotBelieved> for Status {
 }
 
 impl NotBelieved {
-    /// Label of the counter.
+    /// Label value of the metric.
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Missing => "missing",

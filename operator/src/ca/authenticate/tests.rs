@@ -46,13 +46,13 @@ fn metadata(value: &str) -> MetadataMap {
     metadata
 }
 
-/// A token of a service account, told apart from others by a number.
+/// A service account token, distinguished by a number.
 fn token(number: usize, issuer: &str) -> String {
     let sub = "system:serviceaccount:ambit-system:ztunnel";
     jwt(&json!({"iss": issuer, "sub": sub, "aud": [TOKEN_AUDIENCE], "exp": 1000, "jti": number}))
 }
 
-/// A request over a connection.
+/// A request on a connection.
 struct Call {
     metadata: MetadataMap,
     extensions: Extensions,
@@ -160,7 +160,7 @@ async fn what_is_no_token_of_a_service_account_is_not_even_reviewed() {
     assert_eq!(reviews.load(Ordering::SeqCst), 0);
 }
 
-/// Refuses everything but what its numbers say.
+/// Accepts only tokens with certain numbers.
 struct Choosy(Arc<AtomicUsize>, &'static str);
 
 impl TokenReviewer for Choosy {

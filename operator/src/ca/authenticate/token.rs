@@ -1,6 +1,6 @@
-//! What a token says about itself, before the API server is asked: enough to refuse what it would refuse.
+//! Checks of a token before the API server is called: enough to reject what it would reject.
 //!
-//! Invariant: pure; nothing here is verified, so it only ever refuses.
+//! Invariant: pure; nothing here is verified, so it only ever rejects.
 
 use std::{
     sync::Arc,
@@ -16,7 +16,7 @@ use crate::names::TOKEN_AUDIENCE;
 /// How far this clock may be behind the API server's.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(60);
 
-/// What a token of a service account claims (KEP-1205).
+/// The claims of a service account token (KEP-1205).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Claims {
     pub(super) issuer: Arc<str>,
@@ -43,7 +43,7 @@ enum OneOrMany {
     Many(Vec<String>),
 }
 
-/// Reads a token that could be believed now.
+/// Parses a token that may be valid now.
 pub(super) fn claims(token: &str, now: SystemTime) -> Result<Claims, NotBelieved> {
     let mut parts = token.split('.');
     let (Some(header), Some(payload), Some(signature), None) =
@@ -68,7 +68,7 @@ pub(super) fn claims(token: &str, now: SystemTime) -> Result<Claims, NotBelieved
         return Err(NotBelieved::Malformed);
     }
     let expires = UNIX_EPOCH.checked_add(Duration::from_secs(exp)).ok_or(NotBelieved::Malformed)?;
-    // Within the skew the API server decides.
+    // Within the tolerance the API server decides.
     if now.duration_since(expires).is_ok_and(|over| over > CLOCK_SKEW_MAX) {
         return Err(NotBelieved::Expired);
     }

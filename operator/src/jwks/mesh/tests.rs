@@ -20,13 +20,13 @@ use crate::{
 };
 
 const KEYS: &str = r#"{"keys":[]}"#;
-/// The issuer's Service, its pod, and a pod of its waypoint.
+/// Addresses of the issuer's Service, of its pod, and of a pod of its waypoint.
 const SERVICE: &str = "10.96.0.7";
 const POD: &str = "10.0.0.7";
 const WAYPOINT: &str = "10.0.0.8";
 const ASKS: &str = "spiffe://cluster.local/ns/ambit-system/sa/ambit-operator";
 
-/// What happened, in order.
+/// Events in order.
 #[derive(Clone, Default)]
 struct Seen(Arc<Mutex<Vec<String>>>);
 
@@ -68,7 +68,7 @@ fn service(name: &str, ip: &str, labels: Value, selector: Value) -> Object {
     Object::Service(from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
 }
 
-/// A mesh whose namespace `idp` has an issuer, and the operator in its own.
+/// A mesh with an issuer in namespace `idp`, and the operator in its own namespace.
 fn mesh() -> Index {
     let mut index = Index::new(Settings { presence: Presence::Present, ..Settings::default() });
     let namespace = json!({"name": "idp", "labels": {"istio.io/dataplane-mode": "ambient"}});
@@ -107,7 +107,7 @@ fn behind_a_waypoint() -> Index {
     index
 }
 
-/// One end of a connection that is served as by an application.
+/// Serves HTTP on one end of a connection, like an application.
 async fn serve_http(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Seen) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -123,7 +123,7 @@ async fn serve_http(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Seen)
     let _ = stream.shutdown().await;
 }
 
-/// The proxy of a peer, which lets in whom it is told to.
+/// A peer's proxy; `admits` decides whether it accepts the tunnel.
 async fn serve_tunnels(stream: DuplexStream, svid: Arc<Svid>, admits: bool, seen: Seen) {
     let Ok((stream, peer)) = ambit_identity::accept(&svid, stream).await else { return };
     let served =
@@ -139,10 +139,11 @@ async fn serve_tunnels(stream: DuplexStream, svid: Arc<Svid>, admits: bool, seen
     let _ = served.await;
 }
 
-/// Who is where: an issuer and its waypoint, of which either may be somebody else, and applications in plaintext.
+/// The peers: an issuer and its waypoint, either of which may have a wrong identity, and
+/// applications in plaintext.
 struct Place {
     index: Index,
-    /// Service account that the peer proves.
+    /// Service account in the peer's certificate.
     proves: &'static str,
     admits: bool,
 }
@@ -210,7 +211,7 @@ async fn an_issuer_in_the_mesh_is_asked_as_a_client_of_the_mesh_asks() {
 async fn who_is_not_the_issuer_or_does_not_let_the_operator_in_hears_no_question() {
     let refusing = Place { admits: false, ..Place::of(mesh(), "issuer") };
     let impostor = Place::of(mesh(), "somebody");
-    // Past the waypoint there is no way, even to the issuer itself.
+    // Nothing bypasses the waypoint, not even a connection to the issuer itself.
     let round = Place::of(behind_a_waypoint(), "issuer");
     let asked = format!("{ASKS} asks for 10.0.0.7:8080");
     for (place, expected) in [

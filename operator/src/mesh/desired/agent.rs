@@ -1,4 +1,4 @@
-//! The node agent: enrolls pods, so it shares the node's network and processes.
+//! The node agent: it enrolls pods, so it shares the node's network and process namespaces.
 
 use k8s_openapi::{
     api::{
@@ -20,11 +20,11 @@ use crate::{
     spec::validate::Valid,
 };
 
-/// Time to finish what it began; it leaves redirection in place.
+/// Time to finish running operations; redirection stays in place.
 const TERMINATION_SECONDS: i64 = 30;
 const REQUESTS: [(&str, &str); 2] = [("cpu", "50m"), ("memory", "64Mi")];
-/// What each is for: setns and pins; rules, routes and transparent sockets; programs and maps; other processes'
-/// namespaces; sockets and files of any owner.
+/// The reasons, in order: setns and pins; rules, routes and transparent sockets; eBPF programs and
+/// maps; other processes' namespaces; sockets and files of any owner.
 const CAPABILITIES: [&str; 7] =
     ["SYS_ADMIN", "NET_ADMIN", "BPF", "PERFMON", "SYS_PTRACE", "DAC_OVERRIDE", "DAC_READ_SEARCH"];
 
@@ -100,7 +100,8 @@ fn security() -> SecurityContext {
     }
 }
 
-/// Paths are the same inside and outside, so that the agent may hand them to the plugin.
+/// Paths are the same inside and outside the container, so that the agent can pass them to the
+/// plugin.
 fn volumes() -> Vec<Volume> {
     let directories = [
         ("run", "/run/ambit", "DirectoryOrCreate"),

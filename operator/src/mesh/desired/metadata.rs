@@ -1,4 +1,5 @@
-//! What all objects of the agents share: name, labels, owner; and what they depend on beside the spec.
+//! Properties common to all objects of the agents: name, labels, owner; and their inputs in
+//! addition to the spec.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +11,16 @@ use k8s_openapi::{
 
 use crate::{config::Images, names};
 
-/// What is desired depends on, beside the spec.
+/// Inputs of the needed objects in addition to the spec.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Given<'a> {
-    /// Images of the parts.
+    /// Images of the components.
     pub images: &'a Images,
-    /// ClusterIP of the operator's Service; without it no agent can be started.
+    /// ClusterIP of the operator's Service; without it no agent can start.
     pub operator_ip: Option<&'a str>,
-    /// Trusted roots as PEM; without them no agent can be started.
+    /// Trusted roots as PEM; without them no agent can start.
     pub roots: Option<&'a str>,
-    /// The Mesh, as owner of everything.
+    /// The Mesh, as the owner of all objects.
     pub owner: Option<OwnerReference>,
 }
 
@@ -56,7 +57,7 @@ pub(super) fn selector(app: &str) -> LabelSelector {
     LabelSelector { match_labels: Some(labels), ..LabelSelector::default() }
 }
 
-/// On every node, whatever its taints.
+/// Runs on every node, whatever its taints.
 pub(super) fn tolerations() -> Vec<Toleration> {
     vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]
 }

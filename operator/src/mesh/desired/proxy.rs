@@ -22,7 +22,8 @@ use crate::{
 /// Time for open connections to end.
 const TERMINATION_SECONDS: i64 = 30;
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "128Mi")];
-/// What each is for: entering a pod's network namespace; transparent sockets and marks; binding to a device.
+/// The reasons, in order: entering a pod's network namespace; transparent sockets and marks;
+/// binding to a device.
 const CAPABILITIES: [&str; 3] = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW"];
 const SOCKET_PATH: &str = "/run/ambit/zds";
 

@@ -1,4 +1,5 @@
-//! What all objects of a waypoint share: names, labels, owner; and what they depend on beside its Gateway.
+//! Properties common to all objects of a waypoint: names, labels, owner; and their inputs in
+//! addition to the Gateway.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +8,26 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, 
 
 use crate::waypoint::validate::Valid;
 
-/// What is desired depends on, beside the waypoint itself.
+/// Inputs in addition to the waypoint itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Given<'a> {
     /// Image of the waypoint.
     pub image: &'a str,
     /// ClusterIP of the operator's Service.
     pub operator_ip: &'a str,
-    /// What the Mesh says.
+    /// Spec of the Mesh.
     pub mesh: &'a MeshSpec,
-    /// Trust domain in force.
+    /// Current trust domain.
     pub trust_domain: &'a str,
-    /// Life of certificates, seconds.
+    /// Lifetime of certificates in seconds.
     pub certificate_seconds: u64,
-    /// The Gateway, as owner of everything.
+    /// The Gateway, as the owner of all objects.
     pub owner: &'a OwnerReference,
-    /// How many pods the autoscaler wants now.
+    /// Number of pods that the autoscaler wants.
     pub scaled: Option<i32>,
 }
 
-/// What tells our objects from everybody else's.
+/// The labels that distinguish our objects from those of others.
 pub(super) fn managed_labels() -> BTreeMap<String, String> {
     BTreeMap::from([
         (labels::GATEWAY_MANAGED.to_owned(), labels::WAYPOINT_MANAGED.to_owned()),
@@ -34,7 +35,7 @@ pub(super) fn managed_labels() -> BTreeMap<String, String> {
     ])
 }
 
-/// The user's labels, then ours, which win.
+/// The user's labels, overridden by ours.
 fn object_labels(valid: &Valid) -> BTreeMap<String, String> {
     let mut all = valid.labels.clone();
     all.extend(managed_labels());
@@ -66,7 +67,7 @@ pub(super) fn pods(valid: &Valid) -> LabelSelector {
     LabelSelector { match_labels: Some(selector(valid)), ..LabelSelector::default() }
 }
 
-/// A waypoint is never enrolled itself: it speaks HBONE of its own.
+/// A waypoint is never enrolled itself, because it terminates HBONE itself.
 pub(super) fn pod_metadata(valid: &Valid) -> ObjectMeta {
     let mut all = object_labels(valid);
     all.insert(labels::DATAPLANE_MODE.to_owned(), labels::NONE.to_owned());

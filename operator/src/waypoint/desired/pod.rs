@@ -1,4 +1,5 @@
-//! The pod of a waypoint: no privilege, no Kubernetes credentials, spread over nodes, and time to drain.
+//! The pod of a waypoint: no privileges, no Kubernetes credentials, spread over nodes, and time to
+//! drain.
 
 use ambit_model::HBONE_PORT;
 use k8s_openapi::api::core::v1::{
@@ -15,14 +16,15 @@ use crate::{
     waypoint::validate::Valid,
 };
 
-/// Time for requests and connections to end.
+/// Time for requests and connections to end, in seconds.
 pub(crate) const TERMINATION_SECONDS: i64 = 45;
-/// Of that, while the pod still takes everything: clients must hear first that it goes.
+/// The part of it in which the pod still accepts everything, until clients have received its
+/// removal.
 const FAREWELL_SECONDS: i64 = 5;
 const REQUESTS: [(&str, &str); 2] = [("cpu", "100m"), ("memory", "64Mi")];
-/// Nobody in particular.
+/// An arbitrary unprivileged user.
 const USER: i64 = 1337;
-/// Most pods that one node may have more than another.
+/// Largest difference in the number of pods between two nodes.
 const SKEW_MAX: i32 = 1;
 
 pub(super) fn spec(valid: &Valid, given: &Given<'_>) -> PodSpec {
@@ -53,7 +55,7 @@ pub(super) fn spec(valid: &Valid, given: &Given<'_>) -> PodSpec {
     }
 }
 
-/// Over nodes where there are several, and on one where there is one.
+/// Prefers several nodes, but accepts a single one.
 fn spread(valid: &Valid) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         label_selector: Some(pods(valid)),
@@ -101,7 +103,7 @@ fn container(valid: &Valid, given: &Given<'_>) -> Container {
     }
 }
 
-/// What the waypoint's `--help` lists.
+/// The variables listed in the waypoint's `--help`.
 fn env(valid: &Valid, given: &Given<'_>) -> Vec<EnvVar> {
     let observability = &given.mesh.observability;
     let mut env = common_env(&operator_address(given.operator_ip), "info", observability.log_format);
@@ -122,7 +124,7 @@ fn env(valid: &Valid, given: &Given<'_>) -> Vec<EnvVar> {
     env
 }
 
-/// Percent as a share of one.
+/// Converts percent to a fraction of one.
 fn share(percent: i32) -> String {
     format!("{}.{:02}", percent / 100, percent % 100)
 }

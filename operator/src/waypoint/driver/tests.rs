@@ -144,7 +144,7 @@ async fn what_is_there_already_is_not_written_again_and_a_ready_pod_gives_addres
     caches.disruption_budgets = filled(written("/poddisruptionbudgets/"));
     let script = Script::default();
     let (mut context, _told) = context(&script, caches);
-    // The roots are those of the first pass.
+    // The roots are those of the first run.
     context.trust = context_of_first.trust.clone();
     pass(&context).await;
     assert_eq!(
