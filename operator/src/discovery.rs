@@ -126,7 +126,7 @@ pub(crate) async fn serve(
         served = server => served.map_err(DiscoveryError::from),
         () = renewal => Ok(()),
         () = overdue => {
-            tracing::warn!(waited = ?SHUTDOWN_TIME_MAX, "Calls are cut off");
+            tracing::warn!(waited = ?SHUTDOWN_TIME_MAX, "Calls in flight are aborted");
             Ok(())
         }
     }

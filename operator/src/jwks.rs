@@ -152,9 +152,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_no_key_set_is_a_failure_and_says_what_it_is() {
         for (body, says) in [
-            ("<html>sign in</html>", "no JWK set"),
-            (r#"{"keys":[{"kty":"RSA"}]}"#, "no JWK set"),
-            ("\"hunter2\"", "no JWK set"),
+            ("<html>sign in</html>", "not a JWK set"),
+            (r#"{"keys":[{"kty":"RSA"}]}"#, "not a JWK set"),
+            ("\"hunter2\"", "not a JWK set"),
         ] {
             let (address, served) = issuer(body).await;
             let (_wanted, wants) = watch::channel(wanted(&address));

@@ -63,11 +63,11 @@ impl Collector for State {
         };
         for (name, help, value) in [
             ("ambit_leader", "Whether this replica writes", usize::from(*self.leads.borrow())),
-            ("ambit_pods_enrolled", "Pods whose traffic the mesh carries", enrolled),
-            ("ambit_pods_pending", "Pods that are not where they should be", pending),
-            ("ambit_workloads", "Workloads that proxies hear of", workloads),
-            ("ambit_services", "Services that proxies hear of", services),
-            ("ambit_policies", "Policies that proxies hear of", policies),
+            ("ambit_pods_enrolled", "Pods in the mesh", enrolled),
+            ("ambit_pods_pending", "Pods that are not in their wanted state", pending),
+            ("ambit_workloads", "Workloads published to proxies", workloads),
+            ("ambit_services", "Services published to proxies", services),
+            ("ambit_policies", "Policies published to proxies", policies),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
             gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;

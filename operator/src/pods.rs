@@ -109,7 +109,7 @@ impl Writer {
             ReportEvent::PodLate { pod, closed } => {
                 let note = format!(
                     "the pod ran outside the mesh before the agent of its node could enroll it; it is enrolled now, and \
-                     {closed} connections that no policy had judged were closed"
+                     {closed} connections that bypassed policy were closed"
                 );
                 self.events.pod(reference(pod), Severity::Warning, "EnrolledLate", &note).await;
                 Ok(())
@@ -118,8 +118,7 @@ impl Writer {
                 let reference =
                     PodReference { namespace: &pod.name.namespace, name: &pod.name.name, uid: &pod.uid };
                 let note = format!(
-                    "{out} packets that something inside this pod sends out through it, and {into} that reach \
-                     something inside it, were dropped: they can be neither captured nor judged"
+                    "{out} packets that this pod forwards from a network inside it, and {into} to one, were dropped, because policy cannot be applied to them"
                 );
                 self.events.pod(reference, Severity::Warning, FORWARDED_TRAFFIC_DROPPED, &note).await;
                 Ok(())
@@ -161,7 +160,7 @@ impl Writer {
             Ok(taint::Lifted::NotThere) => Ok(()),
             Ok(taint::Lifted::Forbidden) => {
                 let note = format!(
-                    "node {node} has the taint {}, which the operator may not take away; apply \
+                    "node {node} has the taint {}, which the operator is not permitted to remove; apply \
                      config/startup-taint.yaml",
                     taint::KEY
                 );

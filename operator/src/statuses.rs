@@ -62,7 +62,7 @@ pub(crate) async fn run(
         let mut is_failed = false;
         for (pod, waypoint) in outdated {
             if let Err(error) = pods::remember(&client, &pod, waypoint.as_ref()).await {
-                tracing::warn!(%error, "A pod cannot be told of its waypoint, trying again");
+                tracing::warn!(%error, "The waypoint annotation of a pod cannot be written, trying again");
                 is_failed = true;
             }
         }

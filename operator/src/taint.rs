@@ -52,7 +52,7 @@ pub(crate) async fn lift(client: &Client, name: &str) -> Result<Lifted, Error> {
         Ok(_) => Ok(Lifted::Yes),
         Err(kube::Error::Api(status)) if status.code == FORBIDDEN => Ok(Lifted::Forbidden),
         Err(error) if is_not_found(&error) => Ok(Lifted::NotThere),
-        Err(error) => Err(Error::api(format!("taking the startup taint off Node {name}"), error)),
+        Err(error) => Err(Error::api(format!("removing the startup taint of Node {name}"), error)),
     }
 }
 

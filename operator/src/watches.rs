@@ -156,7 +156,7 @@ pub(crate) fn mesh(client: &Client, seen: mpsc::Sender<Seen>) -> Watch {
                 },
                 Ok(watcher::Event::Delete(_)) => None,
                 Err(error) => {
-                    tracing::warn!(kind = "Mesh", %error, "A watch broke, starting it again");
+                    tracing::warn!(kind = "Mesh", %error, "A watch failed, restarting it");
                     continue;
                 }
             };
@@ -229,7 +229,7 @@ async fn follow<K>(
 
 fn broken(error: &watcher::Error, kind: Kind, is_missing: &mut bool) -> Option<Seen> {
     if !is_not_served(error) {
-        tracing::warn!(?kind, %error, "A watch broke, starting it again");
+        tracing::warn!(?kind, %error, "A watch failed, restarting it");
         return None;
     }
     if std::mem::replace(is_missing, true) {
@@ -255,7 +255,7 @@ pub(crate) fn decoded<K>(guard: DeserializeGuard<K>, kind: &str) -> Option<K> {
         Ok(object) => Some(object),
         Err(invalid) => {
             let (namespace, name) = (invalid.metadata.namespace, invalid.metadata.name);
-            tracing::warn!(kind, ?namespace, ?name, error = %invalid.error, "An object cannot be read and is left out");
+            tracing::warn!(kind, ?namespace, ?name, error = %invalid.error, "A malformed object is skipped");
             None
         }
     }

@@ -132,7 +132,7 @@ struct Reason {
 impl CallerMetrics {
     /// Registers `ambit_callers_refused_total{reason}`.
     pub(crate) fn register(&self, registry: &mut Registry) {
-        let help = "Calls whose token was not believed, by reason";
+        let help = "Calls whose token was rejected, by reason";
         registry.register("ambit_callers_refused", help, self.refused.clone());
     }
 }
@@ -185,7 +185,7 @@ impl Authenticator {
             let address = peer.map(Peer::address);
             // Not logged at a higher level, because anyone can cause it at no cost; rejected
             // reviews are.
-            tracing::debug!(?address, %reason, "A caller was not believed");
+            tracing::debug!(?address, %reason, "A caller was rejected");
             reason.into()
         })
     }

@@ -53,7 +53,7 @@ pub(crate) enum Refusal {
     #[error("the caller's node is not the one its pod is bound to")]
     NodeMismatch,
     /// Only the node proxy may request certificates for others.
-    #[error("this service account may ask only for itself")]
+    #[error("this service account may only request its own identity")]
     NotANodeProxy,
     /// Not `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
     #[error("the identity is malformed")]
@@ -71,7 +71,7 @@ pub(crate) enum Refusal {
     #[error("the certificate request names another identity")]
     NameMismatch,
     /// Longer than [`TTL_MAX`].
-    #[error("the asked life is longer than allowed")]
+    #[error("the requested lifetime is longer than permitted")]
     TtlTooLong,
 }
 

@@ -76,7 +76,7 @@ impl Collector for Outliving {
         let count = self.ledger.outliving(&*self.pods, (self.clock)());
         let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
         let help =
-            "Certificates in force, by this replica, of whose identity no pod is on their node any more";
+            "Valid certificates issued by this replica whose identity has no pod on their node any more";
         let name = "ambit_certificates_outliving_pods";
         gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
     }

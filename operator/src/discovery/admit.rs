@@ -48,7 +48,7 @@ fn readable(caller: &Caller, feeds: &Feeds, pods: &dyn NodePods) -> Result<Vec<F
     }
     match waypoint(caller, pod, pods) {
         Some(waypoint) => Ok(vec![feeds.address.clone(), feeds.bound(&waypoint)]),
-        None => Err(Status::permission_denied("this caller reads no configuration")),
+        None => Err(Status::permission_denied("this caller may not read any configuration")),
     }
 }
 

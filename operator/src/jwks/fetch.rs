@@ -47,33 +47,31 @@ const ADDRESSES_MAX: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     /// Not of the form `http://host/…` or `https://host/…`.
-    #[error("the address is none of http or https")]
+    #[error("the address is neither http nor https")]
     Address,
     /// The operator's resolver does not work.
     #[error("/etc/resolv.conf cannot be used: {0}")]
     Resolver(String),
     /// No HTTP response in time, for whatever reason.
     #[error(
-        "no answer in time: where the address leads to pods in the mesh, the operator asks through the mesh, and its policies must \
-         let the principal <trust domain>/ns/ambit-system/sa/ambit-operator in; elsewhere it must be reachable in plaintext, or by a \
-         certificate of a public authority; or put the keys into jwks"
+        "no answer in time: if the address leads to pods in the mesh, its policies must admit the operator's principal <trust domain>/ns/ambit-system/sa/ambit-operator; otherwise it must be reachable in plaintext, or with a certificate of a public authority; or put the keys into jwks"
     )]
     NoAnswer(String),
     /// All addresses are excluded.
-    #[error("it leads to an address that is not asked, because it is local to the operator or its cloud")]
+    #[error("it leads to an address that is not permitted, because it is local to the operator or its cloud")]
     Local(IpAddr),
     /// The status is not 200.
     #[error("the answer is not 200; a redirect is not followed")]
     Status(StatusCode),
     /// Larger than [`JWKS_BYTES_MAX`], or truncated.
-    #[error("the body is cut off, or has more than {JWKS_BYTES_MAX} bytes")]
+    #[error("the body is truncated, or has more than {JWKS_BYTES_MAX} bytes")]
     Body(String),
     /// Not UTF-8.
     #[error("the body is not text")]
     Text,
     /// Valid text without any usable key.
     #[error(
-        "the answer is no JWK set with a public key for signatures (RSA, P-256, P-384, Ed25519); does the address lead to \
+        "the answer is not a JWK set with a public key for signatures (RSA, P-256, P-384, Ed25519); does the address lead to \
          the issuer's key set?"
     )]
     KeySet(String),

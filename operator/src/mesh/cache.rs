@@ -66,7 +66,7 @@ where
         let mut events = std::pin::pin!(events);
         while let Some(event) = events.next().await {
             if let Err(error) = event {
-                tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
+                tracing::warn!(kind = %K::kind(&()), %error, "A watch failed, restarting it");
             }
             wake.all();
         }

@@ -77,7 +77,7 @@ impl Reports {
 
     async fn deliver(&self, events: Vec<ReportEvent>) -> Result<(), Status> {
         for event in events {
-            self.events.send(event).await.map_err(|_| Status::unavailable("nobody takes reports now"))?;
+            self.events.send(event).await.map_err(|_| Status::unavailable("reports are not accepted now"))?;
         }
         Ok(())
     }

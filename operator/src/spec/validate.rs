@@ -108,7 +108,10 @@ pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid
         violations.push(Violation {
             reason: reason::INVALID_SPEC,
             field: "spec.observability.tracing.endpoint",
-            message: format!("{:?} is no collector; write http://host:port", tracing.endpoint),
+            message: format!(
+                "{:?} is not the address of a collector; write http://host:port",
+                tracing.endpoint
+            ),
         });
     }
     match (certificate_ttl, ca) {
@@ -204,7 +207,7 @@ pub(crate) fn wrong_replicas(replicas: Replicas) -> Option<String> {
         return None;
     }
     Some(format!(
-        "min {min} and max {max} are no range; write at least 1, at most {WAYPOINT_REPLICAS_MAX}, and min no more than max"
+        "min {min} and max {max} are not a valid range; write at least 1, at most {WAYPOINT_REPLICAS_MAX}, and min no more than max"
     ))
 }
 
@@ -217,7 +220,7 @@ fn wrong_namespace(name: &str) -> Option<String> {
         && !name.ends_with('-');
     (!is_label).then(|| {
         format!(
-            "{name:?} is no namespace; write lower-case letters, digits and dashes, for example istio-system"
+            "{name:?} is not a valid name of a namespace; write lower-case letters, digits and dashes, for example istio-system"
         )
     })
 }

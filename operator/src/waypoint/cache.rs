@@ -199,7 +199,7 @@ impl Filler<'_> {
                         }
                     }
                     Err(error) => {
-                        tracing::warn!(kind = %K::kind(&()), %error, "A watch broke, starting it again");
+                        tracing::warn!(kind = %K::kind(&()), %error, "A watch failed, restarting it");
                         continue;
                     }
                 }

@@ -214,7 +214,7 @@ async fn follow_labels(context: &Context, world: &World, auto_create: bool) -> R
         let api: Api<Gateway> = Api::namespaced(context.client.clone(), &namespace);
         let made = match api.create(&PostParams::default(), gateway).await {
             Ok(_) => {
-                tracing::info!(%namespace, %name, "Made the Gateway that a namespace asks for");
+                tracing::info!(%namespace, %name, "Created the Gateway that a namespace requests");
                 Ok(())
             }
             Err(error) if is_conflict(&error) => Ok(()),

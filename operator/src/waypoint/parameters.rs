@@ -133,7 +133,7 @@ fn strict<T: DeserializeOwned + Serialize>(field: &str, written: Value) -> Resul
     if says(&understood, &written) {
         return Ok(read);
     }
-    Err(format!("{field}: {written} holds a key that is not known there"))
+    Err(format!("{field}: {written} contains an unknown key"))
 }
 
 #[cfg(test)]

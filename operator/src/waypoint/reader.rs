@@ -34,7 +34,9 @@ impl Reader {
         let Some(reference) = reference else { return Ok(Found::Parameters(Box::default())) };
         if !reference.group.is_empty() || reference.kind != "ConfigMap" {
             let kind = &reference.kind;
-            return Ok(Found::Missing(format!("{kind} holds no parameters; name a ConfigMap (group \"\")")));
+            return Ok(Found::Missing(format!(
+                "{kind} cannot contain parameters; reference a ConfigMap (group \"\")"
+            )));
         }
         let namespace = ambit_index::name_of(&gateway.metadata).namespace;
         let name = NamespacedName::new(namespace, reference.name.as_str());

@@ -111,7 +111,7 @@ fn programmed(judgement: &Judgement, rollout: &Rollout) -> Finding {
 
 fn listener_findings(listener: &Listener, judgement: &Judgement, programmed: &Finding) -> [Finding; 3] {
     let resolved =
-        Finding::holds(RESOLVED_REFS, reason::RESOLVED_REFS, "a waypoint's listener names nothing");
+        Finding::holds(RESOLVED_REFS, reason::RESOLVED_REFS, "a waypoint's listener has no references");
     match listener_problem(listener) {
         Some(problem) => {
             let programmed = Finding::fails(PROGRAMMED, reason::INVALID, problem.message.clone());
@@ -119,7 +119,7 @@ fn listener_findings(listener: &Listener, judgement: &Judgement, programmed: &Fi
         }
         None => {
             let accepted = match judgement.valid {
-                Some(_) => Finding::holds(ACCEPTED, reason::ACCEPTED, "the listener is as written"),
+                Some(_) => Finding::holds(ACCEPTED, reason::ACCEPTED, "the listener is valid"),
                 None => {
                     Finding::fails(ACCEPTED, judgement.accepted.reason, judgement.accepted.message.clone())
                 }

@@ -86,7 +86,7 @@ fn valid(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Result<Valid, Fi
         return refused(
             reason::INVALID,
             format!(
-                "a waypoint's Service is named as its Gateway, and {:?} is no name for one; write at most {NAME_BYTES_MAX} lower-case letters, digits and dashes, a letter first",
+                "the Service of a waypoint has the name of its Gateway, and {:?} is not a valid Service name; write at most {NAME_BYTES_MAX} lower-case letters, digits and dashes, a letter first",
                 name.name
             ),
         );
@@ -94,7 +94,7 @@ fn valid(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Result<Valid, Fi
     if !gateway.spec.addresses.is_empty() {
         return refused(
             reason::UNSUPPORTED_ADDRESS,
-            "a waypoint gets its address; remove spec.addresses".into(),
+            "the address of a waypoint is assigned by its Service; remove spec.addresses".into(),
         );
     }
     let served = gateway.spec.listeners.iter().filter(|listener| listener_problem(listener).is_none());
@@ -132,7 +132,7 @@ fn accepted(gateway: &Gateway) -> Finding {
     let wrong = gateway.spec.listeners.iter().filter(|listener| listener_problem(listener).is_some());
     let names: Vec<&str> = wrong.map(|listener| listener.name.as_str()).collect();
     if names.is_empty() {
-        return Finding::holds(ACCEPTED, reason::ACCEPTED, "the waypoint is as written");
+        return Finding::holds(ACCEPTED, reason::ACCEPTED, "the Gateway is valid");
     }
     let message = format!("listeners that are not served: {}", names.join(", "));
     Finding::holds(ACCEPTED, reason::LISTENERS_NOT_VALID, message)

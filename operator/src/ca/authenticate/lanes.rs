@@ -102,7 +102,7 @@ impl Lanes {
         };
         // From here on, dropping the permission releases its count.
         let mut turn = Turn { lanes: self, address: shower.address, permits: None };
-        let closed = |_| NotBelieved::Unavailable("the operator is going down".into());
+        let closed = |_| NotBelieved::Unavailable("the operator is shutting down".into());
         let stranger = match is_trusted {
             true => None,
             false => Some(self.strangers.acquire().await.map_err(closed)?),
