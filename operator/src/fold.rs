@@ -80,7 +80,7 @@ impl Fold {
             if let Some(step) = changes.settling {
                 steps.add(step, Instant::now());
             }
-            self.tell(&changes);
+            self.notify(&changes);
         }
     }
 
@@ -120,7 +120,7 @@ impl Fold {
     }
 
     /// Notifies the tasks that depend on what changed.
-    fn tell(&self, changes: &Changes) {
+    fn notify(&self, changes: &Changes) {
         if changes.policy_status || changes.route_status {
             self.status.notify_one();
         }

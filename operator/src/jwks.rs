@@ -56,7 +56,7 @@ pub(crate) async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, s
             Some(Ok((address, result))) = fetches.join_next() => {
                 if schedule.done(&address, result.is_ok(), Instant::now()) {
                     told.insert(address.clone());
-                    if tell(&seen, &mut held, address, result).await.is_err() {
+                    if send_to_index(&seen, &mut held, address, result).await.is_err() {
                         return;
                     }
                 }
@@ -67,7 +67,7 @@ pub(crate) async fn run(fetcher: Fetcher, mut wanted: watch::Receiver<Wanted>, s
 }
 
 /// Sends new keys to the index, and a failure only if it has no keys.
-async fn tell(
+async fn send_to_index(
     seen: &mpsc::Sender<Seen>,
     held: &mut BTreeSet<Arc<str>>,
     address: Arc<str>,
@@ -172,8 +172,8 @@ mod tests {
         let (seen, mut told) = mpsc::channel(4);
         let address: Arc<str> = "http://a/keys".into();
         let mut held = BTreeSet::from([address.clone()]);
-        tell(&seen, &mut held, address.clone(), Err(FetchError::Text)).await.unwrap();
-        tell(&seen, &mut held, address, Ok(KEYS.into())).await.unwrap();
+        send_to_index(&seen, &mut held, address.clone(), Err(FetchError::Text)).await.unwrap();
+        send_to_index(&seen, &mut held, address, Ok(KEYS.into())).await.unwrap();
         drop(seen);
         assert!(matches!(told.recv().await, Some(Seen::KeySet(_, Some(Ok(_))))));
         assert!(told.recv().await.is_none());

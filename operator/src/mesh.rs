@@ -11,4 +11,4 @@ pub(crate) mod reconcile;
 pub(crate) mod removal;
 pub(crate) mod status;
 
-pub(crate) use observe::World;
+pub(crate) use observe::MeshWorld;

@@ -129,7 +129,7 @@ impl Writer {
             }
             ReportEvent::NodeProblem { node, reason, message } => {
                 tracing::warn!(%node, reason, message, "A node cannot serve the mesh");
-                self.tell(Severity::Warning, reason, &format!("node {node}: {message}")).await;
+                self.write_mesh_event(Severity::Warning, reason, &format!("node {node}: {message}")).await;
                 Ok(())
             }
             ReportEvent::NodeServes { node } => {
@@ -164,14 +164,14 @@ impl Writer {
                      config/startup-taint.yaml",
                     taint::KEY
                 );
-                self.tell(Severity::Warning, "StartupTaintStays", &note).await;
+                self.write_mesh_event(Severity::Warning, "StartupTaintStays", &note).await;
                 Ok(())
             }
             Err(error) => Err(error),
         }
     }
 
-    async fn tell(&self, severity: Severity, reason: &str, note: &str) {
+    async fn write_mesh_event(&self, severity: Severity, reason: &str, note: &str) {
         let mesh = match &*self.mesh.borrow() {
             MeshState::Present(mesh) => mesh.clone(),
             MeshState::Unknown | MeshState::Absent => return,

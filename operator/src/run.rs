@@ -154,7 +154,7 @@ fn manage(
     let (waypoints, more) = cache::caches(&shared.client, &shared.wake);
     fills.into_iter().chain(more).for_each(|fill| drop(tasks.spawn(fill)));
     let waypoint_image = images.waypoint.clone();
-    let context = reconcile::Context {
+    let context = reconcile::MeshContext {
         client: shared.client.clone(),
         caches: caches.clone(),
         index: shared.index.clone(),
@@ -167,7 +167,7 @@ fn manage(
         waypoints: waypoints.clone(),
         metrics,
     };
-    let driver = driver::Context {
+    let driver = driver::WaypointContext {
         client: shared.client.clone(),
         caches: waypoints.clone(),
         own_services: caches.services.clone(),

@@ -26,7 +26,7 @@ use crate::{
 
 mod refused;
 
-use refused::Told;
+use refused::Announced;
 
 /// Changes within this time are written together.
 const GATHER: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     mut leads: watch::Receiver<bool>,
     wake: Arc<Notify>,
 ) {
-    let mut told = Told::default();
+    let mut announced = Announced::default();
     loop {
         tokio::select! {
             () = wake.notified() => tokio::time::sleep(GATHER).await,
@@ -50,9 +50,9 @@ pub(crate) async fn run(
         if !*leads.borrow() {
             continue;
         }
-        let refused = told.news(index.read().refused_pods());
+        let refused = announced.news(index.read().refused_pods());
         for refused in refused {
-            refused.tell(&events).await;
+            refused.write_event(&events).await;
         }
         let (patches, outdated) = {
             let index = index.read();

@@ -15,6 +15,6 @@ pub(crate) mod prune;
 pub(crate) mod reader;
 pub(crate) mod status;
 pub(crate) mod validate;
-pub(crate) mod wish;
+pub(crate) mod waypoint_request;
 
-pub(crate) use observe::World;
+pub(crate) use observe::WaypointWorld;

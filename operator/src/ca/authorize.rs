@@ -15,7 +15,7 @@ pub(crate) const TTL_MAX: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// A certificate request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish<'a> {
+pub(crate) struct CertificateRequest<'a> {
     /// The authenticated caller.
     pub caller: &'a Caller,
     /// Requested identity if it is not the caller's own (`ImpersonatedIdentity`).
@@ -99,17 +99,19 @@ impl Refusal {
 /// # Errors
 /// Why it is rejected.
 pub(crate) fn authorize(
-    wish: &Wish<'_>,
+    certificate_request: &CertificateRequest<'_>,
     trust_domain: &Arc<str>,
     certificate_ttl: Duration,
     pods: &dyn NodePods,
 ) -> Result<Grant, Refusal> {
-    let ttl = ttl(wish.ttl_seconds, certificate_ttl)?;
-    let pod = caller_pod(wish.caller, pods)?;
-    let own = own(wish.caller, trust_domain)?;
-    let identity = match wish.impersonated {
+    let ttl = ttl(certificate_request.ttl_seconds, certificate_ttl)?;
+    let pod = caller_pod(certificate_request.caller, pods)?;
+    let own = own(certificate_request.caller, trust_domain)?;
+    let identity = match certificate_request.impersonated {
         // A waypoint sends its own identity, as ztunnel sends those of its pods.
-        Some(text) if text != own.to_string() => impersonated(text, wish.caller, &pod, trust_domain, pods)?,
+        Some(text) if text != own.to_string() => {
+            impersonated(text, certificate_request.caller, &pod, trust_domain, pods)?
+        }
         Some(_) | None => {
             let waypoint = pods.waypoint_of_account(&own.namespace, &own.service_account);
             if waypoint.is_some() && pods.waypoint_of(&pod.name) != waypoint {
@@ -119,7 +121,7 @@ pub(crate) fn authorize(
         }
     };
     let text = identity.to_string();
-    if wish.names.iter().any(|name| *name != text) {
+    if certificate_request.names.iter().any(|name| *name != text) {
         return Err(Refusal::NameMismatch);
     }
     Ok(Grant { identity, ttl, node: pod.node })

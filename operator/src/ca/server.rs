@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Authenticator, Caller, IssuerWatch, NodePods,
-    authorize::{Grant, Refusal, Wish, authorize},
+    authorize::{CertificateRequest, Grant, Refusal, authorize},
     ledger::{Ledger, Outliving},
     rate::{BURST_MAX, REQUESTS_PER_SECOND, RateLimit},
 };
@@ -122,13 +122,14 @@ impl CertificateService {
         }
         let issuer = self.issuer.borrow().clone().ok_or(Unanswered::NoIssuer)?;
         let facts = csr::inspect(&request.csr).map_err(Unanswered::Request)?;
-        let wish = Wish {
+        let certificate_request = CertificateRequest {
             caller,
             impersonated: impersonated(request)?,
             names: &facts.uris,
             ttl_seconds: request.validity_duration,
         };
-        let grant = authorize(&wish, &issuer.trust_domain, issuer.certificate_ttl, &*self.pods)?;
+        let grant =
+            authorize(&certificate_request, &issuer.trust_domain, issuer.certificate_ttl, &*self.pods)?;
         let signed = issuer.authority.sign(&request.csr, &grant.identity, grant.ttl, (self.clock)());
         Ok((grant, signed.map_err(Unanswered::Signing)?))
     }

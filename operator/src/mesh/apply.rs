@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kube::{Client, ResourceExt};
 
-use super::{World, desired::Objects};
+use super::{MeshWorld, desired::MeshObjects};
 use crate::{
     apply::{Claim, Managed, is_ours, one, prune},
     error::Error,
@@ -16,7 +16,7 @@ use crate::{
 ///
 /// # Errors
 /// The first write that failed; the others were attempted too.
-pub(crate) async fn apply(client: &Client, wanted: &Objects, world: &World) -> Result<(), Error> {
+pub(crate) async fn apply(client: &Client, wanted: &MeshObjects, world: &MeshWorld) -> Result<(), Error> {
     let results = [
         all(client, &wanted.service_accounts, &world.service_accounts).await,
         all(client, &wanted.config_maps, &world.config_maps).await,
@@ -63,14 +63,16 @@ mod tests {
     #[tokio::test]
     async fn only_what_differs_is_written_and_only_what_is_ours_is_pruned() {
         let script = Script::default();
-        let wanted =
-            Objects { service_accounts: vec![account("same"), account("drifted")], ..Objects::default() };
+        let wanted = MeshObjects {
+            service_accounts: vec![account("same"), account("drifted")],
+            ..MeshObjects::default()
+        };
         let mut drifted = account("drifted");
         drifted.automount_service_account_token = Some(true);
         let mut foreign = account("foreign");
         foreign.metadata.labels = None;
         let live = [account("same"), drifted, account("old"), foreign];
-        let world = World { service_accounts: live.map(Arc::new).into(), ..World::default() };
+        let world = MeshWorld { service_accounts: live.map(Arc::new).into(), ..MeshWorld::default() };
         apply(&script.client(), &wanted, &world).await.unwrap();
         let path = "/api/v1/namespaces/ambit-system/serviceaccounts";
         assert_eq!(requests(&script), [format!("PATCH {path}/drifted"), format!("DELETE {path}/old")]);
@@ -79,8 +81,9 @@ mod tests {
     #[tokio::test]
     async fn a_refused_write_is_named_and_does_not_keep_others_from_being_written() {
         let script = Script::new([failure(403, "Forbidden"), (200, json!({"metadata": {}}))]);
-        let wanted = Objects { service_accounts: vec![account("a"), account("b")], ..Objects::default() };
-        let error = apply(&script.client(), &wanted, &World::default()).await.unwrap_err().to_string();
+        let wanted =
+            MeshObjects { service_accounts: vec![account("a"), account("b")], ..MeshObjects::default() };
+        let error = apply(&script.client(), &wanted, &MeshWorld::default()).await.unwrap_err().to_string();
         assert!(error.contains("ServiceAccount ambit-system/a"), "{error}");
         assert_eq!(requests(&script).len(), 2);
     }

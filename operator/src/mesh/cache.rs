@@ -19,7 +19,7 @@ use crate::{names, state::Wake, watches::Watch};
 
 /// Watch caches of our own namespace.
 #[derive(Clone)]
-pub(crate) struct Caches {
+pub(crate) struct MeshCaches {
     /// DaemonSets of the agents.
     pub daemon_sets: Store<DaemonSet>,
     /// Service accounts of the agents.
@@ -35,9 +35,9 @@ pub(crate) struct Caches {
 }
 
 /// Caches of our own namespace; every change wakes the reconcilers.
-pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
+pub(crate) fn caches(client: &Client, wake: &Wake) -> (MeshCaches, Vec<Watch>) {
     let mut watches = Vec::new();
-    let caches = Caches {
+    let caches = MeshCaches {
         daemon_sets: cache(client, wake, &mut watches),
         service_accounts: cache(client, wake, &mut watches),
         config_maps: cache(client, wake, &mut watches),
@@ -75,7 +75,7 @@ where
 }
 
 /// Waits until every cache has received its first list.
-pub(crate) async fn warm(caches: &Caches) {
+pub(crate) async fn warm(caches: &MeshCaches) {
     let wait = |result: Result<(), _>| {
         if result.is_err() {
             tracing::debug!("A cache ended before it was filled")

@@ -7,18 +7,18 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, ServiceAccount},
 };
 
-use crate::{container::operator_address, names, spec::validate::Valid};
+use crate::{container::operator_address, names, spec::validate::ValidMesh};
 
 mod agent;
 mod metadata;
 mod proxy;
 
-pub(crate) use metadata::Given;
+pub(crate) use metadata::MeshInputs;
 use metadata::metadata;
 
 /// The needed objects, by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Objects {
+pub(crate) struct MeshObjects {
     /// Service accounts of the agents, without permissions.
     pub service_accounts: Vec<ServiceAccount>,
     /// The trusted roots.
@@ -29,7 +29,7 @@ pub(crate) struct Objects {
 
 /// Computes the needed objects. Agents are added once there are an authority and an address to
 /// connect to.
-pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
+pub(crate) fn desired(valid: &ValidMesh, given: &MeshInputs<'_>) -> MeshObjects {
     let service_accounts = [names::NODE_AGENT, names::ZTUNNEL].map(|name| ServiceAccount {
         metadata: metadata(name, given),
         automount_service_account_token: Some(false),
@@ -47,7 +47,7 @@ pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
         }
         (_, _) => Vec::new(),
     };
-    Objects {
+    MeshObjects {
         service_accounts: service_accounts.into(),
         config_maps: config_maps.into_iter().collect(),
         daemon_sets,

@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, Secret, ServiceAccount},
 };
 
-use super::cache::Caches;
+use super::cache::MeshCaches;
 use crate::{container::operator_ip, names, waypoint};
 
 /// A pod of an agent.
@@ -43,7 +43,7 @@ pub(crate) struct Redirected {
 
 /// The inputs of decisions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct World {
+pub(crate) struct MeshWorld {
     /// Current time.
     pub now: Timestamp,
     /// ClusterIP of the operator's Service.
@@ -65,14 +65,14 @@ pub(crate) struct World {
     /// Number of pods that are not in their wanted state.
     pub pending: usize,
     /// Waypoints.
-    pub waypoints: waypoint::World,
+    pub waypoints: waypoint::WaypointWorld,
 }
 
 /// Observes everything except waypoints.
-pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
+pub(crate) fn observe(caches: &MeshCaches, index: &Index, now: Timestamp) -> MeshWorld {
     let (enrolled, pending) = index.enrolled_and_pending();
     let redirected = index.enrollments().filter(|e| e.redirected);
-    World {
+    MeshWorld {
         now,
         operator_ip: operator_ip(&caches.services.state()),
         daemon_sets: caches.daemon_sets.state(),
@@ -85,11 +85,11 @@ pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
             .collect(),
         enrolled,
         pending,
-        waypoints: waypoint::World::default(),
+        waypoints: waypoint::WaypointWorld::default(),
     }
 }
 
-impl World {
+impl MeshWorld {
     /// A DaemonSet of the agents.
     pub(crate) fn daemon_set(&self, name: &str) -> Option<&DaemonSet> {
         self.daemon_sets.iter().map(Arc::as_ref).find(|set| set.metadata.name.as_deref() == Some(name))

@@ -23,10 +23,10 @@ use kube::{
 use tokio::sync::watch;
 
 use super::{
-    World,
+    MeshWorld,
     apply::apply,
-    cache::Caches,
-    desired::{Given, desired},
+    cache::MeshCaches,
+    desired::{MeshInputs, desired},
     observe::observe,
     removal::{self, Step},
     status::{self, Findings},
@@ -40,7 +40,7 @@ use crate::{
     names, pods,
     spec::{
         settings::issued_in,
-        trust::{self, Problem, Trust},
+        trust::{self, Trust, TrustProblem},
         validate::validate,
     },
     state::{MeshState, SharedIndex},
@@ -57,11 +57,11 @@ const GATHER: Duration = Duration::from_millis(200);
 const POD_GRACE_SECONDS: u32 = 5;
 
 /// Dependencies of the reconciler.
-pub(crate) struct Context {
+pub(crate) struct MeshContext {
     /// Kubernetes client.
     pub client: Client,
     /// Watch caches of our namespace.
-    pub caches: Caches,
+    pub caches: MeshCaches,
     /// The model.
     pub index: SharedIndex,
     /// The current Mesh.
@@ -77,13 +77,13 @@ pub(crate) struct Context {
     /// Notified of every change.
     pub wake: watch::Receiver<()>,
     /// Watch caches of waypoints' objects.
-    pub waypoints: waypoint::cache::Caches,
+    pub waypoints: waypoint::cache::WaypointCaches,
     /// Metrics of the control plane.
     pub metrics: Metrics,
 }
 
 /// Reconciles until dropped.
-pub(crate) async fn run(mut context: Context) {
+pub(crate) async fn run(mut context: MeshContext) {
     loop {
         let pause = match reconcile(&context).await {
             Ok(pause) => {
@@ -106,7 +106,7 @@ pub(crate) async fn run(mut context: Context) {
     }
 }
 
-async fn reconcile(context: &Context) -> Result<Duration, Error> {
+async fn reconcile(context: &MeshContext) -> Result<Duration, Error> {
     let state = context.mesh.borrow().clone();
     let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
     let world = look(context);
@@ -124,7 +124,7 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
     let applied = match &valid {
         Ok(valid) => {
             let roots = trust.as_ref().map(|trust| trust.authority.root_bundle());
-            let given = Given {
+            let given = MeshInputs {
                 images: &context.images,
                 operator_ip: world.operator_ip.as_deref(),
                 roots: roots.as_deref(),
@@ -146,19 +146,19 @@ async fn reconcile(context: &Context) -> Result<Duration, Error> {
     applied.map(|()| RESYNC)
 }
 
-fn look(context: &Context) -> World {
+fn look(context: &MeshContext) -> MeshWorld {
     let (index, now) = (context.index.read(), Timestamp::now());
     let waypoints = waypoint::observe::observe(&context.waypoints, &index, now);
-    World { waypoints, ..observe(&context.caches, &index, now) }
+    MeshWorld { waypoints, ..observe(&context.caches, &index, now) }
 }
 
 /// Keeps the current authority loaded; returns what is wrong with the requested one.
 async fn keep_trust(
-    context: &Context,
+    context: &MeshContext,
     mesh: &Mesh,
-    world: &World,
+    world: &MeshWorld,
     is_leading: bool,
-) -> Result<Option<Problem>, Error> {
+) -> Result<Option<TrustProblem>, Error> {
     let Some(wanted) = trust::wanted(mesh) else { return Ok(None) };
     let in_force = context.trust.borrow().clone();
     if in_force.as_deref().is_some_and(|trust| wanted.is_loaded(trust, &world.secrets)) {
@@ -201,7 +201,7 @@ async fn create_secret(client: &Client, secret: &Secret) -> Result<(), Error> {
     }
 }
 
-async fn add_finalizer(context: &Context, mesh: &Mesh) -> Result<(), Error> {
+async fn add_finalizer(context: &MeshContext, mesh: &Mesh) -> Result<(), Error> {
     if mesh.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER) {
         return Ok(());
     }
@@ -210,7 +210,7 @@ async fn add_finalizer(context: &Context, mesh: &Mesh) -> Result<(), Error> {
     patch_finalizers(context, mesh, &finalizers).await
 }
 
-async fn patch_finalizers(context: &Context, mesh: &Mesh, finalizers: &[String]) -> Result<(), Error> {
+async fn patch_finalizers(context: &MeshContext, mesh: &Mesh, finalizers: &[String]) -> Result<(), Error> {
     let api: Api<Mesh> = Api::all(context.client.clone());
     let version = &mesh.metadata.resource_version;
     let patch = serde_json::json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
@@ -222,9 +222,9 @@ async fn patch_finalizers(context: &Context, mesh: &Mesh, finalizers: &[String])
 }
 
 async fn remove(
-    context: &Context,
+    context: &MeshContext,
     mesh: &Mesh,
-    world: &World,
+    world: &MeshWorld,
     deleted: Timestamp,
 ) -> Result<Duration, Error> {
     if !mesh.finalizers().iter().any(|finalizer| finalizer == labels::FINALIZER) {
@@ -261,7 +261,7 @@ async fn remove(
 
 /// Deletes the agents' pods by name, because deleting a DaemonSet leaves them their full grace
 /// period.
-async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
+async fn delete_agents(client: &Client, world: &MeshWorld) -> Result<(), Error> {
     for object in world.daemon_sets_of_ours() {
         delete(client, object).await?;
     }
@@ -276,7 +276,7 @@ async fn delete_agents(client: &Client, world: &World) -> Result<(), Error> {
     Ok(())
 }
 
-async fn delete_objects(client: &Client, world: &World) -> Result<(), Error> {
+async fn delete_objects(client: &Client, world: &MeshWorld) -> Result<(), Error> {
     for object in world.config_maps.iter().filter(|object| is_ours(&object.metadata)) {
         delete(client, object.as_ref()).await?;
     }
@@ -290,7 +290,7 @@ async fn delete_objects(client: &Client, world: &World) -> Result<(), Error> {
 }
 
 /// Writes the status if it has changed, and Events for users.
-async fn write_status(context: &Context, mesh: &Mesh, status: MeshStatus) -> Result<(), Error> {
+async fn write_status(context: &MeshContext, mesh: &Mesh, status: MeshStatus) -> Result<(), Error> {
     if mesh.status.as_ref() == Some(&status) {
         return Ok(());
     }
@@ -310,7 +310,7 @@ async fn write_status(context: &Context, mesh: &Mesh, status: MeshStatus) -> Res
 
 /// Writes an Event for every condition whose status or reason changed, except Ready, which only
 /// summarizes the others.
-async fn announce(context: &Context, mesh: &Mesh, status: &MeshStatus) {
+async fn announce(context: &MeshContext, mesh: &Mesh, status: &MeshStatus) {
     let before = mesh.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     for condition in status.conditions.iter().filter(|condition| condition.type_ != READY) {
         let old = before.iter().find(|old| old.type_ == condition.type_);

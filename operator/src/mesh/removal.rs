@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::apps::v1::DaemonSet;
 
-use super::observe::World;
+use super::observe::MeshWorld;
 use crate::{apply::is_ours, names, waypoint};
 
 /// How long node agents may take to clean their nodes.
@@ -36,7 +36,7 @@ pub(crate) enum Step {
 }
 
 /// The next step, `elapsed` after the deletion was requested.
-pub(crate) fn next(world: &World, elapsed: Duration) -> Step {
+pub(crate) fn next(world: &MeshWorld, elapsed: Duration) -> Step {
     let agents = world.pods.iter().filter(|pod| pod.app == names::NODE_AGENT);
     let mut dirty: Vec<String> = agents
         .filter(|pod| !pod.clean && pod.has_node && !pod.is_leaving)
@@ -71,7 +71,7 @@ impl Step {
     }
 }
 
-impl World {
+impl MeshWorld {
     /// DaemonSets with our label.
     pub(crate) fn daemon_sets_of_ours(&self) -> Vec<&DaemonSet> {
         self.daemon_sets.iter().map(Arc::as_ref).filter(|set| is_ours(&set.metadata)).collect()
@@ -110,9 +110,9 @@ mod tests {
         Arc::new(object)
     }
 
-    fn full() -> World {
+    fn full() -> MeshWorld {
         let labels = Some([(ambit_api::labels::MESH.to_owned(), "default".to_owned())].into());
-        World {
+        MeshWorld {
             daemon_sets: vec![labelled(|set: &mut DaemonSet| {
                 set.metadata.name = Some(names::NODE_AGENT.into());
                 set.metadata.labels = labels.clone();
@@ -124,7 +124,7 @@ mod tests {
                 AgentPod { has_node: false, ..agent("lost") },
             ],
             redirected: vec![Redirected { namespace: "shop".into(), name: "cart".into() }],
-            ..World::default()
+            ..MeshWorld::default()
         }
     }
 

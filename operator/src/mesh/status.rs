@@ -8,12 +8,12 @@ use ambit_api::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::observe::World;
+use super::observe::MeshWorld;
 use crate::{
     names,
     spec::{
-        trust::{self, Problem, Trust},
-        validate::{Valid, Violation},
+        trust::{self, Trust, TrustProblem},
+        validate::{ValidMesh, Violation},
     },
 };
 
@@ -23,17 +23,17 @@ const NODES_NAMED_MAX: usize = 5;
 /// Results of the other steps of a reconcile.
 pub(crate) struct Findings<'a> {
     /// The validated spec, or its violations.
-    pub valid: Result<&'a Valid, &'a [Violation]>,
+    pub valid: Result<&'a ValidMesh, &'a [Violation]>,
     /// The current authority.
     pub trust: Option<&'a Trust>,
     /// What is wrong with the requested authority.
-    pub trust_problem: Option<&'a Problem>,
+    pub trust_problem: Option<&'a TrustProblem>,
     /// The API server's error.
     pub apply_error: Option<&'a str>,
 }
 
 /// A condition without its transition time.
-struct Finding {
+struct UndatedCondition {
     kind: &'static str,
     status: &'static str,
     reason: &'static str,
@@ -45,17 +45,17 @@ fn finding(
     holds: Option<bool>,
     reason: &'static str,
     message: impl Into<String>,
-) -> Finding {
+) -> UndatedCondition {
     let status = match holds {
         Some(true) => "True",
         Some(false) => "False",
         None => "Unknown",
     };
-    Finding { kind, status, reason, message: message.into() }
+    UndatedCondition { kind, status, reason, message: message.into() }
 }
 
 /// The status of a Mesh.
-pub(crate) fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> MeshStatus {
+pub(crate) fn status(mesh: &Mesh, world: &MeshWorld, outcome: &Findings<'_>) -> MeshStatus {
     let rollout = rollout(world);
     let accepted = accepted(outcome);
     let trust_ready = trust_ready(world, outcome);
@@ -83,7 +83,7 @@ pub(crate) fn status(mesh: &Mesh, world: &World, outcome: &Findings<'_>) -> Mesh
 }
 
 /// The status of a Mesh that is being removed.
-pub(crate) fn removing(mesh: &Mesh, world: &World, message: &str) -> MeshStatus {
+pub(crate) fn removing(mesh: &Mesh, world: &MeshWorld, message: &str) -> MeshStatus {
     let previous = mesh.status.clone().unwrap_or_default();
     let findings = [
         finding(READY, Some(false), reason::REMOVING, message),
@@ -97,7 +97,7 @@ pub(crate) fn removing(mesh: &Mesh, world: &World, message: &str) -> MeshStatus 
     }
 }
 
-fn accepted(outcome: &Findings<'_>) -> Finding {
+fn accepted(outcome: &Findings<'_>) -> UndatedCondition {
     match outcome.valid {
         Ok(_) => finding(ACCEPTED, Some(true), reason::ACCEPTED, "the spec is in force"),
         Err(violations) => {
@@ -108,7 +108,7 @@ fn accepted(outcome: &Findings<'_>) -> Finding {
     }
 }
 
-fn trust_ready(world: &World, outcome: &Findings<'_>) -> Finding {
+fn trust_ready(world: &MeshWorld, outcome: &Findings<'_>) -> UndatedCondition {
     if let Some(problem) = outcome.trust_problem {
         let kept = if outcome.trust.is_some() { "; the authority loaded before stays in force" } else { "" };
         return finding(TRUST_READY, Some(false), problem.reason, format!("{}{kept}", problem.message));
@@ -124,7 +124,7 @@ fn trust_ready(world: &World, outcome: &Findings<'_>) -> Finding {
     finding(TRUST_READY, Some(!left.is_negative()), why, message)
 }
 
-fn data_plane(world: &World, outcome: &Findings<'_>, rollout: &Rollout) -> Finding {
+fn data_plane(world: &MeshWorld, outcome: &Findings<'_>, rollout: &AgentRollout) -> UndatedCondition {
     let not_ready = |reason, message: String| finding(DATA_PLANE_READY, Some(false), reason, message);
     if let Some(error) = outcome.apply_error {
         return not_ready(reason::APPLY_FAILED, error.to_owned());
@@ -143,7 +143,7 @@ fn data_plane(world: &World, outcome: &Findings<'_>, rollout: &Rollout) -> Findi
     not_ready(reason::NODES_NOT_READY, rollout.summary())
 }
 
-fn ready(parts: [&Finding; 3]) -> Finding {
+fn ready(parts: [&UndatedCondition; 3]) -> UndatedCondition {
     match parts.into_iter().find(|part| part.status != "True") {
         Some(part) => finding(READY, Some(false), part.reason, part.message.clone()),
         None => finding(READY, Some(true), reason::READY, "the mesh serves every node"),
@@ -159,7 +159,7 @@ fn trust_status(previous: &MeshStatus, trust: Option<&Trust>) -> TrustStatus {
 }
 
 /// Progress of the agents' rollout.
-struct Rollout {
+struct AgentRollout {
     is_started: bool,
     is_current: bool,
     desired: i32,
@@ -168,7 +168,7 @@ struct Rollout {
     waiting: Vec<String>,
 }
 
-fn rollout(world: &World) -> Rollout {
+fn rollout(world: &MeshWorld) -> AgentRollout {
     let sets = [names::NODE_AGENT, names::ZTUNNEL].map(|name| world.daemon_set(name));
     let found = || sets.iter().flatten().map(|set| set.status.clone().unwrap_or_default());
     let is_current = sets.iter().flatten().all(|set| {
@@ -180,7 +180,7 @@ fn rollout(world: &World) -> Rollout {
         world.pods.iter().map(|p| p.node.clone()).filter(|node| !ready.contains(node.as_str())).collect();
     waiting.sort();
     waiting.dedup();
-    Rollout {
+    AgentRollout {
         is_started: sets.iter().all(Option::is_some),
         is_current,
         desired: found().map(|status| status.desired_number_scheduled).max().unwrap_or_default(),
@@ -193,7 +193,7 @@ fn rollout(world: &World) -> Rollout {
     }
 }
 
-impl Rollout {
+impl AgentRollout {
     fn is_complete(&self) -> bool {
         self.is_started && self.is_current && self.ready >= self.desired && self.updated >= self.desired
     }
@@ -216,7 +216,7 @@ impl Rollout {
 
 /// Adds transition times; conditions of other types are kept.
 fn dated<const N: usize>(
-    findings: [Finding; N],
+    findings: [UndatedCondition; N],
     previous: &[Condition],
     generation: Option<i64>,
     now: Timestamp,

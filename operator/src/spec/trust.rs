@@ -54,7 +54,7 @@ pub(crate) struct Wanted {
 
 /// Why there is no authority, or not the requested one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct TrustProblem {
     /// Reason of the condition.
     pub reason: &'static str,
     /// What is wrong, and what to do.
@@ -100,17 +100,18 @@ impl Wanted {
     ///
     /// # Errors
     /// When the Secret does not exist or cannot be used.
-    pub(crate) fn load(&self, secrets: &[Arc<Secret>], now: SystemTime) -> Result<Trust, Problem> {
+    pub(crate) fn load(&self, secrets: &[Arc<Secret>], now: SystemTime) -> Result<Trust, TrustProblem> {
         let name = self.secret();
-        let secret =
-            secrets.iter().find(|s| s.metadata.name.as_deref() == Some(name)).ok_or_else(|| Problem {
+        let secret = secrets.iter().find(|s| s.metadata.name.as_deref() == Some(name)).ok_or_else(|| {
+            TrustProblem {
                 reason: reason::CA_NOT_FOUND,
                 message: format!(
                     "Secret {}/{name} does not exist; create it, or change spec.trust.ca",
                     names::NAMESPACE
                 ),
-            })?;
-        let invalid = |error: ambit_identity::Error| Problem {
+            }
+        })?;
+        let invalid = |error: ambit_identity::Error| TrustProblem {
             reason: reason::CA_INVALID,
             message: format!("Secret {}/{name} cannot be used: {error}", names::NAMESPACE),
         };

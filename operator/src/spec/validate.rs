@@ -37,7 +37,7 @@ pub(crate) enum CaSource {
 
 /// A valid spec.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Valid {
+pub(crate) struct ValidMesh {
     /// The spec as written.
     pub spec: MeshSpec,
     /// Current trust domain.
@@ -69,7 +69,7 @@ impl fmt::Display for Violation {
 ///
 /// # Errors
 /// All violations.
-pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid, Vec<Violation>> {
+pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<ValidMesh, Vec<Violation>> {
     let mut violations = Vec::new();
     let trust_domain = trust_domain(spec, issued_in, &mut violations);
     let certificate_ttl = duration(
@@ -116,7 +116,7 @@ pub(crate) fn validate(spec: &MeshSpec, issued_in: Option<&str>) -> Result<Valid
     }
     match (certificate_ttl, ca) {
         (Some(certificate_ttl), Some(ca)) if violations.is_empty() => {
-            Ok(Valid { spec: spec.clone(), trust_domain, certificate_ttl, ca })
+            Ok(ValidMesh { spec: spec.clone(), trust_domain, certificate_ttl, ca })
         }
         (_, _) => Err(violations),
     }

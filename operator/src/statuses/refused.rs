@@ -11,7 +11,7 @@ use crate::events::{Events, PodReference, Severity};
 
 /// The last Event of each pod: reason and message by uid.
 #[derive(Debug, Default)]
-pub(super) struct Told(HashMap<Arc<str>, (&'static str, String)>);
+pub(super) struct Announced(HashMap<Arc<str>, (&'static str, String)>);
 
 /// An Event to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Refused {
     message: String,
 }
 
-impl Told {
+impl Announced {
     /// The refused pods without a current Event.
     pub(super) fn news<'a>(
         &mut self,
@@ -42,7 +42,7 @@ impl Told {
 
 impl Refused {
     /// Writes the Event.
-    pub(super) async fn tell(&self, events: &Events) {
+    pub(super) async fn write_event(&self, events: &Events) {
         let PodIdentity { uid, name, .. } = &self.pod;
         let pod = PodReference { namespace: &name.namespace, name: &name.name, uid };
         events.pod(pod, Severity::Warning, self.reason, &self.message).await;
@@ -73,9 +73,10 @@ mod tests {
 
     #[test]
     fn a_pod_is_told_once_and_again_when_the_reason_is_another_or_was_gone() {
-        let (mut told, first, second) = (Told::default(), because("Unsupported"), because("Denied"));
+        let (mut announced, first, second) =
+            (Announced::default(), because("Unsupported"), because("Denied"));
         let mut names = |refused: Vec<(PodIdentity, &Judgement)>| -> Vec<String> {
-            let news = told.news(refused.into_iter()).into_iter();
+            let news = announced.news(refused.into_iter()).into_iter();
             news.map(|refused| format!("{}: {}", refused.pod.name.name, refused.reason)).collect()
         };
         assert_eq!(names(vec![(pod("a"), &first)]), ["a: Unsupported"]);

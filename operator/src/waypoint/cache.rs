@@ -41,7 +41,7 @@ use serde::de::DeserializeOwned;
 /// Watch caches of all objects of waypoints. Objects created for Gateways are selected by label; of
 /// ConfigMaps and Namespaces, only the metadata is cached.
 #[derive(Clone)]
-pub(crate) struct Caches {
+pub(crate) struct WaypointCaches {
     /// Gateways of all classes.
     pub gateways: Store<Gateway>,
     /// GatewayClasses of all controllers.
@@ -66,7 +66,7 @@ pub(crate) struct Caches {
     served: [Arc<AtomicBool>; 2],
 }
 
-impl Caches {
+impl WaypointCaches {
     /// Whether the cluster serves both Gateways and GatewayClasses.
     pub(crate) fn is_served(&self) -> bool {
         self.served.iter().all(|served| served.load(Ordering::Relaxed))
@@ -74,7 +74,7 @@ impl Caches {
 }
 
 /// The caches, and the watches that fill them; every change wakes the reconcilers.
-pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
+pub(crate) fn caches(client: &Client, wake: &Wake) -> (WaypointCaches, Vec<Watch>) {
     let managed = watcher::Config::default().labels(&format!(
         "{}={}",
         labels::GATEWAY_MANAGED,
@@ -85,7 +85,7 @@ pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
     let [gateways, classes] = &served;
     let built_in = Arc::default();
     let mut filler = Filler { client, wake, watches: Vec::new() };
-    let caches = Caches {
+    let caches = WaypointCaches {
         gateways: filler.full(all(), gateways),
         classes: filler.full(all(), classes),
         service_accounts: filler.full(managed.clone(), &built_in),
@@ -103,8 +103,8 @@ pub(crate) fn caches(client: &Client, wake: &Wake) -> (Caches, Vec<Watch>) {
 
 /// Empty caches without watches.
 #[cfg(test)]
-pub(crate) fn empty() -> Caches {
-    Caches {
+pub(crate) fn empty() -> WaypointCaches {
+    WaypointCaches {
         gateways: reflector::store().0,
         classes: reflector::store().0,
         service_accounts: reflector::store().0,
@@ -120,7 +120,7 @@ pub(crate) fn empty() -> Caches {
 }
 
 /// Waits until every cache has received its first list.
-pub(crate) async fn warm(caches: &Caches) {
+pub(crate) async fn warm(caches: &WaypointCaches) {
     let wait = |result: Result<(), _>| {
         if result.is_err() {
             tracing::debug!("A cache ended before it was filled");

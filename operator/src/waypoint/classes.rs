@@ -10,14 +10,14 @@ use ambit_api::{
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::World;
+use super::WaypointWorld;
 use crate::conditions::{Finding, dated};
 
 /// Names of the classes.
 const CLASSES: [&str; 2] = [labels::WAYPOINT_CLASS, labels::ISTIO_WAYPOINT_CLASS];
 
 /// Classes to create: those whose name is free.
-pub(crate) fn missing(world: &World) -> Vec<GatewayClass> {
+pub(crate) fn missing(world: &WaypointWorld) -> Vec<GatewayClass> {
     let is_there = |name: &str| world.classes.iter().any(|class| class.name_any() == name);
     CLASSES.into_iter().filter(|name| !is_there(name)).map(class).collect()
 }
@@ -67,11 +67,11 @@ mod tests {
     fn a_name_that_another_controller_has_taken_is_left_alone() {
         let mut theirs = class(labels::ISTIO_WAYPOINT_CLASS);
         theirs.spec.controller_name = "istio.io/mesh-controller".into();
-        let world = World { classes: vec![Arc::new(theirs.clone())], ..World::default() };
+        let world = WaypointWorld { classes: vec![Arc::new(theirs.clone())], ..WaypointWorld::default() };
         let made: Vec<String> = missing(&world).iter().map(ResourceExt::name_any).collect();
         assert_eq!(made, [labels::WAYPOINT_CLASS]);
         assert!(!is_ours(&theirs) && !is_made_here(&theirs));
-        assert_eq!(missing(&World::default()).len(), 2);
+        assert_eq!(missing(&WaypointWorld::default()).len(), 2);
     }
 
     #[test]

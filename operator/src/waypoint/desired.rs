@@ -19,7 +19,7 @@ use k8s_openapi::{
     },
 };
 
-use super::validate::Valid;
+use super::validate::ValidWaypoint;
 use crate::names;
 
 mod metadata;
@@ -27,7 +27,7 @@ mod pod;
 
 use metadata::{managed_labels, metadata, pod_metadata, pods, selector};
 
-pub(crate) use metadata::Given;
+pub(crate) use metadata::WaypointInputs;
 
 /// CPU utilization above which the autoscaler adds pods, in percent of the request.
 const CPU_PERCENT: i32 = 80;
@@ -36,7 +36,7 @@ const STATUS_PORT: &str = "status-port";
 
 /// The needed objects of one waypoint.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Objects {
+pub(crate) struct WaypointObjects {
     /// Its service account, without permissions.
     pub service_account: ServiceAccount,
     /// Its address.
@@ -50,9 +50,9 @@ pub(crate) struct Objects {
 }
 
 /// The needed objects of one waypoint, except the roots, which the waypoints of a namespace share.
-pub(crate) fn desired(valid: &Valid, given: &Given<'_>) -> Objects {
+pub(crate) fn desired(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> WaypointObjects {
     let replicas = valid.replicas;
-    Objects {
+    WaypointObjects {
         service_account: ServiceAccount {
             metadata: metadata(valid, given),
             automount_service_account_token: Some(false),
@@ -81,7 +81,7 @@ pub(crate) fn roots(namespace: &str, pem: &str, owners: Vec<OwnerReference>) -> 
 }
 
 /// All listeners share one port, which a Service may contain only once.
-fn service(valid: &Valid, given: &Given<'_>) -> Service {
+fn service(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> Service {
     let port = |name: &str, number: u16, protocol: &str| ServicePort {
         name: Some(name.to_owned()),
         port: number.into(),
@@ -105,7 +105,7 @@ fn service(valid: &Valid, given: &Given<'_>) -> Service {
 }
 
 /// A new pod is ready before an old one ends.
-fn deployment(valid: &Valid, given: &Given<'_>) -> Deployment {
+fn deployment(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> Deployment {
     let replicas = valid.replicas;
     let rolling = RollingUpdateDeployment {
         max_surge: Some(IntOrString::Int(1)),
@@ -132,7 +132,7 @@ fn deployment(valid: &Valid, given: &Given<'_>) -> Deployment {
     }
 }
 
-fn autoscaler(valid: &Valid, given: &Given<'_>) -> HorizontalPodAutoscaler {
+fn autoscaler(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> HorizontalPodAutoscaler {
     let cpu = ResourceMetricSource {
         name: "cpu".into(),
         target: MetricTarget {
@@ -163,7 +163,7 @@ fn autoscaler(valid: &Valid, given: &Given<'_>) -> HorizontalPodAutoscaler {
 }
 
 /// One pod at a time may be evicted.
-fn disruption_budget(valid: &Valid, given: &Given<'_>) -> PodDisruptionBudget {
+fn disruption_budget(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: metadata(valid, given),
         spec: Some(PodDisruptionBudgetSpec {

@@ -20,15 +20,15 @@ use kube::{Api, Client, Resource, ResourceExt, api::PostParams, runtime::reflect
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    World,
-    cache::Caches,
+    WaypointWorld,
+    cache::WaypointCaches,
     classes, create,
-    desired::{self, Given, Objects},
+    desired::{self, WaypointInputs, WaypointObjects},
     observe::observe,
     prune,
     reader::Reader,
-    status::{self, Problem, Rollout},
-    validate::{Judgement, Valid, judge},
+    status::{self, RolloutProblem, WaypointRollout},
+    validate::{Judgement, ValidWaypoint, judge},
 };
 use crate::{
     apply::{self, Claim},
@@ -50,11 +50,11 @@ const RETRY: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(100);
 
 /// Dependencies of the reconciler.
-pub(crate) struct Context {
+pub(crate) struct WaypointContext {
     /// Kubernetes client.
     pub client: Client,
     /// Watch caches.
-    pub caches: Caches,
+    pub caches: WaypointCaches,
     /// Services of our own namespace: waypoints connect to the operator's.
     pub own_services: Store<Service>,
     /// The model.
@@ -76,7 +76,7 @@ pub(crate) struct Context {
 }
 
 /// The failure policies sent to the index; `None` before all were sent.
-type Told = Option<BTreeMap<NamespacedName, FailurePolicy>>;
+type SentPolicies = Option<BTreeMap<NamespacedName, FailurePolicy>>;
 
 /// One waypoint during a reconcile.
 struct Waypoint<'a> {
@@ -86,18 +86,18 @@ struct Waypoint<'a> {
 }
 
 /// Inputs common to all waypoints.
-struct Ground {
+struct SharedInputs {
     mesh: Arc<Mesh>,
     trust: Option<Arc<Trust>>,
     operator_ip: Option<String>,
 }
 
 /// Reconciles until dropped.
-pub(crate) async fn run(mut context: Context) {
+pub(crate) async fn run(mut context: WaypointContext) {
     let mut reader = Reader::default();
-    let mut told = None;
+    let mut sent = None;
     loop {
-        let pause = match reconcile(&context, &mut reader, &mut told).await {
+        let pause = match reconcile(&context, &mut reader, &mut sent).await {
             Ok(pause) => pause,
             Err(error) => {
                 tracing::warn!(%error, "Waypoints cannot be reconciled, trying again");
@@ -116,7 +116,11 @@ pub(crate) async fn run(mut context: Context) {
 }
 
 /// Reconciles all waypoints. When the Mesh is being deleted, its own reconciler removes them.
-async fn reconcile(context: &Context, reader: &mut Reader, told: &mut Told) -> Result<Duration, Error> {
+async fn reconcile(
+    context: &WaypointContext,
+    reader: &mut Reader,
+    sent: &mut SentPolicies,
+) -> Result<Duration, Error> {
     let state = context.mesh.borrow().clone();
     let MeshState::Present(mesh) = state else { return Ok(RESYNC) };
     if mesh.metadata.deletion_timestamp.is_some() {
@@ -129,21 +133,21 @@ async fn reconcile(context: &Context, reader: &mut Reader, told: &mut Told) -> R
         let judgement = judge(gateway, &found, &mesh.spec.waypoints);
         waypoints.push(Waypoint { gateway, name: name_of(&gateway.metadata), judgement });
     }
-    tell(context, &waypoints, told).await;
+    send_failure_policies(context, &waypoints, sent).await;
     if !*context.leads.borrow() {
         return Ok(RESYNC);
     }
-    let ground = Ground {
+    let shared = SharedInputs {
         operator_ip: operator_ip(&context.own_services.state()),
         trust: context.trust.borrow().clone(),
         mesh,
     };
     let results = [
         keep_classes(context, &world).await,
-        follow_labels(context, &world, ground.mesh.spec.waypoints.auto_create).await,
+        follow_labels(context, &world, shared.mesh.spec.waypoints.auto_create).await,
         prune::prune(&context.client, &world, |name| replicas_of(&waypoints, name)).await,
     ];
-    let is_done = keep_waypoints(context, &world, &ground, &waypoints).await?;
+    let is_done = keep_waypoints(context, &world, &shared, &waypoints).await?;
     results.into_iter().collect::<Result<(), Error>>()?;
     Ok(if is_done { RESYNC } else { RETRY })
 }
@@ -154,11 +158,15 @@ fn replicas_of(waypoints: &[Waypoint<'_>], name: &NamespacedName) -> Option<Repl
 }
 
 /// Sends new failure policies to the index.
-async fn tell(context: &Context, waypoints: &[Waypoint<'_>], told: &mut Told) {
+async fn send_failure_policies(
+    context: &WaypointContext,
+    waypoints: &[Waypoint<'_>],
+    sent: &mut SentPolicies,
+) {
     let policy =
         |waypoint: &Waypoint<'_>| waypoint.judgement.valid.as_ref().map(|valid| valid.failure_policy);
-    let is_first = told.is_none();
-    let before = told.take().unwrap_or_default();
+    let is_first = sent.is_none();
+    let before = sent.take().unwrap_or_default();
     // Parameters that have become unreadable keep their last valid value.
     let now: BTreeMap<_, _> = waypoints
         .iter()
@@ -176,10 +184,10 @@ async fn tell(context: &Context, waypoints: &[Waypoint<'_>], told: &mut Told) {
     if is_first {
         let _ = context.seen.send(Seen::FailurePoliciesSaid).await;
     }
-    *told = Some(now);
+    *sent = Some(now);
 }
 
-async fn keep_classes(context: &Context, world: &World) -> Result<(), Error> {
+async fn keep_classes(context: &WaypointContext, world: &WaypointWorld) -> Result<(), Error> {
     if !world.is_served {
         return Ok(());
     }
@@ -206,7 +214,11 @@ async fn keep_classes(context: &Context, world: &World) -> Result<(), Error> {
 }
 
 /// Creates and deletes the Gateways that namespaces request.
-async fn follow_labels(context: &Context, world: &World, auto_create: bool) -> Result<(), Error> {
+async fn follow_labels(
+    context: &WaypointContext,
+    world: &WaypointWorld,
+    auto_create: bool,
+) -> Result<(), Error> {
     let plan = create::plan(world, auto_create && world.is_served);
     let mut result = Ok(());
     for gateway in &plan.create {
@@ -233,12 +245,12 @@ async fn follow_labels(context: &Context, world: &World, auto_create: bool) -> R
 /// Applies the roots once in each namespace with a waypoint; returns the problems by namespace. Our
 /// own namespace gets them from the Mesh.
 async fn keep_roots(
-    context: &Context,
-    world: &World,
-    ground: &Ground,
+    context: &WaypointContext,
+    world: &WaypointWorld,
+    shared: &SharedInputs,
     waypoints: &[Waypoint<'_>],
-) -> BTreeMap<String, Problem> {
-    let Some(trust) = &ground.trust else { return BTreeMap::new() };
+) -> BTreeMap<String, RolloutProblem> {
+    let Some(trust) = &shared.trust else { return BTreeMap::new() };
     let mut owners: BTreeMap<&str, Vec<_>> = BTreeMap::new();
     for waypoint in waypoints.iter().filter(|waypoint| &*waypoint.name.namespace != names::NAMESPACE) {
         owners.entry(&waypoint.name.namespace).or_default().extend(waypoint.gateway.owner_ref(&()));
@@ -248,7 +260,7 @@ async fn keep_roots(
     for (namespace, owners) in owners {
         let wanted = desired::roots(namespace, &pem, owners);
         if let Err(error) = apply::one(&context.client, &wanted, &world.config_maps, Claim::Label).await {
-            problems.insert(namespace.to_owned(), Problem::from(&error));
+            problems.insert(namespace.to_owned(), RolloutProblem::from(&error));
         }
     }
     problems
@@ -256,18 +268,18 @@ async fn keep_roots(
 
 /// Rolls out every waypoint and writes its status; returns whether everything succeeded.
 async fn keep_waypoints(
-    context: &Context,
-    world: &World,
-    ground: &Ground,
+    context: &WaypointContext,
+    world: &WaypointWorld,
+    shared: &SharedInputs,
     waypoints: &[Waypoint<'_>],
 ) -> Result<bool, Error> {
-    let roots = keep_roots(context, world, ground, waypoints).await;
+    let roots = keep_roots(context, world, shared, waypoints).await;
     let (mut is_done, mut result) = (true, Ok(()));
     for waypoint in waypoints {
         let problem = match (&waypoint.judgement.valid, roots.get(&*waypoint.name.namespace)) {
             (None, _) => None,
             (Some(_), Some(problem)) => Some(problem.clone()),
-            (Some(valid), None) => roll_out(context, world, ground, waypoint, valid).await,
+            (Some(valid), None) => roll_out(context, world, shared, waypoint, valid).await,
         };
         is_done &= problem.as_ref().is_none_or(|problem| problem.reason != reason::APPLY_FAILED);
         result = result.and(write_status(context, world, waypoint, problem).await);
@@ -277,38 +289,38 @@ async fn keep_waypoints(
 
 /// Rolls out one waypoint, or returns the problem.
 async fn roll_out(
-    context: &Context,
-    world: &World,
-    ground: &Ground,
+    context: &WaypointContext,
+    world: &WaypointWorld,
+    shared: &SharedInputs,
     waypoint: &Waypoint<'_>,
-    valid: &Valid,
-) -> Option<Problem> {
+    valid: &ValidWaypoint,
+) -> Option<RolloutProblem> {
     let live = world.deployment(&waypoint.name);
     let waiting = |message: &str| {
         // A running waypoint continues as it is.
-        live.is_none().then(|| Problem { reason: reason::PENDING, message: message.to_owned() })
+        live.is_none().then(|| RolloutProblem { reason: reason::PENDING, message: message.to_owned() })
     };
-    let Some(trust) = &ground.trust else { return waiting("the mesh has no authority yet") };
-    let Some(operator_ip) = &ground.operator_ip else { return waiting("the operator has no address yet") };
-    if validate(&ground.mesh.spec, issued_in(&ground.mesh)).is_err() {
+    let Some(trust) = &shared.trust else { return waiting("the mesh has no authority yet") };
+    let Some(operator_ip) = &shared.operator_ip else { return waiting("the operator has no address yet") };
+    if validate(&shared.mesh.spec, issued_in(&shared.mesh)).is_err() {
         return waiting("the spec of the Mesh is not valid");
     }
     let owner = waypoint.gateway.controller_owner_ref(&())?;
-    let given = Given {
+    let given = WaypointInputs {
         image: &context.image,
         operator_ip,
-        mesh: &ground.mesh.spec,
+        mesh: &shared.mesh.spec,
         trust_domain: &trust.domain,
         certificate_seconds: trust.certificate_ttl.as_secs(),
         owner: &owner,
         scaled: live.and_then(|live| live.spec.replicas),
     };
     let applied = apply_all(&context.client, world, &desired::desired(valid, &given)).await;
-    applied.as_ref().err().map(Problem::from)
+    applied.as_ref().err().map(RolloutProblem::from)
 }
 
 /// Accounts and Services are applied before the pods that need them.
-async fn apply_all(client: &Client, world: &World, wanted: &Objects) -> Result<(), Error> {
+async fn apply_all(client: &Client, world: &WaypointWorld, wanted: &WaypointObjects) -> Result<(), Error> {
     apply::one(client, &wanted.service_account, &world.service_accounts, Claim::Label).await?;
     apply::one(client, &wanted.service, &world.services, Claim::Label).await?;
     apply::one(client, &wanted.deployment, &world.deployments, Claim::Label).await?;
@@ -323,13 +335,13 @@ async fn apply_all(client: &Client, world: &World, wanted: &Objects) -> Result<(
 
 /// Writes the status if it has changed, and Events for users.
 async fn write_status(
-    context: &Context,
-    world: &World,
+    context: &WaypointContext,
+    world: &WaypointWorld,
     waypoint: &Waypoint<'_>,
-    problem: Option<Problem>,
+    problem: Option<RolloutProblem>,
 ) -> Result<(), Error> {
     let Waypoint { gateway, name, judgement } = waypoint;
-    let rollout = Rollout {
+    let rollout = WaypointRollout {
         service_ip: world.service_ip(name).map(str::to_owned),
         ready: world.ready_pods(name),
         problem,

@@ -21,11 +21,11 @@ use k8s_openapi::api::{
 };
 use kube::{Resource, ResourceExt};
 
-use super::{cache::Caches, wish::Wish};
+use super::{cache::WaypointCaches, waypoint_request::WaypointRequest};
 
 /// The inputs of decisions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct World {
+pub(crate) struct WaypointWorld {
     /// Current time.
     pub now: Timestamp,
     /// Gateways of all classes, sorted by name.
@@ -47,7 +47,7 @@ pub(crate) struct World {
     /// Resource versions of ConfigMaps, by name.
     pub versions: BTreeMap<NamespacedName, String>,
     /// Namespaces that request a waypoint of their own.
-    pub wishes: Vec<Wish>,
+    pub requests: Vec<WaypointRequest>,
     /// Waypoints that are published to clients, or may still get their traffic.
     pub in_use: BTreeSet<NamespacedName>,
     /// Number of routes of the services of each waypoint.
@@ -57,7 +57,7 @@ pub(crate) struct World {
 }
 
 /// Observes everything.
-pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
+pub(crate) fn observe(caches: &WaypointCaches, index: &Index, now: Timestamp) -> WaypointWorld {
     let mut gateways = caches.gateways.state();
     gateways.sort_by_key(|gateway| name_of(&gateway.metadata));
     let versions = caches.versions.state();
@@ -66,9 +66,9 @@ pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
         Some((name_of(&object.metadata), object.resource_version()?))
     };
     let enrolled = &index.node_enrollment().enrolled_namespaces;
-    let wishes = caches.namespaces.state();
+    let requests = caches.namespaces.state();
     let known: Vec<Waypoint> = index.waypoints().collect();
-    World {
+    WaypointWorld {
         now,
         gateways,
         classes: caches.classes.state(),
@@ -79,11 +79,11 @@ pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
         autoscalers: caches.autoscalers.state(),
         disruption_budgets: caches.disruption_budgets.state(),
         versions: versions.iter().filter_map(version).collect(),
-        wishes: wishes
+        requests: requests
             .iter()
             .filter_map(|namespace| {
                 let name = namespace.metadata.name.as_deref()?;
-                Wish::read(&namespace.metadata, enrolled.contains(name))
+                WaypointRequest::read(&namespace.metadata, enrolled.contains(name))
             })
             .collect(),
         in_use: known.iter().filter(|waypoint| waypoint.bound > 0).map(|w| w.name.clone()).collect(),
@@ -92,7 +92,7 @@ pub(crate) fn observe(caches: &Caches, index: &Index, now: Timestamp) -> World {
     }
 }
 
-impl World {
+impl WaypointWorld {
     /// Gateways that are waypoints of this controller.
     pub(crate) fn waypoints(&self) -> impl Iterator<Item = &Gateway> {
         self.gateways.iter().map(Arc::as_ref).filter(|gateway| self.is_ours(gateway))

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, Client, ResourceExt, api::DeleteParams};
 use serde_json::json;
 
-use super::{World, classes, create::is_auto_created};
+use super::{WaypointWorld, classes, create::is_auto_created};
 use crate::{
     apply,
     conditions::{Finding, dated},
@@ -34,7 +34,7 @@ use crate::{
 /// The first deletion that failed; the others were attempted too.
 pub(crate) async fn prune(
     client: &Client,
-    world: &World,
+    world: &WaypointWorld,
     replicas: impl Fn(&NamespacedName) -> Option<Replicas>,
 ) -> Result<(), Error> {
     let (foreign, others): (Vec<_>, Vec<_>) = world.gateways.iter().partition(|g| is_foreign(world, g));
@@ -68,7 +68,7 @@ pub(crate) async fn prune(
 
 /// Whether a Gateway's class belongs to another controller. If the class does not exist, it may be
 /// ours.
-fn is_foreign(world: &World, gateway: &Gateway) -> bool {
+fn is_foreign(world: &WaypointWorld, gateway: &Gateway) -> bool {
     let class = world.classes.iter().find(|class| class.name_any() == gateway.spec.gateway_class_name);
     class.is_some_and(|class| !classes::is_ours(class))
 }
@@ -81,7 +81,7 @@ fn gateway_of(metadata: &ObjectMeta) -> NamespacedName {
 }
 
 /// Whether [`remove`] would find anything.
-pub(crate) fn is_anything_left(world: &World) -> bool {
+pub(crate) fn is_anything_left(world: &WaypointWorld) -> bool {
     !world.deployments.is_empty()
         || !world.services.is_empty()
         || !world.service_accounts.is_empty()
@@ -98,7 +98,7 @@ pub(crate) fn is_anything_left(world: &World) -> bool {
 ///
 /// # Errors
 /// The first write that failed; the others were attempted too.
-pub(crate) async fn remove(client: &Client, world: &World) -> Result<(), Error> {
+pub(crate) async fn remove(client: &Client, world: &WaypointWorld) -> Result<(), Error> {
     let results = [
         apply::prune(client, &world.disruption_budgets, |_| false).await,
         apply::prune(client, &world.autoscalers, |_| false).await,
@@ -129,7 +129,7 @@ fn has_addresses(gateway: &Gateway) -> bool {
 
 /// Removes the addresses of Gateways, which mean that a waypoint exists; the next Mesh must not
 /// rely on old ones.
-async fn withdraw(client: &Client, world: &World) -> Result<(), Error> {
+async fn withdraw(client: &Client, world: &WaypointWorld) -> Result<(), Error> {
     let gone = Finding::fails(PROGRAMMED, reason::PENDING, "the Mesh was deleted");
     let mut result = Ok(());
     for gateway in world.waypoints().filter(|gateway| has_addresses(gateway)) {
@@ -169,7 +169,7 @@ mod tests {
         )
     }
 
-    fn world(gateways: Vec<Arc<Gateway>>) -> World {
+    fn world(gateways: Vec<Arc<Gateway>>) -> WaypointWorld {
         let class = |name: &str, controller: &str| {
             Arc::new(
                 from_value(json!({
@@ -183,14 +183,14 @@ mod tests {
         let deployment = |name: &str| {
             Arc::new(from_value::<Deployment>(json!({"metadata": metadata(name, "shop")})).unwrap())
         };
-        World {
+        WaypointWorld {
             gateways,
             classes: vec![class("ambit-waypoint", labels::WAYPOINT_CONTROLLER), class("theirs", "x/y")],
             deployments: vec![deployment("ours"), deployment("theirs"), deployment("unseen")],
             disruption_budgets: vec![Arc::new(
                 from_value::<PodDisruptionBudget>(json!({"metadata": metadata("ours", "shop")})).unwrap(),
             )],
-            ..World::default()
+            ..WaypointWorld::default()
         }
     }
 
@@ -216,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn a_class_that_is_missing_for_a_moment_takes_nothing_away() {
         let script = Script::default();
-        let world = World { classes: Vec::new(), ..world(vec![gateway("ours", "ambit-waypoint")]) };
+        let world = WaypointWorld { classes: Vec::new(), ..world(vec![gateway("ours", "ambit-waypoint")]) };
         prune(&script.client(), &world, |_| None).await.unwrap();
         assert_eq!(requests(&script), Vec::<String>::new());
     }
@@ -234,6 +234,6 @@ mod tests {
         assert_eq!(status.body["status"]["addresses"], Value::Null);
         assert_eq!(status.body["status"]["conditions"][0]["status"], "False");
         assert!(seen.last().unwrap().ends_with("gatewayclasses/ambit-waypoint"));
-        assert!(!is_anything_left(&World::default()));
+        assert!(!is_anything_left(&WaypointWorld::default()));
     }
 }

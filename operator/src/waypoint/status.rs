@@ -19,27 +19,27 @@ use crate::{
 
 /// Progress of a waypoint's rollout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Rollout {
+pub(crate) struct WaypointRollout {
     /// ClusterIP of its Service.
     pub service_ip: Option<String>,
     /// Number of ready pods.
     pub ready: i32,
     /// What prevents the rollout.
-    pub problem: Option<Problem>,
+    pub problem: Option<RolloutProblem>,
     /// Number of routes of its services.
     pub routes: i32,
 }
 
 /// What prevents a waypoint's rollout.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub(crate) struct RolloutProblem {
     /// Reason of the condition.
     pub reason: &'static str,
     /// What is wrong, and what to do.
     pub message: String,
 }
 
-impl From<&Error> for Problem {
+impl From<&Error> for RolloutProblem {
     fn from(error: &Error) -> Self {
         let reason = match error {
             Error::NotOurs { .. } => reason::NAME_TAKEN,
@@ -53,7 +53,7 @@ impl From<&Error> for Problem {
 pub(crate) fn status(
     gateway: &Gateway,
     judgement: &Judgement,
-    rollout: &Rollout,
+    rollout: &WaypointRollout,
     cluster_domain: &str,
     now: Timestamp,
 ) -> GatewayStatus {
@@ -92,7 +92,7 @@ pub(crate) fn news<'a>(
     after.iter().filter(move |now| !is_known(now))
 }
 
-fn programmed(judgement: &Judgement, rollout: &Rollout) -> Finding {
+fn programmed(judgement: &Judgement, rollout: &WaypointRollout) -> Finding {
     let not_yet = |reason, message: &str| Finding::fails(PROGRAMMED, reason, message);
     if judgement.valid.is_none() {
         return not_yet(reason::INVALID, "the Gateway is not accepted; what was rolled out before stays");
@@ -132,7 +132,7 @@ fn listener_findings(listener: &Listener, judgement: &Judgement, programmed: &Fi
 fn addresses(
     gateway: &Gateway,
     previous: &GatewayStatus,
-    rollout: &Rollout,
+    rollout: &WaypointRollout,
     cluster_domain: &str,
 ) -> Vec<GatewayAddress> {
     let was_ready = !previous.addresses.is_empty();
@@ -179,11 +179,11 @@ mod tests {
         Found::Parameters(Box::default())
     }
 
-    fn serving() -> Rollout {
-        Rollout { service_ip: Some("10.96.1.1".into()), ready: 1, problem: None, routes: 3 }
+    fn serving() -> WaypointRollout {
+        WaypointRollout { service_ip: Some("10.96.1.1".into()), ready: 1, problem: None, routes: 3 }
     }
 
-    fn of(gateway: &Gateway, found: &Found, rollout: &Rollout) -> GatewayStatus {
+    fn of(gateway: &Gateway, found: &Found, rollout: &WaypointRollout) -> GatewayStatus {
         status(gateway, &judged(gateway, found), rollout, DOMAIN, Timestamp::UNIX_EPOCH)
     }
 
@@ -200,8 +200,8 @@ mod tests {
     fn it_is_programmed_and_has_addresses_once_a_pod_is_ready() {
         let gateway = gateway();
         for (rollout, why, addresses) in [
-            (Rollout { service_ip: None, ready: 0, ..serving() }, ("False", "AddressNotAssigned"), 0),
-            (Rollout { ready: 0, ..serving() }, ("False", "Pending"), 0),
+            (WaypointRollout { service_ip: None, ready: 0, ..serving() }, ("False", "AddressNotAssigned"), 0),
+            (WaypointRollout { ready: 0, ..serving() }, ("False", "Pending"), 0),
             (serving(), ("True", "Programmed"), 2),
         ] {
             let status = of(&gateway, &fine(), &rollout);
@@ -218,10 +218,10 @@ mod tests {
     fn addresses_stay_when_its_pods_die_and_when_it_is_not_accepted_any_more() {
         let mut gateway = gateway();
         gateway.status = Some(of(&gateway, &fine(), &serving()));
-        let dead = of(&gateway, &fine(), &Rollout { ready: 0, ..serving() });
+        let dead = of(&gateway, &fine(), &WaypointRollout { ready: 0, ..serving() });
         assert_eq!((dead.addresses.len(), reason(&dead, "Programmed").0.as_str()), (2, "False"));
         let broken = Found::Invalid("unknown key".into());
-        let refused = of(&gateway, &broken, &Rollout { service_ip: None, ready: 0, ..serving() });
+        let refused = of(&gateway, &broken, &WaypointRollout { service_ip: None, ready: 0, ..serving() });
         assert_eq!(values(&refused), ["waypoint.shop.svc.cluster.local", "10.96.1.1"]);
         assert_eq!(reason(&refused, "Accepted"), ("False".into(), "InvalidParameters".into()));
         assert_eq!(reason(&refused, "Programmed").1, "Invalid");
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn a_name_that_is_taken_is_told() {
         let taken = Error::NotOurs { object: "Service shop/waypoint".into() };
-        let rollout = Rollout { problem: Some(Problem::from(&taken)), ..serving() };
+        let rollout = WaypointRollout { problem: Some(RolloutProblem::from(&taken)), ..serving() };
         let status = of(&gateway(), &fine(), &rollout);
         assert_eq!(reason(&status, "Programmed"), ("False".into(), "NameTaken".into()));
     }
@@ -260,7 +260,7 @@ mod tests {
         let again = status(&gateway, &judged(&gateway, &fine()), &serving(), DOMAIN, Timestamp::MAX);
         assert_eq!(again, first);
         assert_eq!(news(&first.conditions, &again.conditions).count(), 0);
-        let dead = of(&gateway, &fine(), &Rollout { ready: 0, ..serving() });
+        let dead = of(&gateway, &fine(), &WaypointRollout { ready: 0, ..serving() });
         let told: Vec<_> =
             news(&first.conditions, &dead.conditions).map(|news| news.reason.as_str()).collect();
         assert_eq!(told, ["Pending"]);

@@ -33,7 +33,7 @@ pub(crate) enum Found {
 
 /// A valid waypoint.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Valid {
+pub(crate) struct ValidWaypoint {
     /// Name of the Gateway.
     pub name: NamespacedName,
     /// Name of its class.
@@ -58,7 +58,7 @@ pub(crate) struct Valid {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Judgement {
     /// `None`: nothing new is rolled out, and what is running stays.
-    pub valid: Option<Valid>,
+    pub valid: Option<ValidWaypoint>,
     /// The condition `Accepted`.
     pub accepted: Finding,
     /// The condition `ResolvedRefs`.
@@ -79,7 +79,7 @@ pub(crate) fn judge(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Judge
     }
 }
 
-fn valid(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Result<Valid, Finding> {
+fn valid(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Result<ValidWaypoint, Finding> {
     let refused = |reason, message: String| Err(Finding::fails(ACCEPTED, reason, message));
     let name = ambit_index::name_of(&gateway.metadata);
     if !is_service_name(&name.name) {
@@ -115,7 +115,7 @@ fn valid(gateway: &Gateway, found: &Found, mesh: &Waypoints) -> Result<Valid, Fi
         }
     };
     let infrastructure = gateway.spec.infrastructure.clone().unwrap_or_default();
-    Ok(Valid {
+    Ok(ValidWaypoint {
         name,
         class: gateway.spec.gateway_class_name.clone(),
         labels: unreserved(infrastructure.labels),

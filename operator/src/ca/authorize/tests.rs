@@ -81,8 +81,8 @@ fn ztunnel() -> Caller {
 
 fn judge(caller: &Caller, impersonated: Option<&str>, names: &[&str], ttl: i64) -> Result<Grant, Refusal> {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let wish = Wish { caller, impersonated, names: &names, ttl_seconds: ttl };
-    authorize(&wish, &"cluster.local".into(), DAY, &cluster())
+    let certificate_request = CertificateRequest { caller, impersonated, names: &names, ttl_seconds: ttl };
+    authorize(&certificate_request, &"cluster.local".into(), DAY, &cluster())
 }
 
 #[test]

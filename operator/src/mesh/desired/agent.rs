@@ -11,13 +11,13 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::metadata::{Given, metadata, pod_metadata, selector, tolerations};
+use super::metadata::{MeshInputs, metadata, pod_metadata, selector, tolerations};
 use crate::{
     container::{
         common_env, credential_mounts, credentials, host_path, mount, read_only, readiness, resources, value,
     },
     names,
-    spec::validate::Valid,
+    spec::validate::ValidMesh,
 };
 
 /// Time to finish running operations; redirection stays in place.
@@ -28,7 +28,7 @@ const REQUESTS: [(&str, &str); 2] = [("cpu", "50m"), ("memory", "64Mi")];
 const CAPABILITIES: [&str; 7] =
     ["SYS_ADMIN", "NET_ADMIN", "BPF", "PERFMON", "SYS_PTRACE", "DAC_OVERRIDE", "DAC_READ_SEARCH"];
 
-pub(super) fn daemon_set(valid: &Valid, given: &Given<'_>, address: &str) -> DaemonSet {
+pub(super) fn daemon_set(valid: &ValidMesh, given: &MeshInputs<'_>, address: &str) -> DaemonSet {
     let pod = PodSpec {
         automount_service_account_token: Some(false),
         containers: vec![container(valid, given, address)],
@@ -61,7 +61,7 @@ pub(super) fn daemon_set(valid: &Valid, given: &Given<'_>, address: &str) -> Dae
     }
 }
 
-fn container(valid: &Valid, given: &Given<'_>, address: &str) -> Container {
+fn container(valid: &ValidMesh, given: &MeshInputs<'_>, address: &str) -> Container {
     let agent = &valid.spec.data_plane.node_agent;
     let mut env = common_env(address, &agent.log_level, valid.spec.observability.log_format);
     env.push(value("AMBIT_HEALTH_PORT", names::NODE_AGENT_HEALTH_PORT.to_string()));

@@ -13,7 +13,7 @@ use crate::{config::Images, names};
 
 /// Inputs of the needed objects in addition to the spec.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Given<'a> {
+pub(crate) struct MeshInputs<'a> {
     /// Images of the components.
     pub images: &'a Images,
     /// ClusterIP of the operator's Service; without it no agent can start.
@@ -24,7 +24,7 @@ pub(crate) struct Given<'a> {
     pub owner: Option<OwnerReference>,
 }
 
-pub(super) fn metadata(name: &str, given: &Given<'_>) -> ObjectMeta {
+pub(super) fn metadata(name: &str, given: &MeshInputs<'_>) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(names::NAMESPACE.to_owned()),

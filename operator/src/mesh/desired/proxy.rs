@@ -10,13 +10,13 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use super::metadata::{Given, metadata, pod_metadata, selector, tolerations};
+use super::metadata::{MeshInputs, metadata, pod_metadata, selector, tolerations};
 use crate::{
     container::{
         common_env, credential_mounts, credentials, field, host_path, mount, readiness, resources, value,
     },
     names,
-    spec::validate::Valid,
+    spec::validate::ValidMesh,
 };
 
 /// Time for open connections to end.
@@ -28,7 +28,7 @@ const CAPABILITIES: [&str; 3] = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW"];
 const SOCKET_PATH: &str = "/run/ambit/zds";
 
 /// The new proxy of a node is ready before the old one ends.
-pub(super) fn daemon_set(valid: &Valid, given: &Given<'_>, address: &str) -> DaemonSet {
+pub(super) fn daemon_set(valid: &ValidMesh, given: &MeshInputs<'_>, address: &str) -> DaemonSet {
     let mut volumes = vec![host_path("zds", SOCKET_PATH, "DirectoryOrCreate")];
     volumes.extend(credentials());
     let pod = PodSpec {
@@ -60,7 +60,7 @@ pub(super) fn daemon_set(valid: &Valid, given: &Given<'_>, address: &str) -> Dae
     }
 }
 
-fn container(valid: &Valid, given: &Given<'_>, address: &str) -> Container {
+fn container(valid: &ValidMesh, given: &MeshInputs<'_>, address: &str) -> Container {
     let proxy = &valid.spec.data_plane.ztunnel;
     let mut env = common_env(address, &proxy.log_level, valid.spec.observability.log_format);
     env.extend([

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{config::Images, spec::validate::validate};
 
-fn given(images: &Images) -> Given<'_> {
-    Given { images, operator_ip: Some("10.96.0.7"), roots: Some("ROOT"), owner: None }
+fn given(images: &Images) -> MeshInputs<'_> {
+    MeshInputs { images, operator_ip: Some("10.96.0.7"), roots: Some("ROOT"), owner: None }
 }
 
 /// `UPDATE=1` rewrites the golden file.
@@ -33,9 +33,9 @@ fn an_empty_spec_becomes_the_golden_objects() {
 #[test]
 fn agents_wait_for_roots_and_for_an_address_to_dial() {
     let (valid, images) = (validate(&ambit_api::MeshSpec::default(), None).unwrap(), Images::default());
-    let no_roots = desired(&valid, &Given { roots: None, ..given(&images) });
+    let no_roots = desired(&valid, &MeshInputs { roots: None, ..given(&images) });
     assert!(no_roots.daemon_sets.is_empty() && no_roots.config_maps.is_empty());
-    assert!(desired(&valid, &Given { operator_ip: None, ..given(&images) }).daemon_sets.is_empty());
+    assert!(desired(&valid, &MeshInputs { operator_ip: None, ..given(&images) }).daemon_sets.is_empty());
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn what_the_spec_says_reaches_the_containers() {
     });
     let valid = validate(&serde_json::from_value(spec).unwrap(), None).unwrap();
     let images = Images::default();
-    let objects = desired(&valid, &Given { operator_ip: Some("fd00::7"), ..given(&images) });
+    let objects = desired(&valid, &MeshInputs { operator_ip: Some("fd00::7"), ..given(&images) });
     let pod = objects.daemon_sets[1].spec.clone().template.spec.unwrap();
     let env = |name: &str| {
         pod.containers[0].env.iter().flatten().find(|v| v.name == name).and_then(|v| v.value.clone()).unwrap()

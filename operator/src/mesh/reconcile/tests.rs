@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{self, Script};
 
-fn context(script: &Script, mesh: Value, is_leading: bool) -> Context {
+fn context(script: &Script, mesh: Value, is_leading: bool) -> MeshContext {
     let mesh: Mesh = serde_json::from_value(mesh).unwrap();
-    let caches = Caches {
+    let caches = MeshCaches {
         daemon_sets: reflector::store().0,
         service_accounts: reflector::store().0,
         config_maps: reflector::store().0,
@@ -15,7 +15,7 @@ fn context(script: &Script, mesh: Value, is_leading: bool) -> Context {
         services: reflector::store().0,
         pods: reflector::store().0,
     };
-    Context {
+    MeshContext {
         client: script.client(),
         caches,
         index: SharedIndex::new(Index::new(Settings::default())),

@@ -47,15 +47,15 @@ fn pod(app: &str, ready: bool) -> AgentPod {
     }
 }
 
-fn world(is_ready: bool) -> World {
-    World {
+fn world(is_ready: bool) -> MeshWorld {
+    MeshWorld {
         now: Timestamp::from_second(NOW).unwrap(),
         operator_ip: Some("10.96.0.7".into()),
         daemon_sets: vec![daemon_set(names::NODE_AGENT, 1), daemon_set(names::ZTUNNEL, 1)],
         pods: vec![pod(names::NODE_AGENT, true), pod(names::ZTUNNEL, is_ready)],
         enrolled: 4,
         pending: 1,
-        ..World::default()
+        ..MeshWorld::default()
     }
 }
 
@@ -67,7 +67,7 @@ fn conditions(status: &MeshStatus) -> Vec<(&str, &str, &str)> {
 fn every_condition_is_there_from_the_first_reconcile_on() {
     let valid = validate(&mesh().spec, None).unwrap();
     let outcome = Findings { valid: Ok(&valid), trust: None, trust_problem: None, apply_error: None };
-    let world = World { now: Timestamp::from_second(NOW).unwrap(), ..World::default() };
+    let world = MeshWorld { now: Timestamp::from_second(NOW).unwrap(), ..MeshWorld::default() };
     let found = status(&mesh(), &world, &outcome);
     assert_eq!(
         conditions(&found),
@@ -104,7 +104,7 @@ fn the_first_thing_that_fails_is_the_reason_of_ready() {
         field: "spec.trust.domain",
         message: "x".into(),
     }];
-    let problem = Problem { reason: reason::CA_NOT_FOUND, message: "missing".into() };
+    let problem = TrustProblem { reason: reason::CA_NOT_FOUND, message: "missing".into() };
     let ok = || Findings { valid: Ok(&valid), trust: Some(&trust), trust_problem: None, apply_error: None };
     for (name, outcome, is_ready, expected) in [
         ("spec", Findings { valid: Err(&violations), ..ok() }, true, "TrustDomainImmutable"),

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use ambit_api::{MeshSpec, labels};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 
-use crate::waypoint::validate::Valid;
+use crate::waypoint::validate::ValidWaypoint;
 
 /// Inputs in addition to the waypoint itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Given<'a> {
+pub(crate) struct WaypointInputs<'a> {
     /// Image of the waypoint.
     pub image: &'a str,
     /// ClusterIP of the operator's Service.
@@ -36,7 +36,7 @@ pub(super) fn managed_labels() -> BTreeMap<String, String> {
 }
 
 /// The user's labels, overridden by ours.
-fn object_labels(valid: &Valid) -> BTreeMap<String, String> {
+fn object_labels(valid: &ValidWaypoint) -> BTreeMap<String, String> {
     let mut all = valid.labels.clone();
     all.extend(managed_labels());
     all.insert(labels::GATEWAY_NAME.to_owned(), valid.name.name.to_string());
@@ -44,7 +44,7 @@ fn object_labels(valid: &Valid) -> BTreeMap<String, String> {
     all
 }
 
-pub(super) fn metadata(valid: &Valid, given: &Given<'_>) -> ObjectMeta {
+pub(super) fn metadata(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> ObjectMeta {
     ObjectMeta {
         name: Some(valid.name.name.to_string()),
         namespace: Some(valid.name.namespace.to_string()),
@@ -55,20 +55,20 @@ pub(super) fn metadata(valid: &Valid, given: &Given<'_>) -> ObjectMeta {
     }
 }
 
-fn annotations(valid: &Valid) -> Option<BTreeMap<String, String>> {
+fn annotations(valid: &ValidWaypoint) -> Option<BTreeMap<String, String>> {
     (!valid.annotations.is_empty()).then(|| valid.annotations.clone())
 }
 
-pub(super) fn selector(valid: &Valid) -> BTreeMap<String, String> {
+pub(super) fn selector(valid: &ValidWaypoint) -> BTreeMap<String, String> {
     BTreeMap::from([(labels::GATEWAY_NAME.to_owned(), valid.name.name.to_string())])
 }
 
-pub(super) fn pods(valid: &Valid) -> LabelSelector {
+pub(super) fn pods(valid: &ValidWaypoint) -> LabelSelector {
     LabelSelector { match_labels: Some(selector(valid)), ..LabelSelector::default() }
 }
 
 /// A waypoint is never enrolled itself, because it terminates HBONE itself.
-pub(super) fn pod_metadata(valid: &Valid) -> ObjectMeta {
+pub(super) fn pod_metadata(valid: &ValidWaypoint) -> ObjectMeta {
     let mut all = object_labels(valid);
     all.insert(labels::DATAPLANE_MODE.to_owned(), labels::NONE.to_owned());
     ObjectMeta { labels: Some(all), annotations: annotations(valid), ..ObjectMeta::default() }

@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::{
     SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint,
 };
 
-use super::metadata::{Given, pods};
+use super::metadata::{WaypointInputs, pods};
 use crate::{
     container::{
         common_env, credential_mounts, credentials, field, operator_address, readiness, resources, value,
     },
     names,
-    waypoint::validate::Valid,
+    waypoint::validate::ValidWaypoint,
 };
 
 /// Time for requests and connections to end, in seconds.
@@ -27,7 +27,7 @@ const USER: i64 = 1337;
 /// Largest difference in the number of pods between two nodes.
 const SKEW_MAX: i32 = 1;
 
-pub(super) fn spec(valid: &Valid, given: &Given<'_>) -> PodSpec {
+pub(super) fn spec(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> PodSpec {
     let scheduling = &valid.scheduling;
     let non_empty = |list: &Vec<_>| (!list.is_empty()).then(|| list.clone());
     PodSpec {
@@ -56,7 +56,7 @@ pub(super) fn spec(valid: &Valid, given: &Given<'_>) -> PodSpec {
 }
 
 /// Prefers several nodes, but accepts a single one.
-fn spread(valid: &Valid) -> TopologySpreadConstraint {
+fn spread(valid: &ValidWaypoint) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         label_selector: Some(pods(valid)),
         match_label_keys: Some(vec!["pod-template-hash".into()]),
@@ -67,7 +67,7 @@ fn spread(valid: &Valid) -> TopologySpreadConstraint {
     }
 }
 
-fn container(valid: &Valid, given: &Given<'_>) -> Container {
+fn container(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> Container {
     let port = |name: &str, number: u16| ContainerPort {
         container_port: number.into(),
         name: Some(name.into()),
@@ -104,7 +104,7 @@ fn container(valid: &Valid, given: &Given<'_>) -> Container {
 }
 
 /// The variables listed in the waypoint's `--help`.
-fn env(valid: &Valid, given: &Given<'_>) -> Vec<EnvVar> {
+fn env(valid: &ValidWaypoint, given: &WaypointInputs<'_>) -> Vec<EnvVar> {
     let observability = &given.mesh.observability;
     let mut env = common_env(&operator_address(given.operator_ip), "info", observability.log_format);
     env.extend([

@@ -21,8 +21,8 @@ fn owner() -> OwnerReference {
     }
 }
 
-fn given<'a>(mesh: &'a MeshSpec, owner: &'a OwnerReference) -> Given<'a> {
-    Given {
+fn given<'a>(mesh: &'a MeshSpec, owner: &'a OwnerReference) -> WaypointInputs<'a> {
+    WaypointInputs {
         image: "localhost/ambit-waypoint:dev",
         operator_ip: "10.96.0.7",
         mesh,
@@ -33,7 +33,7 @@ fn given<'a>(mesh: &'a MeshSpec, owner: &'a OwnerReference) -> Given<'a> {
     }
 }
 
-fn valid(parameters: Parameters) -> Valid {
+fn valid(parameters: Parameters) -> ValidWaypoint {
     let gateway = serde_json::from_value(json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
         "metadata": {"name": "waypoint", "namespace": "shop"},
@@ -51,7 +51,7 @@ fn valid(parameters: Parameters) -> Valid {
     judge(&gateway, &found, &MeshSpec::default().waypoints).valid.unwrap()
 }
 
-fn env(objects: &Objects) -> HashMap<String, Option<String>> {
+fn env(objects: &WaypointObjects) -> HashMap<String, Option<String>> {
     let pod = objects.deployment.spec.clone().template.spec.unwrap();
     pod.containers[0].env.iter().flatten().map(|v| (v.name.clone(), v.value.clone())).collect()
 }
@@ -106,7 +106,7 @@ fn one_pod_has_no_autoscaler_and_no_budget_and_a_fixed_number_no_autoscaler() {
     let (mesh, owner) = (MeshSpec::default(), owner());
     let with = |min, max, scaled| {
         let parameters = Parameters { replicas: Some(Replicas { min, max }), ..Parameters::default() };
-        let objects = desired(&valid(parameters), &Given { scaled, ..given(&mesh, &owner) });
+        let objects = desired(&valid(parameters), &WaypointInputs { scaled, ..given(&mesh, &owner) });
         let replicas = objects.deployment.spec.replicas.unwrap();
         (replicas, objects.autoscaler.is_some(), objects.disruption_budget.is_some())
     };
@@ -126,7 +126,8 @@ fn what_the_mesh_and_the_parameters_say_reaches_the_pod() {
     let owner = owner();
     let mut parameters = Parameters::default();
     parameters.scheduling.node_selector.insert("pool".into(), "edge".into());
-    let objects = desired(&valid(parameters), &Given { operator_ip: "fd00::7", ..given(&mesh, &owner) });
+    let objects =
+        desired(&valid(parameters), &WaypointInputs { operator_ip: "fd00::7", ..given(&mesh, &owner) });
     let env = env(&objects);
     let says = |name: &str| env[name].clone().unwrap();
     assert_eq!(says("AMBIT_ACCESS_LOG"), "Errors");

@@ -47,20 +47,20 @@ fn trust() -> Trust {
     wanted.load(&[Arc::new(secret)], now).unwrap()
 }
 
-fn caches() -> Caches {
+fn caches() -> WaypointCaches {
     let mut caches = cache::empty();
     caches.classes = filled([class("ambit.dev/mesh-controller")]);
     caches.gateways = filled([gateway()]);
     caches
 }
 
-fn context(script: &Script, caches: Caches) -> (Context, mpsc::Receiver<Seen>) {
+fn context(script: &Script, caches: WaypointCaches) -> (WaypointContext, mpsc::Receiver<Seen>) {
     let mesh: Mesh = from_value(testing::mesh()).unwrap();
     let operator = json!({
         "metadata": {"name": "ambit-operator", "namespace": "ambit-system"}, "spec": {"clusterIP": "10.96.0.7"}
     });
-    let (seen, told) = mpsc::channel(8);
-    let context = Context {
+    let (seen, sent) = mpsc::channel(8);
+    let context = WaypointContext {
         client: script.client(),
         caches,
         own_services: filled([operator]),
@@ -73,10 +73,10 @@ fn context(script: &Script, caches: Caches) -> (Context, mpsc::Receiver<Seen>) {
         wake: watch::channel(()).1,
         seen,
     };
-    (context, told)
+    (context, sent)
 }
 
-async fn pass(context: &Context) -> Duration {
+async fn pass(context: &WaypointContext) -> Duration {
     reconcile(context, &mut Reader::default(), &mut None).await.unwrap()
 }
 
@@ -100,7 +100,7 @@ fn condition(status: &Value, kind: &str) -> (String, String) {
 #[tokio::test]
 async fn a_gateway_gets_roots_account_address_pods_and_a_status() {
     let script = Script::default();
-    let (context, mut told) = context(&script, caches());
+    let (context, mut sent) = context(&script, caches());
     assert_eq!(pass(&context).await, RESYNC);
     let core = "PATCH /api/v1/namespaces/shop";
     assert_eq!(
@@ -118,7 +118,7 @@ async fn a_gateway_gets_roots_account_address_pods_and_a_status() {
     let status = status(&script);
     assert_eq!(condition(&status, "Accepted"), ("True".into(), "Accepted".into()));
     assert_eq!(condition(&status, "Programmed"), ("False".into(), "AddressNotAssigned".into()));
-    let Some(Seen::FailurePolicy(of, policy)) = told.recv().await else { panic!("nothing is told") };
+    let Some(Seen::FailurePolicy(of, policy)) = sent.recv().await else { panic!("nothing is sent") };
     assert_eq!((of, policy), (NamespacedName::new("shop", "waypoint"), Some(FailurePolicy::Closed)));
 }
 
@@ -190,12 +190,12 @@ async fn a_gateway_of_another_controller_is_nobody_of_ours() {
 #[tokio::test]
 async fn a_replica_that_does_not_lead_tells_its_index_and_writes_nothing() {
     let script = Script::default();
-    let (mut context, mut told) = context(&script, caches());
+    let (mut context, mut sent) = context(&script, caches());
     context.leads = watch::channel(false).1;
     pass(&context).await;
     assert_eq!(writes(&script), Vec::<String>::new());
-    assert!(matches!(told.recv().await, Some(Seen::FailurePolicy(..))));
-    assert!(matches!(told.recv().await, Some(Seen::FailurePoliciesSaid)), "that was all");
+    assert!(matches!(sent.recv().await, Some(Seen::FailurePolicy(..))));
+    assert!(matches!(sent.recv().await, Some(Seen::FailurePoliciesSaid)), "that was all");
 }
 
 #[tokio::test]

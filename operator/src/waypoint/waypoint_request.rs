@@ -6,14 +6,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// A namespace that requests a waypoint of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub(crate) struct WaypointRequest {
     /// The requested Gateway, in the namespace itself.
     pub gateway: NamespacedName,
     /// Whether its pods are in the mesh: L7 requires L4.
     pub is_enrolled: bool,
 }
 
-impl Wish {
+impl WaypointRequest {
     /// The request of a namespace, if it is for a waypoint of its own.
     pub(crate) fn read(namespace: &ObjectMeta, is_enrolled: bool) -> Option<Self> {
         let own = namespace.name.as_deref()?;
