@@ -62,7 +62,7 @@ impl DataPlane {
         }
         stage.advance(Stage::Cut(Cut::Drain));
         if tokio::time::timeout(CUT_TIME, ended).await.is_err() {
-            tracing::warn!("Connections that were cut did not end in time");
+            tracing::warn!("Aborted connections did not end in time");
         }
     }
 }

@@ -107,7 +107,7 @@ mod tests {
             (b"OPTIONS * HTTP/1.1\r\n", Sniffed::Http1),
             (b"POST http://cart/ HTTP/1.0\r\n", Sniffed::Http1),
             (b"CONNECT cart:80 HTTP/1.1\r\n", Sniffed::Http1),
-            // Methods that few know, and one that nobody does.
+            // Rare methods, and one that does not exist.
             (b"PROPFIND /dav HTTP/1.1\r\n", Sniffed::Http1),
             (b"QUERY / HTTP/1.1\r\n", Sniffed::Http1),
             (b"m-search * HTTP/1.1\r\n", Sniffed::Http1),

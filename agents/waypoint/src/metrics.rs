@@ -56,7 +56,7 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Access-log lines dropped because the queue was full.
     pub log_dropped: Counter,
-    /// Spans that a collector took.
+    /// Spans accepted by the collector.
     pub spans_sent: Counter,
     /// Spans dropped because the queue was full or the collector refused them.
     pub spans_dropped: Counter,
@@ -86,7 +86,7 @@ impl Metrics {
 
     fn counters(&self) -> [(&'static str, &'static str, &Counter); 10] {
         [
-            ("ambit_waypoint_retries", "Tries after the first", &self.retries),
+            ("ambit_waypoint_retries", "Retries", &self.retries),
             ("ambit_waypoint_mirrors_failed", "Copies of requests not delivered", &self.copies_failed),
             ("ambit_waypoint_ejections", "Endpoints ejected by outlier detection", &self.ejections),
             (
@@ -106,7 +106,7 @@ impl Metrics {
                 &self.tokens_without_expiry,
             ),
             ("ambit_waypoint_access_log_dropped", "Access log lines dropped", &self.log_dropped),
-            ("ambit_waypoint_spans_sent", "Spans that a collector took", &self.spans_sent),
+            ("ambit_waypoint_spans_sent", "Spans accepted by the collector", &self.spans_sent),
             ("ambit_waypoint_spans_dropped", "Spans dropped", &self.spans_dropped),
         ]
     }

@@ -79,7 +79,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let exporting = tokio::spawn(exporter);
 
     tracing::info!(workers = config.proxy.workers.get(), gateway = %config.gateway, "waypoint started");
-    signal::shutdown().await.map_err(StartError::io("signals cannot be heard"))?;
+    signal::shutdown().await.map_err(StartError::io("signal handlers cannot be installed"))?;
     // Keeps new clients away while open requests finish.
     let _not_ready = process.readiness.block("draining");
     tracing::info!(deadline = ?config.proxy.drain, "Waiting for open requests");

@@ -41,7 +41,7 @@ impl Target {
     pub fn protocol(&self) -> Option<AppProtocol> {
         let number = self.address.port();
         let said = self.service.port(number)?.protocol;
-        // A pod's ports are declared nowhere: the number decides.
+        // Ports of a pod are not declared, so the port number decides.
         Some(if said == AppProtocol::Detect { AppProtocol::of_port(number) } else { said })
     }
 
@@ -61,7 +61,7 @@ pub enum Refused {
     #[error("the services bound to this waypoint have not been received yet; is the operator reachable?")]
     NotReceived,
     /// Not an address of a service or pod that is bound here.
-    #[error("{0} is no service or pod that is bound to this waypoint")]
+    #[error("{0} is not a service or pod bound to this waypoint")]
     NotBound(Authority),
     /// The store does not know the address, and the operator did not answer in time.
     #[error("{0} is not known, and the operator did not describe it in time; is it reachable?")]
@@ -70,7 +70,7 @@ pub enum Refused {
     #[error("the service of {0} has no such port")]
     NoSuchPort(Authority),
     /// It is bound here, but its configuration could not be read.
-    #[error("{0} is bound to this waypoint, which could not read its configuration")]
+    #[error("{0} is bound to this waypoint, but its configuration could not be decoded")]
     Unreadable(Authority),
 }
 

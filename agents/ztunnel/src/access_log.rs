@@ -9,7 +9,7 @@ use ambit_proxy::access_log::{self, Line, Severity, Value};
 
 use crate::error::Error;
 
-/// Seen from the pod whose proxy this is.
+/// Direction from the point of view of the proxy's pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The pod is the client.
@@ -21,20 +21,20 @@ pub enum Direction {
 /// One end of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct End {
-    /// Address on the wire.
+    /// Address on the network.
     pub addr: Option<SocketAddr>,
-    /// Pod.
+    /// Name of the pod.
     pub workload: Option<Arc<str>>,
-    /// Namespace.
+    /// Namespace of the pod.
     pub namespace: Option<Arc<str>>,
-    /// Identity, only when mTLS proved it.
+    /// Identity, only if proven by mTLS.
     pub identity: Option<Spiffe>,
-    /// Cluster.
+    /// Id of the cluster.
     pub cluster: Option<Arc<str>>,
 }
 
 impl End {
-    /// A pod at `addr`; its identity is the caller's to prove.
+    /// A pod at `addr`; the caller must have verified its identity.
     pub fn of(workload: &Workload, addr: SocketAddr, identity: Option<Spiffe>) -> Self {
         Self {
             addr: Some(addr),
@@ -46,24 +46,24 @@ impl End {
     }
 }
 
-/// A connection that ended.
+/// A finished connection.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The client.
     pub source: End,
     /// The server.
     pub destination: End,
-    /// Target inside the tunnel.
+    /// Target of the tunnel.
     pub hbone_addr: Option<Arc<str>>,
-    /// Hostname of the service the client asked for.
+    /// Hostname of the requested service.
     pub service: Option<Arc<str>>,
-    /// What came of asking about the server's address, where nobody here had heard of it.
+    /// The result of looking up the destination, if it was unknown on this node.
     pub lookup: Option<&'static str>,
-    /// Whose side this is.
+    /// Direction of the connection.
     pub direction: Direction,
-    /// Bytes from the pod.
+    /// Bytes sent by the pod.
     pub bytes_sent: u64,
-    /// Bytes to the pod.
+    /// Bytes received by the pod.
     pub bytes_recv: u64,
     /// From accept to end.
     pub duration: Duration,
@@ -94,7 +94,7 @@ impl Direction {
 }
 
 impl Record {
-    /// A record of two ends and nothing else.
+    /// A record with two ends and no other fields.
     pub fn between(direction: Direction, source: End, destination: End) -> Self {
         Self {
             source,

@@ -1,7 +1,7 @@
-//! The node agent's end of this program: which pods to serve, over ZDS.
+//! The ZDS client: which pods to serve, according to the node agent.
 //!
-//! Invariant: while the agent is away everything goes on as it last said; what it says is done before it is
-//! acknowledged.
+//! Invariant: while the agent is away, everything continues as it last requested; a request is
+//! acknowledged after it was executed.
 
 mod held;
 
@@ -13,18 +13,19 @@ use tokio::time::sleep;
 
 pub use held::Held;
 
-/// First pause after the agent was lost; a restarted one waits for us at most a second.
+/// First delay after losing the agent; a restarted one waits for us at most a second.
 const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// Longest pause: as long as a dead agent is looked for, pods wait.
+/// Longest delay: pods wait while we reconnect to a restarted agent.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// A newer process serves the node's pods. Not ready while this lives: whoever looks shall go to the other process.
+/// A newer process serves the node's pods. Keeps this process unready as long as it exists, so that
+/// clients use the other one.
 #[derive(Debug)]
 pub struct HandedOver {
     _not_ready: Blocker,
 }
 
-/// Where the agent is, and what holds readiness back until it has spoken.
+/// The agent's socket, and the readiness blocker until it has sent its snapshot.
 #[derive(Debug)]
 pub struct Link {
     path: PathBuf,
@@ -34,13 +35,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Not ready until a whole snapshot was received over it. `instance` is unique per process.
+    /// Not ready until a complete snapshot was received. `instance` must be unique per process.
     pub fn new(path: PathBuf, instance: String, readiness: &Readiness) -> Self {
         let waiting = Some(readiness.block("zds"));
         Self { path, instance, readiness: readiness.clone(), waiting }
     }
 
-    /// Does what the agent says until a newer process takes over.
+    /// Executes the agent's requests until a newer process takes over.
     pub async fn run(mut self, held: &mut Held) -> HandedOver {
         let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
         loop {

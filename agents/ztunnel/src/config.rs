@@ -1,16 +1,16 @@
-//! What the environment says.
+//! Configuration from the environment.
 //!
-//! Invariant: all mistakes are reported at once, and nothing else reads the environment.
+//! Invariant: all errors are reported at once, and nothing else reads the environment.
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use ambit_proxy::{Defaults, ProxyConfig};
 use ambit_runtime::{Env, Environment, env::EnvErrors};
 
-/// How long open connections are waited for when nothing says how long the pod's grace period is.
+/// Drain time when the pod's grace period is unknown.
 const DRAIN_DEFAULT: Duration = Duration::from_secs(5);
 
-/// Shown by `--help`.
+/// Printed by `--help`.
 pub const HELP: &str = "\
 ztunnel carries the TCP traffic of the pods of one node that are in the mesh: mTLS between their workloads, L4 policy,
 metrics and an access log. It is configured by its environment; the operator renders that into the DaemonSet.
@@ -36,23 +36,23 @@ Usual defaults will do:
 Serves /healthz/ready on 15021 and /metrics on 15020. Ready once the node agent named its pods and the operator its
 addresses and policies. SIGTERM stops accepting and waits for open connections; a second one exits at once.";
 
-/// Everything that can be set.
+/// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// As any proxy.
+    /// Settings common to all proxies.
     pub proxy: ProxyConfig,
     /// The node agent's socket.
     pub agent: PathBuf,
 }
 
 impl Config {
-    /// Reads the environment. `cores` is what the machine has.
+    /// Parses the environment. `cores` is the number of CPU cores.
     ///
     /// # Errors
-    /// Every variable that is missing or cannot be parsed.
+    /// Every variable that is missing or invalid.
     pub fn parse(environment: &dyn Environment, cores: NonZeroUsize) -> Result<Self, EnvErrors> {
         let mut env = Env::new(environment);
-        // Two at least, so that one busy connection never holds up all others.
+        // At least two, so that one busy connection does not block all others.
         let workers = NonZeroUsize::new((cores.get() / 4).max(2)).unwrap_or(NonZeroUsize::MIN);
         let defaults = Defaults { workers: ("ZTUNNEL_WORKER_THREADS", workers), drain: DRAIN_DEFAULT };
         let config = Self {

@@ -20,7 +20,7 @@ pub type Admitted = admitted::Admitted<InboundConnection>;
 pub struct InboundConnection {
     connection: Connection,
     workload: Arc<Workload>,
-    /// The policies that admitted it last.
+    /// The policies at the last evaluation.
     set: Arc<PolicySet>,
 }
 
@@ -65,7 +65,7 @@ impl InboundConnection {
     }
 }
 
-/// Judges and says so in the log; a policy in dry run is only heard.
+/// Evaluates and logs a denial; a dry-run policy only logs.
 fn judge(set: &PolicySet, connection: &Connection) -> Result<(), Verdict> {
     if let Some(verdict) = set.rehearse(connection) {
         tracing::info!(

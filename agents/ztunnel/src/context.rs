@@ -1,6 +1,6 @@
-//! What the connections of one pod share in one worker.
+//! State shared by the connections of one pod in one worker.
 //!
-//! Invariant: nothing here is shared between threads but through [`Shared`]; a context lives until the last of its
+//! Invariant: only [`Shared`] is shared between threads; a context lives until the last of its
 //! connections has ended.
 
 use std::{
@@ -23,29 +23,29 @@ use crate::{connections::Connections, error::Error, flow::Flows, metrics::Metric
 /// How long a connection waits for the control plane to describe its pod.
 pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all workers share.
+/// State shared by all workers.
 #[derive(Debug)]
 pub struct Shared {
-    /// The mesh, as the control plane tells it.
+    /// The mesh, as received from the control plane.
     pub store: Arc<Store>,
-    /// Asks it about addresses that nobody here has heard of.
+    /// Queries the operator about unknown addresses.
     pub query_sender: QuerySender,
     /// Certificates of this node's workloads.
     pub identities: Manager,
-    /// The node this is.
+    /// Name of this node.
     pub node: Arc<str>,
-    /// Counters.
+    /// Metrics of the process.
     pub metrics: Metrics,
     /// The access log.
     pub log: AccessLog,
 }
 
-/// What the pods of one worker share.
+/// State shared by the pods of one worker.
 #[derive(Debug)]
 pub struct Local {
-    /// What all workers share.
+    /// State shared by all workers.
     pub shared: Arc<Shared>,
-    /// Bookkeeping of this worker's connections.
+    /// Accounting of this worker's connections.
     pub flows: Rc<Flows>,
     /// Inbound connections that policy admitted.
     pub connections: Connections,
@@ -61,15 +61,15 @@ impl Local {
 
 /// One pod in one worker.
 pub struct Context {
-    /// The worker.
+    /// State of the worker.
     pub local: Rc<Local>,
     /// The pod.
     pub pod: Arc<Pod>,
-    /// What its tasks may still do.
+    /// Stage of the pod, which decides what its tasks may do.
     pub stage: StageWatch,
     /// Its tunnels to others.
     pub tunnels: Tunnels<Error>,
-    /// What it asks about addresses that nobody here has heard of.
+    /// Lookups of unknown addresses.
     pub lookup: Lookup,
     /// Its connections.
     pub tasks: Tasks,
@@ -77,7 +77,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// For a pod that begins to be served.
+    /// For a pod that starts to be served.
     pub fn new(local: Rc<Local>, pod: Arc<Pod>, stage: StageWatch) -> Rc<Self> {
         let tunnels = Tunnels::new(local.shared.identities.clone());
         let lookup = Lookup::new(local.shared.query_sender.clone());
@@ -85,7 +85,8 @@ impl Context {
         Rc::new(Self { local, pod, stage, tunnels, lookup, tasks: Tasks::default(), labels })
     }
 
-    /// The pod as the control plane describes it; waits for that at most [`WORKLOAD_TIMEOUT`].
+    /// The pod as described by the control plane; waits for the description at most
+    /// [`WORKLOAD_TIMEOUT`].
     ///
     /// # Errors
     /// [`Error::UnknownWorkload`], [`Error::AccountMismatch`]
@@ -119,7 +120,7 @@ impl Context {
                 if let Some(workload) = self.known() {
                     return Some(workload);
                 }
-                // The store outlives its workers; were it gone, nothing would be known any more.
+                // The store outlives its workers.
                 changes.changed().await.ok()?;
             }
         };
@@ -130,7 +131,7 @@ impl Context {
             .ok_or_else(|| Error::UnknownWorkload { name: self.pod.name.clone(), waited: begun.elapsed() })
     }
 
-    /// The pod's own labels for peers, made once per description.
+    /// The pod's own labels for peers, cached per description.
     pub fn baggage(&self, workload: &Arc<Workload>) -> Rc<Baggage> {
         let mut labels = self.labels.borrow_mut();
         if let Some((of, baggage)) = labels.as_ref()

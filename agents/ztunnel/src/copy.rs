@@ -1,6 +1,6 @@
-//! Bytes between two sockets of which neither is a tunnel.
+//! Copies bytes between two sockets, without a tunnel.
 //!
-//! Invariant: each direction ends on its own, as TCP does; the counters are right at every moment.
+//! Invariant: each direction ends separately, as in TCP, and the counters are always up to date.
 
 use std::{
     pin::Pin,
@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::error::Error;
 
-/// Buffer of each direction, in bytes.
+/// Buffer size per direction in bytes.
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// Copies until both directions have ended. `pod` is the application's side, `far` the other.
@@ -24,7 +24,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// # Errors
 /// [`Error::Stream`]
 pub async fn copy(pod: &mut TcpStream, far: &mut TcpStream, counters: &Counters) -> Result<(), Error> {
-    // What the far side takes was sent by the pod.
+    // Bytes written to the far side were sent by the pod, and the other way round.
     let mut pod = Counted { stream: pod, written: &counters.received };
     let mut far = Counted { stream: far, written: &counters.sent };
     copy_bidirectional_with_sizes(&mut pod, &mut far, BUFFER_BYTES, BUFFER_BYTES)
@@ -33,7 +33,7 @@ pub async fn copy(pod: &mut TcpStream, far: &mut TcpStream, counters: &Counters)
         .map_err(Error::Stream)
 }
 
-/// A socket that counts what is written to it.
+/// A socket that counts bytes written to it.
 struct Counted<'a> {
     stream: &'a mut TcpStream,
     written: &'a AtomicU64,
@@ -65,7 +65,7 @@ impl AsyncWrite for Counted<'_> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        // A socket whose far end has already gone cannot be shut down, and need not be.
+        // Shutting down fails when the far end is gone, and is not needed then.
         let _ = ready!(Pin::new(&mut *self.stream).poll_shutdown(cx));
         Poll::Ready(Ok(()))
     }

@@ -1,7 +1,7 @@
-//! The worker threads, and the one way to tell all of them something.
+//! The worker threads, and commands to all of them.
 //!
-//! Invariant: a connection lives and dies on the worker that accepted it. What [`DataPlane`] says is done when it
-//! returns.
+//! Invariant: a connection stays on the worker that accepted it. Commands of [`DataPlane`] have
+//! been executed when its methods return.
 
 mod accept;
 mod order;
@@ -17,7 +17,7 @@ use crate::{context::Shared, pods::Pod};
 pub use order::Listeners;
 use order::{Command, Order};
 
-/// Commands waiting for one worker.
+/// Queued commands per worker.
 const COMMANDS_MAX: usize = 256;
 
 /// All workers.
@@ -36,13 +36,13 @@ impl DataPlane {
     /// Starts the threads.
     ///
     /// # Errors
-    /// When a thread or its runtime cannot be made.
+    /// When a thread or its runtime cannot be created.
     pub fn start(shared: &Arc<Shared>, workers: NonZeroUsize) -> io::Result<Self> {
         let workers = (0..workers.get()).map(|number| Worker::start(shared.clone(), number));
         Ok(Self { workers: workers.collect::<io::Result<_>>()? })
     }
 
-    /// Begins to accept for a pod, on every worker. The given sockets stay the caller's.
+    /// Starts accepting for a pod on every worker. The caller keeps the given sockets.
     ///
     /// # Errors
     /// When a socket cannot be duplicated.
@@ -56,17 +56,18 @@ impl DataPlane {
         Ok(())
     }
 
-    /// Stops to accept for a pod; its connections are closed, or end by themselves.
+    /// Stops accepting for a pod; its connections are closed, or end by themselves.
     pub async fn leave(&self, uid: &Arc<str>, connections: Connections) {
         self.tell_all(|| Order::Leave { uid: uid.clone(), connections }).await;
     }
 
-    /// Stops to accept for every pod, because another process does; open connections go on.
+    /// Stops accepting for all pods, because another process does; open connections continue.
     pub async fn hand_over(&self) {
         self.tell_all(|| Order::HandOver).await;
     }
 
-    /// Stops to accept, waits for open connections at most `deadline`, cuts the rest and ends the threads.
+    /// Stops accepting, waits for open connections at most `deadline`, aborts the rest and ends the
+    /// threads.
     pub async fn drain(self, deadline: Duration) {
         self.tell_all(|| Order::Drain { deadline }).await;
         let threads = self.workers.into_iter().map(|worker| worker.thread).collect();
@@ -79,7 +80,7 @@ impl DataPlane {
         self.tell(self.workers.iter().map(|_| order()).collect()).await;
     }
 
-    /// One order for each worker; returns when all have obeyed.
+    /// Sends one order to each worker; returns when all have executed it.
     async fn tell(&self, orders: Vec<Order>) {
         let told = self.workers.iter().zip(orders).map(|(worker, order)| async move {
             let (done, obeyed) = oneshot::channel();

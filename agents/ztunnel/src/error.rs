@@ -1,4 +1,4 @@
-//! Why a connection did not happen or ended badly; the text is the `error` of its access-log line.
+//! Why a connection failed; the text is the `error` of its access log line.
 //!
 //! Invariant: every variant maps to exactly one response flag, so that metrics and log agree.
 
@@ -12,16 +12,16 @@ use ambit_store::Refusal;
 
 use crate::metrics::ResponseFlags;
 
-/// Everything that ends a connection other than both ends being done with it.
+/// Every way for a connection to end other than both ends closing it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The accepted socket does not say where it was going.
+    /// The original destination of the accepted socket cannot be read.
     #[error("the connection's own address cannot be read: {0}")]
     Address(#[source] io::Error),
-    /// Somebody dials the proxy's own listener.
+    /// A client connected to the proxy's own listener.
     #[error("attempted recursive call to the proxy itself at {0}")]
     SelfCall(SocketAddr),
-    /// The pod has [`crate::pods::CONNECTIONS_PER_POD_MAX`] connections already.
+    /// The pod already has [`crate::pods::CONNECTIONS_PER_POD_MAX`] connections.
     #[error("the pod has {0} connections already; raise its replicas")]
     TooManyConnections(usize),
     /// The control plane has not described this pod.
@@ -29,7 +29,7 @@ pub enum Error {
         "failed to fetch information about local workload {name} within {waited:?}; is the operator reachable?"
     )]
     UnknownWorkload {
-        /// Pod.
+        /// Namespace and name of the pod.
         name: NamespacedName,
         /// How long the connection waited.
         waited: Duration,
@@ -37,84 +37,84 @@ pub enum Error {
     /// Node agent and control plane disagree about the pod's service account.
     #[error("{name} runs as service account {agent} for the node agent and as {operator} for the operator")]
     AccountMismatch {
-        /// Pod.
+        /// Namespace and name of the pod.
         name: NamespacedName,
-        /// As the node agent says.
+        /// The account according to the node agent.
         agent: Arc<str>,
-        /// As the operator says.
+        /// The account according to the operator.
         operator: Arc<str>,
     },
-    /// There is no way to the destination.
+    /// There is no route to the destination.
     #[error("{0}")]
     Refused(#[from] Refusal),
-    /// Policy says no.
+    /// Policy denies the connection.
     #[error("connection denied by policy: {0}")]
     Policy(Verdict),
-    /// Policy said yes, and says no now.
+    /// Policy admitted the connection, but denies it now.
     #[error("connection closed due to policy change: {0}")]
     PolicyChanged(Verdict),
-    /// The process is ending.
+    /// The process is shutting down.
     #[error("connection closed due to connection drain")]
     Drained,
-    /// The pod is gone.
+    /// The pod was deleted.
     #[error("connection closed because its pod is gone")]
     PodGone,
-    /// This side has no certificate.
+    /// There is no certificate for the pod.
     #[error("{0}")]
     Certificate(#[from] ambit_identity::Error),
-    /// TCP to the other end failed.
+    /// Connecting to the other end failed.
     #[error("connect to {address}: {source}")]
     Connect {
-        /// Where to.
+        /// Address of the other end.
         address: SocketAddr,
-        /// The kernel's answer.
+        /// The system's error.
         source: io::Error,
     },
-    /// TCP to the other end took too long.
+    /// Connecting to the other end took too long.
     #[error("connect to {0}: connection timed out")]
     ConnectTimeout(SocketAddr),
-    /// TCP to a tunnel port took too long.
+    /// Connecting to a tunnel port took too long.
     #[error("connect to {0}: connection timed out, maybe a NetworkPolicy is blocking HBONE port 15008")]
     TunnelTimeout(SocketAddr),
-    /// No socket could be made in the pod's network namespace.
+    /// No socket could be created in the pod's network namespace.
     #[error("{0}")]
     Socket(#[from] ambit_netns::Error),
-    /// TLS with a peer failed.
+    /// The TLS handshake with the peer failed.
     #[error("{0}")]
     Handshake(#[from] HandshakeError),
-    /// The peer speaks TLS and no HTTP/2.
+    /// The peer completed TLS, but not HTTP/2.
     #[error("{0}")]
     Http2(#[source] ambit_hbone::Error),
-    /// A tunnel connection could not be made; the cause is shared by all who waited for it.
+    /// A tunnel connection could not be established; all waiters share the cause.
     #[error("{0}")]
     Dial(Arc<Error>),
-    /// Too many wait for one tunnel connection, or the peer gives no stream.
+    /// Too many streams wait for one tunnel connection, or the peer permits no streams.
     #[error("{0}")]
     Pool(String),
     /// The peer did not open the tunnel.
     #[error("{0}")]
     Tunnel(#[source] ConnectError),
-    /// The peer accepted a CONNECT and does not answer it.
+    /// The peer did not answer a CONNECT in time.
     #[error("{0} did not answer a CONNECT in time")]
     Unanswered(SocketAddr),
-    /// Bytes could not be moved.
+    /// Copying through a tunnel failed.
     #[error("{0}")]
     Copy(#[from] CopyError),
-    /// Bytes could not be moved between two sockets.
+    /// Copying between two sockets failed.
     #[error("{0}")]
     Stream(#[source] io::Error),
     /// The target of a CONNECT is not this pod.
     #[error("ip mismatch: the tunnel ends at {local} and is asked to lead to {authority}")]
     IpMismatch {
-        /// Where the tunnel ends.
+        /// Local address of the tunnel.
         local: SocketAddr,
-        /// What was asked for.
+        /// The requested target.
         authority: Arc<str>,
     },
-    /// The target of a CONNECT is a service this pod is no endpoint of.
+    /// The target of a CONNECT is a service that this pod does not serve.
     #[error("{0} is not a service and port of this workload")]
     UnknownTarget(Arc<str>),
-    /// A CONNECT could not be answered.
+    /// The response to a CONNECT could not be sent.
     #[error("{0}")]
     Respond(#[source] ambit_hbone::Error),
 }
@@ -143,12 +143,12 @@ impl From<TunnelError<Self>> for Error {
 }
 
 impl Error {
-    /// The same, for a connect to another proxy.
+    /// The same error for a connection to another proxy.
     pub fn at_tunnel_port(self) -> Self {
         if let Self::ConnectTimeout(address) = self { Self::TunnelTimeout(address) } else { self }
     }
 
-    /// As metrics abbreviate it.
+    /// Its response flag in metrics.
     pub fn flags(&self) -> ResponseFlags {
         match self {
             Self::Policy(_) | Self::PolicyChanged(_) => ResponseFlags::Deny,
@@ -186,7 +186,8 @@ impl Error {
         }
     }
 
-    /// Whether another endpoint of the same service may do better. Only before a byte of the application was sent.
+    /// Whether trying another endpoint of the service may help. Only before a byte of the
+    /// application was sent.
     pub fn is_worth_another_endpoint(&self) -> bool {
         match self {
             Self::Connect { .. }

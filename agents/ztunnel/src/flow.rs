@@ -1,4 +1,4 @@
-//! The bookkeeping of one connection: counters resolved once, one access-log line at the end.
+//! Accounting of one connection: counters resolved once, and one access log line at the end.
 //!
 //! Invariant: every flow that is opened is closed exactly once, however its task ends.
 
@@ -37,14 +37,14 @@ impl fmt::Debug for Flows {
     }
 }
 
-/// What a flow that runs has moved.
+/// Bytes of an open flow.
 struct Live {
     bytes: ByteCount,
     series: InUse,
     direction: Direction,
 }
 
-/// One connection that got as far as having two ends.
+/// The accounting of one connection whose two ends are known.
 pub struct Flow {
     flows: Rc<Flows>,
     id: u64,
@@ -56,7 +56,7 @@ pub struct Flow {
 }
 
 impl Flows {
-    /// The flows of a new worker.
+    /// For a new worker.
     pub fn new(log: AccessLog, traffic: &Traffic) -> Rc<Self> {
         Rc::new(Self {
             log,
@@ -66,7 +66,7 @@ impl Flows {
         })
     }
 
-    /// Opens a flow that began at `begun`; `record` is completed when it ends.
+    /// Opens a flow that started at `begun`; `record` is completed when it ends.
     pub fn open(self: &Rc<Self>, labels: Labels, record: Record, begun: Instant) -> Flow {
         let series = self.series.borrow_mut().acquire(&labels);
         series.opened();
@@ -93,7 +93,7 @@ impl Flows {
         self.log.put(&Refused { direction, client, server, error });
     }
 
-    /// Adds what running connections have moved since the last time.
+    /// Adds the bytes transferred since the last flush.
     pub fn flush(&self) {
         self.live.borrow().values().for_each(|live| live.flush());
     }
@@ -113,7 +113,7 @@ impl Live {
 }
 
 impl Flow {
-    /// Where to count bytes: `sent` by the pod, `received` by it.
+    /// The byte counters: `sent` and `received` by the pod.
     pub fn counters(&self) -> &Counters {
         &self.live.bytes.counters
     }

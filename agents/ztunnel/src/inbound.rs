@@ -1,7 +1,7 @@
-//! Tunnels that reach the pod: mTLS, then for each CONNECT judge, connect to the application, copy.
+//! Inbound tunnels: mTLS, then per CONNECT evaluate policy, connect to the application, copy.
 //!
-//! Invariant: no byte reaches the application before the peer proved an identity of the trust domain and policy
-//! allowed it; a peer that speaks anything but mTLS is closed.
+//! Invariant: no byte reaches the application before the peer has proven an identity of the trust
+//! domain and policy has admitted it. Connections that are not mTLS are closed.
 
 mod peer;
 mod stream;
@@ -62,12 +62,12 @@ pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) 
             context.local.shared.metrics.handshakes_failed.inc();
             context.local.flows.refuse(Direction::Inbound, client, at, &error);
         }
-        // Its streams have logged what it meant to them.
+        // Its streams have logged the effects.
         Err(error) => tracing::debug!(peer = %peer.identity, %error, "Tunnel connection lost"),
     }
 }
 
-/// Proves who is who. Bounded in time by its parts.
+/// Runs the TLS handshake. Each of its parts has a time limit.
 async fn secure(context: &Context, stream: TcpStream) -> Result<(ServerStream<TcpStream>, Spiffe), Error> {
     let workload: Arc<Workload> = context.workload().await?;
     let svid = context.local.shared.identities.get(&workload.identity()).await?;

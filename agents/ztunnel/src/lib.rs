@@ -1,8 +1,9 @@
-//! ztunnel: the node proxy, L4.
+//! ztunnel: the node proxy for L4.
 //!
-//! Per connection: accept in the pod's network namespace, resolve or judge, tunnel or connect, copy. The parts are
-//! [`outbound`], [`inbound`] and [`passthrough`]; [`dataplane`] runs them on worker threads, [`agent`] says for which
-//! pods. Invariant: what is not known or not allowed is refused.
+//! Each connection is accepted in the pod's network namespace, routed or evaluated, tunnelled or
+//! connected, and copied. The parts are [`outbound`], [`inbound`] and [`passthrough`];
+//! [`dataplane`] runs them on worker threads, for the pods from [`agent`]. Invariant: what is
+//! unknown or not permitted is refused.
 
 pub mod access_log;
 pub mod agent;

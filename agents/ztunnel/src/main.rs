@@ -1,4 +1,4 @@
-//! The program: parse, start logging, run.
+//! The program: parses arguments, starts logging, runs.
 
 use ambit_proxy::process;
 use ambit_runtime::env::ProcessEnvironment;

@@ -1,4 +1,4 @@
-//! What this program counts, under Istio's names where Istio has one.
+//! Metrics, with Istio's names where they exist.
 //!
 //! Invariant: the number of series is bounded; see [`traffic`].
 
@@ -15,42 +15,42 @@ use prometheus_client::{
 pub use labels::{End, Labels, Reporter, ResponseFlags, Security};
 pub use traffic::{Cache, InUse, SERIES_MAX, Traffic};
 
-/// What came of asking about an address: one of [`LookupResult`].
+/// Label: the result of a lookup ([`LookupResult`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct LookedUp {
     answer: &'static str,
 }
 
-/// Counters of the process. Clones share.
+/// Metrics of the process. Clones share the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     /// `istio_tcp_*`
     pub traffic: Traffic,
-    /// Connections to addresses that nobody here had heard of, by what came of asking.
+    /// Connections to addresses unknown on this node, by the result of the lookup.
     pub lookups: Family<LookedUp, Counter>,
-    /// Connections that went to another endpoint because the first could not be reached.
+    /// Connections that used another endpoint because the first could not be reached.
     pub failovers: Counter,
-    /// Connections to the tunnel port that did not become tunnels.
+    /// Connections to the tunnel port that failed before becoming tunnels.
     pub handshakes_failed: Counter,
-    /// Access-log lines that could not be kept.
+    /// Dropped access log lines.
     pub log_dropped: Counter,
-    /// Pods served.
+    /// Pods that are served now.
     pub pods: Gauge,
-    /// Pods that began to be served.
+    /// Pods that started to be served.
     pub pods_started: Counter,
-    /// Pods that were no longer served.
+    /// Pods that stopped being served.
     pub pods_stopped: Counter,
-    /// What the control plane says.
+    /// Metrics of the xDS client.
     pub xds: ambit_xds::Counters,
 }
 
 impl Metrics {
-    /// A connection went to an address that nobody here had heard of.
+    /// Counts the lookup of an unknown address.
     pub fn looked_up(&self, looked: LookupResult) {
         self.lookups.get_or_create(&LookedUp { answer: looked.as_str() }).inc();
     }
 
-    /// Makes everything visible on `/metrics`.
+    /// Registers the metrics.
     pub fn register(&self, metrics: &admin::Metrics) {
         metrics.register_build("ztunnel", env!("CARGO_PKG_VERSION"));
         metrics.register(|registry| {
@@ -63,7 +63,7 @@ impl Metrics {
                     &self.handshakes_failed,
                 ),
                 ("ambit_ztunnel_access_log_dropped", "Access log lines dropped", &self.log_dropped),
-                ("workload_manager_proxies_started", "Pods that began to be served", &self.pods_started),
+                ("workload_manager_proxies_started", "Pods that started to be served", &self.pods_started),
                 ("workload_manager_proxies_stopped", "Pods no longer served", &self.pods_stopped),
             ];
             for (name, help, counter) in counters {
@@ -71,7 +71,7 @@ impl Metrics {
             }
             registry.register(
                 "ambit_ztunnel_address_lookups",
-                "Connections to addresses that this node had not heard of, by what the operator said",
+                "Connections to addresses unknown on this node, by result of the lookup",
                 self.lookups.clone(),
             );
             registry.register("workload_manager_active_proxy_count", "Pods served", self.pods.clone());

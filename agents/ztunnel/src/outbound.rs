@@ -1,8 +1,8 @@
-//! Connections that the pod opens: find the way, go there, copy.
+//! Outbound connections of the pod: route, connect, copy.
 //!
-//! Invariant: fails closed. What is not known, not allowed or not reachable resets the pod's connection; plaintext
-//! leaves only on a route that [`ambit_store::Lookup`] says is plaintext. A connection of our own is never served, so that
-//! none begets another.
+//! Invariant: fails closed. If the destination is unknown, not permitted or not reachable, the
+//! pod's connection is reset. Plaintext is sent only on a route for which [`ambit_store::Lookup`]
+//! returns plaintext. The proxy never serves its own connections, to prevent loops.
 
 mod dial;
 mod tunnel;
@@ -79,13 +79,14 @@ async fn exchange(stream: &mut TcpStream, upstream: Upstream, flow: &Flow) -> Re
     }
 }
 
-/// Who connects, and where to.
+/// Determines the client and the destination.
 async fn ends(
     context: &Context,
     stream: &TcpStream,
 ) -> Result<(Arc<Workload>, SocketAddr), (Option<SocketAddr>, Error)> {
     let destination = sockets::original_destination(stream).map_err(|error| (None, error))?;
-    // Redirected connections never go to a loopback address: somebody dialed the listener itself.
+    // Redirected connections never have a loopback destination, so the client connected to the
+    // listener itself.
     let dials_listener = destination.ip().is_loopback() || destination.ip().is_unspecified();
     if dials_listener || ambit_netns::is_proxys_own(stream) {
         return Err((Some(destination), Error::SelfCall(destination)));
@@ -94,7 +95,7 @@ async fn ends(
     Ok((source, destination))
 }
 
-/// Opens the books for a connection whose way is known.
+/// Starts accounting for a connection whose route is known.
 fn open(
     context: &Context,
     source: &Workload,

@@ -1,6 +1,6 @@
-//! Plaintext that reaches the pod: judge it without an identity, connect to the application, copy.
+//! Inbound plaintext: evaluate policy without an identity, connect to the application, copy.
 //!
-//! Invariant: no byte reaches the application before policy allowed a client without identity.
+//! Invariant: no byte reaches the application before policy admitted a client without identity.
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
@@ -57,7 +57,7 @@ async fn exchange(
     let copied = async {
         let source = (client.ip() != destination.ip()).then(|| client.ip());
         let mut app = sockets::connect_app(&context.pod.netns, source, destination).await?;
-        // The pod is the one that answers.
+        // The application's side is the pod's.
         let copied = copy::copy(&mut app, stream, flow.counters()).await;
         if copied.is_err() {
             sockets::reset(app);
@@ -90,7 +90,7 @@ fn open(
     [client, destination]: [SocketAddr; 2],
     begun: Instant,
 ) -> Flow {
-    // Only a guess by address, good enough for a label: no policy looks at it.
+    // Guessed from the address, which is sufficient for a label; policies do not use it.
     let address = NetworkAddress { network: workload.network.clone(), address: client.ip() };
     let snapshot = context.local.shared.store.load();
     let source = snapshot.workload_by_address(&address);
@@ -109,7 +109,7 @@ fn open(
     context.local.flows.open(labels, record, begun)
 }
 
-/// The service of a workload that is an endpoint of just one: what a client that does not say meant.
+/// The service of a workload that serves exactly one, used when the client does not name one.
 pub(crate) fn only_service(workload: &Workload) -> Option<ambit_model::NamespacedName> {
     let mut services = workload.services.keys();
     let first = services.next()?;

@@ -1,6 +1,7 @@
-//! The pods this proxy serves, and what it holds for each.
+//! The pods served by this proxy, and their state.
 //!
-//! Invariant: a pod's network namespace stays open while anything of the pod runs, so that its inode stands for it.
+//! Invariant: a pod's network namespace stays open as long as anything of the pod runs, so that its
+//! inode is not reused.
 
 use std::sync::{
     Arc,
@@ -14,11 +15,11 @@ use ambit_zds::Kind;
 
 use crate::error::Error;
 
-/// Connections of one pod in one direction, all workers together.
+/// Connections of one pod in one direction, in all workers together.
 pub const CONNECTIONS_PER_POD_MAX: usize = 65_536;
-/// Of those that come in as tunnels, how many at a time may not have proved yet who they are.
+/// Inbound tunnel connections per pod with a handshake in progress.
 pub const HANDSHAKES_PER_POD_MAX: usize = 256;
-/// Of these from one address.
+/// The same per client address.
 pub const HANDSHAKES_PER_CLIENT_MAX: usize = 64;
 
 /// One pod, shared by all workers.
@@ -26,20 +27,21 @@ pub const HANDSHAKES_PER_CLIENT_MAX: usize = 64;
 pub struct Pod {
     /// Kubernetes `metadata.uid`.
     pub uid: Arc<str>,
-    /// Namespace and name.
+    /// Namespace and name of the pod.
     pub name: NamespacedName,
-    /// Service account, as the node agent says.
+    /// Service account according to the node agent.
     pub service_account: Arc<str>,
-    /// Its network namespace.
+    /// Network namespace of the pod.
     pub netns: NetNs,
-    /// Tunnels to it whose peer is not known yet.
+    /// Inbound handshakes in progress.
     pub handshakes: Handshakes,
-    /// What it opens, and what others open to it: strangers take no place from the pod's own.
+    /// Outbound and inbound are counted separately, so that clients cannot use up the pod's own
+    /// connections.
     outbound: AtomicUsize,
     inbound: AtomicUsize,
 }
 
-/// One connection's place among those of its pod.
+/// A reserved connection slot of a pod.
 #[derive(Debug)]
 pub struct Place(Arc<Pod>, Kind);
 
@@ -50,7 +52,7 @@ impl Drop for Place {
 }
 
 impl Pod {
-    /// Takes over the namespace of a pod that the node agent described.
+    /// Wraps the namespace of a pod described by the node agent.
     pub fn new(pod: &ambit_zds::Pod, netns: NetNs) -> Arc<Self> {
         Arc::new(Self {
             uid: pod.uid.as_str().into(),
@@ -63,7 +65,7 @@ impl Pod {
         })
     }
 
-    /// A place for one more connection.
+    /// Reserves a slot for one more connection.
     ///
     /// # Errors
     /// [`Error::TooManyConnections`]
@@ -73,7 +75,7 @@ impl Pod {
         if open >= CONNECTIONS_PER_POD_MAX { Err(Error::TooManyConnections(open)) } else { Ok(place) }
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     pub fn connections(&self) -> usize {
         self.outbound.load(Ordering::Relaxed) + self.inbound.load(Ordering::Relaxed)
     }

@@ -1,6 +1,7 @@
-//! Wiring: the process, its workers, the node agent.
+//! Starts the process: its workers and the connection to the node agent.
 //!
-//! Invariant: not ready before the node agent has named its pods and the operator has sent every resource type.
+//! Invariant: not ready before the node agent has sent its snapshot and the operator has sent every
+//! resource type.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -16,10 +17,10 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Runs until SIGTERM and everything after it is done.
+/// Runs until SIGTERM and the drain that follows it.
 ///
 /// # Errors
-/// When something that is needed from the start cannot be had.
+/// When something that is needed from the start is not available.
 pub async fn run(config: Config) -> Result<(), StartError> {
     let Config { proxy, agent } = config;
     let (metrics, shown) = (Metrics::default(), admin::Metrics::default());
@@ -40,7 +41,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         DataPlane::start(&shared, proxy.workers).map_err(StartError::io("workers cannot be started"))?;
     let mut held = Held::new(shared, plane);
 
-    // Before the node agent may send pods: ready only when both have spoken.
+    // Created before the agent may send pods, so that readiness waits for both.
     let link = Link::new(agent, instance(&proxy.pod), &process.readiness);
     let subscription = Subscription {
         node: proxy.subscriber("ztunnel"),
@@ -55,11 +56,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     tracing::info!(workers = proxy.workers.get(), node = proxy.node, "ztunnel started");
     let agent = async {
         let _not_ready = link.run(&mut held).await;
-        tracing::info!("Another process serves the node's pods; waiting to be ended");
+        tracing::info!("Another process serves the node's pods; waiting for SIGTERM");
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        stop = signal::shutdown() => stop.map_err(StartError::io("signals cannot be heard"))?,
+        stop = signal::shutdown() => stop.map_err(StartError::io("signal handlers cannot be installed"))?,
         () = agent => {}
     }
     tracing::info!(deadline = ?proxy.drain, "Waiting for open connections");
@@ -68,7 +69,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Tells two processes of one node apart: pod names are unique while both live, and a restarted container counts up.
+/// Distinguishes two processes on one node: pod names are unique while both run, and a restarted
+/// container counts up.
 fn instance(pod: &str) -> String {
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("{pod}-{}", started.as_micros())

@@ -1,6 +1,7 @@
-//! Sockets as every connection of this proxy has them: bounded connects, no delay, keepalive, resets on refusal.
+//! Socket operations for all connections of this proxy: limited connect time, no delay, keepalive,
+//! reset on refusal.
 //!
-//! Invariant: no connect waits longer than [`CONNECT_TIMEOUT`].
+//! Invariant: no connect takes longer than [`CONNECT_TIMEOUT`].
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,10 +11,10 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::error::Error;
 
-/// Connects from a pod to somewhere outside of it.
+/// Connects from a pod to a destination outside of it.
 ///
 /// # Errors
-/// When no socket can be made, the other end refuses, or [`CONNECT_TIMEOUT`] passes.
+/// When no socket can be created, the other end refuses, or [`CONNECT_TIMEOUT`] passes.
 pub async fn connect_out(netns: &NetNs, address: SocketAddr) -> Result<TcpStream, Error> {
     let failed = |source| Error::Connect { address, source };
     let socket = ambit_netns::outbound(netns, address)?;
@@ -25,10 +26,11 @@ pub async fn connect_out(netns: &NetNs, address: SocketAddr) -> Result<TcpStream
     }
 }
 
-/// Connects to the application of a pod, from `source` where it is not the pod itself.
+/// Connects to the application of a pod, with the address `source` unless the client is the pod
+/// itself.
 ///
 /// # Errors
-/// When no socket can be made, the application refuses, or [`CONNECT_TIMEOUT`] passes.
+/// When no socket can be created, the application refuses, or [`CONNECT_TIMEOUT`] passes.
 pub async fn connect_app(
     netns: &NetNs,
     source: Option<IpAddr>,
@@ -48,7 +50,7 @@ pub async fn connect_app(
     Ok(stream)
 }
 
-/// Where an accepted connection was going, not v4-mapped.
+/// Original destination of an accepted connection, not v4-mapped.
 ///
 /// # Errors
 /// [`Error::Address`]
@@ -56,7 +58,7 @@ pub fn original_destination(stream: &TcpStream) -> Result<SocketAddr, Error> {
     stream.local_addr().map(canonical).map_err(Error::Address)
 }
 
-/// Ports of the proxy's own listeners: never a target.
+/// Ports of the proxy's own listeners, which are never a target.
 pub fn is_own_port(port: u16) -> bool {
     matches!(port, ambit_model::OUTBOUND_PORT | ambit_model::INBOUND_PLAINTEXT_PORT | ambit_model::HBONE_PORT)
 }

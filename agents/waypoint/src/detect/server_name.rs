@@ -87,7 +87,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_too_long_for_a_name_is_not_gathered() {
-        // A handshake message that goes on and on, in records of 256 bytes.
+        // An endless handshake message in records of 256 bytes.
         let record = [&[22, 3, 1, 1, 0][..], &[1, 0, 0xff, 0xff], &[0; 252]].concat();
         let next = [&[22, 3, 1, 1, 0][..], &[0; 256]].concat();
         let long = [record, next.repeat(CLIENT_HELLO_MAX_BYTES / 256)].concat();

@@ -43,7 +43,7 @@ pub async fn serve(session: Rc<Session>, stream: TunnelStream, is_http2: bool) {
     let ended =
         if is_http2 { serve_http2(session, stream).await } else { serve_http1(session, stream).await };
     if let Err(error) = ended {
-        tracing::debug!(%error, "HTTP on a tunnel ended badly");
+        tracing::debug!(%error, "HTTP on a tunnel failed");
     }
 }
 

@@ -86,11 +86,11 @@ pub(super) fn switch(
         };
         tokio::select! {
             verdict = admitted.denied() => {
-                tracing::info!(service = %service.bound.key, %verdict, "Switched connection is cut: policy changed");
+                tracing::info!(service = %service.bound.key, %verdict, "Upgraded connection closed: policy changed");
             }
             ended = switched => {
                 if let Err(error) = ended {
-                    tracing::debug!(%error, "A connection did not switch");
+                    tracing::debug!(%error, "A protocol upgrade failed");
                 }
             }
         }

@@ -30,7 +30,7 @@ pub(super) async fn http1(
     let (sender, connection) = handshake.map_err(|source| failed(endpoint, source))?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "Connection to an endpoint ended badly");
+            tracing::debug!(%error, "Connection to an endpoint failed");
         }
     });
     Ok(sender)
@@ -52,7 +52,7 @@ pub(super) async fn http2(
     let (sender, connection) = handshake.map_err(|source| failed(endpoint, source))?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "Connection to an endpoint ended badly");
+            tracing::debug!(%error, "Connection to an endpoint failed");
         }
     });
     Ok(sender)

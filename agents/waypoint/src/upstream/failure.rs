@@ -42,7 +42,7 @@ pub enum ConnectFailure {
     #[error("{0} did not answer a CONNECT in time")]
     Unanswered(SocketAddr),
     /// The endpoint accepted the connection, but the HTTP handshake failed.
-    #[error("HTTP with {address} cannot begin: {source}")]
+    #[error("HTTP handshake with {address} failed: {source}")]
     Http {
         /// Of the endpoint.
         address: SocketAddr,

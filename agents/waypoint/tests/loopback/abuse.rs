@@ -1,4 +1,4 @@
-//! Peers that break the rules of HTTP/2, or of TLS, frame by frame.
+//! Peers that violate HTTP/2 or TLS, frame by frame.
 
 use ambit_hbone::TunnelStream;
 use ambit_identity::svid::HANDSHAKE_TIMEOUT;
@@ -16,11 +16,11 @@ use super::{
     fixture::{Mesh, PATIENCE, VIP, bound, identity},
 };
 
-/// RFC 9113 3.4, and empty SETTINGS.
+/// The connection preface (RFC 9113 3.4) with empty SETTINGS.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 /// HPACK: indexed `:method: GET`, `:scheme: http`, `:path: /`, and `:authority: a`.
 const HEAD: &[u8] = &[0x82, 0x86, 0x84, 0x41, 0x01, b'a'];
-/// RFC 9113 7.
+/// Error code from RFC 9113 7.
 const CANCEL: [u8; 4] = 8_u32.to_be_bytes();
 const ENHANCE_YOUR_CALM: u32 = 11;
 
@@ -41,7 +41,7 @@ pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
     frame
 }
 
-/// A client's first request, and what it says with it.
+/// A client's first request, with this header block and flags.
 pub(crate) fn opening(block: &[u8], flags: u8) -> Vec<u8> {
     [PREFACE, &frame(HEADERS, flags, 1, block)].concat()
 }
@@ -54,10 +54,10 @@ async fn next(tunnel: &mut TunnelStream) -> Option<(u8, Vec<u8>)> {
     Some((head[3], payload))
 }
 
-/// Why the waypoint sent a client away that said this.
+/// The error code of the waypoint's GOAWAY to a client that sent this.
 async fn sent_away(mesh: &Mesh, sent: &[u8]) -> Option<u32> {
     let mut tunnel = mesh.tunnel(VIP).await.unwrap();
-    // The waypoint may end it before all is written.
+    // The waypoint may close the connection before everything is written.
     _ = tunnel.write_all(sent).await;
     let goaway = async {
         while let Some((kind, payload)) = next(&mut tunnel).await {
@@ -70,7 +70,7 @@ async fn sent_away(mesh: &Mesh, sent: &[u8]) -> Option<u32> {
     timeout(PATIENCE, goaway).await.unwrap()
 }
 
-/// The body of the answer to the first request.
+/// The body of the response to the first request.
 async fn body(mesh: &Mesh, sent: &[u8]) -> String {
     let mut tunnel = mesh.tunnel(VIP).await.unwrap();
     tunnel.write_all(sent).await.unwrap();
@@ -89,7 +89,7 @@ async fn cart() -> Mesh {
     Mesh::with_cart(bound(AppProtocol::Http), http1(echo("cart"))).await
 }
 
-/// A request with a header that almost fills the dynamic table, and references to it.
+/// A request with a header that almost fills the dynamic table, and many references to it.
 fn referring(times: usize) -> Vec<u8> {
     let mut block = HEAD.to_vec();
     // A name of one byte and a value of 127 + 3840 bytes (RFC 7541 5.1).
@@ -113,7 +113,7 @@ async fn abuse_of_http2_ends_its_tunnel_and_no_other() {
         flood.extend(frame(CONTINUATION, 0, 1, b"\0\x01x\x01y"));
     }
     assert!(body(&mesh, &referring(3)).await.starts_with("cart HTTP"), "what is no abuse is served");
-    // 40 MB out of 14 KB.
+    // 14 KB that expand to 40 MB.
     let cases = [("rapid reset", rapid_reset), ("CONTINUATION", flood), ("HPACK", referring(10_000))];
     for (name, sent) in cases {
         assert_eq!(sent_away(&mesh, &sent).await, Some(ENHANCE_YOUR_CALM), "{name}");
@@ -149,7 +149,7 @@ async fn abuse_of_a_tunnel_connection_ends_it_and_no_other() {
     let mut connection = mesh.connection(&identity("shop", "web")).await;
     _ = connection.write_all(&sent).await;
     let mut heard = Vec::new();
-    // It ends; whether with all its words depends on who closes first.
+    // The connection ends; whether all data arrives depends on which side closes first.
     _ = timeout(PATIENCE, connection.read_to_end(&mut heard)).await.unwrap();
     let request = Request::get("/").header("host", "cart").body(Full::default()).unwrap();
     assert_eq!(neighbour.send_request(request).await.unwrap().status(), 200);
@@ -186,7 +186,7 @@ async fn tunnels_that_never_say_who_they_are_are_given_up_for_newer_ones() {
     for _ in 0..2 * HANDSHAKES_PER_CLIENT_MAX + given_up {
         silent.push(mesh.dial().await);
     }
-    // Long before a handshake is out of time.
+    // Long before the handshake timeout.
     let counted = async {
         while mesh.shared.sinks.metrics.handshakes_failed.get() < given_up as u64 {
             tokio::task::yield_now().await;

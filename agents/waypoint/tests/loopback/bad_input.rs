@@ -1,4 +1,4 @@
-//! Clients and endpoints that break the rules, and clients that ask for what is not here.
+//! Clients and endpoints that violate protocols, and clients that request what does not exist.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ async fn answer(mesh: &Mesh, sent: &[u8]) -> String {
     let mut tunnel = mesh.tunnel(VIP).await.unwrap();
     tunnel.write_all(sent).await.unwrap();
     let mut heard = Vec::new();
-    // A reset ends it as well as an end does.
+    // A reset ends it as well.
     _ = timeout(PATIENCE, tunnel.read_to_end(&mut heard)).await.unwrap();
     String::from_utf8_lossy(&heard).into_owned()
 }
@@ -73,7 +73,7 @@ async fn heads_that_are_too_large_are_431_and_no_http_at_all_is_400() {
     let many = format!("GET / HTTP/1.1\r\nhost: cart\r\n{many}\r\n");
     assert!(answer(&mesh, many.as_bytes()).await.starts_with("HTTP/1.1 431 "));
     assert!(answer(&mesh, b"\x16\x03\x01 nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
-    // What two parsers may read differently is refused, not passed on.
+    // A request that two parsers could read differently is rejected, not forwarded.
     let smuggled = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ncontent-length: 9\r\n\r\nabcd";
     assert!(answer(&mesh, smuggled).await.starts_with("HTTP/1.1 400 "));
     assert_eq!(mesh.get("/").await.0, 200);
@@ -108,7 +108,7 @@ async fn a_large_body_flows_through_though_it_cannot_be_repeated() {
     assert_eq!(tries.get(), 1);
 }
 
-/// Sends these bytes as soon as it hears something, and breaks off once it is told to.
+/// Sends these bytes as soon as it receives something, and resets when `go` permits.
 fn breaking_off(sent: impl Into<Vec<u8>>, tries: Count, go: Arc<Semaphore>) -> Serve {
     let sent = Arc::new(sent.into());
     Arc::new(move |mut tunnel: TunnelStream| {
@@ -122,7 +122,7 @@ fn breaking_off(sent: impl Into<Vec<u8>>, tries: Count, go: Arc<Semaphore>) -> S
     })
 }
 
-/// At once.
+/// A semaphore that permits at once.
 fn now() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(Semaphore::MAX_PERMITS))
 }
@@ -202,7 +202,7 @@ async fn an_endpoint_whose_answer_is_too_large_to_read_or_none_at_all_is_503() {
     }
 }
 
-/// Tells every byte that it hears, then whether that was all of it.
+/// Reports every byte that it receives, then whether the stream was complete.
 pub(super) fn listening(told: mpsc::UnboundedSender<Result<Vec<u8>, bool>>) -> Serve {
     Arc::new(move |mut tunnel: TunnelStream| {
         let told = told.clone();
@@ -286,7 +286,7 @@ async fn a_client_that_dies_in_the_middle_of_its_body_takes_its_request_with_it(
         let mut tunnel = mesh.tunnel(VIP).await.unwrap();
         tunnel.write_all(&sent).await.unwrap();
         let mut text = Vec::new();
-        // Until the endpoint has a part of it, there is nothing to take away.
+        // Before the endpoint has received a part, there is nothing to interrupt.
         while !String::from_utf8_lossy(&text).contains("half") {
             text.extend(timeout(PATIENCE, heard.recv()).await.unwrap().unwrap().expect("more"));
         }

@@ -1,4 +1,5 @@
-//! Bodies of requests: they arrive whole or not at all, their copies too, and what is wrong with them is the client's.
+//! Request bodies: they arrive completely or not at all, as do their copies, and their errors are
+//! blamed on the client.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ async fn read(tunnel: &mut TunnelStream) -> String {
     String::from_utf8_lossy(&heard).into_owned()
 }
 
-/// `cart`, with copies to `copy`.
+/// The service `cart`, mirrored to `copy`.
 async fn mirrored(cart: Serve, copy: Serve, timeouts: RequestTimeouts) -> Mesh {
     let mut mesh = Mesh::start();
     for (name, vip) in [("cart", VIP), ("copy", "10.0.0.4:80")] {
@@ -47,7 +48,7 @@ async fn mirrored(cart: Serve, copy: Serve, timeouts: RequestTimeouts) -> Mesh {
     mesh
 }
 
-/// Says what arrives.
+/// Reports the requests that arrive.
 fn telling(
     told: mpsc::UnboundedSender<Request<Bytes>>,
 ) -> impl Fn(Request<Bytes>) -> Response<String> + Clone {
@@ -76,7 +77,7 @@ async fn a_body_in_chunks_arrives_whatever_the_method() {
     let request = Request::get("http://cart/").body(Full::from("of http2")).unwrap();
     mesh.http2().await.send_request(request).await.unwrap();
     assert_eq!(heard(&mut arrived).await.body(), "of http2");
-    // None at all stays none.
+    // A request without a body stays without one.
     mesh.get("/").await;
     let request = heard(&mut arrived).await;
     assert!(!request.headers().contains_key("transfer-encoding"), "{request:?}");
@@ -131,7 +132,7 @@ async fn a_copy_has_all_of_a_body_however_large() {
     let mut copied = Vec::new();
     for piece in 1..=20 {
         tunnel.write_all(&[b'b'; PIECE]).await.unwrap();
-        // The copy keeps up, so none of it is dropped.
+        // The copy keeps up, so nothing of it is dropped.
         while copied.iter().filter(|byte| **byte == b'b').count() < PIECE * piece {
             copied.extend(heard(&mut copies).await.expect("more"));
         }
@@ -190,7 +191,7 @@ async fn what_is_wrong_with_a_body_is_no_endpoints_fault_and_no_copys() {
         assert_eq!(begin, *format!("HTTP/1.1 {status}").as_bytes(), "{name}");
     }
     assert_eq!(mesh.get("/good").await.0, 200);
-    // Those of the others never were whole, however many of them arrived in part.
+    // The other copies were never complete, even if parts of them arrived.
     while heard(&mut copies).await.uri().path() != "/good" {}
     assert_eq!(mesh.shared.sinks.metrics.ejections.get(), 0);
 }

@@ -1,4 +1,4 @@
-//! What pages of other origins need: an answer before they may prove anything, and refusals that they can read.
+//! CORS: preflights are answered before authentication, and error responses carry CORS headers.
 
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ async fn a_preflight_is_answered_before_anybody_is_asked_for_a_token_and_refusal
     assert_eq!((denied.status().as_u16(), allowed(&denied)), (403, Some(ORIGIN)));
     let unknown = ask(&mesh, get().header("authorization", "Bearer a.b.c")).await;
     assert_eq!((unknown.status().as_u16(), allowed(&unknown)), (401, Some(ORIGIN)));
-    // It is no preflight that names no method.
+    // Without a requested method it is not a preflight.
     let options = ask(&mesh, Request::options("/").header("origin", ORIGIN)).await;
     assert_eq!(options.status().as_u16(), 403);
 }

@@ -1,4 +1,4 @@
-//! Routes of other namespaces: what they replace, and what holds for their clients all the same.
+//! Consumer routes: what they replace, and what applies to their clients all the same.
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,7 +45,8 @@ async fn a_consumers_policy_adds_to_the_services_limits_and_faults_and_lifts_non
     assert_eq!(answer.status(), 418, "the owner's fault holds for the consumer's route");
     assert_eq!((mesh.get("/").await.0, mesh.get("/").await.0), (200, 200));
     assert_eq!(mesh.get("/").await.0, 429, "and so does the owner's limit");
-    // What the consumer sets for itself holds for it alone, and costs the owner's other clients nothing.
+    // The consumer's own policy applies only to its clients, and does not use up the limits of
+    // others.
     cart.requests = Arc::new(RequestPolicy { faults: Vec::new(), rate_limits: vec![limit(2)] });
     theirs.requests = Some(Arc::new(RequestPolicy { rate_limits: vec![limit(1)], ..wide }));
     cart.ports[0].consumers.insert("shop".into(), table(vec![theirs]));

@@ -1,4 +1,4 @@
-//! Ending: the process, and the binding of a service.
+//! Shutdown of the process, and unbinding of a service.
 
 use std::{sync::Arc, time::Duration};
 

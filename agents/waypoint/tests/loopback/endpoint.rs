@@ -1,4 +1,4 @@
-//! A pod with its proxy: takes tunnels, and answers the HTTP inside them.
+//! A pod with its proxy: accepts tunnels, and answers the HTTP requests inside them.
 
 use std::{
     convert::Infallible,
@@ -19,10 +19,10 @@ use hyper::{body::Incoming, server::conn, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
 
-/// What an endpoint does with a tunnel.
+/// How an endpoint handles a tunnel.
 pub(crate) type Serve = Arc<dyn Fn(TunnelStream) + Send + Sync>;
 
-/// How often something happened.
+/// A shared counter.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Count(Arc<AtomicUsize>);
 
@@ -55,7 +55,7 @@ pub(crate) async fn start(ca: &FakeCa, identity: &Spiffe, address: SocketAddr, s
     });
 }
 
-/// Answers HTTP/1.1 with what `answer` makes of a request and its whole body.
+/// An HTTP/1.1 server; `answer` gets each request with its complete body.
 pub(crate) fn http1<F>(answer: F) -> Serve
 where
     F: Fn(Request<Bytes>) -> Response<String> + Clone + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! Providers of external authorization, real ones at the end of a tunnel: by gRPC and by HTTP.
+//! External authorization with real providers at the end of a tunnel: gRPC and HTTP.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ use super::{
 
 const PROVIDER_VIP: &str = "10.0.0.7:80";
 
-/// What a gRPC provider says to a request.
+/// A gRPC provider with this response to each check.
 struct Provider<F>(F);
 
 #[tonic::async_trait]
@@ -49,7 +49,7 @@ impl<F: Fn(CheckRequest) -> CheckResponse + Send + Sync + 'static> Authorization
     }
 }
 
-/// A server that tonic makes of it.
+/// A server built with tonic.
 fn grpc(says: impl Fn(CheckRequest) -> CheckResponse + Send + Sync + 'static) -> Serve {
     let server = AuthorizationServer::new(Provider(says));
     Arc::new(move |tunnel| {
@@ -70,7 +70,7 @@ fn option(name: &str, value: &str) -> HeaderValueOption {
     HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
 }
 
-/// Admits those who send `x-pass`, as the user that it names.
+/// Admits requests with `x-pass`, as the user that it names.
 fn by_header(request: CheckRequest) -> CheckResponse {
     let attributes = request.attributes.unwrap();
     let (source, http) = (attributes.source.unwrap(), attributes.request.unwrap().http.unwrap());
@@ -107,7 +107,7 @@ fn provider(protocol: CheckProtocol) -> CheckProvider {
     }
 }
 
-/// The service `cart`, of which requests below `/private` are put to a provider.
+/// The service `cart`, whose requests below `/private` are sent to a provider.
 fn checked(provider: CheckProvider) -> BoundService {
     let policy = Policy { key: NamespacedName::new("shop", "custom"), ..(*deny(path("/private"))).clone() };
     let mut cart = bound(AppProtocol::Http);
@@ -129,7 +129,7 @@ async fn mesh(cart: BoundService, serve: Option<Serve>) -> Mesh {
     mesh
 }
 
-/// The checks that were counted.
+/// The check counters.
 fn results(mesh: &Mesh) -> [(&'static str, u64); 4] {
     let checks = &mesh.shared.sinks.metrics.checks;
     ["allowed", "denied", "error", "timeout"]
@@ -167,7 +167,7 @@ async fn a_grpc_provider_decides_about_what_meets_the_policy_and_about_nothing_e
     assert!(arrived.contains("x-user: jane\n") && arrived.ends_with("socks"), "{arrived}");
     assert!(arrived.contains("x-asked-by: spiffe://cluster.local/ns/shop/sa/web\n"), "{arrived}");
     assert!(!arrived.contains("x-pass") && !arrived.contains("root"), "{arrived}");
-    // Spellings that a server may read as the same path are put to the provider too.
+    // Spellings that a server may read as the same path are sent to the provider too.
     assert_eq!(ask(&mesh, "/public/../private/a", &[], "").await.status(), 401);
     assert_eq!(count.get(), 3);
     assert_eq!(results(&mesh), [("allowed", 1), ("denied", 2), ("error", 0), ("timeout", 0)]);
@@ -240,7 +240,7 @@ async fn no_answer_refuses_unless_the_owner_asked_for_the_opposite() {
         (Some(silent.clone()), quick(CheckProtocol::Grpc), "timeout"),
         (Some(silent), quick(http()), "timeout"),
         (Some(failing), provider(http()), "error"),
-        // Not what it is asked for.
+        // A server of another protocol.
         (Some(http1(echo("authz"))), quick(CheckProtocol::Grpc), "error"),
     ] {
         let mesh = mesh(checked(provider.clone()), serve).await;

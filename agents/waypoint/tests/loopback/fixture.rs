@@ -32,7 +32,7 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::endpoint::{self, Serve};
 
-/// Nothing here takes as long, however busy the machine is.
+/// Longer than any operation takes, even on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The port of every service.
 pub(crate) const PORT: u16 = 80;
@@ -44,9 +44,9 @@ pub(crate) struct Mesh {
     pub shared: Arc<Shared>,
     pub plane: Option<DataPlane>,
     address: SocketAddr,
-    /// Whether the operator answers no question.
+    /// Whether the operator leaves queries unanswered.
     pub silent: Arc<AtomicBool>,
-    /// Tests of one process must not share an address: tunnels always end at one port.
+    /// Tests in one process must not share an address, because tunnels always use the same port.
     net: [u8; 2],
     next: u8,
 }
@@ -67,7 +67,7 @@ pub(crate) fn to(name: &str, weight: u32) -> WeightedBackend {
     WeightedBackend { weight, backend: Backend::Service(destination(name)), filters: Vec::new() }
 }
 
-/// A policy that lets nobody through.
+/// A policy that denies everything.
 pub(crate) fn deny_all(name: &str) -> Arc<Policy> {
     Arc::new(Policy {
         key: NamespacedName::new("shop", name),
@@ -78,7 +78,7 @@ pub(crate) fn deny_all(name: &str) -> Arc<Policy> {
     })
 }
 
-/// One failure is enough for an endpoint to be left out for as long as a test lasts.
+/// One failure ejects an endpoint for the duration of a test.
 pub(crate) fn out_at_once() -> OutlierDetection {
     OutlierDetection {
         consecutive_failures: Some(1),
@@ -90,7 +90,7 @@ pub(crate) fn out_at_once() -> OutlierDetection {
     }
 }
 
-/// A rule that takes everything.
+/// A rule that matches everything.
 pub(crate) fn rule(backends: Vec<WeightedBackend>) -> HttpRule {
     HttpRule { name: "HTTPRoute/shop/cart/0".into(), backends, ..HttpRule::default() }
 }
@@ -120,7 +120,7 @@ pub(crate) fn bound(protocol: AppProtocol) -> BoundService {
     }
 }
 
-/// A pod of no service, which runs as its own account.
+/// A pod without a service, with a service account of its own.
 pub(crate) fn pod(name: &str, ip: IpAddr, tunnel_protocol: TunnelProtocol) -> Workload {
     Workload {
         uid: format!("Kubernetes//Pod/shop/{name}").into(),
@@ -135,7 +135,7 @@ pub(crate) fn pod(name: &str, ip: IpAddr, tunnel_protocol: TunnelProtocol) -> Wo
     }
 }
 
-/// The service `cart` with these rules, leading to services of these names.
+/// The service `cart` with these rules, and services with these names as destinations.
 pub(crate) fn routed(rules: Vec<HttpRule>, names: &[&str]) -> BoundService {
     let mut bound = bound(AppProtocol::Http);
     bound.ports[0].routes = table(rules);
@@ -145,12 +145,12 @@ pub(crate) fn routed(rules: Vec<HttpRule>, names: &[&str]) -> BoundService {
 }
 
 impl Mesh {
-    /// A waypoint that was told of no service yet.
+    /// A waypoint without services.
     pub(crate) fn start() -> Self {
         Self::with_sinks(Sinks::default())
     }
 
-    /// The same with sinks of the test's own.
+    /// The same with the test's own sinks.
     pub(crate) fn with_sinks(sinks: Sinks) -> Self {
         let ca = FakeCa::new("cluster.local").unwrap();
         let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
@@ -208,12 +208,12 @@ impl Mesh {
         Ipv4Addr::new(127, self.net[0], self.net[1], self.next).into()
     }
 
-    /// The application's address at the endpoint that was made last.
+    /// The application's address at the most recently created endpoint.
     pub(crate) fn last_pod(&self) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::new(127, self.net[0], self.net[1], self.next).into(), 8080)
     }
 
-    /// One more endpoint of a service.
+    /// Adds an endpoint to a service.
     pub(crate) async fn endpoint(&mut self, service: &str, serve: Serve) {
         let ip = self.next_address();
         let identity = identity("shop", service);
@@ -221,13 +221,13 @@ impl Mesh {
         self.workload(service, ip, TunnelProtocol::Hbone);
     }
 
-    /// One more endpoint of a service that nobody listens at.
+    /// Adds an endpoint that is not listening.
     pub(crate) fn dead_endpoint(&mut self, service: &str) {
         let ip = self.next_address();
         self.workload(service, ip, TunnelProtocol::Hbone);
     }
 
-    /// A pod that belongs to no service, answers on every port, and is reached through the waypoint or not.
+    /// A pod without a service that answers on every port, behind a waypoint or not.
     pub(crate) async fn lone_pod(&mut self, name: &str, serve: Serve, waypoint: Option<GatewayAddress>) {
         let ip = self.next_address();
         endpoint::start(&self.ca, &identity("shop", name), SocketAddr::new(ip, 15008), serve).await;
@@ -245,7 +245,7 @@ impl Mesh {
         self.shared.store.apply_addresses(vec![AddressUpdate::Workload(workload)], &[]);
     }
 
-    /// Binds a service, or changes it, and waits until the waypoint knows.
+    /// Binds or changes a service, and waits until the waypoint has received it.
     pub(crate) async fn bind(&self, bound: BoundService) {
         let (key, bound) = (bound.key.clone(), Arc::new(bound));
         self.shared.store.apply_bound(vec![(key.clone(), BoundEntry::Ready(bound.clone()))], &[]);
@@ -257,7 +257,7 @@ impl Mesh {
         self.until(|services| services.get(key).is_none()).await;
     }
 
-    /// What was bound came again and could not be read.
+    /// Sends a version of a bound service that cannot be decoded.
     pub(crate) async fn spoil(&self, key: &NamespacedName) {
         let entry = BoundEntry::Unreadable("field 7: unknown".into());
         self.shared.store.apply_bound(vec![(key.clone(), entry)], &[]);
@@ -274,12 +274,12 @@ impl Mesh {
         timeout(PATIENCE, wait).await.unwrap();
     }
 
-    /// Nothing but TCP.
+    /// Connects TCP without TLS.
     pub(crate) async fn dial(&self) -> TcpStream {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// A client that has proved who it is, and said nothing yet.
+    /// A client that has completed TLS and sent nothing.
     pub(crate) async fn connection(&self, client: &Spiffe) -> ClientStream<TcpStream> {
         let svid = self.ca.svid(client).unwrap();
         let stream = self.dial().await;
@@ -294,7 +294,7 @@ impl Mesh {
         send
     }
 
-    /// A tunnel of `web` to an authority.
+    /// Opens a tunnel as `web` to an authority.
     pub(crate) async fn tunnel(&self, authority: &str) -> Result<TunnelStream, ConnectError> {
         let client = self.client(&identity("shop", "web")).await;
         let (authority, headers) = (authority.parse().unwrap(), ConnectHeaders::default());
@@ -302,7 +302,7 @@ impl Mesh {
         Ok(timeout(PATIENCE, asked).await.unwrap()?.into_stream())
     }
 
-    /// HTTP/1.1 of `web` to the service under test.
+    /// An HTTP/1.1 connection of `web` to the service under test.
     pub(crate) async fn http1(&self) -> conn::http1::SendRequest<Full<Bytes>> {
         self.http1_of(&identity("shop", "web")).await
     }
@@ -323,7 +323,7 @@ impl Mesh {
         send
     }
 
-    /// HTTP/2 of `web` to the service under test.
+    /// An HTTP/2 connection of `web` to the service under test.
     pub(crate) async fn http2(&self) -> conn::http2::SendRequest<Full<Bytes>> {
         let tunnel = self.tunnel(VIP).await.unwrap();
         let io = TokioIo::new(tunnel);
@@ -332,7 +332,7 @@ impl Mesh {
         send
     }
 
-    /// One request of `web` on a connection of its own: status and body.
+    /// Sends one request as `web` on a new connection; returns status and body.
     pub(crate) async fn get(&self, path: &str) -> (u16, String) {
         let request = Request::get(path).header("host", "cart").body(Full::default()).unwrap();
         let response = timeout(PATIENCE, self.http1().await.send_request(request)).await.unwrap().unwrap();

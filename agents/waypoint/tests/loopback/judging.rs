@@ -1,4 +1,4 @@
-//! Who may do what, how often, and faults for the sake of a test.
+//! Authorization, rate limits and fault injection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -118,7 +118,7 @@ async fn beyond_the_rate_limit_of_a_client_is_429_for_that_client_only() {
     let mut other = mesh.http1_of(&identity("bank", "till")).await;
     let request = Request::get("/").header("host", "cart").body(Full::default()).unwrap();
     assert_eq!(other.send_request(request).await.unwrap().status(), 200);
-    // A change elsewhere fills no bucket.
+    // An unrelated change does not refill the buckets.
     slow.ports[0].protocol = AppProtocol::Detect;
     mesh.bind(slow).await;
     assert_eq!(mesh.get("/").await.0, 429);

@@ -1,5 +1,5 @@
-//! The whole program but for its operator, over loopback sockets with real TLS: a client's tunnel in, an endpoint's
-//! tunnel out.
+//! The whole program except its operator, over loopback sockets with real TLS: a client's tunnel
+//! in, an endpoint's tunnel out.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! What was judged is what is sent: requests that two readers would understand differently.
+//! The forwarded request is the one that was authorized: requests that two parsers could read
+//! differently.
 
 use std::sync::Arc;
 
@@ -20,12 +21,12 @@ use super::{
     fixture::{Mesh, PATIENCE, VIP, bound, destination, routed, rule, to},
 };
 
-/// Says what a client has to say, and that there is no more.
+/// Sends these bytes and the end of the stream; returns the response.
 async fn answer(mesh: &Mesh, sent: &str) -> String {
     let mut tunnel = mesh.tunnel(VIP).await.unwrap();
     tunnel.write_all(sent.as_bytes()).await.unwrap();
     let mut heard = Vec::new();
-    // A reset ends it as well as an end does.
+    // A reset ends it as well.
     _ = timeout(PATIENCE, tunnel.read_to_end(&mut heard)).await.unwrap();
     String::from_utf8_lossy(&heard).into_owned()
 }
@@ -38,7 +39,7 @@ async fn cart() -> Mesh {
     Mesh::with_cart(bound(AppProtocol::Http), http1(echo("cart"))).await
 }
 
-/// Lets those through that send this header.
+/// Admits only requests with this header.
 fn only_with(header: &str) -> Arc<Policy> {
     let present = AttributeMatch {
         attribute: Attribute::Header(header.into()),
@@ -56,7 +57,7 @@ fn only_with(header: &str) -> Arc<Policy> {
     })
 }
 
-/// Vouches for nobody, and says in `x-user` whom it vouches for.
+/// A token issuer without keys that sets `x-user` from a verified token.
 pub(super) fn vouching() -> JwtProvider {
     JwtProvider {
         issuer: "https://issuer.example".into(),
@@ -138,7 +139,8 @@ async fn every_request_has_an_id_and_keeps_the_one_it_has() {
     assert!(kept.contains("x-request-id: mine\n"), "{kept}");
 }
 
-/// RFC 9112 6.3: the length never goes on beside chunks, also not with a second try or a copy.
+/// RFC 9112 6.3: a content-length beside chunks is never forwarded, not even with a retry or a
+/// copy.
 #[tokio::test]
 async fn a_length_beside_chunks_does_not_go_on_and_the_body_arrives_whole() {
     const REST: &str = "\r\n\r\na\r\n0123456789\r\n0\r\n\r\n";
@@ -167,12 +169,13 @@ async fn a_length_beside_chunks_does_not_go_on_and_the_body_arrives_whole() {
         both.retry = Some(Retry { codes: vec![503], attempts: 1, backoff: None });
         mesh.bind(routed(vec![both], &["cart", "copy"])).await;
         let sent = format!("POST / HTTP/1.1\r\nhost: cart\r\n{fields}{REST}");
-        // The connection ends with it: the client and this end may not agree where the next request begins.
+        // The connection is closed, because client and waypoint may disagree where the next request
+        // starts.
         let heard = answer(&mesh, &sent).await;
         assert!(heard.starts_with("HTTP/1.1 503 "), "{heard}");
         for heard in [tries.recv().await, tries.recv().await, copies.recv().await] {
             let (has_length, body) = heard.unwrap();
-            // A body that is held is whole, and has a length again: its own.
+            // A buffered body is complete and gets its own length.
             assert_eq!((has_length && body.len() != 10, &body[..]), (false, &b"0123456789"[..]), "{fields}");
         }
     }

@@ -24,7 +24,7 @@ use super::{
     fixture::{Mesh, PATIENCE, VIP, destination, key, out_at_once, routed, rule, to},
 };
 
-/// Requests as they arrive at endpoints, each answered once it is let go.
+/// Requests that arrive at endpoints; each is answered when it is released.
 struct Gate {
     arrived: mpsc::UnboundedReceiver<String>,
     go: Arc<Semaphore>,
@@ -65,7 +65,7 @@ impl Gate {
     }
 }
 
-/// The service `cart`, with one connection and that many who wait.
+/// The service `cart` with a limit of one connection, and of this many waiting requests.
 fn limited(protocol: AppProtocol, pending: u32, timeouts: RequestTimeouts) -> BoundService {
     let mut rule = rule(vec![to("cart", 1)]);
     rule.timeouts = timeouts;
@@ -104,7 +104,7 @@ async fn until(mesh: &Mesh, resource: Resource, count: u32) {
     timeout(PATIENCE, wait).await.unwrap();
 }
 
-/// A request on a tunnel of its own, so that all workers take part.
+/// Sends a request in a tunnel of its own, so that all workers take part.
 async fn ask(mesh: &Mesh, path: &str) -> JoinHandle<u16> {
     let mut client = mesh.http1().await;
     let request = Request::get(path).header("host", "cart").body(Full::default()).unwrap();
@@ -124,7 +124,7 @@ async fn status(asked: JoinHandle<u16>) -> u16 {
 async fn a_request_waits_for_the_only_connection_and_one_too_many_is_refused() {
     for (protocol, endpoints) in [(AppProtocol::Http, 1), (AppProtocol::Http, 3), (AppProtocol::Http2, 3)] {
         let mut gate = Gate::new(protocol == AppProtocol::Http2);
-        // All wait where they are HTTP/2 to one endpoint: they share its connection. With more endpoints some wait.
+        // HTTP/2 requests to one endpoint share its connection. With several endpoints some wait.
         let mesh = mesh(&gate, endpoints, limited(protocol, 2, RequestTimeouts::default())).await;
         let mut asked = vec![ask(&mesh, "/first").await];
         assert_eq!(gate.next().await, "/first");
@@ -179,7 +179,7 @@ async fn who_waits_is_late_when_its_time_is_up_and_the_endpoint_is_not_blamed() 
     let held = upstream(&mesh).connections.acquire().unwrap();
     assert_eq!(status(ask(&mesh, "/late").await).await, 504);
     drop(held);
-    // Had it been blamed it would be out, and the answer 503.
+    // If the endpoint had been blamed, it would be ejected and the response 503.
     let asked = ask(&mesh, "/early").await;
     gate.go.add_permits(1);
     assert_eq!((status(asked).await, gate.next().await.as_str()), (200, "/early"));

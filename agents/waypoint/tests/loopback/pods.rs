@@ -1,4 +1,4 @@
-//! Pods that are bound themselves, asked for by their own addresses.
+//! Pods that are bound themselves, addressed by their own addresses.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,7 +23,7 @@ use super::{
     meaning::vouching,
 };
 
-/// What a waypoint does with pods of its namespace; those of `on_their_way` do not say so themselves.
+/// What a waypoint does with pods of its namespace; `on_their_way` are listed by name.
 fn pods(on_their_way: &[&str]) -> BoundService {
     BoundService {
         key: NamespacedName::new("shop", PODS),
@@ -149,7 +149,7 @@ async fn the_port_of_a_bound_service_is_judged_as_the_service_and_the_others_as_
     assert_eq!(status(&mesh, &of_service, "/pod").await, 200);
     assert_eq!(status(&mesh, &of_pod, "/service").await, 200);
     assert_eq!(status(&mesh, &of_pod, "/pod").await, 403);
-    // What could not be read may forbid anything.
+    // A version that could not be decoded may forbid anything.
     mesh.spoil(&key("cart")).await;
     assert_eq!(refusal(&mesh, &of_service).await, "http status: 503");
     assert_eq!(status(&mesh, &of_pod, "/items").await, 200);

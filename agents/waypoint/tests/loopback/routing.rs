@@ -1,4 +1,4 @@
-//! Where requests go, and what is done to them on the way.
+//! Routing and filters.
 
 use std::{sync::Arc, time::Duration};
 
@@ -300,6 +300,6 @@ async fn connections_to_endpoints_are_kept_and_shared_by_clients() {
             text(client.send_request(request).await.unwrap()).await;
         }
     }
-    // One for each of the two workers at most: nothing was under way at the same time.
+    // At most one for each of the two workers, because requests did not overlap.
     assert!((1..=2).contains(&tunnels.get()), "{}", tunnels.get());
 }

@@ -1,4 +1,4 @@
-//! TLS that goes through unopened, by the name that its client asks for.
+//! TLS passthrough, routed by the client's server name.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
     [&u16::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
 }
 
-/// The first message of a client that asks for a name (RFC 8446 4.1.2, RFC 6066 3), in one record.
+/// A ClientHello with this server name (RFC 8446 4.1.2, RFC 6066 3), in one record.
 fn hello(name: &str) -> Vec<u8> {
     let names = sized(&[&[0][..], &sized(name.as_bytes())].concat());
     let extensions = [&[0, 0][..], &sized(&names), &[0, 13, 0, 4, 0, 2, 4, 3]].concat();
@@ -36,7 +36,7 @@ async fn said(mesh: &Mesh, pieces: &[&[u8]]) -> std::io::Result<String> {
     tunnel.shutdown().await?;
     let mut answer = Vec::new();
     tunnel.read_to_end(&mut answer).await?;
-    // What came is what was sent.
+    // The received bytes are those that were sent.
     let at = answer.iter().position(|byte| *byte == b':').unwrap();
     assert_eq!(&answer[at + 1..], pieces.concat());
     Ok(String::from_utf8_lossy(&answer[..at]).into_owned())

@@ -1,4 +1,4 @@
-//! Byte streams, and ports of which nobody says what they speak.
+//! Byte streams, and ports without a declared protocol.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use super::{
     meaning::vouching,
 };
 
-/// Says its name, then sends back what it gets.
+/// Sends its name, then echoes what it receives.
 pub(super) fn parrot(name: &'static str) -> Serve {
     Arc::new(move |mut tunnel| {
         tokio::spawn(async move {
@@ -108,7 +108,7 @@ async fn a_method_is_any_word_and_empty_lines_may_come_before_it() {
     }
 }
 
-/// A client cannot choose to be no HTTP, and so get round what is asked of requests.
+/// A client cannot bypass request rules by not speaking HTTP.
 #[tokio::test]
 async fn a_port_with_rules_about_requests_is_http_whatever_its_first_bytes_are() {
     let mut vouched = bound(AppProtocol::Detect);
@@ -150,7 +150,7 @@ async fn a_client_of_http1_is_served_on_a_port_that_is_declared_for_http2() {
     assert_eq!((status, text.lines().next().unwrap()), (200, "cart HTTP/2.0 GET http://cart/healthz"));
 }
 
-/// Judging a path needs a request.
+/// A policy on paths, which needs requests.
 fn only_reads() -> Arc<Policy> {
     let request = RequestMatch {
         methods: vec![ambit_model::StringMatch::Exact("GET".into())],

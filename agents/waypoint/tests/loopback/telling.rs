@@ -1,4 +1,4 @@
-//! What a waypoint tells about what it carried.
+//! Telemetry: access log, metrics and traces.
 
 use ambit_model::{AppProtocol, NamespacedName, TunnelProtocol, bound::Retry};
 use ambit_proxy::access_log::AccessLog;
@@ -24,7 +24,7 @@ use super::{
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-/// Sinks that are read back: lines as they are written, and `/metrics`.
+/// Sinks that can be read back: access log lines, and `/metrics`.
 struct Reader {
     sinks: Sinks,
     lines: mpsc::UnboundedReceiver<String>,
@@ -33,7 +33,7 @@ struct Reader {
 
 impl Reader {
     fn new() -> Self {
-        // A level that nobody listens to writes no line. Another test may have been first.
+        // A disabled level writes no line. Another test may have been first.
         _ = tracing_subscriber::fmt().with_writer(std::io::sink).try_init();
         let (metrics, shown) = (Metrics::default(), admin::Metrics::default());
         metrics.register(&shown);
@@ -45,12 +45,12 @@ impl Reader {
         Self { sinks: Sinks { metrics, log: Some(log), tracer: None }, lines, shown }
     }
 
-    /// The next line; what it tells about is counted by then.
+    /// The next line; its request has been counted by then.
     async fn line(&mut self) -> String {
         timeout(PATIENCE, self.lines.recv()).await.unwrap().unwrap()
     }
 
-    /// The one line of a scrape that holds all of this.
+    /// The only line of a scrape with all of these parts.
     fn metric(&self, parts: &[&str]) -> String {
         let text = self.shown.encode();
         let mut found = text.lines().filter(|line| parts.iter().all(|part| line.contains(part)));
@@ -64,7 +64,7 @@ async fn mesh(reader: &Reader, serve: Serve) -> Mesh {
     let mut mesh = Mesh::with_sinks(reader.sinks.clone());
     mesh.service("cart", VIP);
     mesh.endpoint("cart", serve).await;
-    // The client is known by the address that it connects from.
+    // The client is identified by its address.
     mesh.workload("web", "127.0.0.1".parse().unwrap(), TunnelProtocol::Hbone);
     mesh
 }
@@ -143,7 +143,7 @@ async fn a_denied_request_is_logged_with_the_policy_that_denied_it_as_envoy_writ
         if protocol == AppProtocol::Http {
             assert_eq!(mesh.get("/").await.0, 403);
         } else {
-            // Whether it is answered before it is cut does not matter here.
+            // Whether it is answered before it is aborted does not matter here.
             _ = mesh.tunnel(VIP).await;
         }
         let details = format!("{name}=\"rbac_access_denied_matched_policy[ns[shop]-policy[closed]]\"");
@@ -151,7 +151,7 @@ async fn a_denied_request_is_logged_with_the_policy_that_denied_it_as_envoy_writ
     }
 }
 
-/// Nobody takes the spans; nobody waits for that either.
+/// A tracer without a collector, which never blocks.
 fn tracer() -> Tracer {
     let origin = Origin {
         gateway: NamespacedName::new("shop", "waypoint"),

@@ -1,4 +1,4 @@
-//! WebSocket and the like.
+//! WebSocket and other protocol upgrades.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{
     fixture::{Mesh, bound, deny_all, destination},
 };
 
-/// Switches, and sends back what it gets.
+/// Accepts the upgrade, and echoes what it receives.
 fn switching() -> Serve {
     Arc::new(|tunnel| {
         let service = service_fn(|request: Request<Incoming>| async move {
@@ -108,7 +108,7 @@ fn switching_http2() -> Serve {
     })
 }
 
-/// Asks for a WebSocket over HTTP/2 (RFC 8441).
+/// Requests a WebSocket over HTTP/2 (RFC 8441).
 fn ask_http2(protocol: &'static str) -> Request<Full<bytes::Bytes>> {
     let request = Request::connect("http://cart/ws").header("sec-websocket-version", "13");
     request.extension(Protocol::from_static(protocol)).body(Full::default()).unwrap()
@@ -129,7 +129,7 @@ async fn a_websocket_over_http2_reaches_endpoints_of_either_version() {
         let mut echoed = [0; 4];
         stream.read_exact(&mut echoed).await.unwrap();
         assert_eq!(&echoed, b"ping");
-        // It is judged as the GET that it is, also later.
+        // Policy sees it as the GET that it is, also later.
         bound.authorization = vec![gets_denied()];
         mesh.bind(bound).await;
         assert!(!matches!(stream.read(&mut [0; 4]).await, Ok(1..)));

@@ -1,6 +1,7 @@
-//! The pods served now, with the sockets that outlive a restart of the agent.
+//! The pods served now, with the listeners that survive a restart of the agent.
 //!
-//! Invariant: a pod is here exactly as long as the workers serve it, and its identity is prefetched as long.
+//! Invariant: a pod is listed here exactly as long as the workers serve it, and its certificate is
+//! prefetched during that time.
 
 use std::{collections::HashMap, io, net::TcpListener, os::fd::AsFd, sync::Arc};
 
@@ -15,7 +16,7 @@ use crate::{
     pods::Pod,
 };
 
-/// Why a pod cannot be served; the agent is told and will ask again.
+/// Why a pod cannot be served; the agent gets the error and will retry.
 #[derive(Debug, thiserror::Error)]
 pub enum AddError {
     /// The namespace cannot be used.
@@ -24,15 +25,15 @@ pub enum AddError {
     /// A socket cannot be used.
     #[error("a listener cannot be used: {0}")]
     Listener(#[from] io::Error),
-    /// A socket of another namespace, or one that does not listen.
+    /// A socket is in another namespace, or not listening.
     #[error("the {kind:?} listener is not one of this pod's namespace")]
     Foreign {
-        /// Which.
+        /// Kind of the listener.
         kind: Kind,
     },
 }
 
-/// Whether the snapshot that is coming in has named a pod.
+/// Whether the snapshot being received contains a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
     Yes,
@@ -44,7 +45,7 @@ struct Entry {
     pod: Arc<Pod>,
     listeners: Listeners,
     named: Named,
-    /// Waits for the pod's description and asks for its certificate.
+    /// Waits for the pod's description and requests its certificate.
     prefetch: tokio::task::JoinHandle<()>,
     identity: tokio::sync::watch::Receiver<Option<Spiffe>>,
 }
@@ -58,27 +59,27 @@ pub struct Held {
 }
 
 impl Held {
-    /// No pods yet.
+    /// Without pods.
     pub fn new(shared: Arc<Shared>, plane: DataPlane) -> Self {
         Self { shared, plane, pods: HashMap::new() }
     }
 
-    /// Pods served.
+    /// Number of served pods.
     pub fn len(&self) -> usize {
         self.pods.len()
     }
 
-    /// Whether none is.
+    /// Whether there are no pods.
     pub fn is_empty(&self) -> bool {
         self.pods.is_empty()
     }
 
-    /// The workers, to end them.
+    /// The workers, for ending them.
     pub fn into_plane(self) -> DataPlane {
         self.plane
     }
 
-    /// Duplicates of all sockets, for an agent that may have lost its own.
+    /// Duplicates of all listeners, for an agent that may have lost its own.
     pub fn listeners(&self) -> Vec<ListenerOf> {
         let all = self.pods.values().flat_map(|entry| {
             entry.listeners.iter().map(|(kind, listener)| {
@@ -96,12 +97,12 @@ impl Held {
         .collect()
     }
 
-    /// The agent begins to say everything anew.
+    /// The agent starts a new snapshot.
     pub fn begin_snapshot(&mut self) {
         self.pods.values_mut().for_each(|entry| entry.named = Named::NotYet);
     }
 
-    /// The agent has said everything: what it did not name is gone.
+    /// The snapshot is complete: pods that it does not contain are removed.
     pub async fn end_snapshot(&mut self) {
         let gone: Vec<Arc<str>> = self
             .pods
@@ -112,18 +113,18 @@ impl Held {
         for uid in gone {
             self.del(&uid, Connections::Close).await;
         }
-        // From now on deletions come one by one.
+        // From now on pods are removed one by one.
         self.pods.values_mut().for_each(|entry| entry.named = Named::Yes);
     }
 
-    /// The agent names a pod whose namespace it does not know.
+    /// The agent lists a pod whose namespace it does not know.
     pub fn keep(&mut self, uid: &str) {
         if let Some(entry) = self.pods.get_mut(uid) {
             entry.named = Named::Yes;
         }
     }
 
-    /// Serves a pod; one that is served already with the same sockets goes on undisturbed.
+    /// Serves a pod; one that is already served with the same sockets is not interrupted.
     ///
     /// # Errors
     /// See [`AddError`]; the pod is then served as before, or not at all.
@@ -153,7 +154,7 @@ impl Held {
         Ok(())
     }
 
-    /// Serves a pod no longer.
+    /// Stops serving a pod.
     pub async fn del(&mut self, uid: &Arc<str>, connections: Connections) {
         self.plane.leave(uid, connections).await;
         let Some(entry) = self.pods.remove(uid) else { return };
@@ -167,7 +168,7 @@ impl Held {
         }
     }
 
-    /// Another process accepts from now on.
+    /// Stops accepting, because another process does.
     pub async fn hand_over(&mut self) {
         self.plane.hand_over().await;
         for (_, entry) in self.pods.drain() {
@@ -180,18 +181,18 @@ impl Held {
         self.shared.metrics.pods.set(i64::try_from(self.pods.len()).unwrap_or(i64::MAX));
     }
 
-    /// Lets go of a certificate once no pod needs it.
+    /// Drops a certificate once no pod needs it.
     async fn forget(&self, identity: &Spiffe) {
         let needed = self.pods.values().any(|entry| entry.identity.borrow().as_ref() == Some(identity));
         if !needed && let Err(error) = self.shared.identities.forget(identity).await {
-            tracing::debug!(%identity, %error, "Certificate cannot be forgotten");
+            tracing::debug!(%identity, %error, "Certificate cannot be released");
         }
     }
 }
 
 type Prefetch = (tokio::task::JoinHandle<()>, tokio::sync::watch::Receiver<Option<Spiffe>>);
 
-/// Asks for a pod's certificate as soon as the control plane has said who it is.
+/// Requests a pod's certificate as soon as the control plane has described the pod.
 fn prefetch(shared: Arc<Shared>, pod: Arc<Pod>) -> Prefetch {
     let (tell, identity) = tokio::sync::watch::channel(None);
     let task = tokio::spawn(async move {
@@ -199,7 +200,7 @@ fn prefetch(shared: Arc<Shared>, pod: Arc<Pod>) -> Prefetch {
         let id = workload.identity();
         tell.send_replace(Some(id.clone()));
         if let Err(error) = shared.identities.prefetch(&id, Priority::Warmup).await {
-            tracing::debug!(identity = %id, %error, "Certificate cannot be fetched ahead");
+            tracing::debug!(identity = %id, %error, "Certificate cannot be prefetched");
         }
     });
     (task, identity)
@@ -220,7 +221,7 @@ fn listeners(netns: &NetNs, given: Vec<Listener>) -> Result<Listeners, AddError>
         .collect()
 }
 
-/// For an agent that opens none (Istio's).
+/// For an agent that opens no listeners (Istio's).
 fn own_listeners(netns: &NetNs) -> Result<Listeners, AddError> {
     let kinds = [
         (Kind::Outbound, OUTBOUND_PORT),
@@ -230,7 +231,7 @@ fn own_listeners(netns: &NetNs) -> Result<Listeners, AddError> {
     kinds.into_iter().map(|(kind, port)| Ok((kind, ambit_netns::listener(netns, port)?))).collect()
 }
 
-/// Whether each given socket is the one held for its kind.
+/// Whether each given socket is the held one of its kind.
 fn same_sockets(held: &[(Kind, TcpListener)], given: &[(Kind, TcpListener)]) -> bool {
     given.iter().all(|(kind, listener)| {
         let inode = inode(listener);
@@ -238,7 +239,7 @@ fn same_sockets(held: &[(Kind, TcpListener)], given: &[(Kind, TcpListener)]) -> 
     })
 }
 
-/// A socket's inode is its own for as long as a descriptor of it is open.
+/// A socket keeps its inode as long as any descriptor of it is open.
 fn inode(listener: &TcpListener) -> Option<u64> {
     nix::sys::stat::fstat(listener).ok().map(|stat| stat.st_ino)
 }

@@ -1,6 +1,7 @@
-//! From a listening socket to tasks.
+//! Accepting connections and starting their tasks.
 //!
-//! Invariant: sockets are never shut down, because other processes hold duplicates of them: this end is only closed.
+//! Invariant: sockets are closed but never shut down, because other processes hold duplicates of
+//! them.
 
 use std::{io, pin::pin, rc::Rc};
 
@@ -11,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::{access_log::Direction, context::Context, error::Error, inbound, outbound, passthrough, sockets};
 
-/// Accepts until the pod's stage says otherwise.
+/// Accepts until the pod's stage changes.
 pub(super) async fn run(context: Rc<Context>, kind: Kind, listener: TcpListener) {
     {
         let mut draining = pin!(context.stage.draining());
@@ -31,7 +32,8 @@ pub(super) async fn run(context: Rc<Context>, kind: Kind, listener: TcpListener)
     }
 }
 
-/// Takes what the kernel has accepted and nobody else will: the pod leaves, and its sockets are closed after this.
+/// Accepts the connections in the kernel's queue before the sockets of a leaving pod are closed,
+/// because no other process will.
 fn take_queued(context: &Rc<Context>, kind: Kind, listener: TcpListener) -> io::Result<()> {
     let listener = listener.into_std()?;
     loop {

@@ -1,6 +1,6 @@
-//! What workers are ordered to do.
+//! Orders for workers.
 //!
-//! Invariant: an order is done when its sender hears so.
+//! Invariant: an order has been executed when its sender is notified.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::pods::Pod;
 /// A listening socket, and what for.
 pub type Listeners = Vec<(Kind, TcpListener)>;
 
-/// What a worker is to do.
+/// An order for a worker.
 pub(super) enum Order {
     Serve { pod: Arc<Pod>, listeners: Listeners },
     Leave { uid: Arc<str>, connections: Connections },
@@ -20,7 +20,7 @@ pub(super) enum Order {
     Drain { deadline: Duration },
 }
 
-/// An order, and where the worker reports that it is done.
+/// An order, and the channel that signals its execution.
 pub(super) struct Command {
     pub(super) order: Order,
     pub(super) done: oneshot::Sender<()>,

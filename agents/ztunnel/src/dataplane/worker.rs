@@ -1,6 +1,7 @@
-//! One worker: obeys orders, judges its connections again when policy changes, adds up their bytes.
+//! One worker: executes orders, evaluates its connections when policy changes, and flushes byte
+//! counters.
 //!
-//! Invariant: a pod that leaves is forgotten only when its last connection here has ended.
+//! Invariant: a leaving pod is dropped only when its last connection here has ended.
 
 use std::{collections::HashMap, rc::Rc, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use crate::{
     pods::Pod,
 };
 
-/// A pod as this worker serves it.
+/// A pod served by this worker.
 struct Served {
     context: Rc<Context>,
     control: Rc<StageControl>,
@@ -36,11 +37,11 @@ struct Served {
 struct Worker {
     local: Rc<Local>,
     pods: HashMap<Arc<str>, Served>,
-    /// Pods that accept nothing any more and still have connections.
+    /// Pods that no longer accept but still have connections.
     leaving: Vec<(Rc<Context>, Rc<StageControl>)>,
 }
 
-/// Runs until it is told to drain, or nobody is left to tell it anything.
+/// Runs until it is ordered to drain, or all senders are dropped.
 pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Command>) {
     let mut judgements = shared.store.judgements();
     let mut flush = interval(COUNT_EVERY);
@@ -55,7 +56,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut orders: mpsc::Receiver<Command>
             command = orders.recv() => {
                 let Some(Command { order, done }) = command else { return };
                 let next = worker.obey(order, &mut judgements).await;
-                // Nobody may be waiting any more.
+                // The sender may no longer be waiting.
                 let _ = done.send(());
                 if next == Next::End {
                     return;
@@ -72,7 +73,7 @@ enum Next {
     End,
 }
 
-/// Policy holds to the last byte, also while draining.
+/// Keeps evaluating connections, also while draining.
 async fn judge_on(local: &Local, judgements: &mut watch::Receiver<u64>) {
     while judgements.changed().await.is_ok() {
         local.connections.judge_again(&local.shared.store.load());
@@ -126,7 +127,7 @@ impl Worker {
             join_all(served.accepting).await;
         }
         if connections == Connections::Close {
-            // Also those that left earlier and kept theirs.
+            // Also those that left earlier and kept their connections.
             let left = self.leaving.iter().filter(|(context, _)| &*context.pod.uid == uid);
             left.for_each(|(_, control)| control.advance(Stage::Cut(Cut::PodGone)));
         }
@@ -145,7 +146,7 @@ impl Worker {
         if !self.finished(deadline).await {
             self.leaving.iter().for_each(|(_, control)| control.advance(Stage::Cut(Cut::Drain)));
             if !self.finished(CUT_TIME).await {
-                tracing::warn!("Connections that were cut did not end in time");
+                tracing::warn!("Aborted connections did not end in time");
             }
         }
         self.local.flows.flush();

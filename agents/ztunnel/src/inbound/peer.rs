@@ -1,17 +1,17 @@
 //! The client of a tunnel connection.
 //!
-//! Invariant: its identity was proved by mTLS.
+//! Invariant: its identity was proven by mTLS.
 
 use std::net::SocketAddr;
 
 use ambit_model::Spiffe;
 
-/// A tunnel connection whose peer is known.
+/// A tunnel connection with a known peer.
 pub(super) struct Peer {
-    /// Identity.
+    /// Identity of the peer.
     pub(super) identity: Spiffe,
-    /// Its address.
+    /// Address of the peer.
     pub(super) client: SocketAddr,
-    /// Where the tunnel ends: the pod's address and the tunnel port.
+    /// Local end of the tunnel: the pod's address and the tunnel port.
     pub(super) local: SocketAddr,
 }

@@ -1,6 +1,7 @@
-//! One CONNECT: everything that can fail before the answer, then copy.
+//! One CONNECT: everything that can fail before the response, then copying.
 //!
-//! Invariant: 200 is said only after policy allowed the peer and the application took the connection.
+//! Invariant: 200 is sent only after policy admitted the peer and the connection to the application
+//! was established.
 
 use std::{rc::Rc, sync::Arc, time::Instant};
 
@@ -63,7 +64,7 @@ pub(super) async fn serve(
     flow.finish(result);
 }
 
-/// Policy, then the application.
+/// Evaluates policy, then connects to the application.
 async fn prepare(
     context: &Context,
     peer: &Peer,
@@ -124,7 +125,7 @@ fn open(
     let address = NetworkAddress { network: workload.network.clone(), address: peer.client.ip() };
     let snapshot = context.local.shared.store.load();
     let by_address = snapshot.workload_by_address(&address);
-    // An address may have changed hands; the certificate has not.
+    // An address may have been reassigned, so it must match the certificate.
     let source = by_address.filter(|source| source.identity() == peer.identity);
     let identity = || Some(peer.identity.clone());
     let service = named.or_else(|| asked_service(request, workload));
@@ -152,7 +153,8 @@ fn open(
     context.local.flows.open(labels, record, begun)
 }
 
-/// The service the client says it asked for, when the workload serves it; else the only one it serves.
+/// The service that the client's headers name, if the workload serves it; otherwise the only one it
+/// serves.
 fn asked_service(request: &ConnectRequest, workload: &Workload) -> Option<NamespacedName> {
     let hint = request.headers.forwarded.as_ref().and_then(|forwarded| forwarded.host.as_deref());
     match hint {

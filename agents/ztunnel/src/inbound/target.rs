@@ -1,6 +1,6 @@
-//! What the `:authority` of a CONNECT means to the pod at whose tunnel port it arrived. Pure.
+//! The `:authority` of a CONNECT that arrived at a pod's tunnel port. Pure.
 //!
-//! Invariant: the answer is always an address of the very pod, and never one of the proxy's own ports.
+//! Invariant: the result is always an address of that pod, and never one of the proxy's own ports.
 
 use std::net::SocketAddr;
 
@@ -11,28 +11,28 @@ use http::StatusCode;
 
 use crate::{error::Error, sockets};
 
-/// Where a tunnel leads.
+/// The target of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The application.
+    /// Address of the application.
     pub address: SocketAddr,
-    /// The service, when the authority names one.
+    /// The service, if the authority names one.
     pub service: Option<NamespacedName>,
 }
 
-/// Why a tunnel leads nowhere.
+/// Why a tunnel is rejected.
 #[derive(Debug)]
 pub struct Refused {
-    /// What the peer is told.
+    /// Status of the response.
     pub status: StatusCode,
-    /// What the log says.
+    /// Error for the log.
     pub error: Error,
 }
 
 /// `local` is where the tunnel arrived, `workload` the pod.
 ///
 /// # Errors
-/// 400 for the address of another pod, 503 for a service or port that is not the pod's.
+/// 400 for the address of another pod, 503 for a service or port that the pod does not serve.
 pub fn target(
     authority: &Authority,
     local: SocketAddr,
@@ -60,7 +60,8 @@ pub fn target(
     Ok(target)
 }
 
-/// The service of this name that the workload serves, one of its own namespace first, and the port here.
+/// The service with this hostname that the workload serves, preferably in its own namespace, and
+/// its port here.
 fn by_hostname(
     hostname: &str,
     port: u16,

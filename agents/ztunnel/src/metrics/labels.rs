@@ -1,6 +1,6 @@
-//! The labels of the `istio_tcp_*` metrics.
+//! Labels of the `istio_tcp_*` metrics.
 //!
-//! Invariant: names, order and values are Istio's; what is not known is written `unknown`.
+//! Invariant: names, order and values are Istio's; a missing value is `unknown`.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use ambit_model::{NamespacedName, Spiffe, Workload};
 use ambit_proxy::labels::{self, DESTINATION, SOURCE, UNKNOWN, encode_service};
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 
-/// Stands for every value once there are too many series.
+/// Value of all labels in the overflow series.
 const OTHER: &str = "other";
 
-/// Which end of the connection counts it.
+/// Which end of the connection reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reporter {
     /// The client's proxy.
@@ -20,30 +20,30 @@ pub enum Reporter {
     Destination,
 }
 
-/// What went wrong, as Istio abbreviates it.
+/// The failure, as Istio abbreviates it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ResponseFlags {
-    /// Nothing.
+    /// No failure.
     #[default]
     None,
-    /// Policy refused it.
+    /// Denied by policy.
     Deny,
     /// The other end could not be reached.
     Connect,
-    /// TLS failed.
+    /// The TLS handshake failed.
     TlsFailure,
-    /// TLS was fine, HTTP/2 was not.
+    /// TLS succeeded, but HTTP/2 failed.
     H2Handshake,
-    /// The tunnel port did not answer at all.
+    /// Connecting to the tunnel port timed out.
     NetworkPolicy,
-    /// The peer is not who it should be, or no certificate is to be had.
+    /// The peer has an unexpected identity, or no certificate is available.
     Identity,
 }
 
-/// How the connection is protected on the wire.
+/// How the mesh protects the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Security {
-    /// Not by the mesh.
+    /// Not protected by the mesh.
     Unknown,
     /// mTLS.
     MutualTls,
@@ -75,22 +75,22 @@ impl End {
 /// The label set of one series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Labels {
-    /// Who counts.
+    /// The reporting end.
     pub reporter: Reporter,
     /// The client.
     pub source: End,
     /// The server.
     pub destination: End,
-    /// The service the client asked for: namespace and hostname.
+    /// The requested service: namespace and hostname.
     pub service: Option<NamespacedName>,
-    /// What went wrong.
+    /// The failure.
     pub flags: ResponseFlags,
-    /// Protection on the wire.
+    /// Protection by the mesh.
     pub security: Security,
 }
 
 impl Labels {
-    /// The series that takes what does not fit into [`super::SERIES_MAX`] others.
+    /// The series for everything beyond [`super::SERIES_MAX`] others.
     pub fn overflow(reporter: Reporter) -> Self {
         let other = labels::End { workload: Some(OTHER.into()), ..labels::End::default() };
         let end = End { end: other, ..End::default() };
@@ -111,7 +111,7 @@ impl Labels {
 }
 
 impl Reporter {
-    /// As the label writes it.
+    /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -121,7 +121,7 @@ impl Reporter {
 }
 
 impl ResponseFlags {
-    /// As the label writes it.
+    /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "-",
@@ -136,7 +136,7 @@ impl ResponseFlags {
 }
 
 impl Security {
-    /// As the label writes it.
+    /// The value of the label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => UNKNOWN,

@@ -1,6 +1,7 @@
-//! Counters of connections and bytes, one set per label set.
+//! Counters of connections and bytes per label set.
 //!
-//! Invariant: at most [`SERIES_MAX`] series exist beside those of overflow; see [`ambit_runtime::series`].
+//! Invariant: at most [`SERIES_MAX`] series exist in addition to those for overflow; see
+//! [`ambit_runtime::series`].
 
 use std::{
     fmt,
@@ -17,7 +18,7 @@ use prometheus_client::{
 
 use super::labels::{Labels, Reporter, ResponseFlags};
 
-/// Series kept; what comes after is counted as [`Labels::overflow`].
+/// Number of series; everything beyond is counted in [`Labels::overflow`].
 pub const SERIES_MAX: usize = 10_000;
 
 /// The counters of one label set.
@@ -26,40 +27,40 @@ pub struct Counts {
     opened: AtomicU64,
     closed: AtomicU64,
     failed: AtomicU64,
-    /// Bytes towards the client: Istio's `sent`.
+    /// Bytes to the client: Istio's `sent`.
     to_client: AtomicU64,
-    /// Bytes towards the server: Istio's `received`.
+    /// Bytes to the server: Istio's `received`.
     to_server: AtomicU64,
 }
 
 impl Counts {
-    /// A connection began.
+    /// Counts a connection that starts.
     pub fn opened(&self) {
         self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection ended, well or not.
+    /// Counts a connection that ends, successfully or not.
     pub fn closed(&self) {
         self.closed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A connection ended with an error.
+    /// Counts a connection that ended with an error.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Bytes went to the client.
+    /// Adds bytes sent to the client.
     pub fn to_client(&self, bytes: u64) {
         self.to_client.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Bytes went to the server.
+    /// Adds bytes sent to the server.
     pub fn to_server(&self, bytes: u64) {
         self.to_server.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
-/// A series in use: it stays in the table while this lives.
+/// A series in use, which is not removed before this is dropped.
 pub type InUse = series::InUse<Counts>;
 
 /// All series of the process.
@@ -73,12 +74,12 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// A way in for one worker.
+    /// A cache for one worker.
     pub fn cache(&self) -> Cache {
         Cache(self.0.cache())
     }
 
-    /// Drops series that have not been used for `unused`.
+    /// Removes series that have been unused for at least `unused`.
     pub fn sweep(&self, unused: Duration) {
         self.0.sweep(unused);
     }
@@ -90,17 +91,17 @@ impl series::Labels for Labels {
     }
 }
 
-/// One worker's way to the series: no lock once a series is known.
+/// A worker's cache of series: no lock once a series is cached.
 #[derive(Debug)]
 pub struct Cache(series::Cache<Labels, (), Labels, Counts>);
 
 impl Cache {
-    /// Counters for one connection.
+    /// The counters of one connection.
     pub fn acquire(&mut self, labels: &Labels) -> InUse {
         self.0.acquire(labels, || ((), labels.clone()))
     }
 
-    /// Counts a failure under the labels of the connection and what went wrong.
+    /// Counts a failure with the labels of the connection.
     pub fn failed(&mut self, labels: &Labels, flags: ResponseFlags) {
         self.acquire(&Labels { flags, ..labels.clone() }).failed();
     }
@@ -111,7 +112,7 @@ impl Cache {
     }
 }
 
-/// Name, help and the counter of one family.
+/// Name, help text and counter of one metric family.
 type Family = (&'static str, &'static str, fn(&Counts) -> u64);
 
 const FAMILIES: [Family; 5] = [

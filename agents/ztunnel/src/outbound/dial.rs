@@ -1,6 +1,6 @@
-//! From a destination to an open way there, trying other endpoints of a service when the first cannot be reached.
+//! Connecting to a destination, with other endpoints of a service if the first cannot be reached.
 //!
-//! Invariant: another endpoint is tried only while nothing of the application was sent, and at most
+//! Invariant: another endpoint is tried only while no byte of the application was sent, and at most
 //! [`ambit_store::ALTERNATIVES_MAX`] times.
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
@@ -15,21 +15,21 @@ use crate::{context::Context, error::Error, sockets};
 
 /// The other end of an outbound connection.
 pub(super) enum Upstream {
-    /// Inside a tunnel.
+    /// In a tunnel.
     Tunnel(Tunnel),
     /// Plain TCP.
     Plain(TcpStream),
 }
 
-/// The route that was taken, or tried last, and what came of it.
+/// The last route that was tried, and its result.
 pub(super) struct Reached {
     pub(super) route: Route,
-    /// What came of asking about the destination, where nobody here had heard of it.
+    /// The result of looking up the destination, if it was unknown on this node.
     pub(super) looked: Option<LookupResult>,
     pub(super) outcome: Result<Upstream, Error>,
 }
 
-/// Finds the way and goes it.
+/// Routes and connects.
 pub(super) async fn reach(
     context: &Rc<Context>,
     source: &Arc<Workload>,

@@ -11,7 +11,7 @@ use ambit_store::Route;
 
 use crate::{context::Context, error::Error, sockets};
 
-/// Opens a tunnel along an HBONE route; on another one there is nothing to open.
+/// Opens a tunnel for an HBONE route; fails for other routes.
 pub(super) async fn open(
     context: &Rc<Context>,
     source: &Arc<Workload>,

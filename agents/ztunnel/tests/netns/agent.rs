@@ -1,4 +1,4 @@
-//! The node agent and ztunnel, over a real ZDS socket.
+//! Node agent and ztunnel over a real ZDS socket.
 
 use std::{
     net::TcpListener,
@@ -17,7 +17,7 @@ use crate::fixture::*;
 
 const UID: &str = "5e1f0c2a-0000-4000-8000-0000000000aa";
 
-/// A socket of its own for each test.
+/// A separate socket for each test.
 fn path() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +69,7 @@ fn serves_what_the_agent_says_also_while_it_is_away_and_gives_the_sockets_back()
         connection.ping().await.unwrap();
         assert_eq!(metrics.pods.get(), 1);
 
-        // It dies, and so do its sockets, but for the duplicates here.
+        // It dies with its sockets, except for the duplicates here.
         drop((connection, server, sockets));
         let server = Server::bind(&path).unwrap();
         let (mut connection, greeting) = hello(&server).await;
@@ -88,12 +88,12 @@ fn serves_what_the_agent_says_also_while_it_is_away_and_gives_the_sockets_back()
         connection.snapshot_sent().await.unwrap();
         assert_eq!(metrics.pods.get(), 0);
 
-        // Sockets of another namespace are refused, and the agent is told.
+        // Sockets of another namespace are refused with an error for the agent.
         let elsewhere = listeners(&namespace());
         let refused = add(&mut connection, &netns, &elsewhere).await.unwrap_err().to_string();
         assert!(refused.contains("is not one of this pod's namespace"), "{refused}");
 
-        // Istio's agent gives none.
+        // Istio's agent passes no listeners.
         add(&mut connection, &netns, &[]).await.unwrap();
         add(&mut connection, &netns, &[]).await.unwrap();
         assert_eq!((metrics.pods.get(), metrics.pods_started.get()), (1, 2));

@@ -1,6 +1,7 @@
 //! Workers in a cgroup that is exempt from capture, everything else of this process in its parent.
 //!
-//! Threads of one process may be in different cgroups only below a threaded one (cgroup-v2, "Threads").
+//! Threads of one process may be in different cgroups only below a threaded one (cgroup-v2,
+//! "Threads").
 
 use std::{
     fs,
@@ -10,10 +11,10 @@ use std::{
 
 use ambit_redirect::cgroup;
 
-/// Tests that run now; held while the directories are made and while they go.
+/// Number of running tests; locked while the directories are created or removed.
 static TESTS: Mutex<usize> = Mutex::new(0);
 
-/// The process is in `path` while this lives; the last test moves it home and removes everything.
+/// Keeps the process in `path`; the last test moves it back and removes everything.
 pub(crate) struct TestCgroup {
     home: PathBuf,
     pub(crate) path: PathBuf,
@@ -37,7 +38,7 @@ impl TestCgroup {
         Self { home, path }
     }
 
-    /// Where proxies are.
+    /// Cgroup of proxies.
     pub(crate) fn proxies(&self) -> PathBuf {
         self.path.join("proxies")
     }

@@ -1,4 +1,4 @@
-//! How a ztunnel, and a pod, go.
+//! Draining of a ztunnel, and removal of a pod.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ fn a_draining_ztunnel_serves_what_is_open_until_its_deadline() {
     assert_reset(&live);
     world.cart.ztunnel.log.line(&["connection closed due to connection drain"]);
 
-    // The listeners are the agent's: what comes now waits for the next process.
+    // The agent owns the listeners: a new connection waits for the next process.
     let queued = connect(&world.outside, socket(CART[0], 8080)).unwrap();
     let next = Ztunnel::start(&world.runtime, "cart", &world.store, &world.ca);
     let serving = next.plane.as_ref().unwrap().serve(&world.cart.pod, &world.cart.listeners);

@@ -1,4 +1,5 @@
-//! A node network with two enrolled pods, each behind a ztunnel of its own, and a host outside of the mesh.
+//! A node network with two enrolled pods, each behind its own ztunnel, and a host outside of the
+//! mesh.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +44,7 @@ pub(crate) const FRONT: [&str; 2] = ["10.77.0.2", "fd77::2"];
 pub(crate) const CART: [&str; 2] = ["10.77.0.3", "fd77::3"];
 pub(crate) const VIP: &str = "10.96.0.7";
 pub(crate) const CART_HOST: &str = "cart.shop.svc.cluster.local";
-/// Long enough for a slow machine; only a failing test waits it out.
+/// Long enough for a slow machine; only a failing test waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) struct World {
@@ -62,7 +63,7 @@ pub(crate) struct Enrolled {
     pub(crate) netns: NetNs,
     pub(crate) pod: Arc<Pod>,
     pub(crate) ztunnel: Ztunnel,
-    /// As the node agent holds them.
+    /// The listeners as the node agent holds them.
     pub(crate) listeners: Vec<(Kind, TcpListener)>,
 }
 
@@ -78,13 +79,13 @@ pub(crate) struct Ztunnel {
 pub(crate) struct Log(Arc<Mutex<String>>);
 
 impl Log {
-    /// Lines with all of `parts` so far.
+    /// Number of lines with all of `parts` so far.
     pub(crate) fn count(&self, parts: &[&str]) -> usize {
         let text = self.0.lock().unwrap();
         text.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count()
     }
 
-    /// The first line with all of `parts`, as soon as there is one.
+    /// The first line with all of `parts`; waits until there is one.
     pub(crate) fn line(&self, parts: &[&str]) -> String {
         eventually(|| {
             let text = self.0.lock().unwrap().clone();
@@ -109,7 +110,7 @@ pub(crate) fn eventually<T>(mut look: impl FnMut() -> Result<T, String>) -> T {
 }
 
 impl World {
-    /// Two pods in the mesh that may talk to each other, and listen to anybody.
+    /// Two enrolled pods that may connect to each other and accept any client.
     pub(crate) fn new() -> Self {
         let cgroup = TestCgroup::enter();
         let runtime =
@@ -154,7 +155,7 @@ impl Drop for World {
 }
 
 impl Ztunnel {
-    /// A ztunnel of the node `node-<name>` that serves no pod yet.
+    /// A ztunnel for node `node-<name>` without pods.
     pub(crate) fn start(runtime: &Runtime, name: &str, store: &Arc<Store>, ca: &FakeCa) -> Self {
         let (identities, manage) = Manager::new(ca.clone(), Arc::new(SystemTime::now));
         runtime.spawn(manage);
@@ -163,7 +164,7 @@ impl Ztunnel {
         let sink = Box::new(move |text: &str| lines.0.lock().unwrap().push_str(text));
         let metrics = Metrics::default();
         let access = AccessLog::start(Logged::All, Format::Text, metrics.log_dropped.clone(), sink).unwrap();
-        // The log asks the subscriber whether its lines are wanted.
+        // The log asks the subscriber whether its lines are enabled.
         let _ = tracing_subscriber::fmt().with_test_writer().with_env_filter("info").try_init();
         let node = format!("node-{name}").into();
         let (query_sender, queries) = ambit_store::queries();
@@ -176,7 +177,7 @@ impl Ztunnel {
         Self { shared, plane: Some(plane), log, operator }
     }
 
-    /// What `/metrics` shows.
+    /// The output of `/metrics`.
     pub(crate) fn metrics(&self) -> String {
         let shown = ambit_runtime::admin::Metrics::default();
         self.shared.metrics.register(&shown);
@@ -205,7 +206,7 @@ fn enroll(
     Enrolled { netns, pod, ztunnel, listeners }
 }
 
-/// What a node agent opens for a pod.
+/// The listeners that a node agent opens for a pod.
 pub(crate) fn listeners(netns: &NetNs) -> Vec<(Kind, TcpListener)> {
     [Kind::Outbound, Kind::InboundPlaintext, Kind::Hbone]
         .map(|kind| (kind, listener(netns, redirect_kind(kind).port()).unwrap()))
@@ -268,7 +269,7 @@ pub(crate) fn cart_service() -> Service {
     }
 }
 
-/// A DENY of namespace shop with one match.
+/// A DENY policy in namespace shop with one match.
 pub(crate) fn deny(name: &str, matching: Match) -> Policy {
     Policy {
         key: NamespacedName::new("shop", name),
@@ -279,7 +280,7 @@ pub(crate) fn deny(name: &str, matching: Match) -> Policy {
     }
 }
 
-/// What the operator makes of a STRICT PeerAuthentication.
+/// The policy that the operator derives from a STRICT PeerAuthentication.
 pub(crate) fn strict() -> Policy {
     deny("strict", Match { not_principals: vec![StringMatch::Presence], ..Match::default() })
 }
@@ -316,7 +317,7 @@ fn network() -> (NetNs, [NetNs; 2]) {
     (outside, pods)
 }
 
-/// A BPF file system that only the calling thread sees, and that ends with it.
+/// A BPF file system mounted for the calling thread only.
 fn private_bpffs() -> PathBuf {
     let directory = std::env::temp_dir();
     unshare(CloneFlags::CLONE_NEWNS).expect("unshare: root is needed");
@@ -346,14 +347,14 @@ pub(crate) fn serve(netns: &NetNs, port: u16) -> TcpListener {
     listener
 }
 
-/// Takes the next connection; the peer's address is not v4-mapped.
+/// Accepts the next connection; the peer's address is not v4-mapped.
 pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     let (stream, peer) = listener.accept().expect("a connection within the time limit");
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     (stream, SocketAddr::new(peer.ip().to_canonical(), peer.port()))
 }
 
-/// Sends a word each way.
+/// Sends a word in each direction.
 pub(crate) fn talk(mut one: &TcpStream, mut other: &TcpStream) {
     let mut buffer = [0; 4];
     one.write_all(b"ping").unwrap();
@@ -364,7 +365,7 @@ pub(crate) fn talk(mut one: &TcpStream, mut other: &TcpStream) {
     assert_eq!(&buffer, b"pong");
 }
 
-/// Fails unless the connection ends without a byte; says how.
+/// Fails unless the connection ends without a byte; returns how it ended.
 pub(crate) fn ends(mut stream: &TcpStream) -> io::Result<()> {
     let mut buffer = [0; 1];
     let read = stream.read(&mut buffer)?;
@@ -372,13 +373,13 @@ pub(crate) fn ends(mut stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the connection was reset, rather than closed or left hanging.
+/// Asserts that the connection was reset, not closed or left open.
 pub(crate) fn assert_reset(stream: &TcpStream) {
     let error = ends(stream).expect_err("a reset");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
 }
 
-/// Fails unless a connection is reset, be it before or after `connect` has returned.
+/// Asserts that a connection is reset, before or after `connect` has returned.
 pub(crate) fn assert_refused(netns: &NetNs, to: SocketAddr) {
     match connect(netns, to) {
         Ok(stream) => assert_reset(&stream),
@@ -386,7 +387,7 @@ pub(crate) fn assert_refused(netns: &NetNs, to: SocketAddr) {
     }
 }
 
-/// Whether nobody has connected so far.
+/// Asserts that there was no connection so far.
 pub(crate) fn assert_idle(listener: &TcpListener) {
     listener.set_nonblocking(true).unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -1,4 +1,4 @@
-//! What reaches pods of the mesh.
+//! Inbound connections of pods in the mesh.
 
 use std::{io::Write, net::SocketAddr};
 
@@ -10,7 +10,7 @@ use tokio::net::TcpSocket;
 
 use crate::fixture::*;
 
-/// Connects to a tunnel port from outside as `account` and asks for a tunnel; the status of the answer.
+/// Connects to a tunnel port from outside as `account`, and requests a tunnel; returns the status.
 async fn status(
     outside: &NetNs,
     ca: &FakeCa,

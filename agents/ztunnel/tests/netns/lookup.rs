@@ -1,4 +1,4 @@
-//! Connections to addresses that nobody here has heard of, and those that come back to where they came from.
+//! Connections to unknown addresses, and connections that loop back to the proxy.
 
 use std::{fs, io::ErrorKind, time::Instant};
 
@@ -12,7 +12,7 @@ use crate::fixture::{
 
 /// Addresses of a scan.
 const SCANNED: usize = 1_000;
-/// Descriptors that may come and go beside those of connections.
+/// File descriptors that may come and go apart from connections.
 const DESCRIPTORS_SPARE: usize = 16;
 
 fn descriptors() -> usize {
@@ -39,7 +39,7 @@ fn what_nobody_here_has_heard_of_is_dialed_as_the_operator_says_and_not_while_it
     world.front.ztunnel.log.line(&["dst.addr=10.77.0.1:80", "dst.lookup=\"unknown\""]);
     assert_eq!(operator.asked(), ["/10.77.0.1"]);
 
-    // The pod is new: the operator knows it, and this node has not heard yet.
+    // The pod is new: the operator knows it, but this node does not yet.
     world.store.apply_addresses(vec![], &["Kubernetes//Pod/shop/cart".into()]);
     operator.describes("/10.77.0.3", &world.store, workload("cart", CART));
     let app = serve(&world.cart.netns, 8080);
@@ -110,7 +110,8 @@ fn a_connection_to_an_address_of_the_pod_that_nobody_knows_of_ends_at_once_and_b
             let now = descriptors();
             (now < before + DESCRIPTORS_SPARE).then_some(()).ok_or(format!("{before}, now {now}"))
         });
-        // Where redirection lets it come this far, it is the client's connection and one that comes back.
+        // Where redirection does not prevent it, there are two lines: the client's connection and
+        // the one that loops back.
         let lines = world.front.ztunnel.log.count(&[address]);
         assert!(lines <= 2, "{lines} connections to {address}");
         assert!(lines == 0 || world.front.ztunnel.log.count(&[address, "recursive call"]) <= 1);

@@ -1,6 +1,7 @@
-//! Two ztunnels and their pods in network namespaces, with real redirection, real mTLS and real connections.
+//! Two ztunnels and their pods in network namespaces, with real redirection, real mTLS and real
+//! connections.
 //!
-//! The control plane is a store filled by hand and a certificate authority in memory.
+//! The control plane is a store filled by the tests and an in-memory certificate authority.
 
 #![expect(
     clippy::unwrap_used,

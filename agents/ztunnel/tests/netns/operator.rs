@@ -1,4 +1,4 @@
-//! An operator that is asked about addresses, and knows them, does not, or is silent.
+//! A fake operator that answers queries about addresses, or stays silent.
 
 use std::sync::{Arc, Mutex};
 
@@ -6,7 +6,7 @@ use ambit_model::Workload;
 use ambit_store::{AddressUpdate, Store};
 use ambit_xds::Answer;
 
-/// What the operator says about addresses that the store does not know: that nobody has them, unless told otherwise.
+/// The answers for addresses that the store does not know; by default they are external.
 #[derive(Clone, Default)]
 pub(crate) struct Operator(Arc<Mutex<Says>>);
 
@@ -14,7 +14,7 @@ pub(crate) struct Operator(Arc<Mutex<Says>>);
 struct Says {
     asked: Vec<String>,
     silent: bool,
-    /// Applied to the store when it is asked about.
+    /// Applied to the store when it is queried.
     describes: Option<(String, Arc<Store>, Workload)>,
 }
 
@@ -32,17 +32,17 @@ impl Operator {
         Some(Answer::Unknown)
     }
 
-    /// From now on it answers nothing.
+    /// Stops answering.
     pub(crate) fn falls_silent(&self) {
         self.0.lock().unwrap().silent = true;
     }
 
-    /// It knows a workload that the store has not heard of.
+    /// Makes it know a workload that is not in the store.
     pub(crate) fn describes(&self, address: &str, store: &Arc<Store>, workload: Workload) {
         self.0.lock().unwrap().describes = Some((address.to_owned(), store.clone(), workload));
     }
 
-    /// What it was asked so far.
+    /// The queries so far.
     pub(crate) fn asked(&self) -> Vec<String> {
         self.0.lock().unwrap().asked.clone()
     }

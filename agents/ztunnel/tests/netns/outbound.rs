@@ -1,4 +1,4 @@
-//! What pods of the mesh open.
+//! Outbound connections of pods in the mesh.
 
 use std::{
     io::{Read, Write},
@@ -122,7 +122,7 @@ fn another_endpoint_is_tried_when_the_first_cannot_be_reached() {
     let mut gone = workload("cart", ["10.77.0.99", "fd77::99"]);
     gone.uid = "Kubernetes//Pod/shop/cart-gone".into();
     gone.name = "cart-gone".into();
-    // Nobody answers for its address, so that the first try fails fast.
+    // Nothing has its address, so the first try fails fast.
     gone.addresses = vec![ip("127.0.0.99")];
     gone.tunnel_protocol = TunnelProtocol::None;
     world.store.apply_addresses(vec![AddressUpdate::Workload(gone)], &[]);
@@ -158,7 +158,7 @@ fn more_connections_than_one_tunnel_connection_carries_all_go_through() {
     let clients: Vec<_> =
         (0..MANY).map(|_| connect(&world.front.netns, socket(CART[0], 8080)).unwrap()).collect();
     let servers = accepting.join().unwrap();
-    // Which server belongs to which client is not known: each answers what it heard.
+    // Which server belongs to which client is unknown, so each echoes what it received.
     for (mut client, number) in clients.iter().zip(0_u32..) {
         client.write_all(&number.to_be_bytes()).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Who may reach a pod.
+//! Policy for pods.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ fn a_deny_of_a_principal_refuses_it_and_the_log_names_the_policy() {
     world.front.ztunnel.log.line(&["error=\"http status: 401\""]);
     world.cart.ztunnel.log.line(&["explicitly denied by shop/no-front", "sa/front"]);
     assert!(world.cart.ztunnel.metrics().contains("response_flags=\"DENY\""));
-    // Nobody proved to be front, so plaintext passes.
+    // The client has no identity, so it does not match the DENY for front.
     let plain = connect(&world.outside, socket(CART[0], 8080)).unwrap();
     talk(&plain, &accept(&app).0);
 }
@@ -72,7 +72,7 @@ fn a_workload_that_names_a_policy_nobody_knows_is_closed() {
     world.store.apply_addresses(vec![AddressUpdate::Workload(cart)], &[]);
     assert_reset(&live);
     assert_refused(&world.front.netns, socket(CART[0], 8080));
-    // Once it is known, it decides.
+    // Once it is received, it applies.
     let mut later = deny("later", Match { destination_ports: vec![81], ..Match::default() });
     later.scope = Scope::WorkloadSelector;
     world.apply(later);

@@ -1,4 +1,4 @@
-//! What is only reached through a waypoint, with a waypoint that sends everything to one application.
+//! Destinations behind a waypoint, with a waypoint that forwards everything to one application.
 
 use std::{
     net::TcpListener,
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::fixture::*;
 
 const WAYPOINT_HOST: &str = "waypoint.shop.svc.cluster.local";
-/// Where the waypoint's application listens.
+/// Port of the waypoint's application.
 const BEHIND: u16 = 9000;
 
 fn key() -> NamespacedName {
@@ -51,7 +51,7 @@ fn bind(world: &World, health: Health) {
     );
 }
 
-/// A waypoint outside of the node's pods; it says who came and what was asked for.
+/// A waypoint outside of the node's pods; it reports the client and the requested target.
 fn waypoint(world: &World, account: &str) -> (mpsc::Receiver<String>, TcpListener) {
     let behind = serve(&world.outside, BEHIND);
     let svid = world.ca.svid(&identity(account)).unwrap();
@@ -70,7 +70,7 @@ fn waypoint(world: &World, account: &str) -> (mpsc::Receiver<String>, TcpListene
     (asked, behind)
 }
 
-/// One tunnel connection; its last CONNECT leads to the application.
+/// One tunnel connection; its last CONNECT is forwarded to the application.
 async fn tunnel(
     svid: Arc<Svid>,
     stream: TcpStream,
@@ -177,7 +177,8 @@ fn a_port_that_its_owner_leaves_open_takes_plaintext_past_the_waypoint_and_nothi
         destination_ports: vec![port],
         ..Match::default()
     };
-    // What the operator makes of a Service on both ports, of which a PeerAuthentication leaves one PERMISSIVE.
+    // The policy that the operator derives for a Service with two ports, one of which a
+    // PeerAuthentication sets to PERMISSIVE.
     let mut guard = deny("ambit-waypoint-cart@hook", on(9090, vec![]));
     guard.rules[0].clauses[0].matches.push(on(8080, vec![StringMatch::Presence]));
     world.apply(guard);
@@ -190,7 +191,7 @@ fn a_port_that_its_owner_leaves_open_takes_plaintext_past_the_waypoint_and_nothi
         assert_refused(&world.front.netns, socket(CART[0], port));
     }
     world.cart.ztunnel.log.line(&["explicitly denied by shop/ambit-waypoint-cart@hook", "sa/front"]);
-    // The owner's own policies at the node hold for it, also while the connection is open.
+    // The owner's policies at the node still apply, also to open connections.
     let source_ips = vec![format!("{}/32", OUTSIDE[0]).parse().unwrap()];
     world.apply(deny("no-outsiders", Match { source_ips, ..Match::default() }));
     assert_reset(&client);

@@ -32,7 +32,7 @@ pub(super) enum NoAnswer {
     Unreachable(String),
     #[error("the provider closed the connection: {0}")]
     BrokenOff(String),
-    #[error("the answer is not understood: {0}")]
+    #[error("the provider's response is invalid: {0}")]
     Unusable(String),
 }
 

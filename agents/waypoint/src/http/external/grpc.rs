@@ -192,7 +192,9 @@ fn changes(options: &[HeaderValueOption]) -> Result<Vec<Change>, NoAnswer> {
         let change = change(option)?;
         match is_of_message(&change.name) {
             true => Ok(change),
-            false => Err(NoAnswer::Unusable(format!("it sets {}, which no provider may", change.name))),
+            false => {
+                Err(NoAnswer::Unusable(format!("it sets {}, which a provider may not set", change.name)))
+            }
         }
     };
     options.iter().map(read).collect()
@@ -204,7 +206,7 @@ fn change(option: &HeaderValueOption) -> Result<Change, NoAnswer> {
     // A pseudo header is not a header name, so this counts as no answer.
     let name = header.key.parse::<HeaderName>().map_err(|_| unusable(&format!("named {:?}", header.key)))?;
     let bytes = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
-    let value = HeaderValue::from_bytes(bytes).map_err(|_| unusable("with a value that is none"))?;
+    let value = HeaderValue::from_bytes(bytes).map_err(|_| unusable("with an invalid value"))?;
     let how = match (option.append, HeaderAppendAction::try_from(option.append_action)) {
         (Some(true), _) => How::Append,
         (Some(false), _) => How::Overwrite,
@@ -214,7 +216,7 @@ fn change(option: &HeaderValueOption) -> Result<Change, NoAnswer> {
         }
         (None, Ok(HeaderAppendAction::AddIfAbsent)) => How::AddIfAbsent,
         (None, Ok(HeaderAppendAction::OverwriteIfExists)) => How::OverwriteIfExists,
-        (None, Err(_)) => return Err(unusable("in a way that is not known")),
+        (None, Err(_)) => return Err(unusable("with an unknown append action")),
     };
     Ok(Change { name, value, how })
 }

@@ -91,7 +91,7 @@ fn drops_a_series_only_when_nobody_uses_it() {
     traffic.sweep(Duration::ZERO);
     assert!(!scrape(&traffic).contains("source_workload=\"a\""));
 
-    // A worker that remembers the dropped series gets a new one.
+    // A worker that cached the removed series gets a new one.
     cache.acquire(&labels("a")).opened();
     assert!(scrape(&traffic).contains("source_workload=\"a\""));
 }
