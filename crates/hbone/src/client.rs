@@ -90,7 +90,7 @@ impl SendConnect {
     }
 
     /// Concurrent streams that the peer permits, as far as its settings are known.
-    pub fn peer_streams_max(&self) -> usize {
+    pub(crate) fn peer_streams_max(&self) -> usize {
         self.requests.current_max_send_streams()
     }
 }

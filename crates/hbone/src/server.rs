@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// How long a client may take to send the HTTP/2 preface.
-pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long sending the final GOAWAY to an unresponsive peer may take.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(1);
 

@@ -10,19 +10,19 @@ pub const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// Receive window of one connection, in bytes.
 pub const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Largest frame accepted, in bytes.
-pub const FRAME_MAX_BYTES: u32 = 1 << 20;
+const FRAME_MAX_BYTES: u32 = 1 << 20;
 /// Streams a client opens on one connection.
 pub const CLIENT_STREAMS_MAX: usize = 100;
 /// Streams a server accepts on one connection.
-pub const SERVER_STREAMS_MAX: u32 = 200;
+const SERVER_STREAMS_MAX: u32 = 200;
 /// Largest header list a client accepts, in bytes.
-pub const CLIENT_HEADER_LIST_MAX_BYTES: u32 = 16 << 10;
+const CLIENT_HEADER_LIST_MAX_BYTES: u32 = 16 << 10;
 /// Largest header list a server accepts, in bytes.
-pub const SERVER_HEADER_LIST_MAX_BYTES: u32 = 64 << 10;
+const SERVER_HEADER_LIST_MAX_BYTES: u32 = 64 << 10;
 /// Bytes a client queues for one stream before its writer waits.
-pub const CLIENT_SEND_BUFFER_BYTES: usize = 4 << 20;
+const CLIENT_SEND_BUFFER_BYTES: usize = 4 << 20;
 /// Bytes a server queues for one stream before its writer waits.
-pub const SERVER_SEND_BUFFER_BYTES: usize = 400 << 10;
+const SERVER_SEND_BUFFER_BYTES: usize = 400 << 10;
 
 /// HTTP/2 PING timing of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{Error, tls};
 
 /// The longest wait for a handshake.
-pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A TLS client for public servers.
 #[derive(Clone)]

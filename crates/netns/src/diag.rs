@@ -12,7 +12,7 @@ use netlink_sys::{Socket, SocketAddr as NetlinkAddress, protocols::NETLINK_SOCK_
 use crate::{Error, NetNs, Result, run_in};
 
 /// Listed sockets per namespace and family.
-pub const SOCKETS_MAX: usize = 1 << 17;
+const SOCKETS_MAX: usize = 1 << 17;
 
 /// The kernel puts at most 32 KiB into one response.
 const DATAGRAM_BYTES: usize = 64 << 10;

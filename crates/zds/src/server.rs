@@ -113,7 +113,7 @@ impl Connection {
         self.peer
     }
 
-    /// Receives the proxy's hello with all its listeners, within [`HELLO_TIME_MAX`].
+    /// Receives the proxy's hello with all its listeners, within `HELLO_TIME_MAX`.
     ///
     /// # Errors
     /// Every error ends the connection.

@@ -56,7 +56,7 @@ impl Counters {
     }
 }
 
-/// Like [`run_with_queries`], with metrics; `waiting` is dropped once everything was received.
+/// Like [`run`](super::run), with queries and metrics; `waiting` is dropped once everything was received.
 pub async fn run_counted<C, F, H, W>(
     config: Config,
     connect: C,
