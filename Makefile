@@ -74,7 +74,7 @@ cluster: ## start the two-node test cluster, or say that it runs
 	@tests/kind/up.sh
 
 .PHONY: cluster-down
-cluster-down: ## take the test cluster away
+cluster-down: ## remove the test cluster
 	@tests/kind/down.sh
 
 .PHONY: build
@@ -112,7 +112,7 @@ gen: ## write crds/ and config/ from the Rust types
 	@$(CARGO) xtask gen
 
 .PHONY: ebpf
-ebpf: ## build the kernel half again and put the object beside its source
+ebpf: ## rebuild the eBPF programs and put the object beside their source
 	@crates/redirect-ebpf/build.sh
 
 .PHONY: fmt

@@ -11,7 +11,7 @@ repo=$(cd "$here/.." && pwd)
 programs=$repo/target/x86_64-unknown-linux-gnu/release
 out=$repo/target/images
 cache=${AMBIT_CACHE:-$HOME/.cache/ambit}/images
-# Operator and waypoints need nothing of their node; the others enter network namespaces and load BPF programs.
+# Operator and waypoints run unprivileged; the others enter network namespaces and load BPF programs.
 readonly NOBODY=65532 ROOT=0
 # As in tests/kind/build.sh, so that packages which both need are compiled once.
 export CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false -trimpath -gcflags=all=-dwarf=false'

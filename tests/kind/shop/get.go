@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// get fetches a URL some times, each on a new connection, and fails when any of them does.
+// get fetches a URL repeatedly, each time on a new connection, and fails if any request fails.
 func get(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("get", flag.ExitOnError)
 	times := flags.Int("n", 1, "how many times")

@@ -52,7 +52,7 @@ type summary struct {
 	Max float64 `json:"max_ms"`
 }
 
-// record collects what became of requests: a line each into the file, progress each second on stdout.
+// record collects the results of requests: one line each in the file, and progress every second on stdout.
 type record struct {
 	mutex sync.Mutex
 	start time.Time
@@ -203,7 +203,7 @@ func untilAnswered(ctx context.Context, target string) {
 	}
 }
 
-// request is an open loop: a slow answer delays no other request. What was begun may end after the duration.
+// request is an open loop: a slow response delays no other request. Requests that were started may end after the duration.
 func request(ctx context.Context, record *record, interval time.Duration, target string) {
 	client := newConnections(requestMax)
 	slots := make(chan struct{}, inFlightMax)
@@ -232,8 +232,8 @@ func request(ctx context.Context, record *record, interval time.Duration, target
 	}
 }
 
-// hold sends lines over one connection and waits for each to come back. A broken connection counts as one failure
-// and is made again.
+// hold sends lines over one connection and waits for each to be echoed. A lost connection counts as one failure
+// and is opened again.
 func hold(ctx context.Context, record *record, interval time.Duration, address string) {
 	var connection net.Conn
 	ticker := time.NewTicker(interval)

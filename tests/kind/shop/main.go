@@ -1,4 +1,4 @@
-// Command shop is what cluster tests run in pods: a small shop, clients of it, and eyes on the wire.
+// Command shop runs in the pods of cluster tests: a small shop application, its clients, and a packet capture.
 //
 // It is one static binary without dependencies; names are resolved by Go's own resolver.
 package main

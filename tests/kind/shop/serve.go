@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// requestMax bounds one request to another part of the shop.
+	// requestMax limits one request to another shop component.
 	requestMax = 5 * time.Second
 	// drainMax is how long running requests may take after SIGTERM.
 	drainMax = 3 * time.Second
-	// bodyMax bounds what is read of an answer, in bytes.
+	// bodyMax is the largest response body that is read, in bytes.
 	bodyMax = 1 << 20
 )
 
-// answer is what a part of the shop says, as one line of JSON: who it is, and the request as it came.
+// answer is the response of a shop component, as one line of JSON: its name, and the request as it arrived.
 type answer struct {
 	Pod     string            `json:"pod"`
 	Version string            `json:"version,omitempty"`
@@ -59,12 +59,12 @@ func podName() string {
 	return name
 }
 
-// newConnections is a client that uses no connection twice, so that every request meets the network as it is now.
+// newConnections is a client that never reuses a connection, so that every request uses the current state of the network.
 func newConnections(limit time.Duration) *http.Client {
 	return &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true}}
 }
 
-// fetch returns the body of a good answer.
+// fetch returns the body of a successful response.
 func fetch(ctx context.Context, client *http.Client, target string) ([]byte, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
@@ -85,7 +85,7 @@ func fetch(ctx context.Context, client *http.Client, target string) ([]byte, err
 	return body, nil
 }
 
-// serve answers /healthz and /status/CODE by itself and everything else by handle, until the context ends.
+// serve answers /healthz and /status/CODE itself and passes everything else to handle, until the context ends.
 func serve(ctx context.Context, listen string, handle func(*http.Request) (answer, error)) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })

@@ -1,5 +1,5 @@
-// checker is a provider of external authorization over gRPC, made of Envoy's own generated code: it admits requests that
-// carry x-pass, as the user that it names, and refuses the others with 401.
+// checker is an external authorization provider over gRPC, built from Envoy's generated code: it admits requests with an
+// x-pass header, as the user that it names, and denies all others with 401.
 package main
 
 import (
