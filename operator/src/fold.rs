@@ -111,10 +111,12 @@ impl Fold {
 
     /// Publishes the first complete state at once; from now on steps take their time.
     fn begin(&self) {
-        let mut index = self.index.write();
-        index.serve();
+        self.index.write().serve();
+        // Only this task writes to the index, so the read lock is enough, and other readers need not wait.
+        let index = self.index.read();
         publish::all(&index, &self.feeds);
         tracing::info!(workloads = index.workloads().count(), "The first complete state is published");
+        drop(index);
         self.status.notify_one();
         self.wake.all();
     }

@@ -12,7 +12,7 @@ use ambit_proto::node::{
     enrollment::Subject, probe::Kind,
 };
 use ambit_wds::{Packed, pack_bound_service, pack_policy, pack_service, pack_workload};
-use ambit_xds::{Change, TooLarge};
+use ambit_xds::{Change, Feed, TooLarge};
 use bytes::Bytes;
 use prost::Message as _;
 
@@ -32,10 +32,11 @@ pub fn all(index: &Index, feeds: &Feeds) {
     let services = index.services().map(|service| pair(pack_service(service)));
     let workloads = index.workloads().map(|workload| pair(pack_workload(workload)));
     report(feeds.address.replace(services.chain(workloads)));
+    let of_all = own(index.node_enrollment());
     for node in index.nodes() {
-        let pods = index.enrollments().filter(|enrollment| enrollment.node == *node);
+        let pods = index.enrollments_on(node);
         let pods = pods.map(|enrollment| (pod_name(&enrollment.uid), pod(enrollment)));
-        let own = std::iter::once((NODE.into(), own(index.node_enrollment())));
+        let own = std::iter::once((NODE.into(), of_all.clone()));
         report(feeds.enrollment(node).replace(own.chain(pods)));
     }
 }
@@ -98,15 +99,12 @@ fn enrollments(index: &Index, changes: &Changes, feeds: &Feeds) {
         };
         report(feeds.enrollment(node).publish([change]));
     }
-    for node in &changes.nodes {
-        if index.has_node(node) {
-            let feed = feeds.enrollment(node);
-            report(feed.publish([Change::Set { name: NODE.into(), body: own(index.node_enrollment()) }]));
-            feed.mark_synced();
-        } else {
-            feeds.forget(node);
-        }
-    }
+    let (known, gone): (Vec<&Arc<str>>, Vec<_>) = changes.nodes.iter().partition(|node| index.has_node(node));
+    gone.into_iter().for_each(|node| feeds.forget(node));
+    let told: Vec<Feed> = known.into_iter().map(|node| feeds.enrollment(node)).collect();
+    let change = Change::Set { name: NODE.into(), body: own(index.node_enrollment()) };
+    report(Feed::publish_to_all(&told, &change));
+    told.iter().for_each(Feed::mark_synced);
 }
 
 fn set(packed: Packed) -> Change {

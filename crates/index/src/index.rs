@@ -20,6 +20,7 @@ use crate::{
     pods::PodFacts,
     policies::{AuthorizationFacts, PeerFacts, RequestFacts, peer_authentication},
     routes::{self, RouteKey, RouteKind},
+    selector::{Labelled, Selecting},
     services::ServiceFacts,
     settings::Settings,
     slices::SliceFacts,
@@ -31,8 +32,12 @@ mod bind;
 mod build;
 mod closing;
 mod compile;
+mod count;
+mod dirty;
 mod endpoints;
+mod follow;
 mod gateway_api;
+mod known;
 mod known_slices;
 mod layer7;
 mod maps;
@@ -40,7 +45,10 @@ mod objects;
 mod policies;
 mod read;
 mod status;
+mod subject;
+mod tally;
 mod way;
+mod waypoint_pods;
 
 /// A pod and the values derived from it.
 #[derive(Debug)]
@@ -48,6 +56,15 @@ struct PodEntry {
     facts: PodFacts,
     workload: Option<Arc<Workload>>,
     enrollment: Option<Arc<Enrollment>>,
+}
+
+/// The selectors of objects that select pods.
+#[derive(Debug, Default)]
+struct Selectors {
+    services: Selecting,
+    /// Of AuthorizationPolicies that ztunnels enforce.
+    authorization: Selecting,
+    peer: Selecting,
 }
 
 /// The identity of a pod, for certificates and reports.
@@ -88,6 +105,11 @@ pub struct Index {
     authorization: BTreeMap<NamespacedName, AuthorizationFacts>,
     peer: BTreeMap<NamespacedName, PeerFacts>,
     request: BTreeMap<NamespacedName, RequestFacts>,
+    /// PeerAuthentications without selector, by namespace.
+    whole_peers: HashMap<Arc<str>, BTreeSet<NamespacedName>>,
+    /// Pods by their labels.
+    labelled: Labelled,
+    selecting: Selectors,
     policies: BTreeMap<NamespacedName, Arc<Policy>>,
     /// Names of the policies derived from PeerAuthentications.
     derived: BTreeSet<NamespacedName>,
@@ -118,6 +140,9 @@ impl Index {
             authorization: BTreeMap::new(),
             peer: BTreeMap::new(),
             request: BTreeMap::new(),
+            whole_peers: HashMap::new(),
+            labelled: Labelled::default(),
+            selecting: Selectors::default(),
             policies: BTreeMap::from([(strict.key.clone(), strict)]),
             derived: BTreeSet::new(),
             node_enrollment: Arc::default(),
@@ -128,41 +153,7 @@ impl Index {
     /// Adds or updates an object.
     pub fn apply(&mut self, object: Object) -> Changes {
         let mut changes = Changes::default();
-        let name = object.key().name;
-        match object {
-            Object::Pod(pod) => self.set_pod(name, Some(PodFacts::read(&pod)), &mut changes),
-            Object::Service(mut service) => {
-                service.metadata.managed_fields = None;
-                self.set_service(name, Some(*service), &mut changes);
-            }
-            Object::EndpointSlice(slice) => self.set_slice(name, SliceFacts::read(&slice), &mut changes),
-            Object::Node(node) => self.set_node(name.name, Some(NodeFacts::read(&node)), &mut changes),
-            Object::Namespace(metadata) => {
-                self.set_namespace(name.name, Some(NamespaceFacts::read(&metadata)), &mut changes);
-            }
-            Object::AuthorizationPolicy(policy) => {
-                self.set_authorization(name, Some(policy), &mut changes);
-            }
-            Object::PeerAuthentication(policy) => {
-                self.set_peer(name, Some(peer_authentication::read(&policy)), &mut changes);
-            }
-            Object::RequestAuthentication(policy) => {
-                self.set_request(name, Some(policy), &mut changes);
-            }
-            Object::Gateway(gateway) => self.set_gateway(name, GatewayFacts::read(&gateway), &mut changes),
-            Object::GatewayClass(class) => {
-                self.set_class(name.name, Some(ClassFacts::read(&class)), &mut changes);
-            }
-            Object::HttpRoute(route) => self.set_route(routes::http::read(&route), &mut changes),
-            Object::GrpcRoute(route) => self.set_route(routes::grpc::read(&route), &mut changes),
-            Object::TcpRoute(route) => self.set_route(routes::stream::read_tcp(&route), &mut changes),
-            Object::TlsRoute(route) => self.set_route(routes::stream::read_tls(&route), &mut changes),
-            Object::ReferenceGrant(grant) => self.set_grant(name, Some(grant.spec), &mut changes),
-            Object::Caller(caller) => self.set_caller(&caller.key.clone(), Some(*caller)),
-            Object::TrafficPolicy(policy) => {
-                self.set_traffic(name, Some(traffic::read(&policy)), &mut changes);
-            }
-        }
+        self.set(object, &mut changes);
         self.follow(&mut changes);
         changes
     }
@@ -170,31 +161,7 @@ impl Index {
     /// Removes an object.
     pub fn delete(&mut self, key: &Key) -> Changes {
         let mut changes = Changes::default();
-        let name = key.name.clone();
-        let mut route = |index: &mut Self, kind| {
-            index.forget_route(&RouteKey { kind, name: key.name.clone() }, &mut changes);
-        };
-        match key.kind {
-            Kind::HttpRoute => route(self, RouteKind::Http),
-            Kind::GrpcRoute => route(self, RouteKind::Grpc),
-            Kind::TcpRoute => route(self, RouteKind::Tcp),
-            Kind::TlsRoute => route(self, RouteKind::Tls),
-            Kind::Pod => self.set_pod(name, None, &mut changes),
-            Kind::Service => self.set_service(name, None, &mut changes),
-            Kind::EndpointSlice => self.set_slice(name, None, &mut changes),
-            Kind::Node => self.set_node(name.name, None, &mut changes),
-            Kind::Namespace => self.set_namespace(name.name, None, &mut changes),
-            Kind::AuthorizationPolicy => self.set_authorization(name, None, &mut changes),
-            Kind::PeerAuthentication => self.set_peer(name, None, &mut changes),
-            Kind::RequestAuthentication => self.set_request(name, None, &mut changes),
-            Kind::Gateway => self.set_gateway(name, None, &mut changes),
-            Kind::GatewayClass => self.set_class(name.name, None, &mut changes),
-            Kind::ReferenceGrant => self.set_grant(name, None, &mut changes),
-            Kind::TrafficPolicy => self.set_traffic(name, None, &mut changes),
-            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService | Kind::CustomResource => {
-                self.set_caller(key, None);
-            }
-        }
+        self.unset(key, &mut changes);
         self.follow(&mut changes);
         changes
     }
@@ -203,9 +170,75 @@ impl Index {
     pub fn retain(&mut self, kind: Kind, listed: &BTreeSet<NamespacedName>) -> Changes {
         let mut changes = Changes::default();
         for name in self.known(kind).into_iter().filter(|name| !listed.contains(name)) {
-            changes.merge(self.delete(&Key { kind, name }));
+            self.unset(&Key { kind, name }, &mut changes);
         }
+        self.follow(&mut changes);
         changes
+    }
+
+    /// Stores an object and marks what depends on it.
+    fn set(&mut self, object: Object, changes: &mut Changes) {
+        let name = object.key().name;
+        match object {
+            Object::Pod(pod) => self.set_pod(name, Some(PodFacts::read(&pod)), changes),
+            Object::Service(service) => self.set_service(name, Some(*service), changes),
+            Object::EndpointSlice(slice) => self.set_slice(name, SliceFacts::read(&slice)),
+            Object::Node(node) => self.set_node(name.name, Some(NodeFacts::read(&node)), changes),
+            Object::Namespace(metadata) => {
+                self.set_namespace(name.name, Some(NamespaceFacts::read(&metadata)), changes);
+            }
+            Object::AuthorizationPolicy(policy) => {
+                self.set_authorization(name, Some(policy), changes);
+            }
+            Object::PeerAuthentication(policy) => {
+                self.set_peer(name, Some(peer_authentication::read(&policy)), changes);
+            }
+            Object::RequestAuthentication(policy) => {
+                self.set_request(name, Some(policy), changes);
+            }
+            Object::Gateway(gateway) => self.set_gateway(name, GatewayFacts::read(&gateway), changes),
+            Object::GatewayClass(class) => {
+                self.set_class(name.name, Some(ClassFacts::read(&class)), changes);
+            }
+            Object::HttpRoute(route) => self.set_route(routes::http::read(&route), changes),
+            Object::GrpcRoute(route) => self.set_route(routes::grpc::read(&route), changes),
+            Object::TcpRoute(route) => self.set_route(routes::stream::read_tcp(&route), changes),
+            Object::TlsRoute(route) => self.set_route(routes::stream::read_tls(&route), changes),
+            Object::ReferenceGrant(grant) => self.set_grant(name, Some(grant.spec), changes),
+            Object::Caller(caller) => self.set_caller(&caller.key.clone(), Some(*caller)),
+            Object::TrafficPolicy(policy) => {
+                self.set_traffic(name, Some(traffic::read(&policy)), changes);
+            }
+        }
+    }
+
+    /// Removes an object and marks what depends on it.
+    fn unset(&mut self, key: &Key, changes: &mut Changes) {
+        let name = key.name.clone();
+        let mut route = |index: &mut Self, kind| {
+            index.forget_route(&RouteKey { kind, name: key.name.clone() }, changes);
+        };
+        match key.kind {
+            Kind::HttpRoute => route(self, RouteKind::Http),
+            Kind::GrpcRoute => route(self, RouteKind::Grpc),
+            Kind::TcpRoute => route(self, RouteKind::Tcp),
+            Kind::TlsRoute => route(self, RouteKind::Tls),
+            Kind::Pod => self.set_pod(name, None, changes),
+            Kind::Service => self.set_service(name, None, changes),
+            Kind::EndpointSlice => self.set_slice(name, None),
+            Kind::Node => self.set_node(name.name, None, changes),
+            Kind::Namespace => self.set_namespace(name.name, None, changes),
+            Kind::AuthorizationPolicy => self.set_authorization(name, None, changes),
+            Kind::PeerAuthentication => self.set_peer(name, None, changes),
+            Kind::RequestAuthentication => self.set_request(name, None, changes),
+            Kind::Gateway => self.set_gateway(name, None, changes),
+            Kind::GatewayClass => self.set_class(name.name, None, changes),
+            Kind::ReferenceGrant => self.set_grant(name, None, changes),
+            Kind::TrafficPolicy => self.set_traffic(name, None, changes),
+            Kind::ValidatingWebhook | Kind::MutatingWebhook | Kind::ApiService | Kind::CustomResource => {
+                self.set_caller(key, None);
+            }
+        }
     }
 
     fn known(&self, kind: Kind) -> Vec<NamespacedName> {
@@ -256,13 +289,10 @@ impl Index {
             self.refresh_trust(&mut changes);
         }
         if is_renamed {
-            let services: Vec<_> = self.kube_services.clone().into_iter().collect();
-            for (name, service) in services {
-                self.set_service(name, Some(service), &mut changes);
-            }
+            let services: Vec<_> = self.kube_services.keys().cloned().collect();
+            services.into_iter().for_each(|service| self.reread_service(service, &mut changes));
         }
-        self.refresh_all(&mut changes);
-        self.refresh_bindings();
+        self.mark_all();
         self.follow(&mut changes);
         changes
     }

@@ -34,7 +34,7 @@ pub struct Waypoint {
 
 /// Ports at which the owner of a pod lets plaintext bypass its waypoint
 /// (`docs/decisions/0029-a-port-left-open-past-a-waypoint.md`).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Opening {
     /// The PeerAuthentication that opens them.
     pub(crate) peer: NamespacedName,

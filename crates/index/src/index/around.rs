@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use ambit_api::labels;
 use ambit_model::{Health, NamespacedName, Workload};
 
-use super::{Index, PodEntry, layer7::Subject, maps::remove_from};
+use super::{Index, PodEntry, maps::remove_from, subject::Subject};
 use crate::{
     callers::Caller, enrollment::Wanted, key::Key, object::annotation, services::ServiceFacts,
     waypoints::around::Around,
@@ -62,7 +62,7 @@ impl Index {
             .collect();
         let cut_off = callers.filter(|caller| !self.is_open_to(service, caller)).map(Caller::describe);
         Around {
-            open: self.open_endpoints(service),
+            open: self.tally(service).open(),
             not_tcp: self.not_tcp(name),
             past: past.iter().map(|(port, peer)| format!("{port} (PeerAuthentication {peer})")).collect(),
             callers: cut_off.collect(),
@@ -87,20 +87,6 @@ impl Index {
                 .all(|called| workloads.iter().all(|workload| is_open_at(workload, called)))
     }
 
-    /// Endpoints that can be reached without the waypoint, in order.
-    fn open_endpoints(&self, service: &ServiceFacts) -> Vec<String> {
-        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
-        let open = uids.filter_map(|uid| match self.pod_of_workload(uid) {
-            Some(pod) => open(pod),
-            None => {
-                let addresses = self.workload(uid)?.addresses.iter();
-                let addresses: Vec<String> = addresses.map(ToString::to_string).collect();
-                Some(format!("{} (no pod of this namespace)", addresses.join(", ")))
-            }
-        });
-        open.collect()
-    }
-
     /// Ports whose protocol the mesh does not handle.
     fn not_tcp(&self, name: &NamespacedName) -> Vec<String> {
         let spec = self.kube_services.get(name).and_then(|service| service.spec.as_ref());
@@ -123,7 +109,7 @@ impl Index {
 
 /// A pod that stays reachable without the waypoint, with the reason. A pod that has not started yet
 /// is not reported.
-fn open(pod: &PodEntry) -> Option<String> {
+pub(super) fn open(pod: &PodEntry) -> Option<String> {
     let enrollment = pod.enrollment.as_ref()?;
     let name = &enrollment.name;
     match (enrollment.wanted, enrollment.redirected) {

@@ -7,16 +7,11 @@ use ambit_model::{
     GatewayAddress, GatewayDestination, HBONE_PORT, Health, NamespacedName, TunnelProtocol, Workload,
 };
 
-use super::{
-    Index,
-    layer7::{Bound, Subject},
-    maps::remove_from,
-};
+use super::{Index, layer7::Bound, maps::remove_from, subject::Subject};
 use crate::{
     changes::Changes,
     enrollment::Wanted,
     nodes::NamespaceFacts,
-    services::ServiceFacts,
     settings::Presence,
     waypoints::{
         around::Around,
@@ -49,7 +44,7 @@ impl Index {
     }
 
     /// Marks every object related to any waypoint, after a change that affects all of them.
-    pub(super) fn refresh_bindings(&mut self) {
+    pub(super) fn mark_bindings(&mut self) {
         let services = self.services.keys().map(|name| Subject::Service(name.clone()));
         let pods = self.pods.keys().map(|name| Subject::Pod(name.clone()));
         let subjects: Vec<_> = services.chain(pods).chain(self.layer7.bound.keys().cloned()).collect();
@@ -58,34 +53,24 @@ impl Index {
         self.layer7.dirty.closings.extend(subjects);
     }
 
-    /// Updates everything that is marked, until nothing is left.
-    pub(super) fn follow(&mut self, changes: &mut Changes) {
-        loop {
-            if let Some(subject) = self.layer7.dirty.bindings.pop_first() {
-                self.refresh_binding(&subject, changes);
-            } else if let Some(subject) = self.layer7.dirty.closings.pop_first() {
-                self.refresh_closing(&subject, changes);
-            } else if !self.layer7.is_serving {
-                // Compiled once when everything is known, not for every object of the initial
-                // lists.
-                return;
-            } else if let Some(service) = self.layer7.dirty.compiled.pop_first() {
-                self.refresh_compiled(&service, changes);
-            } else {
-                return;
-            }
-        }
-    }
-
     pub(super) fn refresh_binding(&mut self, subject: &Subject, changes: &mut Changes) {
         let old = self.layer7.bound.get(subject).cloned().unwrap_or_default();
         let (asks_for, binding) = self.decide(subject, &old);
         let mut new = Bound { asks_for, binding, ..old.clone() };
         self.advance(subject, &mut new, changes);
         self.layer7.dirty.closings.insert(subject.clone());
-        if new == old {
-            return;
+        if new != old {
+            self.rebind(subject, (&old, new), changes);
+            self.announce(subject, changes);
         }
+        self.keep_tally(subject);
+        if let Subject::Pod(name) = subject {
+            let was_outdated = self.layer7.annotate.contains(name);
+            changes.policy_status |= self.note_word(name) && !was_outdated;
+        }
+    }
+
+    fn rebind(&mut self, subject: &Subject, (old, new): (&Bound, Bound), changes: &mut Changes) {
         for waypoint in old.waypoints() {
             remove_from(&mut self.layer7.bound_by_waypoint, waypoint, subject);
         }
@@ -104,14 +89,18 @@ impl Index {
             changes.policy_status |= matches!(subject, Subject::Service(_));
             changes.waypoints.extend(old.stage.served_by().into_iter().chain(new.stage.served_by()).cloned());
             self.layer7.dirty.closings.extend(self.sharing(subject));
-            self.layer7.dirty.compiled.insert(subject.compiled());
+            if let Subject::Service(name) = subject {
+                self.layer7.dirty.compiled.insert(name.clone());
+            }
         }
         if new.asks_for.is_none() && new.stage == Stage::Unbound && new.unsettled.is_none() {
             self.layer7.bound.remove(subject);
         } else {
             self.layer7.bound.insert(subject.clone(), new);
         }
-        self.announce(subject, changes);
+        if let Subject::Pod(name) = subject {
+            self.note_known(name);
+        }
     }
 
     /// Publishes the address of the waypoint on the service or workload itself.
@@ -122,13 +111,13 @@ impl Index {
                 if let Some(service) = self.services.get_mut(name).filter(|s| s.model.waypoint != address) {
                     Arc::make_mut(&mut service.model).waypoint = address;
                     changes.services.insert(service.model.key());
-                    self.refresh_slices_at(&self.endpoint_addresses(name), changes);
+                    self.mark_slices_at(&self.endpoint_addresses(name));
                 }
             }
             Subject::Pod(name) => {
                 let workload = self.pods.get(name).and_then(|pod| pod.workload.as_ref());
                 if workload.is_some_and(|workload| workload.waypoint != address) {
-                    self.refresh_pod(name, changes);
+                    self.layer7.dirty.pods.insert(name.clone());
                 }
             }
         }
@@ -188,7 +177,9 @@ impl Index {
         let enforced = old.enforced().filter(|_| is_serving).or(remembered.as_ref());
         let around = input.waypoint().map(|_| self.around(subject)).unwrap_or_default();
         let past = around.past.clone();
-        let input = BindingInput { enforced, around, ..input };
+        let counted = input.waypoint().and_then(|_| self.endpoints_of_service(subject));
+        let endpoints = counted.unwrap_or(input.endpoints);
+        let input = BindingInput { enforced, around, endpoints, ..input };
         let found = input.waypoint().and_then(|name| self.candidate(name));
         let asks_for = input.waypoint().cloned();
         let mut binding = Binding { past, ..bind(&input, found.as_ref()) };
@@ -231,7 +222,6 @@ impl Index {
                     own: &service.waypoint_label,
                     is_waypoint: service.is_managed,
                     traffic: if is_headless { TrafficTarget::Headless } else { TrafficTarget::Service },
-                    endpoints: self.endpoints(service),
                     was_bound: was_announced || self.was_said_bound(name),
                     ..input
                 }
@@ -283,17 +273,10 @@ impl Index {
         pods.filter(|pod| pod.facts.is_endpoint() && pod.facts.health == Health::Healthy).count()
     }
 
-    fn endpoints(&self, service: &ServiceFacts) -> Endpoints {
-        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
-        uids.fold(Endpoints::default(), |mut found, uid| {
-            found.all += 1;
-            let enrollment = self.pod_of_workload(uid).and_then(|pod| pod.enrollment.as_ref());
-            if let Some(enrollment) = enrollment.filter(|enrollment| enrollment.wanted == Wanted::L4) {
-                found.wanted += 1;
-                found.enrolled += usize::from(enrollment.redirected);
-            }
-            found
-        })
+    /// The number of endpoints of a Service. None for a pod, which is its own endpoint.
+    fn endpoints_of_service(&self, subject: &Subject) -> Option<Endpoints> {
+        let Subject::Service(name) = subject else { return None };
+        self.services.get(name).map(|service| self.tally(service).endpoints())
     }
 
     /// The published address of the waypoint.
@@ -328,17 +311,10 @@ impl Index {
         if is_elsewhere {
             self.layer7.dirty.bindings.insert(subject.clone());
         }
-        if old.map(|old| &old.authorization_policies) != new.map(|new| &new.authorization_policies) {
-            // Another PeerAuthentication may now apply to it and leave other ports open.
-            let keys = new.into_iter().flat_map(|workload| workload.services.keys());
-            let services = keys.filter_map(|key| self.services_by_key.get(key));
-            let closed = services.filter(|service| self.layer7.closed.contains_key(*service));
-            self.layer7.dirty.bindings.extend(closed.cloned().map(Subject::Service));
+        if !self.layer7.bound.contains_key(&subject) {
+            return;
         }
-        let Some(bound) = self.layer7.bound.get(&subject) else { return };
-        if old.is_some() != new.is_some() && bound.stage.is_on_its_way() {
-            self.layer7.dirty.compiled.insert(subject.compiled());
-        }
+        self.note_known(name);
         if old.map(|workload| &workload.services) != new.map(|workload| &workload.services) {
             self.layer7.dirty.closings.insert(subject);
         }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use ambit_model::{Mode, NamespacedName, PortMapping, Workload};
 
-use super::{Index, PodEntry, layer7::Subject, maps::of_namespace};
+use super::{Index, PodEntry, maps::of_namespace, subject::Subject};
 use crate::{
     changes::Changes,
     enrollment::{Enrollment, Wanted, wanted},
@@ -19,29 +19,19 @@ use crate::{
 };
 
 impl Index {
-    pub(super) fn refresh_all(&mut self, changes: &mut Changes) {
-        self.refresh_node_enrollment(changes);
-        self.refresh_derived(changes);
-        let slices: Vec<_> = self.slices.by_name.keys().cloned().collect();
-        for slice in slices {
-            self.refresh_slice(&slice, changes);
-        }
-        self.refresh_pods(None, changes);
+    /// Marks every derived object, after a change that affects all of them.
+    pub(super) fn mark_all(&mut self) {
+        self.layer7.dirty.derived = true;
+        self.layer7.dirty.node_enrollment = true;
+        self.layer7.dirty.slices.extend(self.slices.by_name.keys().cloned());
+        self.layer7.dirty.pods.extend(self.pods.keys().cloned());
+        self.mark_bindings();
     }
 
-    pub(super) fn refresh_namespace(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
-        self.refresh_pods(Some(namespace), changes);
-    }
-
-    /// Updates the pods of one namespace, or all pods.
-    pub(super) fn refresh_pods(&mut self, namespace: Option<&Arc<str>>, changes: &mut Changes) {
-        let pods: Vec<NamespacedName> = match namespace {
-            None => self.pods.keys().cloned().collect(),
-            Some(namespace) => of_namespace(&self.pods, namespace).map(|(name, _)| name.clone()).collect(),
-        };
-        for pod in pods {
-            self.refresh_pod(&pod, changes);
-        }
+    /// Marks the pods of one namespace.
+    pub(super) fn mark_pods_of(&mut self, namespace: &Arc<str>) {
+        let pods = of_namespace(&self.pods, namespace).map(|(name, _)| name.clone());
+        self.layer7.dirty.pods.extend(pods);
     }
 
     pub(super) fn refresh_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
@@ -65,23 +55,9 @@ impl Index {
             entry.enrollment = enrollment.map(Arc::new);
         }
         self.refresh_bound_pod(name, is_elsewhere, old.as_ref(), new.as_ref());
-        let is_same = match (&old, &new) {
-            (Some(old), Some(new)) => old.services == new.services && old.health == new.health,
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if is_elsewhere || !is_same {
-            let uid = old.iter().chain(&new).map(|workload| workload.uid.clone()).next();
-            let keys = |workload: &'_ Option<Arc<Workload>>| {
-                workload.iter().flat_map(|w| w.services.keys().cloned()).collect::<Vec<_>>()
-            };
-            let (old, new) = (keys(&old), keys(&new));
-            if let Some(uid) = uid {
-                self.refresh_services_of(&uid, old.iter(), new.iter());
-            }
-        }
+        self.note_endpoint(old.as_ref(), new.as_ref());
         if is_new {
-            self.refresh_slices_at(&is_at, changes);
+            self.mark_slices_at(&is_at);
         }
     }
 
@@ -169,9 +145,9 @@ impl Index {
     }
 
     fn services_of(&self, pod: &PodFacts) -> BTreeMap<NamespacedName, Vec<PortMapping>> {
-        let selecting = of_namespace(&self.services, &pod.name.namespace)
-            .map(|(_, service)| service)
-            .filter(|service| !service.selector.is_empty() && matches(&service.selector, &pod.labels));
+        let candidates = self.selecting.services.candidates(&pod.name.namespace, &pod.labels);
+        let candidates = candidates.filter_map(|name| self.services.get(&name));
+        let selecting = candidates.filter(|service| matches(&service.selector, &pod.labels));
         let mut services: BTreeMap<_, _> =
             selecting.map(|service| (service.model.key(), service.mapping(&pod.named_ports))).collect();
         for slice in self.slices.of_pod(&pod.name) {
@@ -189,9 +165,10 @@ impl Index {
         services: &BTreeMap<NamespacedName, Vec<PortMapping>>,
     ) -> Vec<NamespacedName> {
         let roots = self.settings.root_namespaces.iter().filter(|root| **root != pod.name.namespace);
-        let own = of_namespace(&self.authorization, &pod.name.namespace);
-        let of_mesh = roots.flat_map(|root| of_namespace(&self.authorization, root));
-        let selecting = own.chain(of_mesh).map(|(_, policy)| policy).filter(|policy| {
+        let namespaces = [&pod.name.namespace].into_iter().chain(roots);
+        let candidates =
+            namespaces.flat_map(|namespace| self.selecting.authorization.candidates(namespace, &pod.labels));
+        let selecting = candidates.filter_map(|name| self.authorization.get(&name)).filter(|policy| {
             let selects = policy.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels));
             selects && policy.content.ztunnel().is_some()
         });
@@ -208,8 +185,9 @@ impl Index {
 
     /// The PeerAuthentication that selects the pod.
     fn peer_of(&self, pod: &PodFacts) -> Option<&PeerFacts> {
-        let selecting = of_namespace(&self.peer, &pod.name.namespace)
-            .map(|(_, peer)| peer)
+        let candidates = self.selecting.peer.candidates(&pod.name.namespace, &pod.labels);
+        let selecting = candidates
+            .filter_map(|name| self.peer.get(&name))
             .filter(|peer| peer.selector.as_ref().is_some_and(|labels| matches(labels, &pod.labels)));
         oldest(selecting)
     }
@@ -233,17 +211,26 @@ impl Index {
     }
 
     fn derive(&self, namespace: &Arc<str>, workload: &Modes) -> Derived {
-        let roots = &self.settings.root_namespaces;
-        let mesh = self.mode_of(roots.iter()).unwrap_or(self.settings.mtls);
-        let of_namespace = self.mode_of([namespace].into_iter().filter(|own| !roots.contains(*own)));
+        let mesh = self.mode_of(self.settings.root_namespaces.iter()).unwrap_or(self.settings.mtls);
+        let is_root = self.settings.root_namespaces.contains(namespace);
+        let of_namespace = self.level_of(namespace).filter(|_| !is_root);
         peer_authentication::derive(Some(mesh), of_namespace, workload)
+    }
+
+    /// The mode that PeerAuthentications without selector set for a namespace, or for the mesh if it is a root namespace.
+    pub(super) fn level_of(&self, namespace: &Arc<str>) -> Option<Mode> {
+        let roots = &self.settings.root_namespaces;
+        match roots.contains(namespace) {
+            true => self.mode_of(roots.iter()),
+            false => self.mode_of([namespace].into_iter()),
+        }
     }
 
     /// The mode of the oldest PeerAuthentication without selector per namespace; of several that
     /// set one, the oldest wins.
     fn mode_of<'a>(&'a self, namespaces: impl Iterator<Item = &'a Arc<str>>) -> Option<Mode> {
-        let whole = |(_, peer): (_, &'a PeerFacts)| Some(peer).filter(|peer| peer.selector.is_none());
-        let each = namespaces.filter_map(|name| oldest(of_namespace(&self.peer, name).filter_map(whole)));
+        let whole = |name: &'a Arc<str>| self.whole_peers.get(name).into_iter().flatten();
+        let each = namespaces.filter_map(|name| oldest(whole(name).filter_map(|peer| self.peer.get(peer))));
         oldest(each.filter(|peer| peer.content.all.is_some()))?.content.all
     }
 }

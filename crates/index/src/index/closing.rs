@@ -10,7 +10,7 @@ use std::{
 
 use ambit_model::{NamespacedName, Policy};
 
-use super::{Index, layer7::Subject, maps::remove_from};
+use super::{Index, maps::remove_from, subject::Subject};
 use crate::{
     changes::Changes,
     services::ServiceFacts,
@@ -53,18 +53,16 @@ impl Index {
             self.layer7.closed.insert(name.clone(), new);
         }
         if was_closed != is_closed {
-            self.refresh_endpoints_of(name, changes);
+            self.mark_endpoints_of(name);
         }
     }
 
-    fn refresh_endpoints_of(&mut self, name: &NamespacedName, changes: &mut Changes) {
+    fn mark_endpoints_of(&mut self, name: &NamespacedName) {
         let Some(service) = self.services.get(name) else { return };
         let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
-        let pods: Vec<NamespacedName> =
-            uids.filter_map(|uid| self.pod_of_workload(uid)).map(|pod| pod.facts.name.clone()).collect();
-        for pod in pods {
-            self.refresh_pod(&pod, changes);
-        }
+        let pods = uids.filter_map(|uid| self.pod_of_workload(uid)).map(|pod| pod.facts.name.clone());
+        let pods: Vec<_> = pods.collect();
+        self.layer7.dirty.pods.extend(pods);
     }
 
     /// The policies that let only waypoints reach the endpoints of a service, except for ports that
@@ -78,15 +76,12 @@ impl Index {
         if own.is_empty() {
             return Vec::new();
         }
-        let key = service.model.key();
         let mut waypoints: BTreeSet<&NamespacedName> = own.into_iter().collect();
-        let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
-        for workload in uids.filter_map(|uid| self.workload(uid)) {
-            let others = workload.services.keys().filter_map(|other| self.services_by_key.get(other));
-            let others = others.filter(|other| other.namespace == name.namespace);
-            let others = others.filter_map(|other| self.layer7.service(other));
-            waypoints.extend(others.flat_map(|other| other.stage.served_by()));
-        }
+        let tally = self.tally(service);
+        let others = tally.serves().filter_map(|other| self.services_by_key.get(other));
+        let others = others.filter(|other| other.namespace == name.namespace);
+        let others = others.filter_map(|other| self.layer7.service(other));
+        waypoints.extend(others.flat_map(|other| other.stage.served_by()));
         let (ports, openings) = (self.closed_ports(service), self.openings(service));
         let variants = [None].into_iter().chain(openings.values().map(Some));
         let trust_domain = &self.settings.trust_domain;
@@ -95,20 +90,13 @@ impl Index {
 
     /// The endpoint ports that serve the service.
     pub(super) fn closed_ports(&self, service: &ServiceFacts) -> BTreeSet<u16> {
-        let key = service.model.key();
         let numbers = service.model.ports.iter().map(|port| port.target_port).filter(|port| *port > 0);
-        let uids = self.layer7.workloads_by_service.get(&key).into_iter().flatten();
-        let served =
-            uids.filter_map(|uid| self.workload(uid)).flat_map(|workload| workload.services.get(&key));
-        numbers.chain(served.flatten().map(|port| port.target_port)).collect()
+        numbers.chain(self.tally(service).ports()).collect()
     }
 
     /// The ports that the owner of the endpoints leaves open, by PeerAuthentication.
     pub(super) fn openings(&self, service: &ServiceFacts) -> BTreeMap<NamespacedName, Opening> {
-        let uids = self.layer7.workloads_by_service.get(&service.model.key()).into_iter().flatten();
-        let pods = uids.filter_map(|uid| self.pod_of_workload(uid));
-        let openings = pods.filter_map(|pod| self.opening(&pod.facts));
-        openings.map(|opening| (opening.peer.clone(), opening)).collect()
+        self.tally(service).openings()
     }
 
     fn refresh_closed_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
@@ -129,7 +117,7 @@ impl Index {
                 self.publish(old, None, changes);
             }
         }
-        self.refresh_pod(name, changes);
+        self.layer7.dirty.pods.insert(name.clone());
     }
 
     /// The policy that lets only waypoints reach a pod: its own, and at their ports those of its

@@ -80,21 +80,12 @@ impl Index {
     /// One result for all pods of a namespace, however many there are. Waypoints recognize most of
     /// them by their workloads.
     fn compile_pods(&self, namespace: &Arc<str>) -> Vec<(&NamespacedName, BoundService)> {
-        let mut pods: BTreeMap<&NamespacedName, BTreeSet<Arc<str>>> = BTreeMap::new();
-        for (name, bound) in self.layer7.pods_of(namespace) {
-            let workload = self.pods.get(name).and_then(|pod| pod.workload.as_ref());
-            for waypoint in bound.stage.served_by() {
-                let on_their_way = pods.entry(waypoint).or_default();
-                on_their_way
-                    .extend(workload.filter(|_| bound.stage.is_on_its_way()).map(|pod| pod.uid.clone()));
-            }
-        }
-        let bound = pods.into_iter().map(|(waypoint, on_their_way)| {
+        let bound = self.layer7.known_pods.of(namespace).map(|(waypoint, known)| {
             let Attachments { authorization, authentication, checks, unenforceable } =
                 self.attachments(namespace, None, waypoint);
             let bound = BoundService {
                 key: NamespacedName::new(namespace.clone(), PODS),
-                addressed: Addressed::Pods(on_their_way),
+                addressed: Addressed::Pods(known.on_their_way.clone()),
                 ports: Vec::new(),
                 destinations: self.asked_by(&checks),
                 requests: Arc::default(),

@@ -22,12 +22,7 @@ struct ResolvedSlice {
 }
 
 impl Index {
-    pub(super) fn set_slice(
-        &mut self,
-        name: NamespacedName,
-        facts: Option<SliceFacts>,
-        changes: &mut Changes,
-    ) {
+    pub(super) fn set_slice(&mut self, name: NamespacedName, facts: Option<SliceFacts>) {
         let old = self.slices.by_name.get(&name).cloned();
         if old == facts {
             return;
@@ -48,41 +43,33 @@ impl Index {
                 self.slices.by_name.remove(&name);
             }
         }
-        let stay = self.slices.pods.get(&name).cloned().unwrap_or_default();
-        self.refresh_slice(&name, changes);
-        for pod in stay {
-            self.refresh_pod(&pod, changes);
-        }
+        // Pods that stay endpoints may serve other ports.
+        let pods = self.slices.pods.get(&name).into_iter().flatten();
+        self.layer7.dirty.pods.extend(pods.cloned());
+        self.layer7.dirty.slices.insert(name);
     }
 
-    pub(super) fn refresh_slices_of(&mut self, service: &NamespacedName, changes: &mut Changes) {
-        let slices: Vec<_> = self.slices.by_service.get(service).into_iter().flatten().cloned().collect();
+    /// Marks the slices of a Service and their pods.
+    pub(super) fn mark_slices_of(&mut self, service: &NamespacedName) {
+        let slices = self.slices.by_service.get(service).into_iter().flatten();
         for slice in slices {
-            self.refresh_slice(&slice, changes);
+            self.layer7.dirty.pods.extend(self.slices.pods.get(slice).into_iter().flatten().cloned());
+            self.layer7.dirty.slices.insert(slice.clone());
         }
     }
 
     /// Updates the index after addresses of a pod changed.
-    pub(super) fn move_pod(
-        &mut self,
-        name: &NamespacedName,
-        old: Vec<IpAddr>,
-        new: Vec<IpAddr>,
-        changes: &mut Changes,
-    ) {
+    pub(super) fn move_pod(&mut self, name: &NamespacedName, old: Vec<IpAddr>, new: Vec<IpAddr>) {
         if old == new {
             return;
         }
         self.slices.move_pod(name, &old, &new);
-        self.refresh_slices_at(&[old, new].concat(), changes);
+        self.mark_slices_at(&[old, new].concat());
     }
 
-    /// Updates all slices that contain one of the addresses, after the pod behind it or its
-    /// waypoint changed.
-    pub(super) fn refresh_slices_at(&mut self, addresses: &[IpAddr], changes: &mut Changes) {
-        for slice in self.slices.at(addresses) {
-            self.refresh_slice(&slice, changes);
-        }
+    /// Marks all slices that contain one of the addresses, after the pod behind it or its waypoint changed.
+    pub(super) fn mark_slices_at(&mut self, addresses: &[IpAddr]) {
+        self.layer7.dirty.slices.extend(self.slices.at(addresses));
     }
 
     pub(super) fn refresh_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
@@ -100,32 +87,28 @@ impl Index {
         for pod in &pods {
             self.slices.by_pod.entry(pod.clone()).or_default().insert(name.clone());
         }
-        for pod in old.symmetric_difference(&pods) {
-            self.refresh_pod(pod, changes);
-        }
+        self.layer7.dirty.pods.extend(old.symmetric_difference(&pods).cloned());
     }
 
     fn replace_workloads(&mut self, name: &NamespacedName, new: Vec<Workload>, changes: &mut Changes) {
         let old = self.slices.workloads.remove(name).unwrap_or_default();
-        for workload in old.iter().chain(&new) {
-            let known = old.iter().find(|old| old.uid == workload.uid);
-            let services = known.into_iter().flat_map(|old| old.services.keys());
-            let now = new.iter().find(|new| new.uid == workload.uid);
-            let now = now.into_iter().flat_map(|new| new.services.keys());
-            self.refresh_services_of(&workload.uid, services, now);
+        let now: BTreeSet<Arc<str>> = new.iter().map(|workload| workload.uid.clone()).collect();
+        for gone in old.into_iter().filter(|uid| !now.contains(uid)) {
+            let old = self.other_workloads.remove(&gone);
+            self.note_endpoint(old.as_ref(), None);
+            changes.workloads.insert(gone);
         }
-        for gone in old.iter().filter(|old| !new.iter().any(|new| new.uid == old.uid)) {
-            self.other_workloads.remove(&gone.uid);
-            changes.workloads.insert(gone.uid.clone());
-        }
-        for workload in &new {
-            if self.other_workloads.get(&workload.uid).map(Arc::as_ref) != Some(workload) {
-                self.other_workloads.insert(workload.uid.clone(), Arc::new(workload.clone()));
-                changes.workloads.insert(workload.uid.clone());
+        for workload in new {
+            if self.other_workloads.get(&workload.uid).map(Arc::as_ref) == Some(&workload) {
+                continue;
             }
+            let (uid, new) = (workload.uid.clone(), Arc::new(workload));
+            let old = self.other_workloads.insert(uid.clone(), new.clone());
+            self.note_endpoint(old.as_ref(), Some(&new));
+            changes.workloads.insert(uid);
         }
-        if !new.is_empty() {
-            self.slices.workloads.insert(name.clone(), new);
+        if !now.is_empty() {
+            self.slices.workloads.insert(name.clone(), now);
         }
     }
 

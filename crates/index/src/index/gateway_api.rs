@@ -51,8 +51,11 @@ impl Index {
     }
 
     pub(super) fn set_route(&mut self, facts: RouteFacts, changes: &mut Changes) {
-        changes.route_status = true;
         let old = self.layer7.routes.get(&facts.key);
+        if old == Some(&facts) {
+            return;
+        }
+        changes.route_status = true;
         let is_new = old.is_none();
         if old.is_some_and(|old| {
             old.parents == facts.parents && old.rules == facts.rules && old.created == facts.created
@@ -115,6 +118,9 @@ impl Index {
         facts: Option<TrafficFacts>,
         changes: &mut Changes,
     ) {
+        if self.layer7.traffic.get(&name) == facts.as_ref() {
+            return;
+        }
         let old = match facts.clone() {
             Some(facts) => self.layer7.traffic.insert(name, facts),
             None => self.layer7.traffic.remove(&name),

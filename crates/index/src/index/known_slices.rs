@@ -3,9 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
-use ambit_model::{NamespacedName, Workload};
+use ambit_model::NamespacedName;
 
 use super::maps::remove_from;
 use crate::slices::SliceFacts;
@@ -19,8 +20,8 @@ pub(super) struct Slices {
     pub(super) by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
     /// Pods that are endpoints of a slice.
     pub(super) pods: HashMap<NamespacedName, BTreeSet<NamespacedName>>,
-    /// Endpoints of a slice that are not pods of its namespace.
-    pub(super) workloads: HashMap<NamespacedName, Vec<Workload>>,
+    /// Uids of the endpoints of a slice that are not pods of its namespace.
+    pub(super) workloads: HashMap<NamespacedName, BTreeSet<Arc<str>>>,
     pub(super) pods_by_address: HashMap<IpAddr, BTreeSet<NamespacedName>>,
 }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use ambit_api::{gateway::ReferenceGrantSpec, mesh::FailurePolicy};
-use ambit_model::{BoundService, NamespacedName, bound::PODS};
+use ambit_model::{BoundService, NamespacedName};
 
+use super::{dirty::Dirty, known::KnownPods, subject::Subject, tally::Tally};
 use crate::{
     callers::Caller,
     gateways::{ClassFacts, GatewayFacts, Serves},
@@ -20,32 +21,6 @@ use crate::{
         stage::{Goal, Stage},
     },
 };
-
-/// A service or pod that can be bound to a waypoint.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Subject {
-    /// Traffic addressed to a service.
-    Service(NamespacedName),
-    /// Traffic addressed to a pod.
-    Pod(NamespacedName),
-}
-
-impl Subject {
-    /// Name of the service or pod.
-    pub(super) fn name(&self) -> &NamespacedName {
-        match self {
-            Self::Service(name) | Self::Pod(name) => name,
-        }
-    }
-
-    /// Key of its compiled result; all pods of a namespace share one.
-    pub(super) fn compiled(&self) -> NamespacedName {
-        match self {
-            Self::Service(name) => name.clone(),
-            Self::Pod(name) => NamespacedName::new(name.namespace.clone(), PODS),
-        }
-    }
-}
 
 /// Waypoints, and what is published to them.
 #[derive(Debug, Default)]
@@ -78,6 +53,15 @@ pub(super) struct Layer7 {
     /// Compiled results, by waypoint and key of the service.
     pub(super) compiled: BTreeMap<(NamespacedName, NamespacedName), Arc<BoundService>>,
     pub(super) compiled_of: HashMap<NamespacedName, BTreeSet<(NamespacedName, NamespacedName)>>,
+    /// Totals over the endpoints of Services that use a waypoint, by name of the Service.
+    pub(super) tallies: HashMap<NamespacedName, Tally>,
+    pub(super) known_pods: KnownPods,
+    /// Pods whose own label names a waypoint that does not accept them.
+    pub(super) refused: BTreeSet<NamespacedName>,
+    /// Pods whose annotation does not name the waypoint that alone reaches them.
+    pub(super) annotate: BTreeSet<NamespacedName>,
+    /// AuthorizationPolicies that name an extension provider.
+    pub(super) customs: BTreeSet<NamespacedName>,
     pub(super) dirty: Dirty,
     /// Proxies are being served, so steps must wait.
     pub(super) is_serving: bool,
@@ -94,17 +78,6 @@ pub(super) struct Bound {
     pub(super) stage: Stage,
     /// The last step, as long as not all proxies may have received it.
     pub(super) unsettled: Option<u64>,
-}
-
-/// What must be updated.
-#[derive(Debug, Default)]
-pub(super) struct Dirty {
-    /// Subjects whose binding may change.
-    pub(super) bindings: BTreeSet<Subject>,
-    /// Subjects whose closing policies may change.
-    pub(super) closings: BTreeSet<Subject>,
-    /// Keys whose compiled result may change.
-    pub(super) compiled: BTreeSet<NamespacedName>,
 }
 
 impl Bound {
@@ -160,13 +133,6 @@ impl Layer7 {
     /// The binding of a service.
     pub(super) fn service(&self, name: &NamespacedName) -> Option<&Bound> {
         self.bound.get(&Subject::Service(name.clone()))
-    }
-
-    /// The bindings of the pods of a namespace.
-    pub(super) fn pods_of(&self, namespace: &Arc<str>) -> impl Iterator<Item = (&NamespacedName, &Bound)> {
-        let first = Subject::Pod(NamespacedName::new(namespace.clone(), ""));
-        let pods = self.bound.range(first..).map(|(subject, bound)| (subject.name(), bound));
-        pods.take_while(move |(name, _)| name.namespace == *namespace)
     }
 
     /// Marks everything related to a waypoint.

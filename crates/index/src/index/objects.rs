@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Service as KubeService;
 use super::{
     Index, PodEntry,
     endpoints::addresses,
-    layer7::Subject,
     maps::{of_namespace, remove_from},
+    subject::Subject,
 };
 use crate::{
     changes::Changes,
@@ -33,7 +33,9 @@ impl Index {
             return;
         }
         self.refresh_waypoint_pod(&name, Some(&facts), changes);
-        self.note_own_label(&name, enrolls_itself(&facts), changes);
+        self.note_own_label(&name, enrolls_itself(&facts));
+        let labels = self.pods.get(&name).map(|old| &old.facts.labels);
+        self.labelled.relabel(&name, labels, Some(&facts.labels));
         self.pod_uids.insert(facts.uid.clone(), name.clone());
         if !facts.node.is_empty() {
             self.pods_by_node.entry(facts.node.clone()).or_default().insert(name.clone());
@@ -46,21 +48,18 @@ impl Index {
                 self.pods.insert(name.clone(), PodEntry { facts, workload: None, enrollment: None });
             }
         }
-        // Before anything is published, so that the pod starts behind its waypoint.
-        self.refresh_binding(&Subject::Pod(name.clone()), changes);
-        changes.policy_status |= self.is_annotation_outdated(&name);
-        self.move_pod(&name, was_at, is_at, changes);
-        self.refresh_pod(&name, changes);
+        self.move_pod(&name, was_at, is_at);
+        self.layer7.dirty.bindings.insert(Subject::Pod(name.clone()));
+        self.layer7.dirty.pods.insert(name);
     }
 
     pub(super) fn forget_pod(&mut self, name: &NamespacedName, changes: &mut Changes) {
         self.refresh_waypoint_pod(name, None, changes);
-        self.note_own_label(name, false, changes);
+        self.note_own_label(name, false);
         let Some(old) = self.pods.remove(name) else { return };
+        self.labelled.relabel(name, Some(&old.facts.labels), None);
         self.layer7.dirty.bindings.insert(Subject::Pod(name.clone()));
-        if let Some(workload) = &old.workload {
-            self.refresh_services_of(&workload.uid, workload.services.keys(), std::iter::empty());
-        }
+        self.note_endpoint(old.workload.as_ref(), None);
         self.pod_uids.remove(&old.facts.uid);
         if let Some(pods) = self.pods_by_node.get_mut(&old.facts.node) {
             pods.remove(name);
@@ -68,14 +67,14 @@ impl Index {
                 self.pods_by_node.remove(&old.facts.node);
             }
         }
-        self.move_pod(name, addresses(&old.facts), Vec::new(), changes);
+        self.move_pod(name, addresses(&old.facts), Vec::new());
         changes.workloads.extend(old.workload.map(|workload| workload.uid.clone()));
         changes.enrollments.extend(old.enrollment.map(|e| (e.node.clone(), e.uid.clone())));
     }
 
     /// Agents must know about a namespace as long as it contains pods with an enrollment label of
     /// their own.
-    fn note_own_label(&mut self, name: &NamespacedName, enrolls_itself: bool, changes: &mut Changes) {
+    fn note_own_label(&mut self, name: &NamespacedName, enrolls_itself: bool) {
         let pods = self.self_enrolled.entry(name.namespace.clone()).or_default();
         let before = pods.is_empty();
         if enrolls_itself {
@@ -87,9 +86,7 @@ impl Index {
         if after {
             self.self_enrolled.remove(&name.namespace);
         }
-        if before != after {
-            self.refresh_node_enrollment(changes);
-        }
+        self.layer7.dirty.node_enrollment |= before != after;
     }
 
     /// The readiness of a waypoint's pod matters to the services behind the waypoint.
@@ -120,35 +117,17 @@ impl Index {
         }
     }
 
-    /// Updates the index of which workloads serve which services.
-    pub(super) fn refresh_services_of<'a>(
-        &mut self,
-        uid: &Arc<str>,
-        old: impl Iterator<Item = &'a NamespacedName>,
-        new: impl Iterator<Item = &'a NamespacedName>,
-    ) {
-        for key in old {
-            remove_from(&mut self.layer7.workloads_by_service, key, uid);
-            let service = self.services_by_key.get(key).cloned();
-            self.layer7.dirty.bindings.extend(service.map(Subject::Service));
-        }
-        for key in new {
-            self.layer7.workloads_by_service.entry(key.clone()).or_default().insert(uid.clone());
-            let service = self.services_by_key.get(key).cloned();
-            self.layer7.dirty.bindings.extend(service.map(Subject::Service));
-        }
-    }
-
     pub(super) fn set_service(
         &mut self,
         name: NamespacedName,
-        service: Option<KubeService>,
+        mut service: Option<KubeService>,
         changes: &mut Changes,
     ) {
-        let mut facts = service.as_ref().and_then(|service| ServiceFacts::read(service, &self.settings));
-        if let Some(facts) = &mut facts {
-            Arc::make_mut(&mut facts.model).waypoint = self.announced(&Subject::Service(name.clone()));
-            facts.balance(self.distribution(&name.namespace));
+        if let Some(service) = &mut service {
+            service.metadata.managed_fields = None;
+        }
+        if self.kube_services.get(&name) == service.as_ref() {
+            return;
         }
         // Another process may have changed the waypoint conditions in its status.
         changes.policy_status |= self.layer7.service(&name).is_some();
@@ -156,33 +135,53 @@ impl Index {
             Some(service) => self.kube_services.insert(name.clone(), service),
             None => self.kube_services.remove(&name),
         };
-        let old = self.services.get(&name).cloned();
+        self.reread_service(name, changes);
+    }
+
+    /// Parses the stored Service with the current settings.
+    pub(super) fn reread_service(&mut self, name: NamespacedName, changes: &mut Changes) {
+        let mut facts =
+            self.kube_services.get(&name).and_then(|service| ServiceFacts::read(service, &self.settings));
+        if let Some(facts) = &mut facts {
+            Arc::make_mut(&mut facts.model).waypoint = self.announced(&Subject::Service(name.clone()));
+            facts.balance(self.distribution(&name.namespace));
+        }
+        let old = self.services.remove(&name);
         if old == facts {
+            self.services.extend(old.map(|old| (name, old)));
             return;
         }
         if old.as_ref().map(|s| &s.model) != facts.as_ref().map(|s| &s.model) {
             changes.services.extend(old.iter().chain(&facts).map(|s| s.model.key()));
         }
+        let selector = |facts: &Option<ServiceFacts>| facts.as_ref().map(|facts| facts.selector.clone());
+        let (before, now) = (selector(&old), selector(&facts));
+        self.selecting.services.reselect(&name, before.as_ref(), now.as_ref());
+        let leads = |facts: &Option<ServiceFacts>| {
+            facts.as_ref().map(|s| (s.model.key(), s.ports.clone(), s.selector.clone()))
+        };
+        if leads(&old) != leads(&facts) {
+            for selector in [&before, &now].into_iter().flatten() {
+                self.layer7.dirty.pods.extend(self.labelled.selected(&name.namespace, selector));
+            }
+        }
         if let Some(old) = &old {
             self.services_by_key.remove(&old.model.key());
+            if facts.as_ref().is_none_or(|facts| facts.model.key() != old.model.key()) {
+                self.layer7.tallies.remove(&name);
+            }
         }
-        match facts {
-            Some(facts) => {
-                self.services_by_key.insert(facts.model.key(), name.clone());
-                self.services.insert(name.clone(), facts);
-            }
-            None => {
-                self.services.remove(&name);
-            }
+        if let Some(facts) = facts {
+            self.services_by_key.insert(facts.model.key(), name.clone());
+            self.services.insert(name.clone(), facts);
         }
         changes.policy_status = true;
         changes.route_status = true;
         self.layer7.touch_backend(&name);
         self.touch_providers();
         self.layer7.dirty.bindings.insert(Subject::Service(name.clone()));
-        self.layer7.dirty.compiled.insert(name.clone());
-        self.refresh_slices_of(&name, changes);
-        self.refresh_namespace(&name.namespace, changes);
+        self.mark_slices_of(&name);
+        self.layer7.dirty.compiled.insert(name);
     }
 
     pub(super) fn set_node(&mut self, name: Arc<str>, facts: Option<NodeFacts>, changes: &mut Changes) {
@@ -199,10 +198,8 @@ impl Index {
         if !is_known {
             changes.nodes.insert(name.clone());
         }
-        let pods: Vec<_> = self.pods_by_node.get(&name).into_iter().flatten().cloned().collect();
-        for pod in pods {
-            self.refresh_pod(&pod, changes);
-        }
+        let pods = self.pods_by_node.get(&name).into_iter().flatten();
+        self.layer7.dirty.pods.extend(pods.cloned());
     }
 
     pub(super) fn set_namespace(
@@ -225,8 +222,8 @@ impl Index {
         if old.map(|old| old.mode) == facts.map(|facts| facts.mode) {
             return;
         }
-        self.refresh_node_enrollment(changes);
-        self.refresh_namespace(&name, changes);
+        self.layer7.dirty.node_enrollment = true;
+        self.mark_pods_of(&name);
     }
 
     fn distribution(&self, namespace: &str) -> Option<Distribution> {

@@ -12,7 +12,7 @@ use ambit_api::{
 use ambit_model::NamespacedName;
 use kube::Resource;
 
-use super::Index;
+use super::{Index, maps::remove_from, subject::Subject};
 use crate::{
     changes::Changes,
     policies::{
@@ -33,6 +33,9 @@ impl Index {
         let facts = policy.as_ref().map(|policy| authorization::read(policy, &self.settings.root_namespaces));
         keep(&mut self.kube_authorization, &name, policy);
         let facts = facts.map(|facts| if is_deny_name(&name) { reserved(facts) } else { facts });
+        if self.authorization.get(&name) == facts.as_ref() {
+            return;
+        }
         let policy = facts.as_ref().and_then(|facts| facts.content.ztunnel());
         let policy = policy.map(|policy| self.trust().spell_out(policy));
         let old = match facts {
@@ -44,6 +47,10 @@ impl Index {
             |facts: Option<&AuthorizationFacts>| facts.and_then(|f| f.content.attachment().cloned());
         let (before, now) = (attached(old.as_ref()), attached(self.authorization.get(&name)));
         let custom = |facts: Option<&AuthorizationFacts>| facts.and_then(|f| f.content.custom().cloned());
+        match custom(self.authorization.get(&name)) {
+            Some(_) => drop(self.layer7.customs.insert(name.clone())),
+            None => drop(self.layer7.customs.remove(&name)),
+        }
         if before != now || custom(old.as_ref()) != custom(self.authorization.get(&name)) {
             let targets = before.into_iter().chain(now).flat_map(|attachment| attachment.targets);
             targets.for_each(|target| self.touch_target(&target));
@@ -51,12 +58,24 @@ impl Index {
         if !is_deny_name(&name) {
             self.publish(name.clone(), policy, changes);
         }
+        // Workloads name only policies with a selector. Ztunnels apply the others by namespace.
         let reach = |facts: Option<&AuthorizationFacts>| {
-            facts.map(|f| (f.selector.clone(), f.content.ztunnel().is_some()))
+            facts.filter(|facts| facts.content.ztunnel().is_some()).and_then(|facts| facts.selector.clone())
         };
-        if reach(old.as_ref()) != reach(self.authorization.get(&name)) {
-            self.refresh_reach_of(&name.namespace, changes);
+        let (before, now) = (reach(old.as_ref()), reach(self.authorization.get(&name)));
+        if before != now {
+            self.selecting.authorization.reselect(&name, before.as_ref(), now.as_ref());
+            before.iter().chain(&now).for_each(|selector| self.mark_selected(&name.namespace, selector));
         }
+    }
+
+    /// Marks the pods that a policy selects: in its namespace, or in all if that is a root namespace.
+    fn mark_selected(&mut self, namespace: &Arc<str>, selector: &BTreeMap<String, String>) {
+        let pods = match self.settings.root_namespaces.contains(namespace) {
+            true => self.labelled.selected_anywhere(selector),
+            false => self.labelled.selected(namespace, selector),
+        };
+        self.layer7.dirty.pods.extend(pods);
     }
 
     /// Parses all policies again after the root namespaces changed: the meaning of policies in
@@ -93,16 +112,50 @@ impl Index {
     }
 
     pub(super) fn set_peer(&mut self, name: NamespacedName, facts: Option<PeerFacts>, changes: &mut Changes) {
-        match facts {
-            Some(facts) => self.peer.insert(name.clone(), facts),
-            None => self.peer.remove(&name),
-        };
+        if self.peer.get(&name) == facts.as_ref() {
+            return;
+        }
         changes.policy_status = true;
-        self.refresh_derived(changes);
-        self.refresh_reach_of(&name.namespace, changes);
-        // It may open or close ports that bypass waypoints.
-        let bound = self.layer7.bound.keys().filter(|subject| subject.name().namespace == name.namespace);
-        self.layer7.dirty.bindings.extend(bound.cloned());
+        let level = self.level_of(&name.namespace);
+        let (old, new) = (self.peer.remove(&name), facts.clone());
+        self.peer.extend(facts.map(|facts| (name.clone(), facts)));
+        let says = |facts: &Option<PeerFacts>| {
+            facts.as_ref().map(|facts| (facts.created, facts.selector.clone(), facts.content.clone()))
+        };
+        if says(&old) == says(&new) {
+            return;
+        }
+        self.layer7.dirty.derived = true;
+        let is_whole =
+            |facts: &Option<PeerFacts>| facts.as_ref().is_some_and(|facts| facts.selector.is_none());
+        match is_whole(&new) {
+            true => drop(self.whole_peers.entry(name.namespace.clone()).or_default().insert(name.clone())),
+            false => remove_from(&mut self.whole_peers, &name.namespace, &name),
+        }
+        if level != self.level_of(&name.namespace) {
+            match self.settings.root_namespaces.contains(&name.namespace) {
+                true => self.layer7.dirty.pods.extend(self.pods.keys().cloned()),
+                false => self.mark_pods_of(&name.namespace),
+            }
+        }
+        let selector = |facts: Option<PeerFacts>| facts.and_then(|facts| facts.selector);
+        let (before, now) = (selector(old), selector(new));
+        self.selecting.peer.reselect(&name, before.as_ref(), now.as_ref());
+        for selector in before.iter().chain(&now) {
+            for pod in self.labelled.selected(&name.namespace, selector) {
+                self.mark_openings_of(&pod);
+                self.layer7.dirty.pods.insert(pod);
+            }
+        }
+    }
+
+    /// Marks the bindings of a pod and its Services, after the ports changed that bypass their waypoints.
+    fn mark_openings_of(&mut self, pod: &NamespacedName) {
+        let workload = self.pods.get(pod).and_then(|pod| pod.workload.as_ref());
+        let keys = workload.into_iter().flat_map(|workload| workload.services.keys());
+        let services = keys.filter_map(|key| self.services_by_key.get(key)).cloned().map(Subject::Service);
+        let subjects = services.chain([Subject::Pod(pod.clone())]);
+        self.layer7.dirty.bindings.extend(subjects.filter(|subject| self.layer7.bound.contains_key(subject)));
     }
 
     pub(super) fn set_request(
@@ -114,6 +167,9 @@ impl Index {
         let roots = &self.settings.root_namespaces;
         let facts = policy.as_ref().map(|policy| request_authentication::read(policy, roots));
         keep(&mut self.kube_request, &name, policy);
+        if self.request.get(&name) == facts.as_ref() {
+            return;
+        }
         let old = match facts.clone() {
             Some(facts) => self.request.insert(name, facts),
             None => self.request.remove(&name),
@@ -130,7 +186,8 @@ impl Index {
 
     /// Marks the targets of policies that name a provider, after its Service changed.
     pub(super) fn touch_providers(&mut self) {
-        let customs = self.authorization.values().filter_map(|policy| policy.content.custom());
+        let customs = self.layer7.customs.iter().filter_map(|name| self.authorization.get(name));
+        let customs = customs.filter_map(|policy| policy.content.custom());
         let targets: Vec<Target> =
             customs.flat_map(|custom| custom.attachment.targets.iter().cloned()).collect();
         targets.iter().for_each(|target| self.touch_target(target));
@@ -150,15 +207,6 @@ impl Index {
             }
         };
         waypoints.iter().for_each(|waypoint| self.layer7.touch_known(waypoint));
-    }
-
-    /// Updates all pods if the namespace is a root namespace, whose policies apply to every pod.
-    pub(super) fn refresh_reach_of(&mut self, namespace: &Arc<str>, changes: &mut Changes) {
-        if self.settings.root_namespaces.contains(namespace) {
-            self.refresh_pods(None, changes);
-        } else {
-            self.refresh_namespace(namespace, changes);
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use ambit_model::{BoundService, NamespacedName, Policy, Service, Workload};
 
-use super::{Index, PodEntry, PodIdentity, layer7::Subject};
+use super::{Index, PodEntry, PodIdentity, subject::Subject};
 use crate::{
     enrollment::{Enrollment, NodeEnrollment, Wanted, is_enrolled_namespace},
     gateways::GatewayFacts,
@@ -79,6 +79,12 @@ impl Index {
     /// The enrollment of a pod that is bound to a node.
     pub fn enrollment(&self, pod_uid: &str) -> Option<&Arc<Enrollment>> {
         self.pods.get(self.pod_uids.get(pod_uid)?)?.enrollment.as_ref()
+    }
+
+    /// The enrollments of the pods of a node.
+    pub fn enrollments_on(&self, node: &str) -> impl Iterator<Item = &Arc<Enrollment>> {
+        let names = self.pods_by_node.get(node).into_iter().flatten();
+        names.filter_map(|name| self.pods.get(name)?.enrollment.as_ref())
     }
 
     /// All enrollments.

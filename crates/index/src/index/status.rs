@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::Service as KubeService;
 
 use super::{
     Index, PodIdentity,
-    layer7::{Bound, Subject},
+    layer7::{Bound, Layer7},
+    subject::Subject,
 };
 use crate::{
     key::Kind,
@@ -77,26 +78,39 @@ impl Index {
     /// Pods whose own label requests a waypoint that does not accept them, with the reason. Pods
     /// that are merely waiting are not listed.
     pub fn refused_pods(&self) -> impl Iterator<Item = (PodIdentity, &Judgement)> {
-        self.layer7.bound.iter().filter_map(|(subject, bound)| match subject {
-            Subject::Pod(name) if !matches!(bound.binding.goal, Goal::Serve(_)) => {
-                let refused = bound.binding.judgement.as_ref().filter(|said| said.holds == Holds::False)?;
-                Some((self.pod(name)?, refused))
+        self.layer7.refused.iter().filter_map(|name| Some((self.pod(name)?, self.refusal(name)?)))
+    }
+
+    fn refusal(&self, pod: &NamespacedName) -> Option<&Judgement> {
+        let bound = self.layer7.bound.get(&Subject::Pod(pod.clone()))?;
+        let binding = Some(&bound.binding).filter(|binding| !matches!(binding.goal, Goal::Serve(_)))?;
+        binding.judgement.as_ref().filter(|said| said.holds == Holds::False)
+    }
+
+    /// Updates the kept sets of refused pods and of pods to annotate. Returns whether the pod is to annotate.
+    pub(super) fn note_word(&mut self, pod: &NamespacedName) -> bool {
+        let is_refused = self.pods.contains_key(pod) && self.refusal(pod).is_some();
+        let is_outdated = self.is_annotation_outdated(pod);
+        let Layer7 { refused, annotate, .. } = &mut self.layer7;
+        for (named, is_named) in [(refused, is_refused), (annotate, is_outdated)] {
+            if is_named {
+                named.insert(pod.clone());
+            } else {
+                named.remove(pod);
             }
-            Subject::Pod(_) | Subject::Service(_) => None,
-        })
+        }
+        is_outdated
     }
 
     /// Pods whose annotation must change: it remembers the waypoint behind which the pod is closed,
     /// in case all operators restart while its Gateway is gone. `None` removes it.
     pub fn pods_to_annotate(&self) -> impl Iterator<Item = (PodIdentity, Option<&NamespacedName>)> {
-        let outdated = self.pods.keys().filter(|name| self.is_annotation_outdated(name));
-        outdated.filter_map(|name| Some((self.pod(name)?, self.enforced_pod(name))))
+        self.layer7.annotate.iter().filter_map(|name| Some((self.pod(name)?, self.enforced_pod(name))))
     }
 
     /// Whether a pod's annotation differs from the waypoint behind which it is closed.
     pub(super) fn is_annotation_outdated(&self, name: &NamespacedName) -> bool {
-        let said = self.pods.get(name).and_then(|pod| pod.facts.enforced.as_ref());
-        said != self.enforced_pod(name)
+        self.pods.get(name).is_some_and(|pod| pod.facts.enforced.as_ref() != self.enforced_pod(name))
     }
 
     fn enforced_pod(&self, name: &NamespacedName) -> Option<&NamespacedName> {

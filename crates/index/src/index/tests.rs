@@ -432,6 +432,7 @@ mod endpoints;
 mod past;
 mod peer_levels;
 mod policy_settings;
+mod propagation;
 mod roots;
 mod routes;
 mod waypoint_pods;

@@ -67,6 +67,9 @@ pub struct TooLarge {
     pub bytes: usize,
 }
 
+/// The name of a resource and its content as the log holds it, none if it is removed.
+type Encoded = Result<(Arc<str>, Option<Content>), TooLarge>;
+
 /// The resources of one type. Clones share them.
 #[derive(Clone)]
 pub struct Feed(Arc<Inner>);
@@ -142,6 +145,27 @@ impl Feed {
             }
         }
         self.advance(log, None);
+        refused
+    }
+
+    /// Publishes one change to many feeds, and encodes it once for all of the same type.
+    #[must_use = "a refused resource keeps its old state"]
+    pub fn publish_to_all<'a>(feeds: impl IntoIterator<Item = &'a Self>, change: &Change) -> Vec<TooLarge> {
+        let mut encoded: Option<(&'static str, Encoded)> = None;
+        let mut refused = Vec::new();
+        for feed in feeds {
+            let known = encoded.take().filter(|(type_url, _)| *type_url == feed.type_url());
+            let (_, content) =
+                encoded.insert(known.unwrap_or_else(|| (feed.type_url(), feed.encode(change.clone()))));
+            match content.clone() {
+                Ok((name, content)) => {
+                    let mut log = feed.write();
+                    log.record(name, content);
+                    feed.advance(log, None);
+                }
+                Err(too_large) => refused.push(too_large),
+            }
+        }
         refused
     }
 
@@ -283,7 +307,7 @@ impl Feed {
         Ok(batch)
     }
 
-    fn encode(&self, change: Change) -> Result<(Arc<str>, Option<Content>), TooLarge> {
+    fn encode(&self, change: Change) -> Encoded {
         let (name, body) = match change {
             Change::Remove { name } => return Ok((name, None)),
             Change::Set { name, body } => (name, body),

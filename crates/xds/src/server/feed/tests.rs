@@ -29,6 +29,25 @@ fn an_equal_body_is_no_change_and_changes_of_one_name_merge() {
 }
 
 #[test]
+fn one_change_goes_to_many_feeds_each_at_its_own_position() {
+    let feeds = [Feed::new("t"), Feed::new("t"), Feed::new("other")];
+    assert!(feeds[1].publish([set("b", b"1")]).is_empty());
+    assert!(Feed::publish_to_all(&feeds, &set("a", b"1")).is_empty());
+    assert!(Feed::publish_to_all(&feeds, &set("a", b"1")).is_empty());
+    for (feed, head) in feeds.iter().zip([1, 2, 1]) {
+        assert_eq!(feed.progress().head, head);
+        let batch = feed.read_after(Range { after: head - 1, bound: head }, Part::Both, usize::MAX).unwrap();
+        let resource = wire::EncodedResource::decode(batch.resources[0].clone()).unwrap();
+        assert_eq!(
+            (resource.name.as_str(), resource.resource.unwrap().type_url.as_str()),
+            ("a", feed.type_url())
+        );
+    }
+    let large = Change::Set { name: "a".into(), body: vec![0; RESOURCE_BYTES_MAX + 1].into() };
+    assert_eq!(Feed::publish_to_all(&feeds, &large).len(), 3);
+}
+
+#[test]
 fn a_complete_state_removes_what_it_does_not_name() {
     let feed = Feed::new("t");
     assert!(feed.publish([set("a", b"1"), set("b", b"1")]).is_empty());
