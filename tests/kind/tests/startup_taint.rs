@@ -1,7 +1,10 @@
 //! Does a node that registers accept no pods before its agent serves, and is its taint removed
 //! then: after a reboot, and when the agent kept running?
 
-use std::time::Duration;
+use std::{
+    io::{BufRead as _, BufReader},
+    time::Duration,
+};
 
 use ambit_kind_tests::{Result, kubectl, mesh, mesh::Enrolled, node, wait};
 use anyhow::{Context as _, bail, ensure};
@@ -36,25 +39,31 @@ fn is_tainted(node: &Value) -> bool {
 fn register(name: &str, restart: impl FnOnce() -> Result<()>) -> Result<()> {
     let get = || kubectl::json(&["get", "node", name]);
     let before = kubectl::text(&get()?, "/metadata/uid").to_owned();
-    // Polling could miss the taint, so every state of the object is recorded.
+    // Polling could miss the taint, so every state of the object is recorded, from before it is deleted.
     let states = r#"jsonpath={.metadata.uid} {.spec.taints[*].key}{"\n"}"#;
-    let mut watch = kubectl::start(&["get", "node", name, "--watch", "-o", states])?;
-    let again = || {
-        kubectl::run(&["delete", "node", name, "--timeout=60s"])?;
-        restart()?;
-        wait::until("the node to register, and its taint to be lifted", LIMIT, || {
-            let node = get()?;
-            ensure!(kubectl::text(&node, "/metadata/uid") != before, "it is the old one");
-            Ok((!is_tainted(&node)).then_some(()))
-        })
-    };
-    let lifted = again();
+    let limit = format!("--request-timeout={}s", LIMIT.as_secs());
+    let mut watch = kubectl::start(&["get", "node", name, "--watch", "-o", states, &limit])?;
+    let lines = BufReader::new(watch.stdout.take().context("no output")?).lines();
+    let seen = register_again(name, &before, lines.map_while(Result::ok), restart);
     watch.kill()?;
-    let seen = String::from_utf8_lossy(&watch.wait_with_output()?.stdout).into_owned();
-    lifted?;
-    let began = seen.lines().find(|line| !line.starts_with(&before)).context("it has not registered")?;
-    ensure!(began.contains(TAINT), "it was not tainted: {seen}");
+    watch.wait()?;
+    let seen = seen?;
+    ensure!(seen.contains(TAINT), "it was not tainted: {seen}");
+    wait::until("the taint to be lifted", LIMIT, || Ok((!is_tainted(&get()?)).then_some(())))?;
     Ok(())
+}
+
+/// Deletes the node and restarts it; returns the first state of its new object.
+fn register_again(
+    name: &str,
+    before: &str,
+    mut states: impl Iterator<Item = String>,
+    restart: impl FnOnce() -> Result<()>,
+) -> Result<String> {
+    states.next().context("the node cannot be watched")?;
+    kubectl::run(&["delete", "node", name, "--timeout=60s"])?;
+    restart()?;
+    states.find(|state| !state.starts_with(before)).context("it has not registered")
 }
 
 /// Kills only the kubelet; its supervisor restarts it.
