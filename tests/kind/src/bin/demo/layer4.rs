@@ -51,7 +51,7 @@ fn policies(checks: &mut Checks, stage: &Stage) -> Result<()> {
     checks.step("AuthorizationPolicy: DENY principal client at front");
     kubectl::apply(DENY)?;
     let denied = wait::until("the DENY to bite", LIMIT, || Ok(shop.get().is_err().then_some(())));
-    checks.check("a principal-based DENY bites within a second", within(denied, POLICY));
+    checks.check("a principal-based DENY takes effect in a second", within(denied, POLICY));
     kubectl::delete(DENY)?;
     let back = wait::until("requests to pass again", LIMIT, || Ok(shop.get().ok()));
     checks.check("without it requests pass again", within(back, POLICY * 2));

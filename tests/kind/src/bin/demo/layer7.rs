@@ -63,7 +63,7 @@ fn opt_in(checks: &mut Checks, shop: &Shop) -> Result<()> {
 
 /// Routing by header and by weight.
 fn split(checks: &mut Checks, shop: &Shop) -> Result<()> {
-    checks.step("HTTPRoute at cart: 20 % to version 2, and whoever sends x-version: v2");
+    checks.step("HTTPRoute at cart: 20 % to version 2, and requests with x-version: v2");
     kubectl::apply(SPLIT)?;
     let named = Ask { times: 20, headers: &[("x-version", "v2")], ..CART };
     let chosen = wait::until("the header to choose version 2", LIMIT, || {
@@ -86,11 +86,14 @@ fn split(checks: &mut Checks, shop: &Shop) -> Result<()> {
 fn retry(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.step("TrafficPolicy: a fifth of the requests to cart is answered 503");
     kubectl::apply(FAULT)?;
-    let bites = wait::until("the fault to bite", LIMIT, || {
+    let effect = wait::until("the fault to take effect", LIMIT, || {
         let answered = answered(&shop.ask(&FRONT)?);
         Ok((answered < FRONT.times).then_some(FRONT.times - answered))
     });
-    checks.check("the fault bites", bites.map(|(failed, _)| format!("{failed} of {} failed", FRONT.times)));
+    checks.check(
+        "the fault takes effect",
+        effect.map(|(failed, _)| format!("{failed} of {} failed", FRONT.times)),
+    );
     checks.step("HTTPRoute at front: try again");
     kubectl::apply(RETRY)?;
     let hidden = wait::until("the retry to hide the fault", LIMIT, || {
@@ -109,7 +112,7 @@ fn deny(checks: &mut Checks, shop: &Shop) -> Result<()> {
     checks.step("AuthorizationPolicy at cart: DENY path /admin/*");
     kubectl::apply(DENY)?;
     let denied = wait::until("the path to be denied", LIMIT, || is(shop, &ADMIN, 403));
-    checks.check("a DENY by path bites within a second", within(denied, POLICY));
+    checks.check("a DENY by path takes effect in a second", within(denied, POLICY));
     checks.check("other paths are served", is(shop, &CART, 200).map(|_| "200".into()));
     Ok(())
 }
@@ -133,13 +136,9 @@ fn kill(checks: &mut Checks, stage: &Stage) -> Result<()> {
     checks.step("every pod of the waypoint is killed, while requests keep running");
     let killed = waypoint::kill(SHOP)?;
     let inside = inside.join().map_err(|_| anyhow!("the client died"))?;
-    checks.check(
-        "closed: nobody gets to the denied path meanwhile",
-        inside.and_then(|replies| never(&replies)),
-    );
+    checks.check("closed: no request reaches the denied path", inside.and_then(|replies| never(&replies)));
     let past = past.join().map_err(|_| anyhow!("the client died"))?;
-    checks
-        .check("closed: nobody outside gets to cart by its pod IP", past.and_then(|replies| never(&replies)));
+    checks.check("closed: no client outside reaches cart's pod IP", past.and_then(|replies| never(&replies)));
     let back = shop.load().settled(LIMIT).map(|after| {
         format!("{killed} pods killed, {} requests refused meanwhile", after.failed - before.failed)
     });
