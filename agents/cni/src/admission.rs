@@ -34,10 +34,10 @@ use crate::{
 
 /// How long enrolling a pod may take before the runtime is asked to retry; below the plugin's own
 /// limit.
-pub const ENROLL_TIME_MAX: Duration = Duration::from_secs(15);
+pub(crate) const ENROLL_TIME_MAX: Duration = Duration::from_secs(15);
 /// How long to wait for the operator to describe an unknown pod; until then it is not known whether
 /// the pod's own label enrolls it.
-pub const UNKNOWN_POD_TIME_MAX: Duration = Duration::from_secs(5);
+pub(crate) const UNKNOWN_POD_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long to wait for that while the operator is not connected.
 pub const DISCONNECTED_TIME_MAX: Duration = Duration::from_millis(300);
 /// Pods that may start at the same time.
@@ -62,7 +62,7 @@ enum Unanswered {
 ///
 /// # Errors
 /// When the directory is not writable.
-pub fn bind(path: &Path) -> Result<UnixListener, Error> {
+pub(crate) fn bind(path: &Path) -> Result<UnixListener, Error> {
     use std::os::unix::fs::PermissionsExt;
     let failed = |error| Error::io(format!("listen at {}", path.display()))(error);
     match std::fs::remove_file(path) {
@@ -75,7 +75,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, Error> {
 }
 
 /// Serves the plugin until dropped.
-pub async fn serve(listener: UnixListener, node: Node, metrics: Metrics) -> Infallible {
+pub(crate) async fn serve(listener: UnixListener, node: Node, metrics: Metrics) -> Infallible {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let permit = permits.clone().acquire_owned().await;

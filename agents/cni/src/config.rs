@@ -8,25 +8,25 @@ use ambit_runtime::{
 
 /// Directory of the sockets. The same path on the node and in the container, so that it can be
 /// written into the plugin's configuration.
-pub const RUN_DIR: &str = "/run/ambit";
+pub(crate) const RUN_DIR: &str = "/run/ambit";
 /// The CNI plugin's socket.
-pub const CNI_SOCKET: &str = "/run/ambit/cni.sock";
+pub(crate) const CNI_SOCKET: &str = "/run/ambit/cni.sock";
 /// Directory of the proxy's socket; the proxy mounts only this one.
-pub const ZDS_DIR: &str = "/run/ambit/zds";
+pub(crate) const ZDS_DIR: &str = "/run/ambit/zds";
 /// The proxy's socket.
-pub const ZDS_SOCKET: &str = "/run/ambit/zds/zds.sock";
+pub(crate) const ZDS_SOCKET: &str = "/run/ambit/zds/zds.sock";
 /// State that survives a reboot.
-pub const STATE_DIR: &str = "/var/lib/ambit";
+pub(crate) const STATE_DIR: &str = "/var/lib/ambit";
 /// The plugin decides from this file while the agent is not running.
-pub const STATE_FILE: &str = "/var/lib/ambit/enrolled.json";
+pub(crate) const STATE_FILE: &str = "/var/lib/ambit/enrolled.json";
 /// Network configurations of the container runtime.
-pub const CONF_DIR: &str = "/etc/cni/net.d";
+pub(crate) const CONF_DIR: &str = "/etc/cni/net.d";
 /// Plugin binaries of the container runtime.
-pub const BIN_DIR: &str = "/opt/cni/bin";
+pub(crate) const BIN_DIR: &str = "/opt/cni/bin";
 /// The plugin in this image.
-pub const PLUGIN_SOURCE: &str = "/ambit-cni-plugin";
+pub(crate) const PLUGIN_SOURCE: &str = "/ambit-cni-plugin";
 /// Pinned eBPF programs and maps.
-pub const BPFFS_DIR: &str = "/sys/fs/bpf/ambit";
+pub(crate) const BPFFS_DIR: &str = "/sys/fs/bpf/ambit";
 
 /// The configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Enrollment of one pod: its current position, its target, and the next effect.
 
-pub mod driver;
-pub mod effects;
-pub mod pod;
-pub mod stage;
-pub mod unjudged;
+pub(crate) mod driver;
+pub(crate) mod effects;
+pub(crate) mod pod;
+pub(crate) mod stage;
+pub(crate) mod unjudged;

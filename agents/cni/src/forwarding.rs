@@ -17,15 +17,15 @@ use tokio::{io::unix::AsyncFd, task::JoinHandle};
 use crate::{Error, kernel::KernelThread, metrics::ForwardedLabels, roster::Opened, tools::Tools};
 
 /// How often the counters are read.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest interval between two reports of dropped packets for one pod.
-pub const REPORT_INTERVAL: Duration = Duration::from_secs(600);
+pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(600);
 /// Pause before covering devices is retried, and between two changes.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A pod whose devices are covered.
 #[derive(Clone, Debug)]
-pub struct Covered {
+pub(crate) struct Covered {
     /// Kubernetes `metadata.uid`.
     pub uid: String,
     /// Its network namespace and listeners.
@@ -38,7 +38,7 @@ pub struct Covered {
 
 /// The task that covers new devices of a pod; aborted when dropped.
 #[derive(Debug)]
-pub struct Following(JoinHandle<()>);
+pub(crate) struct Following(JoinHandle<()>);
 
 impl Drop for Following {
     fn drop(&mut self) {
@@ -51,13 +51,13 @@ impl Covered {
     ///
     /// # Errors
     /// Of redirection.
-    pub async fn cover(&self, kernel: &KernelThread) -> Result<(), Error> {
+    pub(crate) async fn cover(&self, kernel: &KernelThread) -> Result<(), Error> {
         let pod = self.clone();
         kernel.call(move |kernel| kernel.cover(&pod.uid, &pod.opened.netns, &pod.ips, &pod.rerouted)).await
     }
 
     /// Covers devices as they appear.
-    pub fn follow(self, watch: DeviceWatch, kernel: KernelThread) -> Following {
+    pub(crate) fn follow(self, watch: DeviceWatch, kernel: KernelThread) -> Following {
         Following(tokio::spawn(async move {
             let Err(error) = self.changes(watch, &kernel).await;
             tracing::warn!(pod.uid = self.uid, %error, "New devices of a pod are not covered");
@@ -94,7 +94,7 @@ fn register(watch: DeviceWatch) -> Result<AsyncFd<DeviceWatch>, Error> {
 }
 
 /// Reads the counters as long as the agent runs.
-pub async fn count(tools: Tools) -> Infallible {
+pub(crate) async fn count(tools: Tools) -> Infallible {
     let mut counts = Counts::default();
     loop {
         match tools.kernel.call(|kernel| kernel.forwarded()).await {

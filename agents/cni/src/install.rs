@@ -8,9 +8,9 @@
 //! the agent has served once. Files of others are never written, except to remove what an earlier
 //! agent added.
 
-pub mod conflist;
-pub mod files;
-pub mod layout;
+pub(crate) mod conflist;
+pub(crate) mod files;
+pub(crate) mod layout;
 mod watch;
 
 use std::{
@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use watch::{Installer, watch};
+pub(crate) use watch::{Installer, watch};
 
 use conflist::{Entry, Form, Named, PLUGIN, Role};
 use layout::{Found, Layout, OWN_NAMES, Refusal};
@@ -27,7 +27,7 @@ use crate::Problem;
 
 /// Paths on the node.
 #[derive(Clone, Debug)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// Directory of network configurations.
     pub conf_dir: PathBuf,
     /// Directory of plugin binaries.
@@ -38,7 +38,7 @@ pub struct Paths {
 
 /// Whether new pods on this node go through the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InstallState {
+pub(crate) enum InstallState {
     /// The plugin is in the configuration that the runtime uses.
     Installed,
     /// It is not, for this reason; retried when anything changes.
@@ -52,7 +52,7 @@ impl Paths {
 }
 
 /// Installs the binary and the configuration where they are missing.
-pub fn reconcile(paths: &Paths, entry: &Entry) -> InstallState {
+pub(crate) fn reconcile(paths: &Paths, entry: &Entry) -> InstallState {
     match try_reconcile(paths, entry) {
         Ok(()) => InstallState::Installed,
         Err(problem) => InstallState::Waiting(problem),
@@ -111,7 +111,7 @@ fn problem(directory: &Path, refusal: Refusal) -> Problem {
 ///
 /// # Errors
 /// The first file that cannot be written; the rest is left for the next attempt.
-pub fn remove(paths: &Paths) -> io::Result<()> {
+pub(crate) fn remove(paths: &Paths) -> io::Result<()> {
     restore(&paths.conf_dir, Restored::All)?;
     OWN_NAMES.iter().try_for_each(|name| files::remove(&paths.conf_dir.join(name)))?;
     files::remove(&paths.binary())

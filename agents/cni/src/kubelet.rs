@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// Interval of the search.
-pub const INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(5);
 /// Name of the kubelet's program.
 const NAME: &str = "kubelet";
 
 /// Follows the kubelet until dropped.
-pub async fn follow(kernel: KernelThread, root: PathBuf) -> Infallible {
+pub(crate) async fn follow(kernel: KernelThread, root: PathBuf) -> Infallible {
     let mut followed: Option<Process> = None;
     let mut warned = false;
     loop {

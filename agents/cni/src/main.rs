@@ -1,7 +1,7 @@
 //! `ambit-node-agent`: enrolls the pods of one node. Configured by environment variables, see
 //! `--help`.
 
-use ambit_cni::{config::Config, run};
+use ambit_cni::{Config, run};
 use ambit_runtime::{env::ProcessEnvironment, telemetry};
 use clap::Parser;
 
@@ -19,5 +19,5 @@ async fn main() -> anyhow::Result<()> {
     Arguments::parse();
     let config = Config::parse(&ProcessEnvironment)?;
     telemetry::init(&config.agent.log_filter, config.agent.log_format);
-    run::run(config).await
+    run(config).await
 }

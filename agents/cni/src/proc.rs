@@ -11,7 +11,7 @@ use crate::Error;
 
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Process {
+pub(crate) struct Process {
     /// Clock ticks from boot to its start; together with the pid this identifies a process
     /// uniquely.
     pub started: u64,
@@ -21,13 +21,13 @@ pub struct Process {
 
 impl Process {
     /// The process that has this id now.
-    pub fn of(proc: &Path, pid: u32) -> Option<Self> {
+    pub(crate) fn of(proc: &Path, pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(proc.join(pid.to_string()).join("stat")).ok()?;
         Some(Self { started: start_time(&stat)?, pid })
     }
 
     /// Whether it is still running, with the same start time.
-    pub fn is_alive(self, proc: &Path) -> bool {
+    pub(crate) fn is_alive(self, proc: &Path) -> bool {
         Self::of(proc, self.pid) == Some(self)
     }
 }
@@ -36,7 +36,7 @@ impl Process {
 ///
 /// # Errors
 /// If `proc` cannot be listed.
-pub fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
+pub(crate) fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
     select(proc, |directory| {
         fs::read_to_string(directory.join("cgroup")).is_ok_and(|text| names_pod(&text, uid))
     })
@@ -46,7 +46,7 @@ pub fn of_pod(proc: &Path, uid: &str) -> io::Result<Vec<Process>> {
 ///
 /// # Errors
 /// If `proc` cannot be listed.
-pub fn named(proc: &Path, name: &str) -> io::Result<Vec<Process>> {
+pub(crate) fn named(proc: &Path, name: &str) -> io::Result<Vec<Process>> {
     select(proc, |directory| {
         fs::read_to_string(directory.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
     })
@@ -56,7 +56,7 @@ pub fn named(proc: &Path, name: &str) -> io::Result<Vec<Process>> {
 ///
 /// # Errors
 /// [`Error::NoAddress`] and [`Error::NoNamespace`].
-pub fn netns_of_pod(proc: &Path, uid: &str, ips: &[IpAddr]) -> Result<NetNs, Error> {
+pub(crate) fn netns_of_pod(proc: &Path, uid: &str, ips: &[IpAddr]) -> Result<NetNs, Error> {
     if ips.is_empty() {
         return Err(Error::NoAddress { uid: uid.to_owned() });
     }
@@ -96,7 +96,7 @@ fn select(proc: &Path, matches: impl Fn(&Path) -> bool) -> io::Result<Vec<Proces
 }
 
 /// The uid of the pod that a process belongs to, from its cgroups.
-pub fn pod_of(proc: &Path, pid: u32) -> Option<String> {
+pub(crate) fn pod_of(proc: &Path, pid: u32) -> Option<String> {
     let text = fs::read_to_string(proc.join(pid.to_string()).join("cgroup")).ok()?;
     pod_in(&text)
 }
@@ -106,7 +106,7 @@ pub fn pod_of(proc: &Path, pid: u32) -> Option<String> {
 ///
 /// A container may use any program name and share the node's network, but it is in the cgroup of
 /// its pod.
-pub fn is_of_node(proc: &Path, pid: u32) -> bool {
+pub(crate) fn is_of_node(proc: &Path, pid: u32) -> bool {
     let directory = proc.join(pid.to_string());
     let pid_namespace = |directory: &Path| fs::read_link(directory.join("ns/pid")).ok();
     let status = fs::read_to_string(directory.join("status")).unwrap_or_default();

@@ -16,8 +16,8 @@ use ambit_runtime::accept;
 use ambit_zds::{Connections, Server, ZdsError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use actor::{GRACE, Surroundings};
-pub use command::Link;
+pub use actor::Surroundings;
+pub(crate) use command::Link;
 
 use crate::Error;
 use command::ProxyCommand;

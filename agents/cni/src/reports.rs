@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::Problem;
 
-pub use stream::run;
+pub(crate) use stream::run;
 
 /// Collects what is to be reported.
 #[derive(Clone, Debug, Default)]

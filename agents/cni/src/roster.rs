@@ -14,7 +14,7 @@ use ambit_zds::{Kind, Listener, ListenerOf, Pod};
 use crate::{Error, kernel::port};
 
 /// The listeners of every pod.
-pub const KINDS: [Kind; 3] = [Kind::Outbound, Kind::InboundPlaintext, Kind::Hbone];
+pub(crate) const KINDS: [Kind; 3] = [Kind::Outbound, Kind::InboundPlaintext, Kind::Hbone];
 
 /// A pod's namespace and the listening sockets in it.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ const POD: &str = "pod/";
 
 /// The xDS handler that applies enrollments to the node.
 #[derive(Debug)]
-pub struct Enrollments(pub Node);
+pub(crate) struct Enrollments(pub Node);
 
 impl Handler for Enrollments {
     fn apply(&mut self, _: &str, resources: Vec<Resource>, removed: Vec<String>) -> Vec<Rejection> {

@@ -11,7 +11,7 @@ use crate::error::Error;
 
 /// Direction from the point of view of the proxy's pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(crate) enum Direction {
     /// The pod is the client.
     Outbound,
     /// The pod is the server.
@@ -20,7 +20,7 @@ pub enum Direction {
 
 /// One end of the connection.
 #[derive(Clone, Debug, Default)]
-pub struct End {
+pub(crate) struct End {
     /// Address on the network.
     pub addr: Option<SocketAddr>,
     /// Name of the pod.
@@ -35,7 +35,7 @@ pub struct End {
 
 impl End {
     /// A pod at `addr`; the caller must have verified its identity.
-    pub fn of(workload: &Workload, addr: SocketAddr, identity: Option<Spiffe>) -> Self {
+    pub(crate) fn of(workload: &Workload, addr: SocketAddr, identity: Option<Spiffe>) -> Self {
         Self {
             addr: Some(addr),
             workload: Some(workload.name.clone()),
@@ -48,7 +48,7 @@ impl End {
 
 /// A finished connection.
 #[derive(Clone, Debug)]
-pub struct Record {
+pub(crate) struct Record {
     /// The client.
     pub source: End,
     /// The server.
@@ -73,7 +73,7 @@ pub struct Record {
 
 /// A connection that was refused before more than its addresses was known.
 #[derive(Clone, Copy, Debug)]
-pub struct Refused<'a> {
+pub(crate) struct Refused<'a> {
     /// Whose side this is.
     pub direction: Direction,
     /// The client.
@@ -95,7 +95,7 @@ impl Direction {
 
 impl Record {
     /// A record with two ends and no other fields.
-    pub fn between(direction: Direction, source: End, destination: End) -> Self {
+    pub(crate) fn between(direction: Direction, source: End, destination: End) -> Self {
         Self {
             source,
             destination,

@@ -10,14 +10,14 @@ use ambit_store::Snapshot;
 
 /// All admitted connections of one worker.
 #[derive(Debug, Default)]
-pub struct Connections(Rc<AdmittedList<InboundConnection>>);
+pub(crate) struct Connections(Rc<AdmittedList<InboundConnection>>);
 
 /// An admitted connection; leaves the list when dropped.
-pub type Admitted = admitted::Admitted<InboundConnection>;
+pub(crate) type Admitted = admitted::Admitted<InboundConnection>;
 
 /// A connection to a workload of this node.
 #[derive(Debug)]
-pub struct InboundConnection {
+pub(crate) struct InboundConnection {
     connection: Connection,
     workload: Arc<Workload>,
     /// The policies at the last evaluation.
@@ -29,7 +29,7 @@ impl Connections {
     ///
     /// # Errors
     /// The verdict that denies it.
-    pub fn admit(
+    pub(crate) fn admit(
         &self,
         snapshot: &Snapshot,
         workload: &Arc<Workload>,
@@ -41,13 +41,8 @@ impl Connections {
     }
 
     /// Re-evaluates every connection whose policies changed, and cuts those that are no longer allowed.
-    pub fn judge_again(&self, snapshot: &Snapshot) {
+    pub(crate) fn judge_again(&self, snapshot: &Snapshot) {
         self.0.evaluate_again(|inbound| inbound.judge_again(snapshot));
-    }
-
-    /// Whether there is no admitted connection.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
@@ -145,7 +140,7 @@ mod tests {
         let by = NamespacedName::new("shop", "no-redis");
         assert_eq!(redis.denied().now_or_never(), Some(Verdict::DeniedBy(by)));
         drop((http, redis));
-        assert!(connections.is_empty());
+        assert!(connections.0.is_empty());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use ambit_xds::QuerySender;
 use crate::{connections::Connections, error::Error, flow::Flows, metrics::Metrics, pods::Pod};
 
 /// How long a connection waits for the control plane to describe its pod.
-pub const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const WORKLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// State shared by all workers.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct Shared {
 
 /// State shared by the pods of one worker.
 #[derive(Debug)]
-pub struct Local {
+pub(crate) struct Local {
     /// State shared by all workers.
     pub shared: Arc<Shared>,
     /// Accounting of this worker's connections.
@@ -53,14 +53,14 @@ pub struct Local {
 
 impl Local {
     /// For a new worker.
-    pub fn new(shared: Arc<Shared>) -> Rc<Self> {
+    pub(crate) fn new(shared: Arc<Shared>) -> Rc<Self> {
         let flows = Flows::new(shared.log.clone(), &shared.metrics.traffic);
         Rc::new(Self { shared, flows, connections: Connections::default() })
     }
 }
 
 /// One pod in one worker.
-pub struct Context {
+pub(crate) struct Context {
     /// State of the worker.
     pub local: Rc<Local>,
     /// The pod.
@@ -78,7 +78,7 @@ pub struct Context {
 
 impl Context {
     /// For a pod that starts to be served.
-    pub fn new(local: Rc<Local>, pod: Arc<Pod>, stage: StageWatch) -> Rc<Self> {
+    pub(crate) fn new(local: Rc<Local>, pod: Arc<Pod>, stage: StageWatch) -> Rc<Self> {
         let tunnels = Tunnels::new(local.shared.identities.clone());
         let lookup = Lookup::new(local.shared.query_sender.clone());
         let labels = RefCell::default();
@@ -90,7 +90,7 @@ impl Context {
     ///
     /// # Errors
     /// [`Error::UnknownWorkload`], [`Error::AccountMismatch`]
-    pub async fn workload(&self) -> Result<Arc<Workload>, Error> {
+    pub(crate) async fn workload(&self) -> Result<Arc<Workload>, Error> {
         let workload = match self.known() {
             Some(workload) => workload,
             None => self.described().await?,
@@ -132,7 +132,7 @@ impl Context {
     }
 
     /// The pod's own labels for peers, cached per description.
-    pub fn baggage(&self, workload: &Arc<Workload>) -> Rc<Baggage> {
+    pub(crate) fn baggage(&self, workload: &Arc<Workload>) -> Rc<Baggage> {
         let mut labels = self.labels.borrow_mut();
         if let Some((of, baggage)) = labels.as_ref()
             && Arc::ptr_eq(of, workload)

@@ -23,7 +23,7 @@ const BUFFER_BYTES: usize = 16 << 10;
 ///
 /// # Errors
 /// [`Error::Stream`]
-pub async fn copy(pod: &mut TcpStream, far: &mut TcpStream, counters: &Counters) -> Result<(), Error> {
+pub(crate) async fn copy(pod: &mut TcpStream, far: &mut TcpStream, counters: &Counters) -> Result<(), Error> {
     // Bytes written to the far side were sent by the pod, and the other way round.
     let mut pod = Counted { stream: pod, written: &counters.received };
     let mut far = Counted { stream: far, written: &counters.sent };

@@ -14,7 +14,7 @@ use ambit_zds::{Connections, Kind};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{context::Shared, pods::Pod};
-pub use order::Listeners;
+pub(crate) use order::Listeners;
 use order::{Command, Order};
 
 /// Queued commands per worker.

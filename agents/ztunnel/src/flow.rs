@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// All flows of one worker.
-pub struct Flows {
+pub(crate) struct Flows {
     log: AccessLog,
     series: RefCell<Cache>,
     live: RefCell<HashMap<u64, Rc<Live>>>,
@@ -45,7 +45,7 @@ struct Live {
 }
 
 /// The accounting of one connection whose two ends are known.
-pub struct Flow {
+pub(crate) struct Flow {
     flows: Rc<Flows>,
     id: u64,
     live: Rc<Live>,
@@ -57,7 +57,7 @@ pub struct Flow {
 
 impl Flows {
     /// For a new worker.
-    pub fn new(log: AccessLog, traffic: &Traffic) -> Rc<Self> {
+    pub(crate) fn new(log: AccessLog, traffic: &Traffic) -> Rc<Self> {
         Rc::new(Self {
             log,
             series: RefCell::new(traffic.cache()),
@@ -67,7 +67,7 @@ impl Flows {
     }
 
     /// Opens a flow that started at `begun`; `record` is completed when it ends.
-    pub fn open(self: &Rc<Self>, labels: Labels, record: Record, begun: Instant) -> Flow {
+    pub(crate) fn open(self: &Rc<Self>, labels: Labels, record: Record, begun: Instant) -> Flow {
         let series = self.series.borrow_mut().acquire(&labels);
         series.opened();
         let live = Rc::new(Live { bytes: ByteCount::default(), series, direction: record.direction });
@@ -78,7 +78,7 @@ impl Flows {
     }
 
     /// Counts and logs a connection that ended before more than its addresses was known.
-    pub fn refuse(
+    pub(crate) fn refuse(
         &self,
         direction: Direction,
         client: SocketAddr,
@@ -94,7 +94,7 @@ impl Flows {
     }
 
     /// Adds the bytes transferred since the last flush.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.live.borrow().values().for_each(|live| live.flush());
     }
 }
@@ -114,12 +114,12 @@ impl Live {
 
 impl Flow {
     /// The byte counters: `sent` and `received` by the pod.
-    pub fn counters(&self) -> &Counters {
+    pub(crate) fn counters(&self) -> &Counters {
         &self.live.bytes.counters
     }
 
     /// Ends the flow.
-    pub fn finish(mut self, result: Result<(), Error>) {
+    pub(crate) fn finish(mut self, result: Result<(), Error>) {
         self.result = result;
     }
 }

@@ -17,10 +17,9 @@ use tokio::net::TcpStream;
 use crate::{access_log::Direction, context::Context, error::Error, sockets};
 
 use peer::Peer;
-pub use target::{Refused, Target, target};
 
 /// Serves one tunnel connection until it ends.
-pub async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(context: Rc<Context>, stream: TcpStream, client: SocketAddr) {
     sockets::tune(&stream);
     let local = sockets::original_destination(&stream);
     let at = local.as_ref().ok().copied();

@@ -2,11 +2,11 @@
 
 use ambit_proxy::process;
 use ambit_runtime::env::ProcessEnvironment;
-use ambit_ztunnel::{config, config::Config, run};
+use ambit_ztunnel::{Config, HELP, run};
 
 fn main() -> anyhow::Result<()> {
-    process::parse_arguments("ambit-ztunnel", env!("CARGO_PKG_VERSION"), config::HELP);
+    process::parse_arguments("ambit-ztunnel", env!("CARGO_PKG_VERSION"), HELP);
     let config = Config::parse(&ProcessEnvironment, process::cores())?;
-    process::block_on(&config.proxy.clone(), run::run(config))?;
+    process::block_on(&config.proxy.clone(), run(config))?;
     Ok(())
 }

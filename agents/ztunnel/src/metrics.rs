@@ -2,8 +2,8 @@
 //!
 //! Invariant: the number of series is bounded; see [`traffic`].
 
-pub mod labels;
-pub mod traffic;
+pub(crate) mod labels;
+pub(crate) mod traffic;
 
 use ambit_runtime::admin;
 use ambit_store::LookupResult;
@@ -12,8 +12,8 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
 };
 
-pub use labels::{End, Labels, Reporter, ResponseFlags, Security};
-pub use traffic::{Cache, InUse, SERIES_MAX, Traffic};
+pub(crate) use labels::{End, Labels, Reporter, ResponseFlags, Security};
+pub(crate) use traffic::{Cache, InUse, Traffic};
 
 /// Label: the result of a lookup ([`LookupResult`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -26,7 +26,7 @@ use crate::{
 use dial::{Reached, Upstream, reach};
 
 /// Serves one connection of the pod until it ends.
-pub async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAddr) {
     let begun = Instant::now();
     sockets::tune(&stream);
     let (source, destination) = match ends(&context, &stream).await {

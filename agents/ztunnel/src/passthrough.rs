@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Serves one plaintext connection to the pod until it ends.
-pub async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAddr) {
+pub(crate) async fn serve(context: Rc<Context>, mut stream: TcpStream, client: SocketAddr) {
     let begun = Instant::now();
     sockets::tune(&stream);
     let (workload, destination) = match ends(&context, &stream).await {

@@ -16,9 +16,9 @@ use ambit_zds::Kind;
 use crate::error::Error;
 
 /// Connections of one pod in one direction, in all workers together.
-pub const CONNECTIONS_PER_POD_MAX: usize = 65_536;
+pub(crate) const CONNECTIONS_PER_POD_MAX: usize = 65_536;
 /// Inbound tunnel connections per pod with a handshake in progress.
-pub const HANDSHAKES_PER_POD_MAX: usize = 256;
+pub(crate) const HANDSHAKES_PER_POD_MAX: usize = 256;
 /// The same per client address.
 pub const HANDSHAKES_PER_CLIENT_MAX: usize = 64;
 

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ambit_netns::NetNs;
-pub use ambit_runtime::sockets::{CONNECT_TIMEOUT, canonical, reset, tune};
+pub(crate) use ambit_runtime::sockets::{CONNECT_TIMEOUT, canonical, reset, tune};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::error::Error;
@@ -15,7 +15,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// When no socket can be created, the other end refuses, or [`CONNECT_TIMEOUT`] passes.
-pub async fn connect_out(netns: &NetNs, address: SocketAddr) -> Result<TcpStream, Error> {
+pub(crate) async fn connect_out(netns: &NetNs, address: SocketAddr) -> Result<TcpStream, Error> {
     let failed = |source| Error::Connect { address, source };
     let socket = ambit_netns::outbound(netns, address)?;
     tune(&socket);
@@ -31,7 +31,7 @@ pub async fn connect_out(netns: &NetNs, address: SocketAddr) -> Result<TcpStream
 ///
 /// # Errors
 /// When no socket can be created, the application refuses, or [`CONNECT_TIMEOUT`] passes.
-pub async fn connect_app(
+pub(crate) async fn connect_app(
     netns: &NetNs,
     source: Option<IpAddr>,
     address: SocketAddr,
@@ -54,11 +54,11 @@ pub async fn connect_app(
 ///
 /// # Errors
 /// [`Error::Address`]
-pub fn original_destination(stream: &TcpStream) -> Result<SocketAddr, Error> {
+pub(crate) fn original_destination(stream: &TcpStream) -> Result<SocketAddr, Error> {
     stream.local_addr().map(canonical).map_err(Error::Address)
 }
 
 /// Ports of the proxy's own listeners, which are never a target.
-pub fn is_own_port(port: u16) -> bool {
+pub(crate) fn is_own_port(port: u16) -> bool {
     matches!(port, ambit_model::OUTBOUND_PORT | ambit_model::INBOUND_PLAINTEXT_PORT | ambit_model::HBONE_PORT)
 }

@@ -17,11 +17,11 @@ use super::{
 use crate::{Error, Problem, metrics::EffectLabels, proxy::Link};
 
 /// First delay after a failed effect; doubled for each further failure.
-pub const BACKOFF_MIN: Duration = Duration::from_millis(5);
+pub(crate) const BACKOFF_MIN: Duration = Duration::from_millis(5);
 /// Longest delay.
-pub const BACKOFF_MAX: Duration = Duration::from_secs(5);
+pub(crate) const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How long a pod that leaves the mesh still accepts tunnels from peers.
-pub const LINGER: Duration = Duration::from_secs(3);
+pub(crate) const LINGER: Duration = Duration::from_secs(3);
 /// How often to check whether the last process of a deleted pod has ended.
 const PROCESSES_INTERVAL: Duration = Duration::from_secs(1);
 /// Consecutive failures after which the operator is notified; fewer are normal for a pod that has
@@ -41,7 +41,7 @@ pub struct Progress {
 
 /// The driver's ends of its channels.
 #[derive(Debug)]
-pub struct Channels {
+pub(crate) struct Channels {
     /// The wanted state.
     pub intent: watch::Receiver<Intent>,
     /// The network that CNI created.
@@ -52,7 +52,7 @@ pub struct Channels {
 
 /// The driver of one pod.
 #[derive(Debug)]
-pub struct Driver {
+pub(crate) struct Driver {
     channels: Channels,
     effects: Effects,
     at: Position,
@@ -68,7 +68,7 @@ pub struct Driver {
 
 impl Driver {
     /// A driver for a pod whose current position is `at`.
-    pub fn new(channels: Channels, mut effects: Effects, at: Position) -> Self {
+    pub(crate) fn new(channels: Channels, mut effects: Effects, at: Position) -> Self {
         if at != Position::default() {
             // An earlier agent has enrolled it, or was about to.
             effects.forgo_closing();
@@ -91,13 +91,13 @@ impl Driver {
 
     /// Reports the pod's position before anything is done, so that the first report to the operator
     /// includes it.
-    pub fn announce(&self) {
+    pub(crate) fn announce(&self) {
         let intent = self.channels.intent.borrow().clone();
         self.report(&intent);
     }
 
     /// Runs until a deleted pod is cleaned up, or the agent stops.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         loop {
             let intent = self.channels.intent.borrow_and_update().clone();
             let sandbox = self.channels.sandbox.borrow_and_update().clone();

@@ -32,7 +32,7 @@ const CLOSING_ROUNDS_MAX: usize = 8;
 
 /// The effects on one pod.
 #[derive(Debug)]
-pub struct Effects {
+pub(crate) struct Effects {
     tools: Tools,
     opened: Option<Arc<Opened>>,
     sandbox: Option<Sandbox>,
@@ -48,7 +48,7 @@ pub struct Effects {
 
 impl Effects {
     /// For a pod whose namespace is not open.
-    pub fn new(tools: Tools) -> Self {
+    pub(crate) fn new(tools: Tools) -> Self {
         Self {
             tools,
             opened: None,

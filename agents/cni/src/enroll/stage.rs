@@ -12,7 +12,7 @@ use ambit_proto::node;
 
 /// Whether something is in place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Know {
+pub(crate) enum Know {
     /// Certainly not.
     #[default]
     No,
@@ -38,7 +38,7 @@ pub enum Wanted {
 
 /// External facts in addition to the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Whether a proxy is connected and has received its snapshot.
     pub proxy: ProxyFact,
     /// Whether peers had time to stop tunnelling since capture was switched off.
@@ -49,7 +49,7 @@ pub struct Facts {
 
 /// Connection to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProxyFact {
+pub(crate) enum ProxyFact {
     /// No proxy.
     Away,
     /// Connected and ready for requests.
@@ -58,7 +58,7 @@ pub enum ProxyFact {
 
 /// The time that peers get to stop tunnelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Linger {
+pub(crate) enum Linger {
     /// Peers may still tunnel to the pod.
     Running,
     /// The time is over.
@@ -67,7 +67,7 @@ pub enum Linger {
 
 /// Processes in the pod's namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Processes {
+pub(crate) enum Processes {
     /// At least one.
     Running,
     /// None: nothing is left to protect.
@@ -76,7 +76,7 @@ pub enum Processes {
 
 /// The last state reported to the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Reported {
+pub(crate) enum Reported {
     /// Nothing was reported by this process.
     #[default]
     Nothing,
@@ -90,7 +90,7 @@ pub enum Reported {
 
 /// What is in place for a pod, as far as is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Position {
+pub(crate) struct Position {
     /// The agent holds the namespace, and listening sockets in it.
     pub opened: Know,
     /// The connected proxy acknowledged the pod.
@@ -109,7 +109,7 @@ pub struct Position {
 
 /// One operation. All are idempotent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Find the namespace, and adopt or open its listeners.
     Open,
     /// Pass the pod to the proxy and wait for the ack.
@@ -146,7 +146,7 @@ enum Step {
 }
 
 /// The next effect; `None` when the target is reached, or an external fact must change first.
-pub fn next(at: &Position, wanted: Wanted, facts: &Facts) -> Option<Effect> {
+pub(crate) fn next(at: &Position, wanted: Wanted, facts: &Facts) -> Option<Effect> {
     let way: &[fn(&Position, &Facts) -> Step] = match wanted {
         Wanted::L4 => &[hold, protect, tell_enrolled],
         Wanted::Out => &[quiet, release, tell_out],
@@ -229,7 +229,7 @@ fn tell_out(at: &Position, _: &Facts) -> Step {
 
 impl Position {
     /// A pod with pins of an earlier agent.
-    pub fn inherited() -> Self {
+    pub(crate) fn inherited() -> Self {
         Self {
             attached: Know::Maybe,
             armed: Know::Maybe,
@@ -240,12 +240,12 @@ impl Position {
     }
 
     /// An effect starts: what it changes is uncertain from now on.
-    pub fn begun(&mut self, effect: Effect) {
+    pub(crate) fn begun(&mut self, effect: Effect) {
         self.mark(effect, Know::Maybe, Know::Maybe);
     }
 
     /// An effect succeeded.
-    pub fn succeeded(&mut self, effect: Effect) {
+    pub(crate) fn succeeded(&mut self, effect: Effect) {
         self.mark(effect, Know::Yes, Know::No);
         match effect {
             Effect::ReportEnrolled => self.reported = Reported::Enrolled,
@@ -265,12 +265,12 @@ impl Position {
     }
 
     /// The connection to the proxy that acknowledged the pod was lost.
-    pub fn proxy_lost(&mut self) {
+    pub(crate) fn proxy_lost(&mut self) {
         self.announced = Know::No;
     }
 
     /// The listeners were removed because no proxy came back.
-    pub fn disarmed(&mut self) {
+    pub(crate) fn disarmed(&mut self) {
         self.armed = Know::No;
     }
 
@@ -293,7 +293,7 @@ impl Position {
     }
 
     /// The stage to report to the operator; `None` while it is not known well enough.
-    pub fn stage(&self) -> Option<node::Stage> {
+    pub(crate) fn stage(&self) -> Option<node::Stage> {
         match self.reported {
             Reported::Enrolled => Some(node::Stage::Enrolled),
             Reported::Leaving => Some(node::Stage::Unredirected),
@@ -306,7 +306,7 @@ impl Position {
     }
 
     /// Whether nothing is left of the pod and the operator was notified.
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         *self == Self { reported: Reported::Out, ..Self::default() }
     }
 }

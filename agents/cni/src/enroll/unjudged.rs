@@ -12,7 +12,7 @@ use super::pod::Inbound;
 
 /// The sockets among `all` of a namespace that bypassed policy; `proxies` are the cgroups of
 /// proxies.
-pub fn unjudged<'a>(all: &'a [TcpSocket], proxies: &[u64], inbound: Inbound) -> Vec<&'a TcpSocket> {
+pub(crate) fn unjudged<'a>(all: &'a [TcpSocket], proxies: &[u64], inbound: Inbound) -> Vec<&'a TcpSocket> {
     let ends: BTreeSet<(SocketAddr, SocketAddr)> =
         all.iter().map(|socket| (socket.local, socket.peer)).collect();
     let served: BTreeSet<u16> =

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Name of the plugin: its `type` in a configuration and its file in the binary directory.
-pub const PLUGIN: &str = "ambit-cni";
+pub(crate) const PLUGIN: &str = "ambit-cni";
 /// A plugin that always delegates to other configurations, even if it does not list them.
 const MULTUS: &str = "multus";
 /// Members in which a plugin lists the configurations it delegates to.
@@ -20,7 +20,7 @@ const VERSION_DEFAULT: &str = "0.3.1";
 
 /// Why a text is not a network configuration.
 #[derive(Debug, thiserror::Error)]
-pub enum Invalid {
+pub(crate) enum Invalid {
     /// Not valid JSON.
     #[error("not JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -31,7 +31,7 @@ pub enum Invalid {
 
 /// A single plugin (`.conf`, `.json`) or a list of plugins (`.conflist`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(crate) enum Form {
     /// A single plugin.
     Single,
     /// A list, `plugins: [...]`.
@@ -40,7 +40,7 @@ pub enum Form {
 
 impl Form {
     /// The form according to the file name; `None` for files that runtimes ignore.
-    pub fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         if name.starts_with('.') {
             return None;
         }
@@ -55,7 +55,7 @@ impl Form {
 /// Our entry in `plugins`, with everything the plugin needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Always [`PLUGIN`].
     #[serde(rename = "type")]
     pub plugin: String,
@@ -75,7 +75,7 @@ pub struct Entry {
 
 /// The role of another configuration for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// It creates the pod's network itself.
     Network,
     /// It delegates to other configurations (Multus), including ours.
@@ -86,7 +86,7 @@ pub enum Role {
 
 /// A file to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// File name.
     pub name: String,
     /// Content.
@@ -97,7 +97,7 @@ pub struct Named {
 ///
 /// # Errors
 /// Why it would not.
-pub fn validate(form: Form, text: &str) -> Result<(), Invalid> {
+pub(crate) fn validate(form: Form, text: &str) -> Result<(), Invalid> {
     let value: Value = serde_json::from_str(text)?;
     if value.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err(Invalid::Shape("it has no name"));
@@ -124,7 +124,7 @@ fn typed(plugin: &Value) -> Result<(), Invalid> {
 ///
 /// # Errors
 /// When `file` is not valid.
-pub fn embed(form: Form, file: &Named, entry: &Entry) -> Result<String, Invalid> {
+pub(crate) fn embed(form: Form, file: &Named, entry: &Entry) -> Result<String, Invalid> {
     validate(form, &file.text)?;
     let entry = Entry { embeds: Some(file.name.clone()), replaces: None, ..entry.clone() };
     let entry = serde_json::to_string(&entry)?;
@@ -147,12 +147,12 @@ pub fn embed(form: Form, file: &Named, entry: &Entry) -> Result<String, Invalid>
 }
 
 /// Name of the configuration from which our list was created.
-pub fn embedded(text: &str) -> Option<String> {
+pub(crate) fn embedded(text: &str) -> Option<String> {
     plugins(text).ok()?.iter().find_map(|span| ours(slice(text, *span))?.embeds)
 }
 
 /// The role of another valid configuration; `own` are the possible names of our list.
-pub fn role(form: Form, text: &str, own: &[&str]) -> Role {
+pub(crate) fn role(form: Form, text: &str, own: &[&str]) -> Role {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     let plugins: Vec<&Value> = match form {
         Form::Single => vec![&value],
@@ -184,7 +184,7 @@ fn names_ours(value: &Value, own: &[&str]) -> bool {
 ///
 /// # Errors
 /// When the text is no longer a valid list.
-pub fn without(file: &Named) -> Result<Option<Named>, Invalid> {
+pub(crate) fn without(file: &Named) -> Result<Option<Named>, Invalid> {
     let Some(name) = replaced(&file.text)? else {
         return Ok(cut(&file.text)?.map(|text| Named { name: file.name.clone(), text }));
     };
@@ -203,7 +203,7 @@ pub fn without(file: &Named) -> Result<Option<Named>, Invalid> {
 }
 
 /// Whether our plugin is in the text.
-pub fn contains_ours(text: &str) -> bool {
+pub(crate) fn contains_ours(text: &str) -> bool {
     plugins(text).is_ok_and(|spans| spans.iter().any(|span| ours(slice(text, *span)).is_some()))
 }
 

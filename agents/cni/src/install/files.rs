@@ -17,7 +17,7 @@ const MODE_DEFAULT: u32 = 0o600;
 ///
 /// # Errors
 /// The old content stays, without leftovers.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     write_aside(path, fs::metadata(path).ok(), |file| file.write_all(content))
 }
 
@@ -25,7 +25,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// The old content stays, without leftovers.
-pub fn install_executable(source: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn install_executable(source: &Path, path: &Path) -> io::Result<()> {
     let mut from = File::open(source)?;
     write_aside(path, None, |to| {
         io::copy(&mut from, to)?;
@@ -37,7 +37,7 @@ pub fn install_executable(source: &Path, path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// All other failures.
-pub fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => path.parent().map_or(Ok(()), sync_directory),
@@ -48,7 +48,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When it is too large, not text or not readable.
-pub fn read_bounded(path: &Path) -> io::Result<Option<String>> {
+pub(crate) fn read_bounded(path: &Path) -> io::Result<Option<String>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other?,
@@ -62,7 +62,7 @@ pub fn read_bounded(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// Whether both files have the same content.
-pub fn same_content(one: &Path, other: &Path) -> bool {
+pub(crate) fn same_content(one: &Path, other: &Path) -> bool {
     match (fs::metadata(one), fs::metadata(other)) {
         (Ok(a), Ok(b)) if a.len() == b.len() => {
             fs::read(one).ok().zip(fs::read(other).ok()).is_some_and(|(one, other)| one == other)

@@ -9,11 +9,11 @@ use super::conflist::{self, Entry, Form, Invalid, Named, Role};
 /// Possible names of our list; the first suitable one is used. It must sort before the
 /// configuration that it embeds, and after one that delegates to others (`00-multus.conf`). The
 /// first name precedes all usual names (`05-cilium.conflist`, `10-calico.conflist`).
-pub const OWN_NAMES: [&str; 3] = ["01-ambit.conflist", "00-ambit.conflist", "00-00-ambit.conflist"];
+pub(crate) const OWN_NAMES: [&str; 3] = ["01-ambit.conflist", "00-ambit.conflist", "00-00-ambit.conflist"];
 
 /// A file that runtimes read.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// File name.
     pub name: String,
     /// Content, or why it cannot be read.
@@ -22,7 +22,7 @@ pub struct Found {
 
 /// The wanted state of the directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub(crate) struct Layout {
     /// Our list.
     pub own: Named,
     /// A configuration that comes before ours and does not delegate to it, so that pods start
@@ -32,7 +32,7 @@ pub struct Layout {
 
 /// Why there is no configuration to embed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// No network is configured.
     Missing,
     /// The named file is not a valid configuration.
@@ -45,7 +45,7 @@ pub enum Refusal {
 ///
 /// # Errors
 /// When there is no configuration to embed; existing files stay.
-pub fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
+pub(crate) fn layout(files: &[Found], entry: &Entry) -> Result<Layout, Refusal> {
     let is_own = |file: &&Found| OWN_NAMES.contains(&file.name.as_str());
     let held = files.iter().find(is_own).and_then(|own| conflist::embedded(own.text.as_deref().ok()?));
     let (mut callers, mut invalid) = (Vec::new(), None);

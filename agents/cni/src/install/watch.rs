@@ -26,7 +26,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Handle of the installer thread.
 #[derive(Debug)]
-pub struct Installer {
+pub(crate) struct Installer {
     state: channel::Receiver<InstallState>,
     stop: Sender<Stop>,
 }
@@ -39,7 +39,7 @@ enum Stop {
 ///
 /// # Errors
 /// When the thread cannot be started.
-pub fn watch(paths: Paths, entry: Entry) -> io::Result<Installer> {
+pub(crate) fn watch(paths: Paths, entry: Entry) -> io::Result<Installer> {
     let starting = Problem { reason: "CNIConfigMissing", message: "not checked yet".into() };
     let (state, states) = channel::channel(InstallState::Waiting(starting));
     let (stop, stops) = mpsc::channel();
@@ -49,7 +49,7 @@ pub fn watch(paths: Paths, entry: Entry) -> io::Result<Installer> {
 
 impl Installer {
     /// The state, as a channel of changes.
-    pub fn state(&self) -> channel::Receiver<InstallState> {
+    pub(crate) fn state(&self) -> channel::Receiver<InstallState> {
         self.state.clone()
     }
 
@@ -57,7 +57,7 @@ impl Installer {
     ///
     /// # Errors
     /// When a file cannot be written; call again.
-    pub async fn remove(&self) -> io::Result<()> {
+    pub(crate) async fn remove(&self) -> io::Result<()> {
         let (done, result) = oneshot::channel();
         let ended = || io::Error::other("the installer has ended");
         self.stop.send(Stop::Remove(done)).map_err(|_| ended())?;

@@ -24,7 +24,7 @@ use crate::{
 
 /// How long connections wait in the listeners' queues for a proxy to come back before they are
 /// refused.
-pub const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 /// How often a proxy is asked for a sign of life. With the 5 s it has to answer, a wedged one is found in 10 s.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 

@@ -34,7 +34,7 @@ enum Ended {
 }
 
 /// Reports until dropped.
-pub async fn run(reporter: Reporter, channel: Channel, token: Token) -> Infallible {
+pub(crate) async fn run(reporter: Reporter, channel: Channel, token: Token) -> Infallible {
     let mut backoff = Backoff::new(BACKOFF_MIN, BACKOFF_MAX);
     loop {
         let ended = report(&reporter, &channel, &token, &mut backoff).await;

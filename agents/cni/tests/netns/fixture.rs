@@ -12,15 +12,9 @@ use std::{
 };
 
 use ambit_cni::{
-    enroll::driver::Progress,
-    kernel::KernelThread,
-    metrics::Metrics,
-    node::{Member, Node, Past, Start},
+    KernelThread, Member, Metrics, Node, Past, Progress, Proxy as Link, Reporter, Roster, Start,
+    Surroundings, Tools,
     plugin::protocol::{Enrolled, Request},
-    proxy::{Proxy as Link, Surroundings},
-    reports::Reporter,
-    roster::Roster,
-    tools::Tools,
 };
 use ambit_netns::{
     NetNs,

@@ -14,7 +14,7 @@ mod forwarding;
 use std::time::Duration;
 
 use ambit_cni::{
-    admission::{DISCONNECTED_TIME_MAX, admit},
+    DISCONNECTED_TIME_MAX, admit,
     plugin::protocol::{Answer, Request},
 };
 use ambit_netns::testing::{ip, namespace};

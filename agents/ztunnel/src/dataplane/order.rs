@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::pods::Pod;
 
 /// A listening socket, and what for.
-pub type Listeners = Vec<(Kind, TcpListener)>;
+pub(crate) type Listeners = Vec<(Kind, TcpListener)>;
 
 /// An order for a worker.
 pub(super) enum Order {

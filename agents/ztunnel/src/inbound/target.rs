@@ -13,7 +13,7 @@ use crate::{error::Error, sockets};
 
 /// The target of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub(crate) struct Target {
     /// Address of the application.
     pub address: SocketAddr,
     /// The service, if the authority names one.
@@ -22,7 +22,7 @@ pub struct Target {
 
 /// Why a tunnel is rejected.
 #[derive(Debug)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// Status of the response.
     pub status: StatusCode,
     /// Error for the log.
@@ -33,7 +33,7 @@ pub struct Refused {
 ///
 /// # Errors
 /// 400 for the address of another pod, 503 for a service or port that the pod does not serve.
-pub fn target(
+pub(crate) fn target(
     authority: &Authority,
     local: SocketAddr,
     workload: &Workload,

@@ -19,7 +19,7 @@ use prometheus_client::{
 use super::labels::{Labels, Reporter, ResponseFlags};
 
 /// Number of series; everything beyond is counted in [`Labels::overflow`].
-pub const SERIES_MAX: usize = 10_000;
+pub(crate) const SERIES_MAX: usize = 10_000;
 
 /// The counters of one label set.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Counts {
 }
 
 /// A series in use, which is not removed before this is dropped.
-pub type InUse = series::InUse<Counts>;
+pub(crate) type InUse = series::InUse<Counts>;
 
 /// All series of the process.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::{
 use ambit_netns::{NetNs, testing::namespace};
 use ambit_runtime::Readiness;
 use ambit_zds::{Connection, Connections, Hello, Kind, Server};
-use ambit_ztunnel::agent::{Held, Link};
+use ambit_ztunnel::{Held, Link};
 
 use crate::fixture::*;
 

@@ -29,7 +29,7 @@ use ambit_redirect::{Config, Kind as RedirectKind, Redirector, cgroup};
 use ambit_runtime::{lines::Logged, telemetry::Format};
 use ambit_store::{AddressUpdate, PolicyUpdate, Store};
 use ambit_zds::Kind;
-use ambit_ztunnel::{context::Shared, dataplane::DataPlane, metrics::Metrics, pods::Pod};
+use ambit_ztunnel::{DataPlane, Metrics, Pod, Shared};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},

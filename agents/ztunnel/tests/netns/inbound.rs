@@ -5,7 +5,7 @@ use std::{io::Write, net::SocketAddr};
 use ambit_hbone::{ConnectError, ConnectHeaders, settings};
 use ambit_identity::{HandshakeError, testing::FakeCa};
 use ambit_netns::NetNs;
-use ambit_ztunnel::pods::HANDSHAKES_PER_CLIENT_MAX;
+use ambit_ztunnel::HANDSHAKES_PER_CLIENT_MAX;
 use tokio::net::TcpSocket;
 
 use crate::fixture::*;
