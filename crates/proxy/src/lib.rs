@@ -15,3 +15,8 @@ pub mod worker;
 
 pub use config::{Defaults, ProxyConfig};
 pub use process::{Process, StartError};
+
+/// Returns freed memory to the kernel after a second (`.cargo/config.toml`). The C library's allocator keeps what many
+/// connections once needed: of 40 MiB that a ztunnel had with 2,000 of them it kept 40; with this one, of 44 MiB it kept 17.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
