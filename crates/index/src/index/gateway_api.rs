@@ -58,7 +58,10 @@ impl Index {
         changes.route_status = true;
         let is_new = old.is_none();
         if old.is_some_and(|old| {
-            old.parents == facts.parents && old.rules == facts.rules && old.created == facts.created
+            old.parents == facts.parents
+                && old.names == facts.names
+                && old.rules == facts.rules
+                && old.created == facts.created
         }) {
             // Only its status changed, or fields that are not used.
             self.layer7.routes.insert(facts.key.clone(), facts);

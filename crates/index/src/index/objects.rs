@@ -49,6 +49,8 @@ impl Index {
             }
         }
         self.move_pod(&name, was_at, is_at);
+        // A pod that took the name of another has no annotation yet, and one that was written over needs it again.
+        self.layer7.annotate.remove(&name);
         self.layer7.dirty.bindings.insert(Subject::Pod(name.clone()));
         self.layer7.dirty.pods.insert(name);
     }

@@ -235,3 +235,15 @@ fn a_note_on_a_pod_counts_for_an_operator_that_starts_only() {
     assert!(!is_closed_pod(&index), "it is new, and was behind nothing");
     assert_eq!(to_remember(&index), Some(None));
 }
+
+#[test]
+fn the_successor_of_a_closed_pod_is_announced_for_its_annotation() {
+    let (mut index, objects) = closed_pod(true);
+    assert_eq!(to_remember(&index), Some(Some("shop/w".into())));
+    // Nothing was written to the pod before it was replaced under its name.
+    let mut successor = objects[1].clone();
+    successor["metadata"]["uid"] = json!("another");
+    let changes = index.apply(object(successor));
+    assert_eq!(to_remember(&index), Some(Some("shop/w".into())));
+    assert!(changes.policy_status);
+}

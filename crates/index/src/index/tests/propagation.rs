@@ -282,6 +282,22 @@ fn assert_is_as_after_a_cold_start(events: &[Event], index: &mut Index) {
     }
 }
 
+#[test]
+fn a_changed_server_name_of_a_route_reaches_the_waypoint() {
+    let route = |names: Value| {
+        json!({"apiVersion": "gateway.networking.k8s.io/v1alpha2", "kind": "TLSRoute",
+               "metadata": {"name": "r", "namespace": "shop"},
+               "spec": {"hostnames": names, "parentRefs": [{"group": "", "kind": "Service", "name": "cart"}],
+                        "rules": [{"backendRefs": [{"name": "cart", "port": 443}]}]}})
+    };
+    let mut index = settled(Some("w"));
+    let tls = json!({"spec": {"ports": [{"name": "tls", "port": 443, "targetPort": 8443}]}});
+    index.apply(object(service("cart", tls)));
+    index.apply(object(route(json!(["a.example"]))));
+    let changes = index.apply(object(route(json!(["b.example"]))));
+    assert!(!changes.bound.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
 
