@@ -122,6 +122,13 @@ mod tests {
         }
     }
 
+    /// The API server warns about formats that it does not know.
+    #[test]
+    fn formats_are_those_of_the_api_server() {
+        let crds: Vec<_> = crds().iter().map(|crd| serde_json::to_string(crd).unwrap()).collect();
+        assert!(!crds.iter().any(|crd| crd.contains(r#""format":"uint"#)));
+    }
+
     /// `UPDATE=1` rewrites the files of `crds/`.
     #[test]
     fn the_committed_files_are_what_the_types_say() {

@@ -25,7 +25,7 @@ pub struct Waypoints {
     /// If neither is set, X-Forwarded-For is used only by rules that name their peers, with serviceAccounts or complete principals.
     /// If either is set, a redirect takes the client's scheme from X-Forwarded-Proto.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 16))]
+    #[schemars(range(min = 0, max = 16), extend("format" = "int32"))]
     pub num_trusted_proxies: Option<u32>,
 }
 
