@@ -205,19 +205,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Script, failure};
-
-    fn account(name: &str) -> ServiceAccount {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": "ambit-system", "labels": {"ambit.dev/mesh": "default"}},
-            "automountServiceAccountToken": false
-        }))
-        .unwrap()
-    }
-
-    fn requests(script: &Script) -> Vec<String> {
-        script.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
-    }
+    use crate::testing::{Script, account, failure};
 
     fn service_account_of_a_gateway(version: Option<&str>) -> ServiceAccount {
         let mut account = account("waypoint");
@@ -235,7 +223,7 @@ mod tests {
         let wanted = service_account_of_a_gateway(None);
         let refused = one(&script.client(), &wanted, &[], Claim::Label).await.unwrap_err();
         assert!(matches!(&refused, Error::NotOurs { object } if object == "ServiceAccount shop/waypoint"));
-        assert_eq!(requests(&script), ["GET /api/v1/namespaces/shop/serviceaccounts/waypoint"]);
+        assert_eq!(script.requests(), ["GET /api/v1/namespaces/shop/serviceaccounts/waypoint"]);
     }
 
     #[tokio::test]

@@ -5,22 +5,17 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{Request, Response};
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Client, client::Body};
 use serde_json::{Value, json};
 
 /// An unsigned JWT with these claims.
 pub(crate) fn jwt(claims: &Value) -> String {
-    let encode = |text: &str| -> String {
-        const SYMBOLS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let chunks = text.as_bytes().chunks(3).map(|chunk| {
-            let bits =
-                chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-            (0..=chunk.len()).map(move |at| char::from(SYMBOLS[(bits >> (18 - 6 * at) & 63) as usize]))
-        });
-        chunks.flatten().collect()
-    };
-    [r#"{"alg":"RS256","kid":"k"}"#, &claims.to_string(), "signature"].map(encode).join(".")
+    [r#"{"alg":"RS256","kid":"k"}"#, &claims.to_string(), "signature"]
+        .map(|part| URL_SAFE_NO_PAD.encode(part))
+        .join(".")
 }
 
 /// A received request.
@@ -47,6 +42,11 @@ impl Script {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// Method and path of each request.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -82,6 +82,15 @@ impl Script {
         });
         Client::new(service, "default")
     }
+}
+
+/// A service account of the mesh in the operator's namespace.
+pub(crate) fn account(name: &str) -> ServiceAccount {
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": "ambit-system", "labels": {"ambit.dev/mesh": "default"}},
+        "automountServiceAccountToken": false
+    }))
+    .unwrap()
 }
 
 /// A Mesh with only defaults.

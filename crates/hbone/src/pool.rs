@@ -2,7 +2,7 @@
 //!
 //! It holds no lock and is not `Send`: each core has its own pool. A checkout reserves a stream
 //! slot, which is released when its tunnel is dropped. At most one dial per key is in flight; all
-//! waiters share its outcome, and it is cancelled when none is left.
+//! waiters share its outcome, and it is cancelled when the last waiter leaves.
 
 use std::{
     cell::RefCell,

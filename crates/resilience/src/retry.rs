@@ -32,7 +32,7 @@ pub struct Progress {
     pub repeatable: bool,
 }
 
-/// The pause before the next try; `None` when there is none.
+/// The pause before the next try; `None` if the request is not repeated.
 pub fn pause(retry: &Retry, progress: Progress, ended: Ended, random: u64) -> Option<Duration> {
     let is_worth = match ended {
         Ended::Unanswered => true,

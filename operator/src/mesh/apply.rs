@@ -42,23 +42,10 @@ async fn all<K: Managed>(client: &Client, wanted: &[K], live: &[Arc<K>]) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::ServiceAccount;
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{Script, failure};
-
-    fn account(name: &str) -> ServiceAccount {
-        serde_json::from_value(json!({
-            "metadata": {"name": name, "namespace": "ambit-system", "labels": {"ambit.dev/mesh": "default"}},
-            "automountServiceAccountToken": false
-        }))
-        .unwrap()
-    }
-
-    fn requests(script: &Script) -> Vec<String> {
-        script.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
-    }
+    use crate::testing::{Script, account, failure};
 
     #[tokio::test]
     async fn only_what_differs_is_written_and_only_what_is_ours_is_pruned() {
@@ -75,7 +62,7 @@ mod tests {
         let world = MeshWorld { service_accounts: live.map(Arc::new).into(), ..MeshWorld::default() };
         apply(&script.client(), &wanted, &world).await.unwrap();
         let path = "/api/v1/namespaces/ambit-system/serviceaccounts";
-        assert_eq!(requests(&script), [format!("PATCH {path}/drifted"), format!("DELETE {path}/old")]);
+        assert_eq!(script.requests(), [format!("PATCH {path}/drifted"), format!("DELETE {path}/old")]);
     }
 
     #[tokio::test]
@@ -85,6 +72,6 @@ mod tests {
             MeshObjects { service_accounts: vec![account("a"), account("b")], ..MeshObjects::default() };
         let error = apply(&script.client(), &wanted, &MeshWorld::default()).await.unwrap_err().to_string();
         assert!(error.contains("ServiceAccount ambit-system/a"), "{error}");
-        assert_eq!(requests(&script).len(), 2);
+        assert_eq!(script.requests().len(), 2);
     }
 }

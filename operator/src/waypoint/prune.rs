@@ -194,10 +194,6 @@ mod tests {
         }
     }
 
-    fn requests(script: &Script) -> Vec<String> {
-        script.seen().into_iter().map(|seen| format!("{} {}", seen.method, seen.path)).collect()
-    }
-
     #[tokio::test]
     async fn a_waypoint_that_changed_its_class_is_taken_away_and_one_that_cannot_be_seen_is_not() {
         let script = Script::default();
@@ -205,7 +201,7 @@ mod tests {
         let replicas = |name: &NamespacedName| (&*name.name == "ours").then_some(Replicas { min: 1, max: 1 });
         prune(&script.client(), &world, replicas).await.unwrap();
         assert_eq!(
-            requests(&script),
+            script.requests(),
             [
                 "DELETE /apis/policy/v1/namespaces/shop/poddisruptionbudgets/ours",
                 "DELETE /apis/apps/v1/namespaces/shop/deployments/theirs"
@@ -218,7 +214,7 @@ mod tests {
         let script = Script::default();
         let world = WaypointWorld { classes: Vec::new(), ..world(vec![gateway("ours", "ambit-waypoint")]) };
         prune(&script.client(), &world, |_| None).await.unwrap();
-        assert_eq!(requests(&script), Vec::<String>::new());
+        assert_eq!(script.requests(), Vec::<String>::new());
     }
 
     #[tokio::test]
@@ -227,7 +223,7 @@ mod tests {
         let world = world(vec![gateway("ours", "ambit-waypoint")]);
         assert!(is_anything_left(&world));
         remove(&script.client(), &world).await.unwrap();
-        let seen = requests(&script);
+        let seen = script.requests();
         assert_eq!(seen.iter().filter(|request| request.starts_with("DELETE")).count(), 5, "{seen:?}");
         let status =
             script.seen().into_iter().find(|seen| seen.path.ends_with("/gateways/ours/status")).unwrap();

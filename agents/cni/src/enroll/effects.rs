@@ -293,7 +293,7 @@ impl Effects {
     }
 }
 
-/// Closes connections until none is left that bypassed policy; returns their number.
+/// Closes all connections that bypassed policy; returns their number.
 fn close_all(netns: &NetNs, proxies: &[u64], inbound: Inbound) -> Result<u32, Error> {
     let mut closed = 0;
     for _ in 0..CLOSING_ROUNDS_MAX {

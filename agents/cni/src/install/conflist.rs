@@ -227,7 +227,7 @@ fn ours(text: &str) -> Option<Entry> {
     Some(serde_json::from_value(value).unwrap_or_else(|_| empty()))
 }
 
-/// The text without our entry; `None` when there is none.
+/// The text without our entry; `None` if it has no such entry.
 fn cut(text: &str) -> Result<Option<String>, Invalid> {
     let mut rest = text.to_owned();
     let mut found = false;

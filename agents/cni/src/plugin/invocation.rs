@@ -159,7 +159,7 @@ impl<'a> Invocation<'a> {
     /// The result of the previous plugins, exactly as they wrote it.
     ///
     /// # Errors
-    /// When there is none, because the plugin must not come first.
+    /// If no plugin ran before this one, which must not come first.
     pub fn previous_result(&self) -> Result<&'a str, Failure> {
         let missing = || Failure::new(CODE_CONFIG, "ambit-cni must come after another plugin: no prevResult");
         self.config.prev_result.map(RawValue::get).ok_or_else(missing)

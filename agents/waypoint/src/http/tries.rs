@@ -165,7 +165,7 @@ impl Attempts<'_> {
         Some(span)
     }
 
-    /// The pause before the next try; `None` if there is none.
+    /// The pause before the next try; `None` if the outcome is final.
     fn again(
         &mut self,
         outcome: &Result<Answered, Failure>,

@@ -136,7 +136,7 @@ impl Upstream {
         self.state.load().members.all.len()
     }
 
-    /// An endpoint for one try; `None` if there is none. `tried` are the uids of those that failed this request.
+    /// An endpoint for one try; `None` if none is available. `tried` are the uids of those that failed this request.
     pub fn choose(&self, selection: Selection<'_>, tried: &[Arc<str>], random: u64) -> Option<Chosen> {
         let state = self.state.load();
         let now = Instant::now();

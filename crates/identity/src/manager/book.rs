@@ -25,7 +25,7 @@ pub enum Priority {
     RealTime,
 }
 
-/// The certificate, or why there is none.
+/// The certificate, or why it could not be issued.
 pub(super) type Answer = Result<Arc<Svid>, Error>;
 
 #[derive(Default)]

@@ -69,7 +69,7 @@ impl Default for Table {
 }
 
 impl Slots {
-    /// Takes a slot for a connection from this address; `None` when there is none.
+    /// Takes a slot for a connection from this address; `None` when no slot is free.
     pub fn enter(&self, address: IpAddr) -> Option<Slot> {
         let address = address.to_canonical();
         let mut table = self.lock();

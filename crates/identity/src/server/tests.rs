@@ -179,7 +179,7 @@ async fn clients_that_never_speak_hold_up_nobody() {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     issue(&world.client(NAME)).await.unwrap();
-    // The limit per address applies whoever connects.
+    // The limit per address applies to authenticated peers' addresses too.
     let ended = timeout(HANDSHAKE_TIMEOUT / 2, silent[0].read(&mut [0; 8])).await;
     assert!(!matches!(ended.expect("the oldest ends at once"), Ok(1..)));
 }

@@ -31,8 +31,7 @@ fn context(script: &Script, mesh: Value, is_leading: bool) -> MeshContext {
 }
 
 fn requests(script: &Script) -> Vec<String> {
-    let all = script.seen().into_iter();
-    all.filter(|seen| !seen.path.contains("/events")).map(|s| format!("{} {}", s.method, s.path)).collect()
+    script.requests().into_iter().filter(|request| !request.contains("/events")).collect()
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The first value of a field; empty if there is none.
+    /// The first value of a field; empty if the field is absent.
     pub(super) fn text(&self, parts: &Parts, name: &HeaderName) -> String {
         let value = parts.headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
         value.map(std::borrow::Cow::into_owned).unwrap_or_default()
